@@ -1,0 +1,62 @@
+# `make train` trains the laptop preset; `make check` and `make test` are what the continuous integration calls.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help train test check format-check lint types fast-tests format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+train: $(VENV)/installed ## install into .venv and train the laptop preset
+	$(BIN)/evoconn train --config laptop
+	@echo
+	@echo "What to type next:"
+	@echo "  . $(BIN)/activate                      evoconn without its path, in this shell"
+	@echo "  evoconn evaluate RUN_DIR                  measure the trained network; RUN_DIR is shown above"
+	@echo "  evoconn resume RUN_DIR --generations N    train it further"
+	@echo "  evoconn train --task humanoid             another task; evoconn --help has the rest"
+
+test: $(VENV)/installed-dev ## run all tests
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: format-check lint types fast-tests ## format, lint, types and the fast tests
+
+format-check: $(VENV)/installed-dev
+	$(BIN)/ruff format --check
+
+lint: $(VENV)/installed-dev ## ruff
+	$(BIN)/ruff check
+
+types: $(VENV)/installed-dev ## pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fast-tests: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+format: $(VENV)/installed-dev ## format and repair what ruff can repair
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/installed-dev ## measure speed and memory
+	$(BIN)/python -m benchmarks.run
+
+clean: ## remove .venv and build products
+	rm -rf $(VENV) build dist
+
+# The stamps are renewed when the dependencies change.
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "evoconn needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,50 @@
+"""The Typer application: the commands, and how an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from evoconn_cli import __version__
+from evoconn_cli.commands.resume import resume
+from evoconn_cli.commands.train import train
+from evoconn_cli.errors import EvoconnError
+
+app = typer.Typer(
+    name="evoconn",
+    help="Train recurrent spiking neural networks by evolving their connectivity.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+app.command()(resume)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"evoconn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Train recurrent spiking neural networks by evolving their connectivity."""
+
+
+def main() -> None:
+    """Runs the command line; an `EvoconnError` becomes one message and its exit code."""
+    try:
+        app()
+    except EvoconnError as error:
+        typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+        typer.echo(str(error), err=True)
+        sys.exit(int(error.exit_code))

@@ -1,0 +1,72 @@
+"""`evoconn train`: a new run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from evoconn_cli.config.names import BRAX_V1_TASKS
+
+
+def train(
+    overrides: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        Optional[str], typer.Option(help=f"What to learn: {', '.join(BRAX_V1_TASKS)}.", show_default=False)
+    ] = None,
+    algo: Annotated[Optional[str], typer.Option(help="Strategy: ec.", show_default=False)] = None,
+    network: Annotated[Optional[str], typer.Option(help="Network: conn_snn.", show_default=False)] = None,
+    config: Annotated[
+        Optional[str],
+        typer.Option(help="Preset (laptop, paper, smoke) or path of a YAML file.", show_default=False),
+    ] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Every random draw follows from it.", show_default=False)] = None,
+    run_dir: Annotated[
+        Optional[Path],
+        typer.Option(help="Directory of the run; a new one under runs/ by default.", show_default=False),
+    ] = None,
+    population: Annotated[Optional[int], typer.Option(help="Members a generation.", show_default=False)] = None,
+    generations: Annotated[Optional[int], typer.Option(help="Generations to train.", show_default=False)] = None,
+    devices: Annotated[
+        Optional[int], typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)
+    ] = None,
+    wandb: Annotated[
+        Optional[str],
+        typer.Option(metavar="MODE", help="W&B: auto, online, offline, disabled.", show_default=False),
+    ] = None,
+) -> None:
+    """Train a network in a new run directory.
+
+    [bold]Examples[/bold]
+
+      evoconn train --config laptop
+
+      evoconn train --task humanoid --algo ec --population 1024
+
+      evoconn train --config paper --task walker2d network.num_neurons=128
+    """
+    from evoconn_cli.commands.training import run_training
+    from evoconn_cli.config.loading import load_config
+    from evoconn_cli.runs.new import create_run
+
+    options = {
+        "task.name": task,
+        "algo.name": algo,
+        "network.name": network,
+        "seed": seed,
+        "algo.population": population,
+        "algo.generations": generations,
+        "engine.devices": devices,
+        "tracking.wandb": wandb,
+    }
+    given = [f"{key}={value}" for key, value in options.items() if value is not None]
+    loaded = load_config(config, [*given, *(overrides or [])])
+    run_training(lambda: create_run(loaded, run_dir))

@@ -1,0 +1,206 @@
+"""Loading, merging, checking and writing configurations.
+
+`load_config` merges, in this order, the defaults of the schema, a preset or a YAML file, and the overrides of
+the command line; it checks all of it in one place and returns frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.schema import ALGOS, NETWORKS, ConnSnnConfig, EcConfig, RunConfig, num_members, walk
+from evoconn_cli.errors import ConfigError, unknown_name
+
+
+def config_dir() -> Path:
+    """Returns the folder of the presets: inside an installed package, or of a checkout."""
+    installed = Path(__file__).parents[1] / "presets"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def preset_names() -> list[str]:
+    """Returns the names that `--config` knows, sorted."""
+    return sorted(path.stem for path in config_dir().glob("*.yaml"))
+
+
+def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Returns the checked configuration of a run.
+
+    Args:
+        source: name of a preset, or path of a YAML file; None for the defaults.
+        overrides: OmegaConf dot-list entries such as `algo.population=1024`, the last one wins.
+
+    Raises:
+        ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
+    """
+    parts = [_read_yaml(_find_source(source))] if source else []
+    parts.append(_parse_overrides(overrides))
+    try:
+        given = OmegaConf.merge(*parts)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration cannot be merged: {_first_line(error)}") from None
+    assert isinstance(given, DictConfig)
+    return resolve_config(given)
+
+
+def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """Returns `config` with some keys replaced, checked anew.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    given = OmegaConf.merge(dataclasses.asdict(config), _parse_overrides(overrides))
+    assert isinstance(given, DictConfig)
+    return resolve_config(given)
+
+
+def resolve_config(given: DictConfig) -> RunConfig:
+    """Returns the checked configuration with the values `given` in place of the defaults.
+
+    Raises:
+        ConfigError: an unknown key or name, a wrong type, a value out of range.
+    """
+    algo = _choose(given, "algo", ALGOS, EcConfig)
+    network = _choose(given, "network", NETWORKS, ConnSnnConfig)
+    defaults = RunConfig(algo=algo(), network=network())
+    _check_keys(given, defaults)
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
+    except MissingMandatoryValue:
+        raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.") from None
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        raise ConfigError(f"{key}: {_first_line(error)}") from None
+    assert isinstance(config, RunConfig)
+    _check_values(config)
+    return config
+
+
+def read_config(path: Path) -> RunConfig:
+    """Returns the configuration that `write_config` wrote to `path`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return resolve_config(_read_yaml(path))
+
+
+def write_config(config: RunConfig, path: Path) -> None:
+    """Writes every key of `config` to the YAML file `path`."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+
+
+def _find_source(source: str) -> Path:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
+        return path
+    if source not in preset_names():
+        error = unknown_name("preset", source, preset_names())
+        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
+    return config_dir() / f"{source}.yaml"
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    try:
+        loaded = OmegaConf.load(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from None
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path} is not a configuration: expected `key: value` lines at its top level.")
+    return loaded
+
+
+def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
+    for entry in overrides:
+        key, equals, _ = entry.partition("=")
+        if not equals or not key or key.startswith("-"):
+            raise ConfigError(f"cannot read the override {entry!r}: write KEY=VALUE, such as algo.population=512.")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"cannot read the overrides {' '.join(overrides)}: {_first_line(error)}") from None
+
+
+def _choose(given: DictConfig, section: str, known: dict[str, type], default: type) -> Any:
+    node = given.get(section)
+    name = node.get("name") if isinstance(node, DictConfig) else None
+    if name is None:
+        return default
+    if name not in known:
+        kind = "algorithm" if section == "algo" else section
+        raise unknown_name(kind, name, known)
+    return known[name]
+
+
+def _check_keys(given: DictConfig, defaults: Any, prefix: str = "") -> None:
+    known = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
+    for key in given:
+        full_key = f"{prefix}{key}"
+        if key not in known:
+            every = [name for name, _, _ in walk(RunConfig(algo=EcConfig(), network=ConnSnnConfig()))]
+            every = [f"{prefix}{name}" for name in known] + every
+            near = difflib.get_close_matches(full_key, every, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
+            raise ConfigError(f"unknown key {full_key!r}.{hint}")
+        if dataclasses.is_dataclass(known[key]):
+            child = given._get_node(key)
+            if not isinstance(child, DictConfig) or child._is_none():
+                raise ConfigError(f"{full_key}: expected a section with keys, got {given.get(key)!r}.")
+            _check_keys(child, known[key], f"{full_key}.")
+
+
+def _check_values(config: RunConfig) -> None:
+    for key, value, f in walk(config):
+        allowed = f.metadata
+        if value is None:
+            continue
+        if allowed["choices"] and value not in allowed["choices"]:
+            raise unknown_name("task" if key == "task.name" else f"value of {key}:", value, allowed["choices"])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number.")
+        if isinstance(value, (int, float)):
+            _check_range(key, value, allowed)
+    if num_members(config) < 2:
+        raise ConfigError(
+            f"algo.population={config.algo.population}: {config.algo.evaluation_copies} of them are evaluation copies, "
+            f"so at least {config.algo.evaluation_copies + 2} are needed; lower algo.evaluation_copies or raise it."
+        )
+    network = config.network
+    if isinstance(network, ConnSnnConfig):
+        if network.v_threshold <= network.v_rest:
+            raise ConfigError(
+                f"network.v_threshold={network.v_threshold}: must be above network.v_rest={network.v_rest}."
+            )
+        if round(network.step_ms / network.dt_ms) < 1:
+            raise ConfigError(
+                f"network.dt_ms={network.dt_ms}: must be at most network.step_ms={network.step_ms}, "
+                "so that an environment step has at least one sub-step."
+            )
+
+
+def _check_range(key: str, value: float, allowed: Any) -> None:
+    bounds = (
+        (value >= allowed["low"], f"at least {allowed['low']}"),
+        (value <= allowed["high"], f"at most {allowed['high']}"),
+        (value > allowed["above"], f"more than {allowed['above']}"),
+        (value < allowed["below"], f"less than {allowed['below']}"),
+    )
+    for holds, text in bounds:
+        if not holds:
+            raise ConfigError(f"{key}={value}: must be {text}.")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(".") + "." if str(error) else f"{type(error).__name__}."

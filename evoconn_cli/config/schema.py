@@ -1,0 +1,186 @@
+"""The configuration of a run: every key with its type, unit, range and default.
+
+The dataclasses are OmegaConf structured configs. Defaults without another source are the published values
+(arXiv 2305.17650 and its code).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+from evoconn_cli.config.names import TASKS
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    unit: str = "",
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    choices: Sequence[str] = (),
+) -> Any:
+    """Returns a dataclass field that carries its documentation and its range.
+
+    Args:
+        default: the default value.
+        doc: one sentence for the reference.
+        unit: unit of the value, empty for pure numbers.
+        low: smallest allowed value.
+        high: largest allowed value.
+        above: the value must be larger than this.
+        below: the value must be smaller than this.
+        choices: the allowed values, where they are names.
+    """
+    metadata = dict(doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices))
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What the network has to do."""
+
+    name: str = option(MISSING, "name of the task", choices=TASKS)
+    episode_length: int = option(1000, "an episode ends after so many steps at the latest", unit="steps", low=1)
+    action_repeat: int = option(1, "physics steps that one action lasts", unit="steps", low=1)
+
+
+@dataclass(frozen=True)
+class AlgoConfig:
+    """What all strategies share."""
+
+    name: str = MISSING
+    population: int = option(10240, "members a generation, evaluation copies included", low=2)
+    evaluation_copies: int = option(128, "members that are the deterministic network", low=1)
+    generations: int = option(1000, "generations of the run", low=1)
+
+
+@dataclass(frozen=True)
+class EcConfig(AlgoConfig):
+    """Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies."""
+
+    name: str = option("ec", "name of the strategy", choices=("ec",))
+    learning_rate: float = option(0.15, "step size of Adam on the probabilities", above=0)
+    eps: float = option(1e-3, "probabilities stay within [eps, 1 - eps]", above=0, below=0.5)
+    adam_beta1: float = option(0.9, "decay of Adam's first moment", low=0, below=1)
+    adam_beta2: float = option(0.999, "decay of Adam's second moment", low=0, below=1)
+    adam_eps: float = option(1e-8, "Adam's epsilon", above=0)
+    weight_decay: float = option(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
+    initial_prob: float = option(0.5, "every probability at generation 0", above=0, below=1)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What all networks share."""
+
+    name: str = MISSING
+    num_neurons: int = option(256, "recurrent neurons", low=1)
+
+
+@dataclass(frozen=True)
+class ConnSnnConfig(NetworkConfig):
+    """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
+
+    name: str = option("conn_snn", "name of the network", choices=("conn_snn",))
+    excitatory_ratio: float = option(0.5, "share of excitatory neurons", low=0, high=1)
+    expected_density: float = option(0.5, "density that the gains are normalised by", above=0, high=1)
+    gain_in: float = option(0.1, "K_in, gain of the input layer", above=0)
+    gain_recurrent: float = option(1.0, "K_h, gain of the recurrent layer", above=0)
+    gain_out: float = option(5.0, "K_out, gain of the output layer", above=0)
+    tau_syn_ms: float = option(5.0, "synaptic time constant", unit="ms", above=0)
+    tau_m_ms: float = option(10.0, "membrane time constant", unit="ms", above=0)
+    tau_out_ms: float = option(10.0, "time constant of the read-out rate", unit="ms", above=0)
+    dt_ms: float = option(0.5, "length of a sub-step", unit="ms", above=0)
+    step_ms: float = option(16.6, "network time of an environment step", unit="ms", above=0)
+    v_rest: float = option(0.0, "resting and reset potential")
+    v_threshold: float = option(1.0, "firing threshold")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How fitness is measured. The published behaviours are until_slowest, fixed and last_step."""
+
+    fitness: str = option(
+        "first_episode",
+        "return of the first episode, or mean of the episodes done until the slowest member ends one",
+        choices=("first_episode", "until_slowest"),
+    )
+    resets: str = option("fixed", "initial states: drawn once, or anew each generation", choices=("fixed", "fresh"))
+    normalizer: str = option(
+        "all_steps",
+        "observations that update the normaliser: all that count, or those at hand at the end",
+        choices=("all_steps", "last_step"),
+    )
+    warmup_steps: int = option(0, "steps before the episode that settle the network", unit="steps", low=0)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How the machine is used. The number of devices never changes a run; the block is part of its arithmetic."""
+
+    devices: Optional[int] = option(None, "devices to use; null: all (CPU: one a core)", low=1)
+    block: Optional[int] = option(None, "members simulated in lock-step; null: chosen by platform", low=1)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When a run is saved and what is kept."""
+
+    every: int = option(50, "save each so many generations, and at the end", unit="generations", low=1)
+    keep_last: int = option(2, "newest checkpoints to keep", low=1)
+    keep_every: int = option(200, "keep each so many generations for good", unit="generations", low=1)
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Weights & Biases."""
+
+    wandb: str = option(
+        "auto",
+        "auto: online with credentials, else offline",
+        choices=("auto", "online", "offline", "disabled"),
+    )
+    project: str = option("evoconn", "W&B project")
+    entity: Optional[str] = option(None, "W&B user or team")
+    group: Optional[str] = option(None, "W&B group")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The whole configuration of a run."""
+
+    seed: int = option(0, "every random draw of the run follows from it", low=0, high=2**32 - 1)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    algo: AlgoConfig = field(default_factory=EcConfig)
+    network: NetworkConfig = field(default_factory=ConnSnnConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+ALGOS: dict[str, type[AlgoConfig]] = {"ec": EcConfig}
+NETWORKS: dict[str, type[NetworkConfig]] = {"conn_snn": ConnSnnConfig}
+
+
+def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
+    """Yields `(full key, value, dataclass field)` for every leaf of a configuration."""
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            yield from walk(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value, f
+
+
+def num_members(config: RunConfig) -> int:
+    """Returns how many members of the population are sampled, not evaluation copies (M)."""
+    return config.algo.population - config.algo.evaluation_copies

@@ -1,0 +1,278 @@
+"""One generation: ask for members, simulate them, rank them, move the centre. Serves every strategy and network.
+
+A generation is two programs. `simulate` is sharded: the population is cut into blocks of a fixed size and every
+device takes whole blocks. `learn` runs on one device and sees only gathered arrays, whose shapes do not depend on the
+number of devices. They are compiled apart because what XLA fuses decides how floats are rounded, and in one program the
+neighbours of the update change with the number of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from evoconn_cli.engine import normalizer as norm
+from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
+from evoconn_cli.engine.ranking import doubled_centered_ranks
+from evoconn_cli.engine.rollout import BlockResult, Lanes, Rollout
+from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
+from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
+from evoconn_cli.networks import Candidates, Carry, Network
+from evoconn_cli.tasks import TaskState
+
+_CANDIDATES, _CARRY, _RESET = range(3)
+"""Streams of random numbers within a generation; every draw is a function of (run key, generation, member)."""
+
+_FIXED_RESETS = 0
+"""Initial states that never change are drawn as those of generation 0; the first generation is number 1."""
+
+
+class Evaluation(NamedTuple):
+    """What the simulation of a population gives, on every device."""
+
+    members: BlockResult  # [P], `observations` [blocks, O]
+    ranks: jax.Array  # [M] int32
+    sums: Sums  # of the strategy
+    steps_simulated: jax.Array  # [] int32
+
+
+class Generation(NamedTuple):
+    """The functions of a generation, each to be compiled on its own and called in this order."""
+
+    settle: Callable[[RunState, jax.Array], tuple[Carry, norm.ObservationSums]] | None  # warm-up, if there is one
+    learn_observations: Callable[[norm.NormalizerState, norm.ObservationSums], norm.NormalizerState]
+    simulate: Callable[[RunState, jax.Array, Carry | None], Evaluation]
+    learn: Callable[[RunState, Evaluation], tuple[RunState, Metrics]]
+    members: np.ndarray  # [blocks, B] int32 numbers of the members, second argument of `settle` and `simulate`
+
+
+def make_generation(
+    rollout: Rollout,
+    network: Network,
+    strategy: Strategy,
+    workers: WorkerMesh,
+    *,
+    population: int,
+    evaluation_copies: int,
+    block: int,
+    fresh_resets: bool,
+) -> Generation:
+    """Returns the functions of a generation, not yet compiled.
+
+    The last blocks are filled up with members that never count.
+
+    Args:
+        rollout: how a block is simulated.
+        network: the policy.
+        strategy: where members come from.
+        workers: the devices.
+        population: P, evaluation copies included.
+        evaluation_copies: members, the last ones, that are the centre.
+        block: B, members simulated in lock-step.
+        fresh_resets: initial states are drawn anew each generation, not once.
+    """
+    num_members = population - evaluation_copies
+    num_blocks = -(-population // block)
+
+    def ask(state: RunState, members: jax.Array) -> Candidates:
+        key = jax.random.fold_in(_generation_key(state), _CANDIDATES)
+        drawn = strategy.ask(key, state.strategy, members)
+        return _where_member(members >= num_members, strategy.center(state.strategy), drawn)
+
+    def initial_carry(state: RunState, members: jax.Array) -> Carry:
+        return network.initial_carry(_member_keys(_generation_key(state), _CARRY, members))
+
+    def initial_task(state: RunState, members: jax.Array) -> TaskState:
+        key = _generation_key(state) if fresh_resets else _generation_key(state, _FIXED_RESETS)
+        return rollout.reset(_member_keys(key, _RESET, members))
+
+    def settle(state: RunState, members: jax.Array) -> tuple[Carry, norm.ObservationSums]:
+        def one_block(members: jax.Array) -> tuple[Carry, norm.ObservationSums]:
+            return rollout.warm_up(
+                network.prepare(ask(state, members)),
+                state.normalizer,
+                initial_task(state, members),
+                initial_carry(state, members),
+                members < population,
+            )
+
+        carries, sums = lax.map(one_block, members)
+        return carries, _gather(sums, num_blocks)
+
+    def simulate(state: RunState, members: jax.Array, carries: Carry | None) -> Evaluation:
+        present = members < population
+        candidates = _map_present(lambda args: ask(state, args[1]), (present, members))
+        if carries is None:
+            carries = lax.map(lambda m: initial_carry(state, m), members)
+        blocks = _Blocks(present, members, candidates, carries)
+        run = _first_episodes if rollout.first_episode else _until_slowest
+        results, steps = run(rollout, network, state.normalizer, blocks, lambda m: initial_task(state, m))
+        results = _gather(results, num_blocks)
+        per_member = jax.tree.map(lambda x: x.reshape(-1)[:population], results._replace(observations=None))
+        ranks = doubled_centered_ranks(per_member.fitness[:num_members])
+        weights = jnp.where(members < num_members, jnp.take(ranks, members, mode="clip"), 0)
+        sums = _map_present(lambda args: strategy.weighted_sums(*args[1:]), (present, candidates, weights))
+        return Evaluation(
+            members=per_member._replace(observations=results.observations),
+            ranks=ranks,
+            sums=jax.tree.map(lambda x: lax.psum(jnp.sum(x, axis=0), DEVICES), sums),
+            steps_simulated=lax.psum(steps, DEVICES) * block,
+        )
+
+    def learn(state: RunState, evaluation: Evaluation) -> tuple[RunState, Metrics]:
+        results = evaluation.members
+        centre, update_metrics = strategy.tell(state.strategy, evaluation.sums, evaluation.ranks)
+        new_state = RunState(
+            strategy=centre,
+            normalizer=learn_observations(state.normalizer, results.observations),
+            generation=state.generation + 1,
+            env_steps=state.env_steps.add(jnp.sum(results.steps)),
+            env_steps_simulated=state.env_steps_simulated.add(evaluation.steps_simulated),
+            key=state.key,
+        )
+        return new_state, {
+            **_fitness_metrics(results, num_members),
+            **update_metrics,
+            **strategy.metrics(centre),
+        }
+
+    def shard(fn: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        return jax.shard_map(fn, mesh=workers.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+    whole, sharded = PartitionSpec(), PartitionSpec(DEVICES)
+    return Generation(
+        settle=shard(settle, (whole, sharded), (sharded, whole)) if rollout.warmup_steps else None,
+        learn_observations=learn_observations,
+        simulate=shard(simulate, (whole, sharded, sharded), whole),
+        learn=learn,
+        # An argument, not computed on each device: what XLA knows about the numbers would change how it rounds.
+        members=workers.deal_blocks(num_blocks, block, absent=population),
+    )
+
+
+def learn_observations(normalizer: norm.NormalizerState, sums: norm.ObservationSums) -> norm.NormalizerState:
+    """Returns the normaliser with the observations of all blocks, `sums` `[blocks, O]`, added in their order."""
+    return norm.update(normalizer, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums))
+
+
+class _Blocks(NamedTuple):
+    """The blocks of one device, `[blocks, B, ...]`."""
+
+    present: jax.Array
+    members: jax.Array
+    candidates: Candidates
+    carries: Carry
+
+
+def _first_episodes(
+    rollout: Rollout,
+    network: Network,
+    normalizer: norm.NormalizerState,
+    blocks: _Blocks,
+    initial_task: Callable[[jax.Array], TaskState],
+) -> tuple[BlockResult, jax.Array]:
+    """Returns results `[blocks, ...]` and lock-steps taken; a block stops when its own members are done."""
+
+    def one_block(block: _Blocks) -> tuple[BlockResult, jax.Array]:
+        params, initial = network.prepare(block.candidates), initial_task(block.members)
+        lanes = rollout.start(initial, block.carries, block.present)
+        lanes = lax.while_loop(rollout.unfinished, lambda now: rollout.step(params, normalizer, initial, now), lanes)
+        return rollout.result(lanes, normalizer, block.present), lanes.lock_steps
+
+    results, steps = _map_present(one_block, blocks)
+    return results, jnp.sum(steps)
+
+
+def _until_slowest(
+    rollout: Rollout,
+    network: Network,
+    normalizer: norm.NormalizerState,
+    blocks: _Blocks,
+    initial_task: Callable[[jax.Array], TaskState],
+) -> tuple[BlockResult, jax.Array]:
+    """Returns results `[blocks, ...]` and lock-steps taken, which are as many for every block.
+
+    First every block runs until its own members are done, then on to where the slowest of all blocks stopped: the
+    same steps as in lock-step over the whole population, without waiting for each other.
+    """
+
+    def advance(args: tuple[_Blocks, Lanes], at_least: jax.Array) -> Lanes:
+        block, lanes = args
+        params, initial = network.prepare(block.candidates), initial_task(block.members)
+        return lax.while_loop(
+            lambda now: rollout.unfinished(now) | (now.lock_steps < at_least),
+            lambda now: rollout.step(params, normalizer, initial, now),
+            lanes,
+        )
+
+    def phase(now: tuple[Lanes, jax.Array], _: None) -> tuple[tuple[Lanes, jax.Array], None]:
+        lanes, at_least = now
+        lanes = _map_present(lambda args: advance(args[1:], at_least), (blocks.present, blocks, lanes))
+        return (lanes, lax.pmax(jnp.max(lanes.lock_steps), DEVICES)), None
+
+    lanes = lax.map(lambda b: rollout.start(initial_task(b.members), b.carries, b.present), blocks)
+    (lanes, _), _ = lax.scan(phase, (lanes, jnp.zeros((), jnp.int32)), None, length=2)
+    results = lax.map(lambda args: rollout.result(args[0], normalizer, args[1]), (lanes, blocks.present))
+    return results, jnp.sum(lanes.lock_steps)
+
+
+def _map_present(fn: Callable[[Any], Any], blocks: Any) -> Any:
+    """Returns `fn` mapped over blocks, zeros for those with no member present; `blocks[0]` says who is present."""
+
+    def one(block: Any) -> Any:
+        shapes = jax.eval_shape(fn, block)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return lax.cond(jnp.any(block[0]), fn, lambda _: nothing, block)
+
+    return lax.map(one, blocks)
+
+
+def _generation_key(state: RunState, number: int | None = None) -> jax.Array:
+    """Returns the key of generation `number`, or of the one that comes next."""
+    run_key = jax.random.wrap_key_data(state.key, impl=KEY_IMPLEMENTATION)
+    return jax.random.fold_in(run_key, state.generation + 1 if number is None else number)
+
+
+def _member_keys(key: jax.Array, stream: int, members: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, stream), members)
+
+
+def _where_member(is_center: jax.Array, center: Candidates, drawn: Candidates) -> Candidates:
+    def choose(c: jax.Array, d: jax.Array) -> jax.Array:
+        return jnp.where(is_center.reshape(-1, *[1] * (d.ndim - 1)), c, d)
+
+    return jax.tree.map(choose, center, drawn)
+
+
+def _gather(tree: Any, num_blocks: int) -> Any:
+    """Returns the blocks of all devices in the order of their numbers, less those that only fill up devices."""
+    return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True)[:num_blocks], tree)
+
+
+def _fitness_metrics(results: BlockResult, num_members: int) -> Metrics:
+    fitness, evaluation = results.fitness[:num_members], results.fitness[num_members:]
+    mean, std = _finite_mean_and_std(fitness)
+    length = results.steps[:num_members] / jnp.maximum(results.episodes[:num_members], 1)
+    return {
+        "fitness_mean": mean,
+        "fitness_std": std,
+        "fitness_best": jnp.max(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)),
+        "eval_fitness": _finite_mean_and_std(evaluation)[0],
+        "episode_length_mean": jnp.mean(length),
+        "spikes_per_ms": jnp.sum(results.rate) / jnp.maximum(jnp.sum(results.steps), 1),
+        "failed_members": jnp.sum(~jnp.isfinite(fitness)),
+    }
+
+
+def _finite_mean_and_std(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and standard deviation of the finite values; NaN where there is none."""
+    finite = jnp.isfinite(values)
+    mean = jnp.sum(jnp.where(finite, values, 0.0)) / jnp.sum(finite)
+    variance = jnp.sum(jnp.where(finite, jnp.square(values - mean), 0.0)) / jnp.sum(finite)
+    return mean, jnp.sqrt(variance)

@@ -1,0 +1,69 @@
+"""A generation compiled ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from evoconn_cli.engine.generation import Generation
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.state import RunState
+from evoconn_cli.engine.strategies import Metrics
+
+
+def compile_generation(
+    generation: Generation, workers: WorkerMesh, state: RunState
+) -> Callable[[RunState], tuple[RunState, Metrics]]:
+    """Returns `step(state) -> (state, metrics)`, compiled for the shapes of `state`; `step` consumes its argument.
+
+    The state lives on the first device, and all that is not sharded is compiled for that one.
+
+    Args:
+        generation: the functions to compile.
+        workers: the devices.
+        state: a state of the run, or its shapes.
+    """
+    whole, sharded = workers.whole, workers.sharded
+    one_device = SingleDeviceSharding(workers.first_device)
+
+    def compile_single(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
+        program = jax.jit(fn, in_shardings=one_device, out_shardings=one_device, donate_argnums=donate)
+        return program.lower(*args).compile()
+
+    def compile_sharded(fn: Callable, *args: Any, in_shardings: Any, out_shardings: Any) -> Callable:
+        program = jax.jit(fn, in_shardings=in_shardings, out_shardings=out_shardings)
+        return program.lower(*args).compile()
+
+    members = jax.device_put(generation.members, sharded)
+    shapes = jax.eval_shape(lambda x: x, state)
+    carries = settle = learn_observations = None
+    if generation.settle is not None:
+        carries, sums = jax.eval_shape(generation.settle, shapes, members)
+        settle = compile_sharded(
+            generation.settle, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
+        )
+        learn_observations = compile_single(generation.learn_observations, shapes.normalizer, sums)
+    simulate = compile_sharded(
+        generation.simulate,
+        shapes,
+        members,
+        carries,
+        in_shardings=(whole, sharded, sharded),
+        out_shardings=whole,
+    )
+    evaluation = jax.eval_shape(generation.simulate, shapes, members, carries)
+    learn = compile_single(generation.learn, shapes, evaluation, donate=(0,))
+
+    def step(state: RunState) -> tuple[RunState, Metrics]:
+        carries = None
+        if settle is not None and learn_observations is not None:
+            carries, sums = settle(jax.device_put(state, whole), members)
+            normalizer = learn_observations(state.normalizer, jax.device_put(sums, one_device))
+            state = state._replace(normalizer=normalizer)
+        evaluation = simulate(jax.device_put(state, whole), members, carries)
+        return learn(state, jax.device_put(evaluation, one_device))
+
+    return step

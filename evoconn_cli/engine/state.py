@@ -1,0 +1,63 @@
+"""The state of a run: all that the next generation depends on, arrays only. A checkpoint is this, whole."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evoconn_cli.engine.normalizer import NormalizerState, initial_normalizer
+from evoconn_cli.engine.strategies import Strategy, StrategyState
+
+KEY_IMPLEMENTATION = "threefry2x32"
+"""JAX's generator that all draws come from; under `vmap` it draws for each key what it draws alone."""
+
+
+class StepCounter(NamedTuple):
+    """A count of environment steps, which outgrows 32 bits."""
+
+    low: jax.Array  # [] uint32
+    high: jax.Array  # [] uint32
+
+    def add(self, steps: jax.Array) -> StepCounter:
+        """Returns the count with `steps` (fewer than 2^32) more."""
+        low = self.low + steps.astype(jnp.uint32)
+        return StepCounter(low, self.high + (low < self.low).astype(jnp.uint32))
+
+    def __int__(self) -> int:
+        return (int(self.high) << 32) + int(self.low)
+
+
+class RunState(NamedTuple):
+    """State of a run between two generations."""
+
+    strategy: StrategyState
+    normalizer: NormalizerState
+    generation: jax.Array  # [] int32 generations done
+    env_steps: StepCounter  # environment steps that counted
+    env_steps_simulated: StepCounter  # all of them, wasted ones included
+    key: jax.Array  # [2] uint32 data of the run key, which never changes
+
+
+def initial_run_state(strategy: Strategy, *, observation_size: int, seed: int) -> RunState:
+    """Returns the state before the first generation.
+
+    Args:
+        strategy: gives its initial state.
+        observation_size: O.
+        seed: of every draw in the run, 0 to 2^32 - 1.
+    """
+
+    def no_steps() -> StepCounter:
+        return StepCounter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
+
+    return RunState(
+        strategy=strategy.init(),
+        normalizer=jax.tree.map(jnp.copy, initial_normalizer(observation_size)),
+        generation=jnp.zeros((), jnp.int32),
+        env_steps=no_steps(),
+        env_steps_simulated=no_steps(),
+        key=jax.random.key_data(jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION)),
+    )

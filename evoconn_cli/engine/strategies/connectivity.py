@@ -1,0 +1,149 @@
+"""Evolving connectivity (EC): natural evolution strategies on the Bernoulli probabilities of boolean connections.
+
+Source: arXiv 2305.17650, section 4 and algorithm 1; constants of the published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from evoconn_cli.engine.strategies import Metrics, Strategy
+from evoconn_cli.networks import Candidates, bits
+
+MAX_MEMBERS = 90_000
+"""Beyond about so many members the int32 sums of ranks times bits could overflow."""
+
+_SAMPLING_TILE = 16
+"""Members whose random words are held at once while a block is drawn."""
+
+
+class ConnectivityState(NamedTuple):
+    """State of EC."""
+
+    probs: dict[str, jax.Array]  # kernel -> float32 Bernoulli probabilities
+    adam: optax.ScaleByAdamState  # moments of the natural gradient
+
+
+def make_connectivity(
+    *,
+    connection_shapes: Mapping[str, tuple[int, ...]],
+    learning_rate: float = 0.15,
+    eps: float = 1e-3,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    adam_eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    initial_prob: float = 0.5,
+) -> Strategy:
+    """Returns the strategy EC; its candidates are kernels packed along their first axis.
+
+    Args:
+        connection_shapes: shape of every kernel, pre-synaptic axis first.
+        learning_rate: step size.
+        eps: probabilities stay within `[eps, 1 - eps]`.
+        adam_beta1: decay of the first moment.
+        adam_beta2: decay of the second moment.
+        adam_eps: Adam's epsilon.
+        weight_decay: decay of the probabilities toward 0, for sparse networks.
+        initial_prob: every probability at generation 0.
+    """
+    names = sorted(connection_shapes)
+    adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
+
+    def init() -> ConnectivityState:
+        probs = {name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names}
+        # Adam's initial moments would be the same buffer, which cannot be donated twice.
+        return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
+
+    def ask_one(key: jax.Array, probs: dict[str, jax.Array]) -> Candidates:
+        return {
+            name: bits.pack(_bernoulli(jax.random.fold_in(key, index), probs[name]), axis=0)
+            for index, name in enumerate(names)
+        }
+
+    def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
+        def one(member: jax.Array) -> Candidates:
+            return ask_one(jax.random.fold_in(key, member), state.probs)
+
+        return lax.map(one, members, batch_size=_SAMPLING_TILE)
+
+    def center(state: ConnectivityState) -> Candidates:
+        return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in names}
+
+    def weighted_sums(candidates: Candidates, ranks: jax.Array) -> dict[str, jax.Array]:
+        return {name: _sum_of_ranks(candidates[name], ranks, connection_shapes[name][0]) for name in names}
+
+    def tell(
+        state: ConnectivityState, sums: dict[str, jax.Array], ranks: jax.Array
+    ) -> tuple[ConnectivityState, Metrics]:
+        num_members = ranks.shape[0]
+        # Centred ranks sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
+        gradient = jax.tree.map(lambda s: s.astype(jnp.float32) / (2.0 * num_members * (num_members - 1)), sums)
+        snr = _signal_to_noise(gradient, state.probs, ranks)
+        step, adam_state = adam.update(gradient, state.adam)
+        assert isinstance(adam_state, optax.ScaleByAdamState)
+        probs = jax.tree.map(
+            lambda p, d: jnp.clip(p + learning_rate * (d - weight_decay * p), eps, 1.0 - eps),
+            state.probs,
+            step,
+        )
+        return ConnectivityState(probs, adam_state), {"update_snr": snr}
+
+    def metrics(state: ConnectivityState) -> Metrics:
+        p = jnp.concatenate([state.probs[name].ravel() for name in names])
+        near_bound = (p <= 3.0 * eps) | (p >= 1.0 - 3.0 * eps)
+        return {
+            "density": jnp.mean(p),
+            "entropy": jnp.mean(_entropy_bits(p)),
+            "saturated": jnp.mean(near_bound.astype(jnp.float32)),
+        }
+
+    return Strategy("ec", init, ask, center, weighted_sums, tell, metrics)
+
+
+def _bernoulli(key: jax.Array, probs: jax.Array) -> jax.Array:
+    """Returns a boolean sample with probabilities `probs`, from uniforms of 24 bits."""
+    uniform = (jax.random.bits(key, probs.shape, jnp.uint32) >> 8).astype(jnp.float32) * np.float32(2.0**-24)
+    return uniform < probs
+
+
+def _sum_of_ranks(words: jax.Array, ranks: jax.Array, length: int) -> jax.Array:
+    """Returns int32 `sum over members of rank · bit`, shape `[pre, post]`.
+
+    Args:
+        words: `[B, W, post]` uint32 packed kernels.
+        ranks: `[B]` int32.
+        length: pre.
+    """
+
+    def add_member(total: jax.Array, member: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        kernel, rank = member
+        return total + rank * bits.unpack(kernel, axis=0, length=length), None
+
+    start = jnp.zeros((length, *words.shape[2:]), jnp.int32)
+    return lax.scan(add_member, start, (words, ranks))[0]
+
+
+def _signal_to_noise(gradient: dict[str, jax.Array], probs: dict[str, jax.Array], ranks: jax.Array) -> jax.Array:
+    """Returns by how much the squared length of the gradient exceeds what chance alone gives, relative to that.
+
+    If fitness said nothing about the connections, each component would have the variance
+    `mean(w²)·p·(1 - p)/M`; 0 then, 1 where signal and noise have the same power.
+    """
+    num_members = ranks.shape[0]
+    weights = ranks.astype(jnp.float32) / (2.0 * (num_members - 1))
+    power = sum(jnp.sum(g * g) for g in jax.tree.leaves(gradient))
+    variance = sum(jnp.sum(p * (1.0 - p)) for p in jax.tree.leaves(probs))
+    noise = jnp.mean(weights * weights) * variance / num_members
+    return jnp.where(noise > 0, power / jnp.maximum(noise, 1e-30) - 1.0, 0.0)
+
+
+def _entropy_bits(p: jax.Array) -> jax.Array:
+    return -(p * jnp.log2(p) + (1.0 - p) * jnp.log2(1.0 - p))

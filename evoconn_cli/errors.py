@@ -1,0 +1,49 @@
+"""What can go wrong for a user: each error is one message and one exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `evoconn`; schedulers and launch-grid rely on them."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    SAVED_EARLY = 75
+    QUIT = 130
+
+
+class EvoconnError(Exception):
+    """An error the user can act on: the message says what, which value, and what to do next."""
+
+    exit_code = ExitCode.ERROR
+
+
+class ConfigError(EvoconnError):
+    """A configuration or a command line that cannot be run as it is."""
+
+    exit_code = ExitCode.USAGE
+
+
+class RunDirectoryError(EvoconnError):
+    """A run directory that cannot be created, written or read."""
+
+
+class CheckpointError(EvoconnError):
+    """A checkpoint that is missing, damaged or of another run."""
+
+
+class TrainingError(EvoconnError):
+    """A training that cannot go on."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Returns the error for a `name` that is not one of the `known` ones, nearest ones first."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    return ConfigError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known)}.")

@@ -1,0 +1,52 @@
+"""Networks: policies with a state, as pure functions of a block of members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+
+Candidates: TypeAlias = Any
+"""What a strategy proposes for a block: a pytree of arrays `[B, ...]`; packed bits or real weights."""
+
+Params: TypeAlias = Any
+"""Candidates in the form that a network computes with: a pytree of arrays `[B, ...]`."""
+
+Carry: TypeAlias = Any
+"""State of a network between environment steps: a pytree of arrays `[B, ...]`."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A recurrent policy for a block of `B` members.
+
+    Attributes:
+        name: the name on the command line.
+        connection_shapes: shape of every kernel of one member, by name; the strategy's search space.
+        boolean: whether kernels are boolean (packed along their first axis) or real.
+        prepare: `prepare(candidates) -> params`, once an episode.
+        initial_carry: `initial_carry(keys [B]) -> carry`.
+        step: `step(params, carry, obs [B, O]) -> (carry, action [B, A])`.
+        spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
+    """
+
+    name: str
+    connection_shapes: dict[str, tuple[int, ...]]
+    boolean: bool
+    prepare: Callable[[Candidates], Params]
+    initial_carry: Callable[[jax.Array], Carry]
+    step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
+    spikes_per_ms: Callable[[Carry], jax.Array] | None
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of connections or weights of one member."""
+        total = 0
+        for shape in self.connection_shapes.values():
+            size = 1
+            for length in shape:
+                size *= length
+            total += size
+        return total

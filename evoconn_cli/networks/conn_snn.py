@@ -1,0 +1,159 @@
+"""Conn-RSNN: a recurrent spiking network of boolean connections, signed by the type of the pre-synaptic neuron.
+
+The recurrence is computed on packed bits: a neuron's input is the number of excitatory minus the number of
+inhibitory spikes that reach it, `population_count(kernel & spikes)`, exact at any size.
+
+Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the published code.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from evoconn_cli.networks import Candidates, Network, bits, lif
+from evoconn_cli.networks.lif import LifConstants, LifState
+
+
+class ConnSnnParams(NamedTuple):
+    """Kernels of a block in the form that `step` reads."""
+
+    input: jax.Array  # [B, O, N] int8, connection from +x minus connection from -x
+    recurrent: jax.Array  # [B, W, N] uint32, packed along the pre-synaptic axis
+    output: jax.Array  # [B, N, A] int8
+
+
+class ConnSnnCarry(NamedTuple):
+    """State that lives on from one environment step to the next."""
+
+    neurons: LifState  # [B, N]
+    spikes: jax.Array  # [B, W] uint32, of the last sub-step
+
+
+def make_conn_snn(
+    *,
+    observation_size: int,
+    action_size: int,
+    num_neurons: int = 256,
+    excitatory_ratio: float = 0.5,
+    expected_density: float = 0.5,
+    gain_in: float = 0.1,
+    gain_recurrent: float = 1.0,
+    gain_out: float = 5.0,
+    constants: LifConstants | None = None,
+    tile: int | None = 8,
+) -> Network:
+    """Returns the boolean spiking network.
+
+    Args:
+        observation_size: O.
+        action_size: A.
+        num_neurons: N, any number.
+        excitatory_ratio: the first `round(N * excitatory_ratio)` neurons are excitatory.
+        expected_density: share of connections that the gains are normalised by.
+        gain_in: K_in.
+        gain_recurrent: K_h.
+        gain_out: K_out.
+        constants: of the neurons.
+        tile: members that run together through all sub-steps, so that their recurrent bits stay in a CPU's nearest
+            cache; None runs the whole block together. Results do not depend on it.
+    """
+    c = constants or LifConstants()
+    num_excitatory = round(num_neurons * excitatory_ratio)
+    sign = jnp.where(np.arange(num_neurons) < num_excitatory, 1.0, -1.0)
+    scale = c.v_threshold * c.tau_m_ms
+    r_in = gain_in * scale * math.sqrt(2.0 / (expected_density * observation_size))
+    r_recurrent = gain_recurrent * scale / c.tau_syn_ms * math.sqrt(2.0 / (expected_density * num_neurons))
+    r_out = gain_out * math.sqrt(1.0 / (expected_density * num_neurons))
+    words = _signed_words(num_neurons, num_excitatory)
+
+    def prepare(candidates: Candidates) -> ConnSnnParams:
+        both = bits.unpack(candidates["input"], axis=1, length=2 * observation_size).astype(jnp.int8)
+        output = bits.unpack(candidates["output"], axis=1, length=num_neurons).astype(jnp.int8)
+        return ConnSnnParams(both[:, :observation_size] - both[:, observation_size:], candidates["recurrent"], output)
+
+    def initial_carry(keys: jax.Array) -> ConnSnnCarry:
+        spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
+        return ConnSnnCarry(lif.initial_state(c, keys, num_neurons), spikes)
+
+    def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
+        def body(_: jax.Array, carry: ConnSnnCarry) -> ConnSnnCarry:
+            reached = _count_signed(recurrent, carry.spikes, words)
+            synaptic = r_recurrent * reached.astype(jnp.float32)
+            neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
+            return ConnSnnCarry(neurons, bits.pack(spike, axis=1))
+
+        return lax.fori_loop(0, c.num_substeps, body, carry)
+
+    def step(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array]:
+        i_in = r_in * jnp.sum(params.input.astype(jnp.float32) * obs[:, :, None], axis=1)
+        carry = _map_tiles(run_substeps, (params.recurrent, carry, i_in), tile)
+        # Rates carry the sign of their neuron, so the output kernel needs none.
+        action = r_out * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
+        return carry, action
+
+    return Network(
+        name="conn_snn",
+        connection_shapes={
+            "input": (2 * observation_size, num_neurons),
+            "recurrent": (num_neurons, num_neurons),
+            "output": (num_neurons, action_size),
+        },
+        boolean=True,
+        prepare=prepare,
+        initial_carry=initial_carry,
+        step=step,
+        spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
+    )
+
+
+class _SignedWord(NamedTuple):
+    """A word of spikes, or the part of it whose neurons have one sign."""
+
+    index: int
+    mask: int  # bits of neurons of this sign, all 32 where the word is not shared
+    sign: int
+
+
+def _signed_words(num_neurons: int, num_excitatory: int) -> list[_SignedWord]:
+    """Returns the words by sign; the word in which the types meet stands twice, masked."""
+    every = 0xFFFFFFFF
+    words = []
+    for index in range(bits.num_words(num_neurons)):
+        num_here = min(max(num_excitatory - index * bits.WORD, 0), bits.WORD)
+        excitatory = every >> (bits.WORD - num_here) if num_here else 0
+        if excitatory:
+            words.append(_SignedWord(index, excitatory, 1))
+        if excitatory != every and index * bits.WORD + num_here < num_neurons:
+            words.append(_SignedWord(index, every ^ excitatory, -1))
+    return words
+
+
+def _count_signed(kernel: jax.Array, spikes: jax.Array, words: list[_SignedWord]) -> jax.Array:
+    """Returns `[B, N]` int32: excitatory minus inhibitory spikes that reach each neuron.
+
+    Args:
+        kernel: `[B, W, N]` uint32 packed connections.
+        spikes: `[B, W]` uint32 packed spikes.
+        words: which words count, and with which sign.
+    """
+    total = jnp.zeros((kernel.shape[0], kernel.shape[2]), jnp.int32)
+    for word in words:
+        reaching = kernel[:, word.index] & (spikes[:, word.index, None] & np.uint32(word.mask))
+        total += word.sign * lax.population_count(reaching).astype(jnp.int32)
+    return total
+
+
+def _map_tiles(fn, args, tile: int | None):
+    """Returns `fn(*args)` computed for `tile` members at a time; all arrays have the member axis first."""
+    num_members = jax.tree.leaves(args)[0].shape[0]
+    if tile is None or num_members <= tile or num_members % tile:
+        return fn(*args)
+    tiles = jax.tree.map(lambda x: x.reshape(num_members // tile, tile, *x.shape[1:]), args)
+    out = lax.map(lambda arrays: fn(*arrays), tiles)
+    return jax.tree.map(lambda x: x.reshape(num_members, *x.shape[2:]), out)

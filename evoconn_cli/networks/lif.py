@@ -1,0 +1,96 @@
+"""Leaky integrate-and-fire neurons with exponential synapses: the maths that all spiking networks here share.
+
+Source: arXiv 2305.17650, section 3.1 and supplement; discretised as in the published code (exact decay per
+sub-step, strict threshold, reset to rest, read-out by an exponential trace of the signed spikes).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class LifConstants:
+    """Constants of the neurons; times in [ms], potentials in units of the threshold's scale."""
+
+    tau_syn_ms: float = 5.0
+    tau_m_ms: float = 10.0
+    tau_out_ms: float = 10.0
+    dt_ms: float = 0.5
+    step_ms: float = 16.6
+    v_rest: float = 0.0
+    v_threshold: float = 1.0
+
+    @property
+    def num_substeps(self) -> int:
+        """Sub-steps of an environment step."""
+        return round(self.step_ms / self.dt_ms)
+
+    @property
+    def alpha_syn(self) -> float:
+        """Decay of the synaptic current over a sub-step."""
+        return math.exp(-self.dt_ms / self.tau_syn_ms)
+
+    @property
+    def alpha_m(self) -> float:
+        """Decay of the membrane potential over a sub-step."""
+        return math.exp(-self.dt_ms / self.tau_m_ms)
+
+    @property
+    def alpha_out(self) -> float:
+        """Decay of the read-out rate over a sub-step."""
+        return math.exp(-self.dt_ms / self.tau_out_ms)
+
+
+class LifState(NamedTuple):
+    """State of a layer of neurons; `...` are any leading axes."""
+
+    v: jax.Array  # [..., N] float32 membrane potential
+    i_syn: jax.Array  # [..., N] float32 synaptic current
+    rate: jax.Array  # [..., N] float32 signed read-out rate [1/ms]
+
+
+def initial_state(constants: LifConstants, keys: jax.Array, num_neurons: int) -> LifState:
+    """Returns potentials drawn from U(v_rest, v_threshold), and silence.
+
+    Args:
+        constants: of the neurons.
+        keys: `[B]`, one a member.
+        num_neurons: N.
+    """
+    v = jax.vmap(lambda key: jax.random.uniform(key, (num_neurons,)))(keys)
+    v = constants.v_rest + (constants.v_threshold - constants.v_rest) * v
+    return LifState(v, jnp.zeros_like(v), jnp.zeros_like(v))
+
+
+def substep(
+    constants: LifConstants, state: LifState, synaptic: jax.Array, i_in: jax.Array, sign: jax.Array
+) -> tuple[LifState, jax.Array]:
+    """Returns the state after one sub-step and which neurons spiked.
+
+    Args:
+        constants: of the neurons.
+        state: before the sub-step.
+        synaptic: `[..., N]` current that the spikes of the sub-step before inject into the synapses.
+        i_in: `[..., N]` input current, which bypasses the synapses.
+        sign: `[N]` +1 for excitatory, -1 for inhibitory neurons.
+    """
+    c = constants
+    i_syn = c.alpha_syn * state.i_syn + synaptic
+    target = c.v_rest + i_syn + i_in
+    v = target + c.alpha_m * (state.v - target)
+    spike = v > c.v_threshold
+    v = jnp.where(spike, c.v_rest, v)
+    impulse = jnp.where(spike, sign, 0.0) / c.dt_ms
+    rate = impulse + c.alpha_out * (state.rate - impulse)
+    return LifState(v, i_syn, rate), spike
+
+
+def spikes_per_ms(state: LifState) -> jax.Array:
+    """Returns `[...]` the mean absolute rate of the neurons [1/ms]."""
+    return jnp.mean(jnp.abs(state.rate), axis=-1)

@@ -1,0 +1,130 @@
+"""From a configuration to the engine: the only place where configuration keys become arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from evoconn_cli.config.schema import ConnSnnConfig, EcConfig, RunConfig, num_members
+from evoconn_cli.engine.generation import make_generation
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.program import compile_generation
+from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.state import RunState, initial_run_state
+from evoconn_cli.engine.strategies import Metrics, Strategy
+from evoconn_cli.engine.strategies.connectivity import MAX_MEMBERS, make_connectivity
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.networks import Network
+from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.networks.lif import LifConstants
+from evoconn_cli.tasks import Task
+from evoconn_cli.tasks.registry import make_task
+
+_CPU_BLOCK = 64
+"""Members in lock-step on a CPU: few, so that a block's state stays in cache and its slowest member costs little."""
+
+_CPU_TILE = 8
+"""Members whose recurrent bits (8 KiB each at 256 neurons) stay in a core's cache through all sub-steps."""
+
+
+class Engine(NamedTuple):
+    """All that one run computes with."""
+
+    task: Task
+    network: Network
+    strategy: Strategy
+    initial_state: Callable[[], RunState]
+    compile: Callable[[RunState], Callable[[RunState], tuple[RunState, Metrics]]]
+
+
+def choose_block(config: RunConfig, workers: WorkerMesh) -> int:
+    """Returns how many members run in lock-step: as configured, else by platform.
+
+    A GPU is bound by launching kernels, so there one block takes a device's whole share of the population.
+    """
+    if config.engine.block is not None:
+        return config.engine.block
+    share = -(-config.algo.population // workers.num_workers)
+    return min(_CPU_BLOCK, config.algo.population) if workers.first_device.platform == "cpu" else share
+
+
+def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
+    """Returns the engine of a run.
+
+    Args:
+        config: with `engine.block` set.
+        workers: the devices.
+
+    Raises:
+        ConfigError: what the strategy or the network cannot do.
+    """
+    if config.engine.block is None:
+        raise ValueError("engine.block is not resolved")
+    task = make_task(
+        config.task.name,
+        episode_length=config.task.episode_length,
+        action_repeat=config.task.action_repeat,
+    )
+    network = _build_network(config, task, tile=_CPU_TILE if workers.first_device.platform == "cpu" else None)
+    strategy = _build_strategy(config, network)
+    rollout = make_rollout(
+        task,
+        network,
+        first_episode=config.rollout.fitness == "first_episode",
+        all_steps=config.rollout.normalizer == "all_steps",
+        warmup_steps=config.rollout.warmup_steps,
+    )
+    generation = make_generation(
+        rollout,
+        network,
+        strategy,
+        workers,
+        population=config.algo.population,
+        evaluation_copies=config.algo.evaluation_copies,
+        block=config.engine.block,
+        fresh_resets=config.rollout.resets == "fresh",
+    )
+    return Engine(
+        task=task,
+        network=network,
+        strategy=strategy,
+        initial_state=lambda: initial_run_state(strategy, observation_size=task.observation_size, seed=config.seed),
+        compile=lambda state: compile_generation(generation, workers, state),
+    )
+
+
+def _build_network(config: RunConfig, task: Task, tile: int | None) -> Network:
+    given = config.network
+    assert isinstance(given, ConnSnnConfig)
+    constants = {field.name: getattr(given, field.name) for field in dataclasses.fields(LifConstants)}
+    return make_conn_snn(
+        observation_size=task.observation_size,
+        action_size=task.action_size,
+        num_neurons=given.num_neurons,
+        excitatory_ratio=given.excitatory_ratio,
+        expected_density=given.expected_density,
+        gain_in=given.gain_in,
+        gain_recurrent=given.gain_recurrent,
+        gain_out=given.gain_out,
+        constants=LifConstants(**constants),
+        tile=tile,
+    )
+
+
+def _build_strategy(config: RunConfig, network: Network) -> Strategy:
+    given = config.algo
+    assert isinstance(given, EcConfig)
+    if num_members(config) > MAX_MEMBERS:
+        raise ConfigError(
+            f"algo.population={given.population}: the whole-number update of ec holds up to {MAX_MEMBERS} members "
+            "beside the evaluation copies. Lower it."
+        )
+    options: dict[str, Any] = {
+        field.name: getattr(given, field.name) for field in dataclasses.fields(EcConfig) if field.name not in _SHARED
+    }
+    return make_connectivity(connection_shapes=network.connection_shapes, **options)
+
+
+_SHARED = ("name", "population", "evaluation_copies", "generations")
+"""Keys of every strategy that the generation takes, not the strategy."""

@@ -1,0 +1,51 @@
+"""Starting JAX with the devices of a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+
+from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
+from evoconn_cli.errors import ConfigError
+
+
+def start_jax(num_devices: int | None) -> WorkerMesh:
+    """Returns the devices that a run uses: the first `num_devices` of the fastest platform, or all of them.
+
+    On a CPU one XLA host device a core is started, which must happen before anything else of JAX runs.
+
+    Raises:
+        ConfigError: more devices are asked for than there are.
+    """
+    try:
+        jax.config.update("jax_num_cpu_devices", max(num_devices or num_cores(), 2))
+    except RuntimeError:
+        pass  # JAX runs already, as it does in a notebook: take the devices that it has
+    _use_compilation_cache()
+    devices = jax.local_devices()
+    workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
+    if workers > len(devices):
+        raise ConfigError(
+            f"engine.devices={workers}: this machine has {len(devices)} {devices[0].platform} device"
+            f"{'s' * (len(devices) != 1)}. Ask for at most so many, or leave it out to use all."
+        )
+    return make_worker_mesh(devices, workers)
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_devices(workers: WorkerMesh) -> str:
+    """Returns the devices in words, such as `2 x cpu` or `1 x NVIDIA H100`."""
+    return f"{workers.num_workers} x {workers.first_device.device_kind}"
+
+
+def _use_compilation_cache() -> None:
+    """Lets XLA keep compiled programs in the user's cache directory, unless JAX was told another place."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "evoconn" / "jax"))

@@ -1,0 +1,71 @@
+"""What the progress display remembers of the generations so far."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+Metrics = Mapping[str, float | int | None]
+
+RECENT = 20  # generations that the pace is taken from
+
+
+class History:
+    """The evaluation curve of a run, its best point and its pace.
+
+    Args:
+        lines: earlier lines of metrics.jsonl; they count for the curve and not for the pace, since
+            they may come from another machine.
+    """
+
+    def __init__(self, lines: Iterable[Metrics] = ()) -> None:
+        self.evaluations: list[float | None] = []
+        self.best: tuple[float, int] | None = None
+        self.last: Metrics = {}
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._steps: deque[float] = deque(maxlen=RECENT)
+        for line in lines:
+            self.add(line)
+        self._seconds.clear()
+        self._steps.clear()
+
+    def add(self, metrics: Metrics) -> None:
+        """Takes in one line of metrics.jsonl."""
+        seconds, steps = metrics.get("seconds"), metrics.get("env_steps")
+        before = self.last.get("env_steps") if self.last else 0
+        starts_late = not self.last and (metrics.get("generation") or 1) > 1
+        if seconds is not None and steps is not None and before is not None and not starts_late:
+            self._seconds.append(seconds)
+            self._steps.append(steps - before)
+        self.evaluations.append(metrics.get("eval_fitness"))
+        self.best = best_evaluation([metrics], self.best)
+        self.last = metrics
+
+    def steps_per_second(self) -> float | None:
+        """Returns the rate of the recent generations [environment steps/s], None before the first."""
+        seconds = sum(self._seconds)
+        return sum(self._steps) / seconds if seconds > 0 else None
+
+    def seconds_left(self, generations: int) -> float | None:
+        """Returns how long the run takes to reach `generations` from its last line [s], None if unknown."""
+        if not self._seconds:
+            return None
+        return statistics.median(self._seconds) * max(0, generations - int(self.last.get("generation") or 0))
+
+
+def best_evaluation(lines: Iterable[Metrics], best: tuple[float, int] | None = None) -> tuple[float, int] | None:
+    """Returns the highest evaluation fitness and its generation, the earliest of equals; None without any.
+
+    Args:
+        lines: lines of metrics.jsonl.
+        best: the answer for the lines before them.
+    """
+    for line in lines:
+        fitness, generation = line.get("eval_fitness"), line.get("generation")
+        if fitness is None or generation is None or not math.isfinite(fitness):
+            continue
+        if best is None or fitness > best[0]:
+            best = (float(fitness), int(generation))
+    return best

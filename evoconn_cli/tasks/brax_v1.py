@@ -1,0 +1,53 @@
+"""The locomotion and manipulation tasks of Brax v1."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from evoconn_cli.tasks import Task, TaskState
+from evoconn_cli.tasks.brax_compat import import_brax_envs
+
+
+@functools.cache
+def make_brax_v1_task(name: str) -> Task:
+    """Returns the Brax v1 environment `name` as a `Task`, without an episode limit.
+
+    Brax's metrics are dropped: no environment reads them, and they would be carried and computed every step.
+
+    Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
+    """
+    envs = import_brax_envs()
+    env = envs.get_environment(name)
+    reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
+    no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
+
+    def pack(state) -> TaskState:
+        return TaskState(
+            physics=(state.qp, state.info),
+            obs=state.obs,
+            reward=jnp.asarray(state.reward, jnp.float32),
+            done=jnp.asarray(state.done, jnp.float32) > 0.5,
+            steps=jnp.zeros((), jnp.int32),
+        )
+
+    def reset(key: jax.Array) -> TaskState:
+        # Brax knows only raw threefry keys, whatever generator the run uses.
+        return pack(env.reset(jax.random.bits(key, (2,), jnp.uint32)))
+
+    def step(state: TaskState, action: jax.Array) -> TaskState:
+        qp, info = state.physics
+        before = envs.State(qp, state.obs, state.reward, jnp.zeros_like(state.reward), dict(no_metrics), dict(info))
+        after = pack(env.step(before, jnp.clip(action, -1.0, 1.0)))
+        return after._replace(steps=state.steps + 1)
+
+    return Task(
+        name=name,
+        observation_size=reset_shape.obs.shape[-1],
+        action_size=env.action_size,
+        dt=float(env.sys.config.dt),
+        reset=reset,
+        step=step,
+    )

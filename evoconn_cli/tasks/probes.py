@@ -1,0 +1,90 @@
+"""Small tasks with known answers; each isolates one thing that learning or the rollout can get wrong.
+
+| task | what it isolates | best return of an episode |
+|---|---|---|
+| `probe_bias` | a constant action, whatever is observed | number of steps |
+| `probe_sign` | the action follows the observation of the same step | number of steps |
+| `probe_memory` | the action follows a cue that was shown in the first step only | number of steps |
+| `probe_steps` | episodes of different lengths, 1 to 16 steps; reward 1 a step | its length |
+| `probe_nan` | a reward of NaN while the action is positive, else 1 | number of steps |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from evoconn_cli.tasks import Task, TaskState
+
+_STEP_SECONDS = 0.0166
+
+
+class _Probe(NamedTuple):
+    """A probe: its observation and reward as functions of a cue drawn at the start of the episode."""
+
+    obs: Callable[[jax.Array, jax.Array], jax.Array]  # (cue [], steps []) -> [2]
+    reward: Callable[[jax.Array, jax.Array], jax.Array]  # (cue [], action [1]) -> []
+    ends: Callable[[jax.Array, jax.Array], jax.Array]  # (cue [], steps []) -> [] bool
+
+
+def _constant_obs(cue: jax.Array, steps: jax.Array) -> jax.Array:
+    del cue
+    return jnp.stack([jnp.ones(()), jnp.cos(steps.astype(jnp.float32))])
+
+
+def _never(cue: jax.Array, steps: jax.Array) -> jax.Array:
+    del cue, steps
+    return jnp.zeros((), bool)
+
+
+def _length(cue: jax.Array) -> jax.Array:
+    """Returns the length of a `probe_steps` episode, 1 to 16, from a cue in (-1, 1)."""
+    return 1 + jnp.floor((cue + 1.0) * 8.0).astype(jnp.int32)
+
+
+def _sign(cue: jax.Array) -> jax.Array:
+    return jnp.where(cue < 0.0, -1.0, 1.0)
+
+
+_PROBES = {
+    "probe_bias": _Probe(_constant_obs, lambda cue, action: action[0], _never),
+    "probe_sign": _Probe(
+        lambda cue, steps: jnp.stack([_sign(cue) * (1.0 - 2.0 * (steps % 2)), jnp.ones(())]),
+        lambda cue, action: action[0] * _sign(cue),
+        _never,
+    ),
+    "probe_memory": _Probe(
+        lambda cue, steps: jnp.stack([jnp.where(steps == 0, _sign(cue), 0.0), jnp.ones(())]),
+        lambda cue, action: action[0] * _sign(cue),
+        _never,
+    ),
+    "probe_steps": _Probe(
+        _constant_obs,
+        lambda cue, action: jnp.ones(()),
+        lambda cue, steps: steps >= _length(cue),
+    ),
+    "probe_nan": _Probe(_constant_obs, lambda cue, action: jnp.where(action[0] > 0.0, jnp.nan, 1.0), _never),
+}
+
+
+def make_probe_task(name: str) -> Task:
+    """Returns the probe task `name`, without an episode limit."""
+    probe = _PROBES[name]
+
+    def reset(key: jax.Array) -> TaskState:
+        cue = jax.random.uniform(key, (), minval=-1.0, maxval=1.0)
+        steps = jnp.zeros((), jnp.int32)
+        return TaskState(cue, probe.obs(cue, steps), jnp.zeros(()), jnp.zeros((), bool), steps)
+
+    def step(state: TaskState, action: jax.Array) -> TaskState:
+        cue = state.physics
+        steps = state.steps + 1
+        # `probe_sign` flips the sign each step, and the reward goes to the answer to what was just observed.
+        flipped = cue * (1.0 - 2.0 * (state.steps % 2)) if name == "probe_sign" else cue
+        reward = probe.reward(flipped, jnp.clip(action, -1.0, 1.0))
+        return TaskState(cue, probe.obs(cue, steps), reward, probe.ends(cue, steps), steps)
+
+    return Task(name, observation_size=2, action_size=1, dt=_STEP_SECONDS, reset=reset, step=step)

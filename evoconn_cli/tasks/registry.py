@@ -1,0 +1,56 @@
+"""Tasks by name, with their episode limit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from evoconn_cli.config.names import BRAX_V1_TASKS, PROBE_TASKS, TASKS
+from evoconn_cli.errors import unknown_name
+from evoconn_cli.tasks import Task, TaskState
+
+
+def make_task(name: str, *, episode_length: int = 1000, action_repeat: int = 1) -> Task:
+    """Returns the task `name`, whose episodes end after `episode_length` steps at the latest.
+
+    Raises:
+        ConfigError: an unknown name; the message has the nearest ones.
+    """
+    if name in PROBE_TASKS:
+        from evoconn_cli.tasks.probes import make_probe_task
+
+        task = make_probe_task(name)
+    elif name in BRAX_V1_TASKS:
+        from evoconn_cli.tasks.brax_v1 import make_brax_v1_task
+
+        task = make_brax_v1_task(name)
+    else:
+        raise unknown_name("task", name, TASKS)
+    return limit_episodes(task, episode_length=episode_length, action_repeat=action_repeat)
+
+
+def limit_episodes(task: Task, *, episode_length: int, action_repeat: int = 1) -> Task:
+    """Returns `task` with episodes of at most `episode_length` steps and each action applied `action_repeat` times.
+
+    As in Brax's EpisodeWrapper the limit counts physics steps, rewards of repeated steps add up, and the last of them
+    decides whether the episode ended.
+    """
+
+    def repeated_step(state: TaskState, action: jax.Array) -> TaskState:
+        if action_repeat == 1:
+            return task.step(state, action)
+
+        def body(state: TaskState, _: None) -> tuple[TaskState, jax.Array]:
+            state = task.step(state, action)
+            return state, state.reward
+
+        state, rewards = jax.lax.scan(body, state, None, length=action_repeat)
+        return state._replace(reward=jnp.sum(rewards, axis=0))
+
+    def step(state: TaskState, action: jax.Array) -> TaskState:
+        state = repeated_step(state, action)
+        return state._replace(done=state.done | (state.steps >= episode_length))
+
+    return dataclasses.replace(task, dt=task.dt * action_repeat, step=step)

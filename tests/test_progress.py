@@ -1,0 +1,428 @@
+from __future__ import annotations
+
+import io
+import math
+import re
+
+import pytest
+from rich.console import Console
+
+from evoconn_cli.runs.figures import duration, fitness, number
+from evoconn_cli.runs.history import History, best_evaluation
+from evoconn_cli.runs.live import LiveProgress
+from evoconn_cli.runs.plain import PlainProgress, QuietProgress
+from evoconn_cli.runs.progress import RunHeader, make_progress, summary_table
+from evoconn_cli.runs.sparkline import resample, sparkline
+
+HEADER = RunHeader(
+    task="hopper",
+    network="conn_snn, 256 neurons",
+    strategy="ec",
+    num_parameters=72_448,
+    population=10_240,
+    evaluation_copies=128,
+    devices="2 x cpu",
+    run_dir="runs/hopper [ec] 0",
+    generations=1000,
+)
+KEYS = (
+    "generation fitness_mean fitness_std fitness_best eval_fitness env_steps env_steps_simulated "
+    "episode_length_mean seconds elapsed spikes_per_ms density entropy saturated update_snr failed_members"
+).split()
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Screen(io.TextIOWrapper):
+    """A file of one encoding that remembers what was written."""
+
+    def __init__(self, encoding="utf-8"):
+        super().__init__(io.BytesIO(), encoding=encoding)
+
+    def text(self) -> str:
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+def metrics_at(generation: int, **given):
+    line = dict.fromkeys(KEYS)
+    line.update(
+        generation=generation,
+        fitness_mean=1234.56,
+        fitness_best=23456.7,
+        eval_fitness=100.0 * generation,
+        env_steps=1_000_000 * generation,
+        env_steps_simulated=1_250_000 * generation,
+        seconds=2.0,
+        elapsed=2.0 * generation,
+        spikes_per_ms=12.34,
+        density=0.498,
+        entropy=0.912,
+    )
+    line.update(given)
+    return line
+
+
+def terminal(width: int, *, encoding="utf-8", height=24) -> tuple[Console, Screen]:
+    screen = Screen(encoding)
+    console = Console(
+        file=screen,
+        force_terminal=True,
+        width=width,
+        height=height,
+        color_system=None,
+        _environ={"TERM": "xterm-256color"},
+    )
+    return console, screen
+
+
+def last_frame(console: Console, screen: Screen) -> list[str]:
+    """Returns the lines of the screen from the last panel on, without control sequences."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.text()).replace("\r", "")
+    lines = text.rstrip("\n").splitlines()
+    start = max(i for i, line in enumerate(lines) if "generation" in line and " of " in line)
+    return lines[start:]
+
+
+def drawn(width: int, lines, *, encoding="utf-8", height=24, header=HEADER) -> tuple[list[str], str]:
+    console, screen = terminal(width, encoding=encoding, height=height)
+    progress = make_progress(console, clock=Clock())
+    assert isinstance(progress, LiveProgress)
+    progress.start(header)
+    for line in lines:
+        progress.generation(line)
+    progress.stop()
+    return last_frame(console, screen), screen.text()
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (math.inf, "–"),
+        (-1, "0.0 s"),
+        (3.21, "3.2 s"),
+        (9.97, "10 s"),
+        (59.6, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (86399, "23 h 59 min"),
+        (86400 * 2 + 3600 * 4, "2 d 04 h"),
+    ],
+)
+def test_durations_have_two_units_and_carry_over(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_numbers_have_thousands_separators_and_missing_ones_are_a_dash():
+    assert number(1234567.891, 2) == "1,234,567.89"
+    assert fitness(99_999.94) == "99,999.9"
+    assert fitness(99_999.96) == "100,000"
+    assert fitness(-1234.5) == "-1,234.5"
+    assert fitness(None) == "–"
+    assert fitness(math.nan) == "nan"
+
+
+# The curve
+
+
+def test_a_short_history_keeps_one_column_a_value():
+    assert resample([1, 2, 3], 10) == [1, 2, 3]
+
+
+def test_a_long_history_is_the_means_of_equal_stretches():
+    assert resample(list(range(100)), 4) == [12.0, 37.0, 62.0, 87.0]
+
+
+def test_every_value_counts_once_whatever_the_width():
+    values = [float(v * v % 17) for v in range(103)]
+    for width in (1, 7, 50, 102):
+        lengths = [(i + 1) * 103 // width - i * 103 // width for i in range(width)]
+        means = resample(values, width)
+        assert sum(m * n for m, n in zip(means, lengths, strict=True)) == pytest.approx(sum(values))
+
+
+def test_values_that_are_missing_or_not_finite_do_not_count():
+    assert resample([1.0, None, math.nan, 3.0, None, math.inf], 3) == [1.0, 3.0, None]
+
+
+def test_the_curve_spans_all_marks_and_fills_its_width():
+    assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], width=10) == ["▁▂▃▄▅▆▇█  "]
+    assert sparkline([0, 1], width=2, height=2) == [" █", "▁█"]
+    assert sparkline([5.0, None, 5.0], width=3) == ["▅ ▅"]
+    assert sparkline([], width=3) == ["   "]
+    assert sparkline([0, 1, 2, 3], width=4, ascii_only=True) == [".:|#"]
+
+
+# The pace
+
+
+def test_the_pace_is_that_of_recent_generations():
+    history = History()
+    for generation in range(1, 101):
+        history.add(metrics_at(generation, seconds=100.0 if generation <= 50 else 2.0))
+    assert history.steps_per_second() == pytest.approx(500_000)
+    assert history.seconds_left(1000) == pytest.approx(900 * 2.0)
+
+
+def test_one_slow_generation_does_not_move_the_time_left():
+    history = History()
+    for generation in range(1, 21):
+        history.add(metrics_at(generation, seconds=600.0 if generation == 1 else 3.0))
+    assert history.seconds_left(30) == pytest.approx(10 * 3.0)
+
+
+def test_after_a_resume_the_pace_starts_anew_and_the_curve_does_not():
+    history = History([metrics_at(g, seconds=50.0) for g in range(1, 11)])
+    assert history.steps_per_second() is None
+    assert history.seconds_left(20) is None
+    history.add(metrics_at(11, seconds=4.0))
+    assert history.steps_per_second() == pytest.approx(250_000)
+    assert history.seconds_left(20) == pytest.approx(9 * 4.0)
+    assert len(history.evaluations) == 11
+
+
+def test_a_resume_without_history_has_no_pace_before_its_second_generation():
+    history = History()
+    history.add(metrics_at(500))
+    assert history.steps_per_second() is None
+    history.add(metrics_at(501))
+    assert history.steps_per_second() == pytest.approx(500_000)
+
+
+def test_the_best_evaluation_is_the_earliest_of_equals():
+    lines = [metrics_at(g, eval_fitness=f) for g, f in enumerate([None, 3.0, math.nan, 9.0, 9.0, 1.0], 1)]
+    assert best_evaluation(lines) == (9.0, 4)
+    assert best_evaluation(lines[:1]) is None
+
+
+# The live display
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
+def test_the_panel_fits_and_shows_all_figures(width):
+    frame, _ = drawn(width, [metrics_at(g) for g in range(1, 251)], height=40)
+    text = "\n".join(frame)
+    assert {len(line) for line in frame} == {min(width - 2, 100)}
+    for shown in ("generation 250 of 1,000", "25 %", "25,000.0", "23,456.7", "1,234.6", "500,000", "12.3"):
+        assert shown in text
+    for label in ("evaluation", "best member", "mean member", "entropy", "density", "steps/s", "time left"):
+        assert label in text
+    assert "25 min 00 s" in text  # 750 generations of 2 s
+    assert "at generation 250" in text
+    assert "█" in text and "…" not in text
+
+
+def test_a_low_terminal_gets_a_low_curve():
+    lines = [metrics_at(g) for g in range(1, 20)]
+    assert len(drawn(80, lines, height=40)[0]) - len(drawn(80, lines, height=16)[0]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_gets_ascii(encoding):
+    header = RunHeader(**{**HEADER.__dict__, "run_dir": "runs/größe"})
+    console, screen = terminal(80, encoding=encoding)
+    progress = make_progress(console, clock=Clock())
+    progress.start(header)
+    progress.note("a dash – and more …")
+    progress.compiling()
+    progress.compiled(1.0)
+    for generation in range(1, 9):
+        progress.generation(metrics_at(generation, spikes_per_ms=None))
+    progress.stop()
+    console.print(summary_table(metrics_at(8, elapsed=None)))
+    assert screen.text().isascii()
+    assert "#" in screen.text() and "+-" in screen.text()
+
+
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_missing_metrics_are_dashes(width):
+    bare = dict.fromkeys(KEYS) | {"generation": 1}
+    frame, _ = drawn(width, [bare], height=40)
+    assert "\n".join(frame).count("–") == 8  # all but the time that passed
+
+
+def test_the_clock_goes_on_between_generations():
+    clock = Clock()
+    console, screen = terminal(80)
+    progress = LiveProgress(console, clock)
+    progress.start(HEADER)
+    for generation in range(1, 11):
+        progress.generation(metrics_at(generation, seconds=60.0, elapsed=60.0 * generation))
+    clock.now += 30.0
+    progress.stop()
+    text = "\n".join(last_frame(console, screen))
+    assert "10 min 30 s" in text
+    assert "16 h 29 min" in text  # 990 minutes less half a one
+
+
+def test_a_resumed_run_shows_where_it_goes_on():
+    header = RunHeader(**{**HEADER.__dict__, "start_generation": 400})
+    console, screen = terminal(80)
+    progress = make_progress(console, clock=Clock())
+    progress.start(header, [metrics_at(g) for g in range(1, 401)])
+    progress.stop()
+    text = "\n".join(last_frame(console, screen))
+    assert "generation 400 of 1,000" in text and "40 %" in text
+    assert "best 40,000.0 at generation 400" in text
+    assert "400 to 1,000, resumed" in screen.text()
+
+
+def test_compiling_is_shown_until_it_is_done():
+    clock = Clock()
+    console, screen = terminal(80)
+    progress = LiveProgress(console, clock)
+    progress.start(HEADER)
+    progress.compiling()
+    clock.now += 12.0
+    assert progress._live is not None
+    progress._live.refresh()
+    assert "compiling ... 12 s" in screen.text()
+    progress.compiled(12.0)
+    progress.stop()
+    assert "compiled in 12 s" in screen.text()
+    assert "compiling" not in "\n".join(last_frame(console, screen))
+
+
+def test_the_terminal_is_given_back_after_an_exception():
+    console, screen = terminal(80)
+    progress = make_progress(console, clock=Clock())
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            progress.start(HEADER)
+            raise KeyboardInterrupt
+        finally:
+            progress.stop()
+    progress.stop()
+    hidden, shown = screen.text().rfind("\x1b[?25l"), screen.text().rfind("\x1b[?25h")
+    assert 0 <= hidden < shown
+
+
+def test_brackets_in_a_note_or_a_path_are_not_markup():
+    console, screen = terminal(80)
+    progress = make_progress(console, clock=Clock())
+    progress.start(HEADER)
+    progress.note("see [red]/tmp/[x][/red]")
+    progress.stop()
+    assert "see [red]/tmp/[x][/red]" in screen.text()
+    assert "runs/hopper [ec] 0" in screen.text()
+
+
+def test_the_echo_of_an_interrupt_does_not_wrap():
+    for width in (40, 80):
+        frame, _ = drawn(width, [metrics_at(1)])
+        assert max(map(len, frame)) + len("^C") <= width
+
+
+def test_stop_without_start_is_fine():
+    make_progress(terminal(80)[0]).stop()
+
+
+# Plain lines
+
+
+def plain_console(encoding="utf-8") -> tuple[Console, Screen]:
+    screen = Screen(encoding)
+    return Console(file=screen, width=80, _environ={}), screen
+
+
+def test_plain_lines_have_no_control_characters_and_are_not_wrapped():
+    console, screen = plain_console()
+    progress = make_progress(console, clock=Clock())
+    assert isinstance(progress, PlainProgress)
+    progress.start(HEADER)
+    progress.compiling()
+    progress.compiled(3.0)
+    progress.note("word " * 40)
+    progress.generation(metrics_at(1, eval_fitness=None))
+    progress.stop()
+    lines = screen.text().splitlines()
+    assert all(character.isprintable() for line in lines for character in line)
+    assert f"note: {'word ' * 40}" in lines
+    assert "generation     1/1,000" in lines[-1] and "evaluation         –" in lines[-1]
+
+
+def test_plain_lines_are_rare_but_the_first_and_the_last_are_there():
+    clock = Clock()
+    console, screen = plain_console()
+    progress = PlainProgress(console, clock)
+    progress.start(HEADER)
+    for generation in range(1, 1001):
+        clock.now += 1.0
+        progress.generation(metrics_at(generation))
+    progress.stop()
+    shown = [int(n.replace(",", "")) for n in re.findall(r"generation +([\d,]+)/1,000", screen.text())]
+    assert shown[0] == 1 and shown[-1] == 1000
+    assert len(shown) == len(set(shown))
+    assert set(shown[1:-1]) == set(range(6, 1000, 5))
+
+
+def test_plain_lines_show_every_slow_generation():
+    clock = Clock()
+    console, screen = plain_console()
+    progress = PlainProgress(console, clock)
+    progress.start(HEADER)
+    for generation in range(1, 11):
+        clock.now += 30.0
+        progress.generation(metrics_at(generation))
+    assert len(re.findall("/1,000", screen.text())) == 10
+
+
+def test_an_interrupted_plain_run_ends_with_its_last_generation():
+    console, screen = plain_console()
+    progress = PlainProgress(console, Clock())
+    progress.start(HEADER)
+    for generation in (1, 2, 3):
+        progress.generation(metrics_at(generation))
+    progress.stop()
+    progress.stop()
+    assert re.findall(r"generation +(\d+)/", screen.text()) == ["1", "3"]
+
+
+def test_quiet_shows_notes_only():
+    console, screen = plain_console()
+    progress = make_progress(console, quiet=True)
+    assert isinstance(progress, QuietProgress)
+    progress.start(HEADER)
+    progress.compiling()
+    progress.compiled(1.0)
+    progress.generation(metrics_at(1))
+    progress.note("look")
+    progress.stop()
+    assert screen.text() == "note: look\n"
+
+
+def test_a_terminal_that_cannot_redraw_gets_plain_lines():
+    console = Console(file=Screen(), force_terminal=True, _environ={"TERM": "dumb"})
+    assert isinstance(make_progress(console), PlainProgress)
+
+
+# The end
+
+
+def test_the_summary_counts_the_share_of_steps_that_counted():
+    rows = dict(summary_table(metrics_at(1000), best=(99_000.0, 990)).rows())
+    assert rows["generations"] == "1,000"
+    assert rows["best evaluation"] == "99,000.0 at generation 990"
+    assert rows["environment steps"] == "1,000,000,000"
+    assert rows["simulated steps"] == "1,250,000,000 (80.0 % counted)"
+    assert rows["steps a second"] == "500,000"
+    assert rows["elapsed"] == "33 min 20 s"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_summary_fits_and_takes_missing_metrics(width):
+    console, screen = terminal(width)
+    console.print(summary_table({"generation": 3}, title="interrupted"))
+    assert "interrupted" in screen.text()
+    assert max(map(len, screen.text().splitlines())) <= width
