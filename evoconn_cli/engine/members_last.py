@@ -75,12 +75,12 @@ def _rank(x: Any, batched: bool) -> int:
 
 
 _KEEPS_PARAMS = frozenset(
-    """abs acos acosh add and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clz complex conj
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clz complex conj
     convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag
     integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or population_count pow real
     reduce_precision rem round rsqrt shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
     stop_gradient sub tan tanh xor concatenate rev cumsum cumprod cummax cummin cumlogsumexp sort argmax argmin
-    reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor squeeze select_n optimization_barrier""".split()
+    reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor squeeze select_n stack optimization_barrier""".split()
 )
 """Operations whose parameters stay true when a trailing axis is added to every operand."""
 
@@ -90,6 +90,7 @@ _INLINED = {
     "closed_call": "call_jaxpr",
     "core_call": "call_jaxpr",
     "remat": "jaxpr",
+    "remat2": "jaxpr",
     "checkpoint": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",

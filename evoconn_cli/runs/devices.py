@@ -20,7 +20,8 @@ def start_jax(num_devices: int | None) -> WorkerMesh:
         ConfigError: more devices are asked for than there are.
     """
     try:
-        jax.config.update("jax_num_cpu_devices", max(num_devices or num_cores(), 2))
+        configured = jax.config.values["jax_num_cpu_devices"]
+        jax.config.update("jax_num_cpu_devices", max(num_devices or num_cores(), 2, configured))
     except RuntimeError:
         pass  # JAX runs already, as it does in a notebook: take the devices that it has
     _use_compilation_cache()

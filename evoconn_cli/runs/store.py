@@ -41,6 +41,7 @@ class CheckpointStore:
         self._directory = directory.absolute()
         self._manager = ocp.CheckpointManager(
             self._directory,
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "host": ocp.JsonCheckpointHandler()},
             options=ocp.CheckpointManagerOptions(
                 read_only=config is None,
                 create=config is not None,
@@ -94,6 +95,7 @@ class CheckpointStore:
         try:
             facts = self._manager.restore(generation, args=ocp.args.Composite(host=ocp.args.JsonRestore()))["host"]
             self._check_facts(generation, facts)
+            self._check_shapes(generation, abstract)
             restored = self._manager.restore(
                 generation, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
             )
@@ -117,6 +119,26 @@ class CheckpointStore:
                     f"the checkpoint of generation {generation} in {self._directory} has {name} "
                     f"{facts.get(name)!r}, this version of evoconn reads {expected!r}."
                 )
+
+    def _check_shapes(self, generation: int, expected: RunState) -> None:
+        """Raises a CheckpointError that names the first array which is not as in `expected`."""
+        metadata = self._manager.item_metadata(generation)["state"]
+        saved, wanted = _arrays_by_name(getattr(metadata, "tree", metadata)), _arrays_by_name(expected)
+        for name in sorted(saved.keys() | wanted.keys()):
+            if saved.get(name) != wanted.get(name):
+                raise CheckpointError(
+                    f"the checkpoint of generation {generation} in {self._directory} is of another configuration: "
+                    f"{name} is {saved.get(name, 'missing')}, this run has {wanted.get(name, 'no such array')}."
+                )
+
+
+def _arrays_by_name(tree: Any) -> dict[str, str]:
+    """Returns type and shape of every array, such as `{"normalizer.mean": "float32 [11]"}`."""
+    arrays = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        name = ".".join(str(getattr(key, "name", getattr(key, "key", key))) for key in path)
+        arrays[name] = f"{x.dtype} {list(x.shape)}"
+    return arrays
 
 
 def _fitness_of(metrics: dict[str, float]) -> float:

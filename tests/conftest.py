@@ -1,0 +1,44 @@
+"""What all tests share. It runs before JAX starts: JAX reads its settings once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+os.environ["WANDB_MODE"] = "disabled"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Kept between sessions, and shared with the processes that tests start: a compiled Brax step costs seconds.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_HERE / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+NUM_DEVICES = 4
+jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
+
+# The same examples in every session: a test that fails on one machine fails on all of them.
+hypothesis.settings.register_profile("evoconn", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("evoconn")
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Loads the arrays of `tests/golden/NAME.npz`."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(_HERE / "golden" / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def brax_task():
+    """Makes a Brax task without an episode limit, once a session."""
+    from evoconn_cli.tasks.brax_v1 import make_brax_v1_task
+
+    return make_brax_v1_task

@@ -1,0 +1,127 @@
+"""Configurations: presets, merging, and one clear message for everything that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from evoconn_cli.config.loading import config_dir, load_config, override_config, preset_names, read_config, write_config
+from evoconn_cli.config.schema import walk
+from evoconn_cli.errors import ConfigError, ExitCode
+
+HOPPER = ["task.name=hopper"]
+
+BAD_OVERRIDES = {
+    "no task": ([], "--task"),
+    "unknown task": (["task.name=hoper"], "'hopper'"),
+    "unknown algorithm": ([*HOPPER, "algo.name=ce"], "unknown algorithm 'ce'. Did you mean 'ec'"),
+    "unknown network": ([*HOPPER, "network.name=con_snn"], "'conn_snn'"),
+    "unknown key": ([*HOPPER, "algo.populaton=3"], "Did you mean 'algo.population'"),
+    "key without its section": ([*HOPPER, "population=3"], "Did you mean 'algo.population'"),
+    "key of another section": ([*HOPPER, "task.population=3"], "unknown key 'task.population'"),
+    "not a number": ([*HOPPER, "algo.population=abc"], "algo.population: Value 'abc'"),
+    "not whole": ([*HOPPER, "algo.population=10.5"], "algo.population"),
+    "null for a number": ([*HOPPER, "algo.population=null"], "algo.population"),
+    "below its range": ([*HOPPER, "algo.eps=0"], "algo.eps=0.0: must be more than 0"),
+    "above its range": ([*HOPPER, "algo.eps=0.6"], "must be less than 0.5"),
+    "not finite": ([*HOPPER, "algo.learning_rate=.inf"], "finite"),
+    "negative seed": ([*HOPPER, "seed=-1"], "seed=-1: must be at least 0"),
+    "not a choice": ([*HOPPER, "rollout.fitness=first"], "'first_episode'"),
+    "all evaluation copies": ([*HOPPER, "algo.population=128"], "at least 130"),
+    "threshold below rest": ([*HOPPER, "network.v_rest=2"], "must be above network.v_rest"),
+    "no sub-step": ([*HOPPER, "network.dt_ms=40"], "at most network.step_ms"),
+    "a section that is a value": (["task=hopper"], "task: expected a section"),
+    "a section that is null": ([*HOPPER, "tracking=null"], "tracking: expected a section"),
+    "no equals sign": (["hopper"], "KEY=VALUE"),
+    "a flag among the overrides": (["--sead=3"], "KEY=VALUE"),
+    "broken YAML": ([*HOPPER, "seed={"], "cannot read the overrides"),
+    "an interpolation to nowhere": ([*HOPPER, "seed=${nothing}"], "seed"),
+}
+
+
+@pytest.mark.parametrize("overrides, message", BAD_OVERRIDES.values(), ids=BAD_OVERRIDES.keys())
+def test_what_is_wrong_is_said(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("task: [", "not valid YAML"),
+        ("- hopper", "not a configuration"),
+        ("hopper", "unknown key .hopper."),
+        ("task: {name: hopper}\nalgo: {nam: ec}", "Did you mean 'algo.name'"),
+        ("", "--task"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(str(path))
+
+
+def test_a_missing_file_and_a_missing_preset_are_told_apart(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(str(tmp_path / "mine.yaml"))
+    with pytest.raises(ConfigError, match=r"unknown preset 'labtop'. Did you mean 'laptop'.*\./labtop.yaml"):
+        load_config("labtop")
+
+
+def test_a_directory_is_not_a_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_config(f"{tmp_path}/")
+
+
+def test_the_last_override_wins_over_the_file():
+    config = load_config("laptop", ["seed=3", "seed=4", "algo.population=64"])
+    assert (config.seed, config.algo.population) == (4, 64)
+
+
+def test_a_configuration_survives_being_written_and_read(tmp_path):
+    config = load_config("laptop", ["seed=7", "engine.block=16", "network.tau_syn_ms=4.5"])
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+def test_overriding_checks_again():
+    config = load_config("laptop")
+    assert override_config(config, ["algo.generations=7"]).algo.generations == 7
+    with pytest.raises(ConfigError):
+        override_config(config, ["algo.generations=0"])
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_opens_with_its_command_result_and_hardware(preset):
+    head = (config_dir() / f"{preset}.yaml").read_text().split("\ntask:")[0].split("\nalgo:")[0]
+    assert head.startswith(f"# evoconn train --config {preset}")
+    assert "Result" in head
+    assert "core" in head or "GPU" in head
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_loads_with_any_task(preset):
+    assert load_config(preset, ["task.name=walker2d"]).task.name == "walker2d"
+
+
+def test_the_paper_preset_has_every_published_value():
+    config = load_config("paper", ["task.name=humanoid"])
+    assert config.algo == dataclasses.replace(load_config(None, HOPPER).algo)
+    assert (config.algo.population, config.algo.evaluation_copies, config.algo.generations) == (10240, 128, 1000)
+    assert (config.rollout.fitness, config.rollout.resets, config.rollout.normalizer) == (
+        "until_slowest",
+        "fixed",
+        "last_step",
+    )
+
+
+def test_every_key_is_documented():
+    for key, _, field in walk(load_config("laptop")):
+        assert field.metadata["doc"], key
+        assert key.endswith("_ms") == (field.metadata["unit"] == "ms"), key

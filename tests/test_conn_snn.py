@@ -1,0 +1,244 @@
+"""The packed spiking network against golden arrays and against dense matrices in plain numpy."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from evoconn_cli.networks import bits
+from evoconn_cli.networks.conn_snn import ConnSnnCarry, make_conn_snn
+from evoconn_cli.networks.lif import LifConstants, LifState
+
+
+class Constants(NamedTuple):
+    """All that the equations name, under the names of the package's arguments; the paper's values."""
+
+    excitatory_ratio: float = 0.5
+    expected_density: float = 0.5
+    gain_in: float = 0.1
+    gain_recurrent: float = 1.0
+    gain_out: float = 5.0
+    tau_syn_ms: float = 5.0
+    tau_m_ms: float = 10.0
+    tau_out_ms: float = 10.0
+    dt_ms: float = 0.5
+    step_ms: float = 16.6
+    v_rest: float = 0.0
+    v_threshold: float = 1.0
+
+
+PAPER = Constants()
+UNUSUAL = Constants(0.3, 0.2, 0.25, 0.7, 3.0, 4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0.8)
+assert all(a != b for a, b in zip(PAPER, UNUSUAL, strict=True)), "every constant differs once"
+
+
+def make_network(c: Constants, kernels: dict[str, np.ndarray], tile: int | None = 8):
+    given_to_neurons = {name: getattr(c, name) for name in LifConstants.__dataclass_fields__}
+    given_to_network = {k: v for k, v in c._asdict().items() if k not in given_to_neurons}
+    return make_conn_snn(
+        observation_size=kernels["input"].shape[1] // 2,
+        action_size=kernels["output"].shape[2],
+        num_neurons=kernels["recurrent"].shape[1],
+        constants=LifConstants(**given_to_neurons),
+        tile=tile,
+        **given_to_network,
+    )
+
+
+class Step(NamedTuple):
+    """State after an environment step, members first."""
+
+    v: np.ndarray
+    i_syn: np.ndarray
+    rate: np.ndarray
+    spikes: np.ndarray  # bool
+    action: np.ndarray
+
+
+def simulate(c: Constants, kernels, v0, obs, tile: int | None = 8) -> list[Step]:
+    """Returns what the package gives for observations `[T, B, O]`."""
+    network = make_network(c, kernels, tile)
+    params = network.prepare({name: bits.pack(jnp.asarray(k), axis=1) for name, k in kernels.items()})
+    num_neurons = v0.shape[1]
+    # A key of the right type gives a carry whose parts are then set.
+    carry = network.initial_carry(jax.random.split(jax.random.key(0), len(v0)))
+    carry = carry._replace(neurons=carry.neurons._replace(v=jnp.asarray(v0)))
+    step, steps = jax.jit(network.step), []
+    for o in obs:
+        carry, action = step(params, carry, jnp.asarray(o))
+        assert isinstance(carry, ConnSnnCarry) and isinstance(carry.neurons, LifState)
+        spikes = bits.unpack(carry.spikes, axis=1, length=num_neurons)
+        steps.append(Step(*(np.asarray(x) for x in (*carry.neurons, spikes, action))))
+    return steps
+
+
+def simulate_plainly(c: Constants, kernels, v0, obs) -> tuple[list[Step], list[float]]:
+    """Returns the same by dense products in float64, and how near a potential came to the threshold in each step.
+
+    A spike may rightly differ where a potential lies on the threshold to within the rounding of float32, and
+    everything may differ after that.
+    """
+    k_in, k_rec, k_out = (kernels[name].astype(np.float64) for name in ("input", "recurrent", "output"))
+    num_neurons, num_inputs = k_rec.shape[1], k_in.shape[1] // 2
+    r_in = c.gain_in * c.v_threshold * c.tau_m_ms * math.sqrt(2 / (c.expected_density * num_inputs))
+    r = c.gain_recurrent * c.v_threshold * c.tau_m_ms / c.tau_syn_ms
+    r *= math.sqrt(2 / (c.expected_density * num_neurons))
+    r_out = c.gain_out * math.sqrt(1 / (c.expected_density * num_neurons))
+    a_syn, a_m, a_out = (math.exp(-c.dt_ms / tau) for tau in (c.tau_syn_ms, c.tau_m_ms, c.tau_out_ms))
+    sign = np.full(num_neurons, -1.0)
+    sign[: round(num_neurons * c.excitatory_ratio)] = 1.0
+    v, i_syn = v0.astype(np.float64), np.zeros(v0.shape)
+    rate, s = np.zeros(v0.shape), np.zeros(v0.shape)
+    steps, margins = [], []
+    for o in obs.astype(np.float64):
+        i_in = r_in * np.einsum("bin,bi->bn", k_in, np.concatenate([o, -o], axis=1))
+        margin = np.inf
+        for _ in range(round(c.step_ms / c.dt_ms)):
+            i_syn = a_syn * i_syn + r * np.einsum("bpn,bp->bn", k_rec, s)
+            t = c.v_rest + i_syn + i_in
+            v = t + a_m * (v - t)
+            margin = min(margin, np.min(np.abs(v - c.v_threshold) / (1 + np.abs(t))))
+            spike = v > c.v_threshold
+            v = np.where(spike, c.v_rest, v)
+            s = spike * sign
+            rate = s / c.dt_ms + a_out * (rate - s / c.dt_ms)
+        steps.append(Step(v, i_syn, rate, spike, r_out * np.einsum("bna,bn->ba", k_out, rate)))
+        margins.append(margin)
+    return steps, margins
+
+
+def random_case(c: Constants, num_neurons, observation_size, action_size, members, num_steps, seed, density=0.5):
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "input": (2 * observation_size, num_neurons),
+        "recurrent": (num_neurons, num_neurons),
+        "output": (num_neurons, action_size),
+    }
+    kernels = {name: rng.random((members, *shape)) < density for name, shape in shapes.items()}
+    v0 = rng.uniform(c.v_rest, c.v_threshold, (members, num_neurons)).astype(np.float32)
+    obs = rng.normal(size=(num_steps, members, observation_size)).astype(np.float32)
+    return kernels, v0, obs
+
+
+def assert_same(ours: Step, theirs: Step, rtol=1e-5):
+    np.testing.assert_array_equal(ours.spikes, theirs.spikes)
+    for name in ("v", "i_syn", "rate", "action"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * max(1.0, np.abs(b).max()), err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["small", "hopper", "humanoid"])
+def test_golden_arrays(golden, name):
+    arrays = golden(f"conn_snn_{name}")
+    kernels = {k: arrays[f"kernel_{short}"] for k, short in (("input", "in"), ("recurrent", "h"), ("output", "out"))}
+    c = PAPER._replace(excitatory_ratio=float(arrays["excitatory_ratio"]))
+    steps = simulate(c, kernels, arrays["v_m0"], arrays["obs"])
+    num_neurons = kernels["recurrent"].shape[1]
+    sign = np.where(np.arange(num_neurons) < num_neurons * c.excitatory_ratio, 1, -1)
+    assert arrays["spike"].any()
+    for t, step in enumerate(steps):
+        # The published code keeps spikes signed.
+        np.testing.assert_array_equal(step.spikes * sign, arrays["spike"][t])
+        golden_step = [arrays[k][t] for k in ("v_m", "i_syn", "rate")]
+        assert_same(step, Step(*golden_step, arrays["spike"][t] != 0, arrays["action"][t]))
+
+
+SIZES = [(1, 1, 1), (2, 3, 1), (7, 1, 3), (31, 5, 2), (32, 2, 1), (33, 4, 2), (50, 3, 17), (64, 6, 3), (80, 11, 3)]
+
+
+@settings(max_examples=24)
+@given(
+    sizes=st.sampled_from(SIZES),
+    ratio=st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0]),
+    density=st.sampled_from([0.1, 0.5, 1.0]),
+    seed=st.integers(0, 10_000),
+)
+def test_dense_products_give_the_same(sizes, ratio, density, seed):
+    c = PAPER._replace(excitatory_ratio=ratio)
+    case = random_case(c, *sizes, members=3, num_steps=3, seed=seed, density=density)
+    compare_with_dense_products(c, case)
+
+
+@pytest.mark.parametrize("sizes", [(45, 3, 2), (70, 5, 1)])
+def test_every_constant_counts(sizes):
+    case = random_case(UNUSUAL, *sizes, members=4, num_steps=3, seed=1)
+    assert compare_with_dense_products(UNUSUAL, case) == 3
+    plain = simulate_plainly(UNUSUAL, *case)[0][-1]
+    for name, paper_value in PAPER._asdict().items():
+        other = simulate_plainly(UNUSUAL._replace(**{name: paper_value}), *case)[0][-1]
+        assert not np.allclose(other.action, plain.action, rtol=1e-3), f"the case is blind to {name}"
+
+
+def compare_with_dense_products(c, case) -> int:
+    """Compares up to the step in which a potential touches the threshold; returns how many steps."""
+    theirs, margins = simulate_plainly(c, *case)
+    near = [t for t, margin in enumerate(margins) if margin < 3e-6]
+    num_clear = near[0] if near else len(margins)
+    assume(num_clear > 0)
+    for a, b in zip(simulate(c, *case)[:num_clear], theirs, strict=False):
+        assert_same(a, b, rtol=3e-5)
+    return num_clear
+
+
+def test_tiles_do_not_change_a_bit():
+    case = random_case(PAPER, 40, 3, 2, members=12, num_steps=2, seed=3)
+    whole = simulate(PAPER, *case, tile=None)
+    for tile in (1, 3, 4, 5, 12, 100):
+        for a, b in zip(simulate(PAPER, *case, tile=tile), whole, strict=True):
+            assert [x.tobytes() for x in a] == [x.tobytes() for x in b], tile
+
+
+def test_members_do_not_touch_each_other():
+    kernels, v0, obs = random_case(PAPER, 40, 3, 2, members=4, num_steps=2, seed=4)
+    together = simulate(PAPER, kernels, v0, obs)[-1]
+    for m in range(4):
+        alone = simulate(PAPER, {k: x[m : m + 1] for k, x in kernels.items()}, v0[m : m + 1], obs[:, m : m + 1])[-1]
+        np.testing.assert_array_equal(alone.spikes[0], together.spikes[m])
+        np.testing.assert_allclose(alone.action[0], together.action[m], rtol=1e-5, atol=1e-6)
+
+
+def test_an_empty_network_does_nothing():
+    kernels, v0, obs = random_case(PAPER, 40, 3, 2, members=2, num_steps=2, seed=5)
+    empty = {name: np.zeros_like(kernel) for name, kernel in kernels.items()}
+    for step in simulate(PAPER, empty, v0, obs):
+        np.testing.assert_array_equal(step.action, 0)
+        assert not step.spikes.any() and not step.i_syn.any() and not step.rate.any()
+
+
+def test_the_start_is_silent_with_potentials_between_rest_and_threshold():
+    c = UNUSUAL
+    kernels, *_ = random_case(c, 70, 2, 1, members=2, num_steps=1, seed=6)
+    network = make_network(c, kernels)
+    keys = jax.random.split(jax.random.key(1), 50)
+    carry = network.initial_carry(keys)
+    v = np.asarray(carry.neurons.v)
+    assert v.shape == (50, 70)
+    assert v.min() >= c.v_rest and v.max() < c.v_threshold
+    width = c.v_threshold - c.v_rest
+    assert abs(v.mean() - (c.v_rest + width / 2)) < 5 * width / math.sqrt(12 * v.size)
+    assert v.min() < c.v_rest + 0.01 * width and v.max() > c.v_threshold - 0.01 * width
+    for part in (carry.neurons.i_syn, carry.neurons.rate, carry.spikes):
+        assert not np.asarray(part).any()
+    alone = network.initial_carry(keys[7:8])
+    np.testing.assert_array_equal(alone.neurons.v[0], v[7])
+    assert network.num_parameters == 4 * 70 + 70 * 70 + 70
+
+
+def test_spikes_per_ms_is_the_mean_absolute_rate():
+    case = random_case(PAPER, 33, 3, 1, members=3, num_steps=1, seed=7)
+    network = make_network(PAPER, case[0])
+    rate = simulate(PAPER, *case)[0].rate
+    carry = network.initial_carry(jax.random.split(jax.random.key(0), 3))
+    carry = carry._replace(neurons=carry.neurons._replace(rate=jnp.asarray(rate)))
+    np.testing.assert_allclose(network.spikes_per_ms(carry), np.abs(rate).mean(axis=1), rtol=1e-6)
+
+
+def test_substeps_of_an_environment_step():
+    assert LifConstants().num_substeps == 33

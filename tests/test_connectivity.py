@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evoconn_cli.engine.ranking import doubled_centered_ranks
+from evoconn_cli.engine.strategies.connectivity import make_connectivity
+from evoconn_cli.networks import bits
+
+SHAPES = {"input": (6, 5), "recurrent": (37, 5), "output": (4, 3)}
+
+
+def pack(connections):
+    return {name: bits.pack(jnp.asarray(kernel), axis=1) for name, kernel in connections.items()}
+
+
+def unpack(candidates, shapes=SHAPES):
+    return {k: np.asarray(bits.unpack(words, axis=1, length=shapes[k][0])) for k, words in candidates.items()}
+
+
+def random_connections(num_members, seed=0, shapes=SHAPES):
+    rng = np.random.default_rng(seed)
+    return {name: rng.random((num_members, *shape)) < 0.5 for name, shape in shapes.items()}
+
+
+def update(strategy, state, connections, fitness):
+    ranks = doubled_centered_ranks(jnp.asarray(fitness, jnp.float32))
+    return strategy.tell(state, strategy.weighted_sums(pack(connections), ranks), ranks)
+
+
+def with_probs(state, probs):
+    return state._replace(probs={name: jnp.asarray(p, jnp.float32) for name, p in probs.items()})
+
+
+def uneven_state(strategy, seed=0):
+    rng = np.random.default_rng(seed)
+    return with_probs(strategy.init(), {k: rng.uniform(0.02, 0.98, shape) for k, shape in SHAPES.items()})
+
+
+def test_golden_updates(golden):
+    arrays = golden("ec_update")
+    strategy = make_connectivity(
+        connection_shapes={"only": (6, 5)}, learning_rate=float(arrays["lr"]), eps=float(arrays["eps"])
+    )
+    state = strategy.init()
+    np.testing.assert_array_equal(state.probs["only"], arrays["p"][0])
+    num_members = arrays["theta"].shape[1]
+    assert arrays["p"].min() < 0.2 and arrays["p"].max() > 0.8
+    for t, (theta, fitness) in enumerate(zip(arrays["theta"], arrays["fitness"], strict=True)):
+        ranks = doubled_centered_ranks(jnp.asarray(fitness))
+        sums = strategy.weighted_sums(pack({"only": theta}), ranks)
+        ascent = np.asarray(sums["only"]) / (2 * num_members * (num_members - 1))
+        # The published code descends along minus the gradient of fitness.
+        np.testing.assert_allclose(ascent, -arrays["grad"][t], rtol=1e-4, atol=1e-7)
+        state, _ = strategy.tell(state, sums, ranks)
+        np.testing.assert_allclose(state.probs["only"], arrays["p"][t + 1], rtol=1e-4, atol=1e-5)
+
+
+def test_samples_have_their_probabilities():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    state = uneven_state(strategy)
+    num_members = 3000
+    samples = unpack(strategy.ask(jax.random.key(0), state, jnp.arange(num_members)))
+    for name, kernel in samples.items():
+        p = np.asarray(state.probs[name], np.float64)
+        sigmas = (kernel.mean(axis=0) - p) / np.sqrt(p * (1 - p) / num_members)
+        assert np.abs(sigmas).max() < 5
+        assert np.abs(sigmas).max() > 0.5, "too good to be drawn"
+
+
+def test_bits_of_a_member_and_of_different_members_are_independent():
+    shapes = {"one": (8, 6), "two": (8, 6)}
+    strategy = make_connectivity(connection_shapes=shapes)
+    drawn = unpack(strategy.ask(jax.random.key(1), strategy.init(), jnp.arange(4000)), shapes)
+    flat = np.concatenate([kernel.reshape(4000, -1) for kernel in drawn.values()], axis=1) * 2.0 - 1.0
+    between_bits = flat.T @ flat / np.sqrt(len(flat))
+    np.fill_diagonal(between_bits, 0)
+    assert np.abs(between_bits).max() < 5.5
+    neighbours = (flat[1:] * flat[:-1]).sum(axis=0) / np.sqrt(len(flat))
+    assert np.abs(neighbours).max() < 5
+    between_members = flat[:500] @ flat[:500].T / np.sqrt(flat.shape[1])
+    np.fill_diagonal(between_members, 0)
+    assert np.abs(between_members).max() < 6
+
+
+def test_a_draw_is_a_function_of_key_and_member_alone():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    state, key = uneven_state(strategy), jax.random.key(2)
+    ask = jax.jit(strategy.ask)
+    together = ask(key, state, jnp.arange(40))
+    for members in ([7], [39, 0, 7], list(range(20, 37)), [3] * 16):
+        some = ask(key, state, jnp.asarray(members))
+        for name in SHAPES:
+            np.testing.assert_array_equal(some[name], together[name][np.asarray(members)])
+    other_key = ask(jax.random.key(3), state, jnp.arange(40))
+    assert not any(np.array_equal(other_key[name], together[name]) for name in SHAPES)
+    assert len({np.asarray(together["recurrent"][m]).tobytes() for m in range(40)}) == 40
+
+
+@settings(max_examples=20)
+@given(num_members=st.sampled_from([2, 9, 40]), seed=st.integers(0, 10_000))
+def test_sums_are_whole_numbers_in_any_order(num_members, seed):
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    connections = random_connections(num_members, seed)
+    rng = np.random.default_rng(seed)
+    ranks = rng.integers(-90_000, 90_000, num_members).astype(np.int32)
+    order = rng.permutation(num_members)
+    add = jax.jit(strategy.weighted_sums)
+    sums = add(pack(connections), jnp.asarray(ranks))
+    shuffled = add(pack({k: x[order] for k, x in connections.items()}), jnp.asarray(ranks[order]))
+    for name, kernel in connections.items():
+        expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
+        assert sums[name].dtype == jnp.int32
+        np.testing.assert_array_equal(sums[name], expected)
+        np.testing.assert_array_equal(shuffled[name], expected)
+
+
+def test_members_of_rank_0_do_not_take_part():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    connections = random_connections(4)
+    ranks = jnp.asarray([3, 0, -1, 0])
+    others = {k: x[[0, 2]] for k, x in connections.items()}
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        strategy.weighted_sums(pack(connections), ranks),
+        strategy.weighted_sums(pack(others), ranks[jnp.asarray([0, 2])]),
+    )
+
+
+def test_equal_fitness_leaves_the_probabilities_unchanged():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    state = uneven_state(strategy)
+    after, metrics = update(strategy, state, random_connections(30), np.full(30, 17.0))
+    jax.tree.map(np.testing.assert_array_equal, after.probs, state.probs)
+    assert float(metrics["update_snr"]) == 0
+
+
+def test_better_members_pull_the_probabilities_toward_their_connections():
+    strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=0.1)
+    connections = random_connections(200)
+    wanted, unwanted = connections["input"][:, 2, 3], connections["output"][:, 1, 0]
+    state = strategy.init()
+    after, _ = update(strategy, state, connections, wanted * 1.0 - unwanted * 1.0)
+    # Adam's first step has the length of the learning rate.
+    assert float(after.probs["input"][2, 3]) == pytest.approx(0.6, abs=1e-3)
+    assert float(after.probs["output"][1, 0]) == pytest.approx(0.4, abs=1e-3)
+
+
+def test_adam_with_other_constants_is_the_textbooks():
+    b1, b2, adam_eps, lr, decay = 0.8, 0.95, 1e-3, 0.05, 0.3
+    strategy = make_connectivity(
+        connection_shapes=SHAPES,
+        learning_rate=lr,
+        adam_beta1=b1,
+        adam_beta2=b2,
+        adam_eps=adam_eps,
+        weight_decay=decay,
+        initial_prob=0.3,
+    )
+    state = strategy.init()
+    p = np.full(SHAPES["input"], 0.3)
+    m = v = np.zeros(SHAPES["input"])
+    for t in range(1, 5):
+        connections = random_connections(30, seed=t)
+        fitness = connections["input"].reshape(30, -1) @ np.linspace(-1, 1, 30)
+        w = np.argsort(np.argsort(fitness)) / 29 - 0.5
+        g = np.einsum("m,mij->ij", w, connections["input"] - p) / 30
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + adam_eps)
+        p = np.clip(p + lr * (step - decay * p), 1e-3, 1 - 1e-3)
+        state, _ = update(strategy, state, connections, fitness)
+        np.testing.assert_allclose(state.probs["input"], p, rtol=1e-4, atol=1e-5)
+
+
+def test_weight_decay_moves_toward_0():
+    strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=0.1, weight_decay=0.5)
+    state = uneven_state(strategy)
+    after, _ = update(strategy, state, random_connections(10), np.zeros(10))
+    for name, p in state.probs.items():
+        np.testing.assert_allclose(after.probs[name], np.asarray(p) * 0.95, rtol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [1e-3, 0.1])
+def test_probabilities_stay_away_from_0_and_1(eps):
+    strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=3.0, eps=eps)
+    state = strategy.init()
+    for seed in range(3):
+        connections = random_connections(50, seed)
+        state, _ = update(strategy, state, connections, np.random.default_rng(seed).normal(size=50))
+        p = np.concatenate([np.asarray(x).ravel() for x in state.probs.values()])
+        assert p.min() == np.float32(eps) and p.max() == np.float32(1 - eps)
+
+
+def test_the_centre_has_the_connections_more_likely_than_not():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    assert not any(kernel.any() for kernel in unpack(strategy.center(strategy.init())).values())
+    state = uneven_state(strategy)
+    for name, kernel in unpack(strategy.center(state)).items():
+        np.testing.assert_array_equal(kernel, np.asarray(state.probs[name])[None] > 0.5)
+
+
+def test_metrics_of_the_probabilities():
+    eps = 0.01
+    strategy = make_connectivity(connection_shapes=SHAPES, eps=eps)
+    state = uneven_state(strategy)
+    # Within 2·eps of a bound, which is at eps and 1 - eps.
+    edges = {"output": np.asarray([[0.01, 0.0299, 0.0301], [0.99, 0.9701, 0.9699], [0.5] * 3, [0.2] * 3])}
+    state = with_probs(state, {**state.probs, **edges})
+    p = np.concatenate([np.asarray(x, np.float64).ravel() for x in state.probs.values()])
+    metrics = strategy.metrics(state)
+    assert float(metrics["density"]) == pytest.approx(p.mean(), rel=1e-5)
+    entropy = np.mean(-p * np.log2(p) - (1 - p) * np.log2(1 - p))
+    assert float(metrics["entropy"]) == pytest.approx(entropy, rel=1e-5)
+    saturated = np.mean((p < 3 * eps) | (p > 1 - 3 * eps))
+    assert saturated >= 4 / len(p)
+    assert float(metrics["saturated"]) == pytest.approx(saturated, rel=1e-5)
+    start = {k: float(v) for k, v in strategy.metrics(strategy.init()).items()}
+    assert start == {"density": 0.5, "entropy": 1.0, "saturated": 0.0}
+
+
+def test_update_snr_is_0_on_average_where_fitness_says_nothing():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    state, members = uneven_state(strategy), jnp.arange(60)
+
+    @jax.jit
+    def snr(seed):
+        key, fitness_key = jax.random.split(jax.random.key(seed))
+        ranks = doubled_centered_ranks(jax.random.normal(fitness_key, (60,)))
+        sums = strategy.weighted_sums(strategy.ask(key, state, members), ranks)
+        return strategy.tell(state, sums, ranks)[1]["update_snr"]
+
+    values = np.asarray([snr(seed) for seed in range(200)])
+    standard_error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean()) < 4 * standard_error
+    assert 0.05 < values.std() < 0.3
+
+
+def test_update_snr_is_clear_where_fitness_follows_a_connection():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    connections = random_connections(400)
+    _, metrics = update(strategy, strategy.init(), connections, connections["input"][:, 0, 0] * 1.0)
+    # One of 227 components has w and its bit in lockstep: mean(w²)·M / 4 of power, against mean(w²) / 4 a component.
+    assert float(metrics["update_snr"]) == pytest.approx(400 / 227, rel=0.25)
+
+
+def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
+    strategy = make_connectivity(connection_shapes=SHAPES)
+    connections, fitness = random_connections(20), np.arange(20.0)
+    order = np.random.default_rng(1).permutation(20)
+    straight, _ = update(strategy, strategy.init(), connections, fitness)
+    shuffled, _ = update(strategy, strategy.init(), {k: x[order] for k, x in connections.items()}, fitness[order])
+    jax.tree.map(np.testing.assert_array_equal, shuffled, straight)

@@ -1,0 +1,77 @@
+"""The one way things flow: who may import whom, and what the command line must not import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
+LEAVES = {"config", "errors"}
+MAY_IMPORT = {
+    "app": {"commands"} | LEAVES,
+    "__main__": {"app"},
+    "commands": {"commands", "runs"} | LEAVES,
+    "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
+    "engine": {"engine", "networks", "tasks"},
+    "networks": {"networks"},
+    "tasks": {"tasks"} | LEAVES,
+    "config": LEAVES,
+    "errors": set(),
+    "__init__": set(),
+}
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith("evoconn_cli.")}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward(path):
+    layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    layers = {name for name in map(layer_of, imported_modules(path)) if name in MAY_IMPORT}
+    assert layers <= MAY_IMPORT[layer], f"{layer} imports {layers - MAY_IMPORT[layer]}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p.parts[-2] in ("engine", "networks", "strategies")], ids=str)
+def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
+    tree = ast.parse(path.read_text())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not called & {"print", "open", "input"}
+    modules = {
+        alias.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names
+    }
+    assert not modules & {"time", "os", "sys", "pathlib", "Path", "omegaconf"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"], ["--version"]], ids=str)
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\n"
+        "from evoconn_cli.app import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'jax', 'jaxlib', 'brax', 'wandb', 'numpy', 'orbax', 'flax', 'optax'} & set(sys.modules)\n"
+        "sys.exit(f'{code} {heavy}' if code or heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

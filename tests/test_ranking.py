@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evoconn_cli.engine.ranking import doubled_centered_ranks
+
+# Few distinct values, so that ties are common; subnormal numbers are flushed to 0 by some devices.
+VALUES = st.one_of(
+    st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 3.5]),
+    st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False),
+)
+# Few lengths, since each is compiled.
+FITNESS = st.sampled_from([2, 3, 8, 33]).flatmap(lambda n: st.lists(VALUES, min_size=n, max_size=n))
+
+
+def plain_ranks(fitness: list[float]) -> list[int]:
+    """Doubled centred ranks by counting: twice the mean rank of those equal to a member, less M - 1."""
+    fitness = [f if np.isfinite(f) else -np.inf for f in fitness]
+    ranks = []
+    for f in fitness:
+        below = sum(g < f for g in fitness)
+        equal = sum(g == f for g in fitness)
+        ranks.append(2 * below + (equal - 1) - (len(fitness) - 1))
+    return ranks
+
+
+@given(FITNESS)
+def test_ties_share_the_mean_rank_and_what_is_not_finite_ranks_worst(fitness):
+    ranks = np.asarray(doubled_centered_ranks(jnp.asarray(fitness, jnp.float32)))
+    assert ranks.dtype == np.int32
+    assert ranks.tolist() == plain_ranks(np.asarray(fitness, np.float32).tolist())
+    assert ranks.sum() == 0
+
+
+@given(FITNESS, st.randoms(use_true_random=False))
+def test_ranks_follow_their_members(fitness, random):
+    order = list(range(len(fitness)))
+    random.shuffle(order)
+    fitness = np.asarray(fitness, np.float32)
+    ranks = np.asarray(doubled_centered_ranks(jnp.asarray(fitness)))
+    np.testing.assert_array_equal(doubled_centered_ranks(jnp.asarray(fitness[order])), ranks[order])
+
+
+def test_extremes_without_ties():
+    assert doubled_centered_ranks(jnp.asarray([3.0, -2.0, 0.5, 9.0])).tolist() == [1, -3, -1, 3]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_failed_members_rank_below_the_worst_one(bad):
+    assert doubled_centered_ranks(jnp.asarray([-1e30, bad, 1.0])).tolist() == [0, -2, 2]
+
+
+def test_all_equal_pull_nowhere():
+    assert doubled_centered_ranks(jnp.full(7, 4.0)).tolist() == [0] * 7
+    assert doubled_centered_ranks(jnp.full(7, jnp.nan)).tolist() == [0] * 7
+
+
+def test_weights_of_the_published_code(golden):
+    arrays = golden("ec_update")
+    for fitness, weight in zip(arrays["fitness"], arrays["weight"], strict=True):
+        assert len(set(fitness.tolist())) == len(fitness), "ties are ranked otherwise there"
+        ranks = np.asarray(doubled_centered_ranks(jnp.asarray(fitness)))
+        np.testing.assert_allclose(ranks / (2 * (len(fitness) - 1)), weight, rtol=1e-6, atol=1e-7)

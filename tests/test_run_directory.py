@@ -1,0 +1,115 @@
+"""Run directories and their metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.runs.directory import RunDirectory, default_run_dir, start_facts
+from evoconn_cli.runs.metrics import MetricsFile, read_metrics
+
+
+@pytest.fixture
+def config():
+    return load_config("smoke")
+
+
+def test_a_run_directory_holds_its_configuration_and_facts(tmp_path, config):
+    RunDirectory.create(tmp_path / "a" / "run", config, {"status": "created"})
+    run = RunDirectory.open(tmp_path / "a" / "run")
+    assert run.read_config() == config
+    run.update_facts(status="finished", wandb_id="x")
+    assert run.read_facts() == {"status": "finished", "wandb_id": "x"}
+    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "run.json"]
+
+
+def test_an_existing_run_is_never_overwritten(tmp_path, config):
+    RunDirectory.create(tmp_path / "run", config, {"status": "mine"})
+    with pytest.raises(RunDirectoryError, match="evoconn resume"):
+        RunDirectory.create(tmp_path / "run", config, {})
+    assert RunDirectory.open(tmp_path / "run").read_facts() == {"status": "mine"}
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_other_things_are_not_overwritten_either(tmp_path, config, what):
+    path = tmp_path / "run"
+    if what == "file":
+        path.write_text("thesis")
+    else:
+        path.mkdir()
+        (path / "thesis").touch()
+    with pytest.raises(RunDirectoryError, match="not empty"):
+        RunDirectory.create(path, config, {})
+
+
+def test_an_empty_directory_may_become_a_run(tmp_path, config):
+    (tmp_path / "run").mkdir()
+    assert RunDirectory.create(tmp_path / "run", config, {}).read_config() == config
+
+
+def test_a_file_in_the_way_leaves_nothing_behind(tmp_path, config):
+    (tmp_path / "a").write_text("thesis")
+    with pytest.raises(RunDirectoryError):
+        RunDirectory.create(tmp_path / "a" / "run", config, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_no_permission_is_said_before_anything_else(tmp_path, config, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(RunDirectoryError, match="no permission to write"):
+        RunDirectory(tmp_path / "run").check_new()
+
+
+def test_what_is_not_a_run_is_said(tmp_path):
+    with pytest.raises(RunDirectoryError, match="no such directory"):
+        RunDirectory.open(tmp_path / "nothing")
+    with pytest.raises(RunDirectoryError, match="not a run directory"):
+        RunDirectory.open(tmp_path)
+
+
+def test_broken_facts_do_not_matter(tmp_path, config):
+    run = RunDirectory.create(tmp_path / "run", config, {"status": "created"})
+    run.facts_file.write_text("{")
+    assert run.read_facts() == {}
+    run.update_facts(status="running")
+    assert run.read_facts() == {"status": "running"}
+
+
+def test_default_directories_do_not_collide(tmp_path, config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda *_: "now")
+    first = default_run_dir(config)
+    first.mkdir(parents=True)
+    assert default_run_dir(config) != first
+    assert "probe_memory-ec-conn_snn-seed0" in first.name
+
+
+def test_facts_say_how_the_run_was_started():
+    facts = start_facts("2 x cpu")
+    assert facts["command"].startswith("evoconn")
+    assert facts["versions"]["brax"] == "0.1.2"
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_metrics_are_one_line_a_generation_and_always_json(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    metrics = MetricsFile(path)
+    metrics.append({"generation": 1, "fitness_mean": 1.5})
+    metrics.append({"generation": 2, "fitness_mean": float("nan")})
+    assert path.read_text() == '{"generation": 1, "fitness_mean": 1.5}\n{"generation": 2, "fitness_mean": null}\n'
+    metrics.close()
+
+
+def test_metrics_past_the_checkpoint_and_cut_off_lines_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"generation": {g}}}\n' for g in range(1, 6)) + '{"genera')
+    assert len(read_metrics(path)) == 5
+    metrics = MetricsFile(path, start=3)
+    metrics.append({"generation": 4, "again": 1})
+    metrics.close()
+    assert [line["generation"] for line in read_metrics(path)] == [1, 2, 3, 4]
+    assert read_metrics(path)[-1] == {"generation": 4, "again": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,0 +1,299 @@
+"""Whole runs: straight, resumed, interrupted, killed. On a probe task, where a generation takes milliseconds."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, TrainingError
+from evoconn_cli.runs.advice import speed_advice
+from evoconn_cli.runs.build import build_engine
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.loop import train
+from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.runs.new import create_run, reopen_run
+from evoconn_cli.runs.progress import make_progress
+from evoconn_cli.runs.store import CheckpointStore
+
+SMALL = [
+    "task.episode_length=8",
+    "algo.population=40",
+    "algo.evaluation_copies=4",
+    "network.num_neurons=40",
+    "engine.block=8",
+    "checkpoint.every=2",
+]
+DOCUMENTED_KEYS = set(
+    """generation fitness_mean fitness_std fitness_best eval_fitness env_steps env_steps_simulated episode_length_mean
+    seconds elapsed spikes_per_ms density entropy saturated update_snr failed_members""".split()
+)
+
+
+def quiet():
+    return make_progress(Console(quiet=True), quiet=True)
+
+
+def run_small(path: Path, *overrides: str, progress=None):
+    config = load_config("smoke", [*SMALL, "algo.generations=6", *overrides])
+    run = create_run(config, path)
+    return train(run.directory, run.config, run.workers, progress or quiet())
+
+
+def resume_small(path: Path, *overrides: str):
+    run = reopen_run(path, overrides)
+    return train(run.directory, run.config, run.workers, quiet())
+
+
+def saved_state(path: Path, generation: int | None = None):
+    """Returns all arrays of a checkpoint, by name."""
+    run = reopen_run(path, [])
+    store = CheckpointStore(run.directory.checkpoints)
+    state, _ = store.restore(
+        generation or store.latest(), build_engine(run.config, run.workers).initial_state(), jax.devices()[0]
+    )
+    store.close()
+    return {jax.tree_util.keystr(key): np.asarray(x) for key, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def comparable(path: Path):
+    """Returns the metrics of a run without what the clock says."""
+    lines = read_metrics(path / "metrics.jsonl")
+    return [{key: value for key, value in line.items() if key not in ("seconds", "elapsed")} for line in lines]
+
+
+def assert_same_run(a: Path, b: Path):
+    assert comparable(a) == comparable(b)
+    first, second = saved_state(a), saved_state(b)
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "straight"
+    outcome = run_small(path)
+    assert outcome.finished
+    return path
+
+
+def test_a_run_leaves_what_is_documented(straight):
+    assert {path.name for path in straight.iterdir()} == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints"}
+    facts = json.loads((straight / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert {"command", "versions", "devices", "git_commit", "wandb_id"} <= facts.keys()
+    lines = read_metrics(straight / "metrics.jsonl")
+    assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert all(DOCUMENTED_KEYS <= line.keys() for line in lines)
+    assert all(line["env_steps"] == 40 * 8 * line["generation"] for line in lines)
+    assert all(line["elapsed"] >= line["seconds"] > 0 for line in lines)
+
+
+def test_a_resumed_run_equals_a_straight_one(straight, tmp_path):
+    run_small(tmp_path / "run", "algo.generations=2")
+    outcome = resume_small(tmp_path / "run", "algo.generations=6")
+    assert outcome.finished
+    assert_same_run(straight, tmp_path / "run")
+    elapsed = [line["elapsed"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert elapsed == sorted(elapsed)
+
+
+def test_a_run_resumed_on_other_devices_equals_a_straight_one(straight, tmp_path):
+    run_small(tmp_path / "run", "algo.generations=4", "engine.devices=1")
+    resume_small(tmp_path / "run", "algo.generations=6", "engine.devices=3")
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_metrics_past_the_checkpoint_are_not_repeated(straight, tmp_path):
+    run_small(tmp_path / "run", "algo.generations=2")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"generation": 3, "from": "a process that was killed before it saved"}\n{"gener')
+    resume_small(tmp_path / "run", "algo.generations=6")
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_a_finished_run_is_not_trained_further_unless_asked(straight):
+    before = comparable(straight)
+    assert resume_small(straight).finished
+    assert comparable(straight) == before
+
+
+def test_fewer_generations_than_done_are_refused(straight):
+    with pytest.raises(ConfigError, match="6 generations already"):
+        reopen_run(straight, ["algo.generations=3"])
+    assert RunDirectory.open(straight).read_config().algo.generations == 6
+
+
+def test_the_store_keeps_the_latest_the_best_and_each_so_many(tmp_path):
+    run_small(
+        tmp_path / "run",
+        "algo.generations=12",
+        "checkpoint.every=1",
+        "checkpoint.keep_last=2",
+        "checkpoint.keep_every=5",
+    )
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    best = max(lines, key=lambda line: (line["eval_fitness"], line["generation"]))["generation"]
+    kept = CheckpointStore(tmp_path / "run" / "checkpoints").generations()
+    assert set(kept) == {11, 12, 5, 10, best}
+
+
+def test_a_checkpoint_of_another_network_is_refused(straight, tmp_path):
+    other = load_config("smoke", [*SMALL, "network.num_neurons=41"])
+    run = create_run(other, tmp_path / "run")
+    store = CheckpointStore(straight / "checkpoints")
+    like = build_engine(run.config, run.workers).initial_state()
+    with pytest.raises(CheckpointError, match=r"another configuration: strategy.adam.mu.input is float32 \[4, 40\], this run has float32 \[4, 41\]"):
+        store.restore(6, like, jax.devices()[0])
+
+
+def test_more_devices_than_there_are_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(ConfigError, match="at most so many"):
+        create_run(load_config("smoke", ["engine.devices=99"]), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_population_beyond_whole_numbers_is_refused(tmp_path):
+    run = create_run(load_config("smoke", ["algo.population=100000"]), tmp_path / "run")
+    with pytest.raises(ConfigError, match="whole-number update"):
+        build_engine(run.config, run.workers)
+
+
+def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
+    # A network whose output is always positive: every member's reward is NaN.
+    with pytest.raises(TrainingError, match="generation 1"):
+        run_small(
+            tmp_path / "run",
+            "task.name=probe_nan",
+            "network.excitatory_ratio=1.0",
+            "network.gain_in=5.0",
+        )
+    assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "failed"
+
+
+def test_an_interrupted_run_saves_and_goes_on_exactly(straight, tmp_path):
+    class Interrupted(type(quiet())):
+        def generation(self, metrics):
+            if metrics["generation"] == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    notes = Console(record=True, width=200, file=io.StringIO())
+    outcome = run_small(tmp_path / "run", progress=Interrupted(notes))
+    assert not outcome.finished
+    assert "Ctrl-C" in notes.export_text()
+    assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "interrupted"
+    assert resume_small(tmp_path / "run").finished
+    assert_same_run(straight, tmp_path / "run")
+
+
+def test_a_second_interrupt_quits(tmp_path):
+    class Impatient(type(quiet())):
+        def generation(self, metrics):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_small(tmp_path / "run", progress=Impatient(Console(quiet=True)))
+    assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "quit"
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("seconds, words", [(0.1, None), (60.0, "d ")])
+def test_a_long_run_on_a_cpu_is_announced(straight, seconds, words):
+    config = load_config("paper", ["task.name=humanoid"])
+    workers = reopen_run(straight, []).workers
+    advice = speed_advice(config, workers, seconds)
+    assert advice is None if words is None else words in str(advice) and "--config laptop" in str(advice)
+
+
+def evoconn(*arguments: str, cwd: Path, **kwargs):
+    environment = {**os.environ, "WANDB_MODE": "disabled"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "evoconn_cli", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
+
+
+def wait_for_generation(process, generation: int) -> None:
+    """Reads a run's output until a generation is shown."""
+    for line in process.stdout:
+        words = line.split()
+        if words[:1] == ["generation"] and int(words[1].split("/")[0]) >= generation:
+            return
+    raise AssertionError("the run ended before that generation")
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_resumes_from_the_last_whole_checkpoint(tmp_path):
+    overrides = [*SMALL, "checkpoint.every=1", "checkpoint.keep_last=2", "algo.generations=120"]
+    run_small(tmp_path / "straight", *overrides)
+    dice = random.Random(0)
+    process = evoconn("train", "--config", "smoke", "--run-dir", "killed", *overrides, cwd=tmp_path)
+    for _ in range(4):
+        wait_for_generation(process, dice.randrange(1, 100))
+        # From here the process writes checkpoints all the time; where it dies is up to the scheduler.
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        process = evoconn("resume", "killed", cwd=tmp_path)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_exits_with_75_and_says_how_to_resume(tmp_path):
+    process = evoconn("train", "--config", "smoke", "--run-dir", "run", "--generations", "100000", cwd=tmp_path)
+    wait_for_generation(process, 1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert "evoconn resume run" in output
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_issue_run_on_humanoid(tmp_path):
+    """`evoconn train --task humanoid --algo ec --population 64`, shortened, and its resumption."""
+    path = tmp_path / "run"
+    overrides = ["task.name=humanoid", "algo.population=64", "algo.evaluation_copies=8", "task.episode_length=40"]
+    config = load_config(None, [*overrides, "algo.generations=2", "tracking.wandb=disabled"])
+    run = create_run(config, path)
+    assert train(run.directory, run.config, run.workers, quiet()).finished
+    assert resume_small(path, "algo.generations=3").finished
+    assert [line["generation"] for line in read_metrics(path / "metrics.jsonl")] == [1, 2, 3]
+
+
+def test_errors_are_messages_not_tracebacks(tmp_path):
+    for arguments, code, words in [
+        (["train"], 2, "--task"),
+        (["train", "--task", "hoper"], 2, "'hopper'"),
+        (["train", "--config", "labtop"], 2, "'laptop'"),
+        (["resume", "nothing"], 1, "no such directory"),
+    ]:
+        process = evoconn(*arguments, cwd=tmp_path)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == code, output
+        assert output.startswith("Error: ") and words in output and "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_error_is_an_evoconn_error():
+    assert all(issubclass(error, EvoconnError) for error in (CheckpointError, ConfigError, TrainingError))
