@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from evoconn_cli.networks import bits
-from evoconn_cli.networks.conn_snn import ConnSnnCarry, make_conn_snn
-from evoconn_cli.networks.lif import LifConstants, LifState
+from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.networks.lif import LifConstants
 
 
 class Constants(NamedTuple):
@@ -39,13 +40,13 @@ UNUSUAL = Constants(0.3, 0.2, 0.25, 0.7, 3.0, 4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0
 assert all(a != b for a, b in zip(PAPER, UNUSUAL, strict=True)), "every constant differs once"
 
 
-def make_network(c: Constants, kernels: dict[str, np.ndarray], tile: int | None = 8):
+def make_network(c: Constants, num_observations: int, num_actions: int, num_neurons: int, tile: int | None = 8):
     given_to_neurons = {name: getattr(c, name) for name in LifConstants.__dataclass_fields__}
     given_to_network = {k: v for k, v in c._asdict().items() if k not in given_to_neurons}
     return make_conn_snn(
-        observation_size=kernels["input"].shape[1] // 2,
-        action_size=kernels["output"].shape[2],
-        num_neurons=kernels["recurrent"].shape[1],
+        observation_size=num_observations,
+        action_size=num_actions,
+        num_neurons=num_neurons,
         constants=LifConstants(**given_to_neurons),
         tile=tile,
         **given_to_network,
@@ -64,19 +65,31 @@ class Step(NamedTuple):
 
 def simulate(c: Constants, kernels, v0, obs, tile: int | None = 8) -> list[Step]:
     """Returns what the package gives for observations `[T, B, O]`."""
-    network = make_network(c, kernels, tile)
-    params = network.prepare({name: bits.pack(jnp.asarray(k), axis=1) for name, k in kernels.items()})
     num_neurons = v0.shape[1]
-    # A key of the right type gives a carry whose parts are then set.
-    carry = network.initial_carry(jax.random.split(jax.random.key(0), len(v0)))
-    carry = carry._replace(neurons=carry.neurons._replace(v=jnp.asarray(v0)))
-    step, steps = jax.jit(network.step), []
-    for o in obs:
-        carry, action = step(params, carry, jnp.asarray(o))
-        assert isinstance(carry, ConnSnnCarry) and isinstance(carry.neurons, LifState)
-        spikes = bits.unpack(carry.spikes, axis=1, length=num_neurons)
-        steps.append(Step(*(np.asarray(x) for x in (*carry.neurons, spikes, action))))
-    return steps
+    sizes = kernels["input"].shape[1] // 2, kernels["output"].shape[2]
+    run = _compiled(c, sizes, num_neurons, tile)
+    steps = run({name: jnp.asarray(kernel) for name, kernel in kernels.items()}, jnp.asarray(v0), jnp.asarray(obs))
+    return [Step(*parts) for parts in zip(*(np.asarray(x) for x in steps), strict=True)]
+
+
+@functools.cache
+def _compiled(c: Constants, sizes: tuple[int, int], num_neurons: int, tile: int | None):
+    network = make_network(c, *sizes, num_neurons, tile)
+
+    @jax.jit
+    def run(kernels, v0, obs):
+        params = network.prepare({name: bits.pack(kernel, axis=1) for name, kernel in kernels.items()})
+        carry = network.initial_carry(jax.random.split(jax.random.key(0), v0.shape[0]))
+        carry = carry._replace(neurons=carry.neurons._replace(v=v0))
+
+        def step(carry, obs):
+            carry, action = network.step(params, carry, obs)
+            spikes = bits.unpack(carry.spikes, axis=1, length=num_neurons)
+            return carry, Step(*carry.neurons, spikes, action)
+
+        return jax.lax.scan(step, carry, obs)[1]
+
+    return run
 
 
 def simulate_plainly(c: Constants, kernels, v0, obs) -> tuple[list[Step], list[float]]:
@@ -150,20 +163,17 @@ def test_golden_arrays(golden, name):
         assert_same(step, Step(*golden_step, arrays["spike"][t] != 0, arrays["action"][t]))
 
 
-SIZES = [(1, 1, 1), (2, 3, 1), (7, 1, 3), (31, 5, 2), (32, 2, 1), (33, 4, 2), (50, 3, 17), (64, 6, 3), (80, 11, 3)]
+# Numbers of neurons, observations and actions with a ratio; few, since each is compiled. Words are full, partly full,
+# of one type of neurons or shared by both.
+SIZES = [(1, 1, 1, 0.0), (7, 1, 3, 0.3), (31, 5, 2, 1.0), (33, 4, 2, 0.0), (50, 3, 17, 0.5), (64, 2, 1, 0.5), (80, 9, 3, 0.8)]
 
 
-@settings(max_examples=24)
-@given(
-    sizes=st.sampled_from(SIZES),
-    ratio=st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0]),
-    density=st.sampled_from([0.1, 0.5, 1.0]),
-    seed=st.integers(0, 10_000),
-)
-def test_dense_products_give_the_same(sizes, ratio, density, seed):
-    c = PAPER._replace(excitatory_ratio=ratio)
-    case = random_case(c, *sizes, members=3, num_steps=3, seed=seed, density=density)
-    compare_with_dense_products(c, case)
+@settings(max_examples=40)
+@given(sizes=st.sampled_from(SIZES), density=st.sampled_from([0.1, 0.5, 1.0]), seed=st.integers(0, 10_000))
+def test_dense_products_give_the_same(sizes, density, seed):
+    c = PAPER._replace(excitatory_ratio=sizes[3])
+    case = random_case(c, *sizes[:3], members=3, num_steps=3, seed=seed, density=density)
+    assume(compare_with_dense_products(c, case) > 0)
 
 
 @pytest.mark.parametrize("sizes", [(45, 3, 2), (70, 5, 1)])
@@ -181,7 +191,6 @@ def compare_with_dense_products(c, case) -> int:
     theirs, margins = simulate_plainly(c, *case)
     near = [t for t, margin in enumerate(margins) if margin < 3e-6]
     num_clear = near[0] if near else len(margins)
-    assume(num_clear > 0)
     for a, b in zip(simulate(c, *case)[:num_clear], theirs, strict=False):
         assert_same(a, b, rtol=3e-5)
     return num_clear
@@ -190,7 +199,7 @@ def compare_with_dense_products(c, case) -> int:
 def test_tiles_do_not_change_a_bit():
     case = random_case(PAPER, 40, 3, 2, members=12, num_steps=2, seed=3)
     whole = simulate(PAPER, *case, tile=None)
-    for tile in (1, 3, 4, 5, 12, 100):
+    for tile in (1, 4, 5):
         for a, b in zip(simulate(PAPER, *case, tile=tile), whole, strict=True):
             assert [x.tobytes() for x in a] == [x.tobytes() for x in b], tile
 
@@ -214,8 +223,7 @@ def test_an_empty_network_does_nothing():
 
 def test_the_start_is_silent_with_potentials_between_rest_and_threshold():
     c = UNUSUAL
-    kernels, *_ = random_case(c, 70, 2, 1, members=2, num_steps=1, seed=6)
-    network = make_network(c, kernels)
+    network = make_network(c, 2, 1, 70)
     keys = jax.random.split(jax.random.key(1), 50)
     carry = network.initial_carry(keys)
     v = np.asarray(carry.neurons.v)
@@ -233,7 +241,7 @@ def test_the_start_is_silent_with_potentials_between_rest_and_threshold():
 
 def test_spikes_per_ms_is_the_mean_absolute_rate():
     case = random_case(PAPER, 33, 3, 1, members=3, num_steps=1, seed=7)
-    network = make_network(PAPER, case[0])
+    network = make_network(PAPER, 3, 1, 33)
     rate = simulate(PAPER, *case)[0].rate
     carry = network.initial_carry(jax.random.split(jax.random.key(0), 3))
     carry = carry._replace(neurons=carry.neurons._replace(rate=jnp.asarray(rate)))

@@ -102,7 +102,7 @@ def test_a_draw_is_a_function_of_key_and_member_alone():
 
 
 @settings(max_examples=20)
-@given(num_members=st.sampled_from([2, 9, 40]), seed=st.integers(0, 10_000))
+@given(num_members=st.sampled_from([2, 40]), seed=st.integers(0, 10_000))
 def test_sums_are_whole_numbers_in_any_order(num_members, seed):
     strategy = make_connectivity(connection_shapes=SHAPES)
     connections = random_connections(num_members, seed)
@@ -166,7 +166,7 @@ def test_adam_with_other_constants_is_the_textbooks():
     m = v = np.zeros(SHAPES["input"])
     for t in range(1, 5):
         connections = random_connections(30, seed=t)
-        fitness = connections["input"].reshape(30, -1) @ np.linspace(-1, 1, 30)
+        fitness = connections["input"].reshape(30, -1) @ np.random.default_rng(t).normal(size=30)
         w = np.argsort(np.argsort(fitness)) / 29 - 0.5
         g = np.einsum("m,mij->ij", w, connections["input"] - p) / 30
         m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
@@ -219,7 +219,7 @@ def test_metrics_of_the_probabilities():
     assert saturated >= 4 / len(p)
     assert float(metrics["saturated"]) == pytest.approx(saturated, rel=1e-5)
     start = {k: float(v) for k, v in strategy.metrics(strategy.init()).items()}
-    assert start == {"density": 0.5, "entropy": 1.0, "saturated": 0.0}
+    assert start == pytest.approx({"density": 0.5, "entropy": 1.0, "saturated": 0.0}, rel=1e-6)
 
 
 def test_update_snr_is_0_on_average_where_fitness_says_nothing():
