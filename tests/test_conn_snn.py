@@ -165,7 +165,15 @@ def test_golden_arrays(golden, name):
 
 # Numbers of neurons, observations and actions with a ratio; few, since each is compiled. Words are full, partly full,
 # of one type of neurons or shared by both.
-SIZES = [(1, 1, 1, 0.0), (7, 1, 3, 0.3), (31, 5, 2, 1.0), (33, 4, 2, 0.0), (50, 3, 17, 0.5), (64, 2, 1, 0.5), (80, 9, 3, 0.8)]
+SIZES = [
+    (1, 1, 1, 0.0),
+    (7, 1, 3, 0.3),
+    (31, 5, 2, 1.0),
+    (33, 4, 2, 0.0),
+    (50, 3, 17, 0.5),
+    (64, 2, 1, 0.5),
+    (80, 9, 3, 0.8),
+]
 
 
 @settings(max_examples=40)

@@ -56,7 +56,8 @@ def test_repeated_actions_are_the_single_steps_one_after_the_other():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "near"), [("hoper", "hopper"), ("Humanoid", "humanoid"), ("walker", "walker2d"), ("probe_sing", "probe_sign")]
+    ("wrong", "near"),
+    [("hoper", "hopper"), ("Humanoid", "humanoid"), ("walker", "walker2d"), ("probe_sing", "probe_sign")],
 )
 def test_an_unknown_task_names_the_nearest_ones(wrong, near):
     with pytest.raises(ConfigError) as error:

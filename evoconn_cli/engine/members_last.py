@@ -80,7 +80,8 @@ _KEEPS_PARAMS = frozenset(
     integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or population_count pow real
     reduce_precision rem round rsqrt shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
     stop_gradient sub tan tanh xor concatenate rev cumsum cumprod cummax cummin cumlogsumexp sort argmax argmin
-    reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor squeeze select_n stack optimization_barrier""".split()
+    reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor squeeze select_n stack
+    optimization_barrier""".split()
 )
 """Operations whose parameters stay true when a trailing axis is added to every operand."""
 

@@ -182,7 +182,7 @@ class _RunPanel:
             ("evaluation", fitness(last.get("eval_fitness")), f"bold {EVALUATION}"),
             ("best member", fitness(last.get("fitness_best")), "bold"),
             ("mean member", fitness(last.get("fitness_mean")), "bold"),
-            ("spikes/ms", number(last.get("spikes_per_ms")), ""),
+            ("spikes/ms", number(last.get("spikes_per_ms"), 3), ""),
             ("entropy", number(last.get("entropy"), 3), ""),
             ("density", number(last.get("density"), 3), ""),
             ("steps/s", count(self._history.steps_per_second()), ""),

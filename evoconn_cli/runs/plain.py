@@ -71,7 +71,7 @@ class PlainProgress:
                 f"best {fitness(metrics.get('fitness_best')):>9}",
                 f"evaluation {fitness(metrics.get('eval_fitness')):>9}",
                 f"{count(rate):>9} steps/s",
-                f"{number(metrics.get('spikes_per_ms')):>6} spikes/ms",
+                f"{number(metrics.get('spikes_per_ms'), 3):>6} spikes/ms",
                 f"left {duration(left)}",
             ]
         )
