@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from evoconn_cli.config.loading import config_dir, load_config, override_config, preset_names, read_config, write_config
-from evoconn_cli.config.schema import walk
+from evoconn_cli.config.schema import num_evaluation_copies, num_members, walk
 from evoconn_cli.errors import ConfigError, ExitCode
 
 HOPPER = ["task.name=hopper"]
@@ -28,7 +28,8 @@ BAD_OVERRIDES = {
     "not finite": ([*HOPPER, "algo.learning_rate=.inf"], "finite"),
     "negative seed": ([*HOPPER, "seed=-1"], "seed=-1: must be at least 0"),
     "not a choice": ([*HOPPER, "rollout.fitness=first"], "'first_episode'"),
-    "all evaluation copies": ([*HOPPER, "algo.population=128"], "at least 130"),
+    "all evaluation copies": ([*HOPPER, "algo.population=128", "algo.evaluation_copies=128"], "at least 130"),
+    "too few members": ([*HOPPER, "algo.population=5"], "at least 6"),
     "threshold below rest": ([*HOPPER, "network.v_rest=2"], "must be above network.v_rest"),
     "no sub-step": ([*HOPPER, "network.dt_ms=40"], "at most network.step_ms"),
     "a section that is a value": (["task=hopper"], "task: expected a section"),
@@ -112,13 +113,21 @@ def test_every_preset_loads_with_any_task(preset):
 
 def test_the_paper_preset_has_every_published_value():
     config = load_config("paper", ["task.name=humanoid"])
-    assert config.algo == dataclasses.replace(load_config(None, HOPPER).algo)
+    assert config.algo == dataclasses.replace(load_config(None, HOPPER).algo, evaluation_copies=128)
+    assert num_evaluation_copies(load_config(None, HOPPER)) == 128
     assert (config.algo.population, config.algo.evaluation_copies, config.algo.generations) == (10240, 128, 1000)
     assert (config.rollout.fitness, config.rollout.resets, config.rollout.normalizer) == (
         "until_slowest",
         "fixed",
         "last_step",
     )
+
+
+@pytest.mark.parametrize("population, copies", [(10240, 128), (64, 4), (800, 10), (7, 4)])
+def test_evaluation_copies_follow_the_population_unless_given(population, copies):
+    config = load_config(None, [*HOPPER, f"algo.population={population}"])
+    assert num_evaluation_copies(config) == copies
+    assert num_members(config) == population - copies
 
 
 def test_every_key_is_documented():

@@ -155,7 +155,10 @@ def test_a_checkpoint_of_another_network_is_refused(straight, tmp_path):
     run = create_run(other, tmp_path / "run")
     store = CheckpointStore(straight / "checkpoints")
     like = build_engine(run.config, run.workers).initial_state()
-    with pytest.raises(CheckpointError, match=r"another configuration: strategy.adam.mu.input is float32 \[4, 40\], this run has float32 \[4, 41\]"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"another configuration: strategy.adam.mu.input is float32 \[4, 40\], this run has float32 \[4, 41\]",
+    ):
         store.restore(6, like, jax.devices()[0])
 
 

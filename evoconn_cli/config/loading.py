@@ -18,7 +18,16 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from evoconn_cli.config.names import TASKS
-from evoconn_cli.config.schema import ALGOS, NETWORKS, ConnSnnConfig, EcConfig, RunConfig, num_members, walk
+from evoconn_cli.config.schema import (
+    ALGOS,
+    NETWORKS,
+    ConnSnnConfig,
+    EcConfig,
+    RunConfig,
+    num_evaluation_copies,
+    num_members,
+    walk,
+)
 from evoconn_cli.errors import ConfigError, unknown_name
 
 
@@ -174,8 +183,8 @@ def _check_values(config: RunConfig) -> None:
             _check_range(key, value, allowed)
     if num_members(config) < 2:
         raise ConfigError(
-            f"algo.population={config.algo.population}: {config.algo.evaluation_copies} of them are evaluation copies, "
-            f"so at least {config.algo.evaluation_copies + 2} are needed; lower algo.evaluation_copies or raise it."
+            f"algo.population={config.algo.population}: {num_evaluation_copies(config)} of them are evaluation copies, "
+            f"so at least {num_evaluation_copies(config) + 2} are needed. Raise it, or lower algo.evaluation_copies."
         )
     network = config.network
     if isinstance(network, ConnSnnConfig):

@@ -59,7 +59,9 @@ class AlgoConfig:
 
     name: str = MISSING
     population: int = option(10240, "members a generation, evaluation copies included", low=2)
-    evaluation_copies: int = option(128, "members that are the deterministic network", low=1)
+    evaluation_copies: Optional[int] = option(
+        None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
+    )
     generations: int = option(1000, "generations of the run", low=1)
 
 
@@ -183,4 +185,10 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.
 
 def num_members(config: RunConfig) -> int:
     """Returns how many members of the population are sampled, not evaluation copies (M)."""
-    return config.algo.population - config.algo.evaluation_copies
+    return config.algo.population - num_evaluation_copies(config)
+
+
+def num_evaluation_copies(config: RunConfig) -> int:
+    """Returns how many members are the deterministic network."""
+    algo = config.algo
+    return max(4, algo.population // 80) if algo.evaluation_copies is None else algo.evaluation_copies

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from evoconn_cli.config.schema import ConnSnnConfig, EcConfig, RunConfig, num_members
+from evoconn_cli.config.schema import ConnSnnConfig, EcConfig, RunConfig, num_evaluation_copies, num_members
 from evoconn_cli.engine.generation import make_generation
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.program import compile_generation
@@ -81,7 +81,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
         strategy,
         workers,
         population=config.algo.population,
-        evaluation_copies=config.algo.evaluation_copies,
+        evaluation_copies=num_evaluation_copies(config),
         block=config.engine.block,
         fresh_resets=config.rollout.resets == "fresh",
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from evoconn_cli.config.schema import RunConfig, num_members
+from evoconn_cli.config.schema import RunConfig, num_evaluation_copies, num_members
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import TrainingError
@@ -104,7 +104,7 @@ def _header(directory: RunDirectory, config: RunConfig, engine: Engine, workers:
         strategy=config.algo.name,
         num_parameters=engine.network.num_parameters,
         population=config.algo.population,
-        evaluation_copies=config.algo.evaluation_copies,
+        evaluation_copies=num_evaluation_copies(config),
         devices=describe_devices(workers),
         run_dir=directory.short_path(),
         generations=config.algo.generations,
