@@ -15,7 +15,13 @@ HOPPER = ["task.name=hopper"]
 BAD_OVERRIDES = {
     "no task": ([], "--task"),
     "unknown task": (["task.name=hoper"], "'hopper'"),
-    "unknown algorithm": ([*HOPPER, "algo.name=ce"], "unknown algorithm 'ce'. Did you mean 'ec'"),
+    "unknown algorithm": ([*HOPPER, "algo.name=ce"], "unknown algorithm 'ce'. Did you mean"),
+    "a pair that does not go together": (
+        [*HOPPER, "algo.name=ec", "network.name=gru"],
+        "ec with conn_snn; es with lstm, gru, mlp, dense_snn",
+    ),
+    "an odd number of perturbed members": ([*HOPPER, "algo.name=es", "algo.population=41"], "must be even"),
+    "a key of another strategy": ([*HOPPER, "algo.name=es", "algo.eps=0.1"], "unknown key 'algo.eps'"),
     "unknown network": ([*HOPPER, "network.name=con_snn"], "'conn_snn'"),
     "unknown key": ([*HOPPER, "algo.populaton=3"], "Did you mean 'algo.population'"),
     "key without its section": ([*HOPPER, "population=3"], "Did you mean 'algo.population'"),
@@ -128,6 +134,21 @@ def test_evaluation_copies_follow_the_population_unless_given(population, copies
     config = load_config(None, [*HOPPER, f"algo.population={population}"])
     assert num_evaluation_copies(config) == copies
     assert num_members(config) == population - copies
+
+
+@pytest.mark.parametrize(
+    "overrides, pair",
+    [
+        ([], ("ec", "conn_snn")),
+        (["algo.name=es"], ("es", "lstm")),
+        (["network.name=gru"], ("es", "gru")),
+        (["network.name=conn_snn"], ("ec", "conn_snn")),
+        (["algo.name=es", "network.name=dense_snn"], ("es", "dense_snn")),
+    ],
+)
+def test_strategy_and_network_follow_from_each_other(overrides, pair):
+    config = load_config("paper", [*HOPPER, *overrides])
+    assert (config.algo.name, config.network.name) == pair
 
 
 def test_every_key_is_documented():

@@ -11,6 +11,7 @@ from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.networks import bits
 
+KEY = jax.random.key(0)
 SHAPES = {"input": (6, 5), "recurrent": (37, 5), "output": (4, 3)}
 
 
@@ -29,7 +30,7 @@ def random_connections(num_members, seed=0, shapes=SHAPES):
 
 def update(strategy, state, connections, fitness):
     ranks = doubled_centered_ranks(jnp.asarray(fitness, jnp.float32))
-    return strategy.tell(state, strategy.weighted_sums(pack(connections), ranks), ranks)
+    return strategy.tell(state, strategy.weighted_sums(state, pack(connections), ranks), ranks)
 
 
 def with_probs(state, probs):
@@ -38,7 +39,7 @@ def with_probs(state, probs):
 
 def uneven_state(strategy, seed=0):
     rng = np.random.default_rng(seed)
-    return with_probs(strategy.init(), {k: rng.uniform(0.02, 0.98, shape) for k, shape in SHAPES.items()})
+    return with_probs(strategy.init(KEY), {k: rng.uniform(0.02, 0.98, shape) for k, shape in SHAPES.items()})
 
 
 def test_golden_updates(golden):
@@ -46,13 +47,13 @@ def test_golden_updates(golden):
     strategy = make_connectivity(
         connection_shapes={"only": (6, 5)}, learning_rate=float(arrays["lr"]), eps=float(arrays["eps"])
     )
-    state = strategy.init()
+    state = strategy.init(KEY)
     np.testing.assert_array_equal(state.probs["only"], arrays["p"][0])
     num_members = arrays["theta"].shape[1]
     assert arrays["p"].min() < 0.2 and arrays["p"].max() > 0.8
     for t, (theta, fitness) in enumerate(zip(arrays["theta"], arrays["fitness"], strict=True)):
         ranks = doubled_centered_ranks(jnp.asarray(fitness))
-        sums = strategy.weighted_sums(pack({"only": theta}), ranks)
+        sums = strategy.weighted_sums(state, pack({"only": theta}), ranks)
         ascent = np.asarray(sums["only"]) / (2 * num_members * (num_members - 1))
         # The published code descends along minus the gradient of fitness.
         np.testing.assert_allclose(ascent, -arrays["grad"][t], rtol=1e-4, atol=1e-7)
@@ -75,7 +76,7 @@ def test_samples_have_their_probabilities():
 def test_bits_of_a_member_and_of_different_members_are_independent():
     shapes = {"one": (8, 6), "two": (8, 6)}
     strategy = make_connectivity(connection_shapes=shapes)
-    drawn = unpack(strategy.ask(jax.random.key(1), strategy.init(), jnp.arange(4000)), shapes)
+    drawn = unpack(strategy.ask(jax.random.key(1), strategy.init(KEY), jnp.arange(4000)), shapes)
     flat = np.concatenate([kernel.reshape(4000, -1) for kernel in drawn.values()], axis=1) * 2.0 - 1.0
     between_bits = flat.T @ flat / np.sqrt(len(flat))
     np.fill_diagonal(between_bits, 0)
@@ -110,8 +111,8 @@ def test_sums_are_whole_numbers_in_any_order(num_members, seed):
     ranks = rng.integers(-90_000, 90_000, num_members).astype(np.int32)
     order = rng.permutation(num_members)
     add = jax.jit(strategy.weighted_sums)
-    sums = add(pack(connections), jnp.asarray(ranks))
-    shuffled = add(pack({k: x[order] for k, x in connections.items()}), jnp.asarray(ranks[order]))
+    sums = add(strategy.init(KEY), pack(connections), jnp.asarray(ranks))
+    shuffled = add(strategy.init(KEY), pack({k: x[order] for k, x in connections.items()}), jnp.asarray(ranks[order]))
     for name, kernel in connections.items():
         expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
         assert sums[name].dtype == jnp.int32
@@ -121,13 +122,13 @@ def test_sums_are_whole_numbers_in_any_order(num_members, seed):
 
 def test_members_of_rank_0_do_not_take_part():
     strategy = make_connectivity(connection_shapes=SHAPES)
-    connections = random_connections(4)
+    state, connections = strategy.init(KEY), random_connections(4)
     ranks = jnp.asarray([3, 0, -1, 0])
     others = {k: x[[0, 2]] for k, x in connections.items()}
     jax.tree.map(
         np.testing.assert_array_equal,
-        strategy.weighted_sums(pack(connections), ranks),
-        strategy.weighted_sums(pack(others), ranks[jnp.asarray([0, 2])]),
+        strategy.weighted_sums(state, pack(connections), ranks),
+        strategy.weighted_sums(state, pack(others), ranks[jnp.asarray([0, 2])]),
     )
 
 
@@ -143,7 +144,7 @@ def test_better_members_pull_the_probabilities_toward_their_connections():
     strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=0.1)
     connections = random_connections(200)
     wanted, unwanted = connections["input"][:, 2, 3], connections["output"][:, 1, 0]
-    state = strategy.init()
+    state = strategy.init(KEY)
     after, _ = update(strategy, state, connections, wanted * 1.0 - unwanted * 1.0)
     # Adam's first step has the length of the learning rate.
     assert float(after.probs["input"][2, 3]) == pytest.approx(0.6, abs=1e-3)
@@ -161,7 +162,7 @@ def test_adam_with_other_constants_is_the_textbooks():
         weight_decay=decay,
         initial_prob=0.3,
     )
-    state = strategy.init()
+    state = strategy.init(KEY)
     p = np.full(SHAPES["input"], 0.3)
     m = v = np.zeros(SHAPES["input"])
     for t in range(1, 5):
@@ -187,7 +188,7 @@ def test_weight_decay_moves_toward_0():
 @pytest.mark.parametrize("eps", [1e-3, 0.1])
 def test_probabilities_stay_away_from_0_and_1(eps):
     strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=3.0, eps=eps)
-    state = strategy.init()
+    state = strategy.init(KEY)
     for seed in range(3):
         connections = random_connections(50, seed)
         state, _ = update(strategy, state, connections, np.random.default_rng(seed).normal(size=50))
@@ -197,7 +198,7 @@ def test_probabilities_stay_away_from_0_and_1(eps):
 
 def test_the_centre_has_the_connections_more_likely_than_not():
     strategy = make_connectivity(connection_shapes=SHAPES)
-    assert not any(kernel.any() for kernel in unpack(strategy.center(strategy.init())).values())
+    assert not any(kernel.any() for kernel in unpack(strategy.center(strategy.init(KEY))).values())
     state = uneven_state(strategy)
     for name, kernel in unpack(strategy.center(state)).items():
         np.testing.assert_array_equal(kernel, np.asarray(state.probs[name])[None] > 0.5)
@@ -218,7 +219,7 @@ def test_metrics_of_the_probabilities():
     saturated = np.mean((p < 3 * eps) | (p > 1 - 3 * eps))
     assert saturated >= 4 / len(p)
     assert float(metrics["saturated"]) == pytest.approx(saturated, rel=1e-5)
-    start = {k: float(v) for k, v in strategy.metrics(strategy.init()).items()}
+    start = {k: float(v) for k, v in strategy.metrics(strategy.init(KEY)).items()}
     assert start == pytest.approx({"density": 0.5, "entropy": 1.0, "saturated": 0.0}, rel=1e-6)
 
 
@@ -230,7 +231,7 @@ def test_update_snr_is_0_on_average_where_fitness_says_nothing():
     def snr(seed):
         key, fitness_key = jax.random.split(jax.random.key(seed))
         ranks = doubled_centered_ranks(jax.random.normal(fitness_key, (60,)))
-        sums = strategy.weighted_sums(strategy.ask(key, state, members), ranks)
+        sums = strategy.weighted_sums(state, strategy.ask(key, state, members), ranks)
         return strategy.tell(state, sums, ranks)[1]["update_snr"]
 
     values = np.asarray([snr(seed) for seed in range(200)])
@@ -242,7 +243,7 @@ def test_update_snr_is_0_on_average_where_fitness_says_nothing():
 def test_update_snr_is_clear_where_fitness_follows_a_connection():
     strategy = make_connectivity(connection_shapes=SHAPES)
     connections = random_connections(400)
-    _, metrics = update(strategy, strategy.init(), connections, connections["input"][:, 0, 0] * 1.0)
+    _, metrics = update(strategy, strategy.init(KEY), connections, connections["input"][:, 0, 0] * 1.0)
     # One of 227 components has w and its bit in lockstep: mean(w²)·M / 4 of power, against mean(w²) / 4 a component.
     assert float(metrics["update_snr"]) == pytest.approx(400 / 227, rel=0.25)
 
@@ -251,6 +252,6 @@ def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
     strategy = make_connectivity(connection_shapes=SHAPES)
     connections, fitness = random_connections(20), np.arange(20.0)
     order = np.random.default_rng(1).permutation(20)
-    straight, _ = update(strategy, strategy.init(), connections, fitness)
-    shuffled, _ = update(strategy, strategy.init(), {k: x[order] for k, x in connections.items()}, fitness[order])
+    straight, _ = update(strategy, strategy.init(KEY), connections, fitness)
+    shuffled, _ = update(strategy, strategy.init(KEY), {k: x[order] for k, x in connections.items()}, fitness[order])
     jax.tree.map(np.testing.assert_array_equal, shuffled, straight)

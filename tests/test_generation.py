@@ -97,7 +97,8 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         constants=LifConstants(step_ms=options.substeps_ms),
         tile=2,
     )
-    strategy = make_connectivity(connection_shapes=network.connection_shapes, learning_rate=options.learning_rate)
+    shapes = {name: kernel.shape for name, kernel in network.shapes.items()}
+    strategy = make_connectivity(connection_shapes=shapes, learning_rate=options.learning_rate)
     rollout = make_rollout(
         task,
         network,

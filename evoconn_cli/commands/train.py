@@ -7,7 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.config.names import BRAX_V1_TASKS
+from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
+
+_NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
 
 
 def train(
@@ -22,8 +24,8 @@ def train(
     task: Annotated[
         Optional[str], typer.Option(help=f"What to learn: {', '.join(BRAX_V1_TASKS)}.", show_default=False)
     ] = None,
-    algo: Annotated[Optional[str], typer.Option(help="Strategy: ec.", show_default=False)] = None,
-    network: Annotated[Optional[str], typer.Option(help="Network: conn_snn.", show_default=False)] = None,
+    algo: Annotated[Optional[str], typer.Option(help=f"Strategy: {', '.join(PAIRS)}.", show_default=False)] = None,
+    network: Annotated[Optional[str], typer.Option(help=f"Network: {_NETWORKS}.", show_default=False)] = None,
     config: Annotated[
         Optional[str],
         typer.Option(help="Preset (laptop, paper, smoke) or path of a YAML file.", show_default=False),

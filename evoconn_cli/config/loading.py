@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.names import PAIRS, TASKS
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
-    ConnSnnConfig,
-    EcConfig,
+    AlgoConfig,
+    EsConfig,
+    NetworkConfig,
     RunConfig,
+    SpikingConfig,
     num_evaluation_copies,
     num_members,
     walk,
@@ -52,7 +54,7 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
     Raises:
         ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
-    parts = [_read_yaml(_find_source(source))] if source else []
+    parts = [read_yaml(_find_source(source))] if source else []
     parts.append(_parse_overrides(overrides))
     try:
         given = OmegaConf.merge(*parts)
@@ -79,8 +81,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
     Raises:
         ConfigError: an unknown key or name, a wrong type, a value out of range.
     """
-    algo = _choose(given, "algo", ALGOS, EcConfig)
-    network = _choose(given, "network", NETWORKS, ConnSnnConfig)
+    algo, network = _choose(given)
     defaults = RunConfig(algo=algo(), network=network())
     _check_keys(given, defaults)
     try:
@@ -101,7 +102,7 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return resolve_config(_read_yaml(path))
+    return resolve_config(read_yaml(path))
 
 
 def write_config(config: RunConfig, path: Path) -> None:
@@ -119,7 +120,12 @@ def _find_source(source: str) -> Path:
     return config_dir() / f"{source}.yaml"
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def read_yaml(path: Path) -> DictConfig:
+    """Returns the mapping in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is not valid, or holds something else.
+    """
     try:
         loaded = OmegaConf.load(path)
     except OSError as error:
@@ -142,15 +148,26 @@ def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(f"cannot read the overrides {' '.join(overrides)}: {_first_line(error)}") from None
 
 
-def _choose(given: DictConfig, section: str, known: dict[str, type], default: type) -> Any:
+def _choose(given: DictConfig) -> tuple[type[AlgoConfig], type[NetworkConfig]]:
+    """Returns the strategy and the network that are asked for; one that is not named follows from the other."""
+    algo = _given_name(given, "algo", "algorithm", ALGOS)
+    network = _given_name(given, "network", "network", NETWORKS)
+    if algo is None:
+        algo = next(name for name, networks in PAIRS.items() if network is None or network in networks)
+    if network is None:
+        network = PAIRS[algo][0]
+    if network not in PAIRS[algo]:
+        pairs = "; ".join(f"{name} with {', '.join(networks)}" for name, networks in PAIRS.items())
+        raise ConfigError(f"the strategy {algo!r} cannot search the network {network!r}. What goes together: {pairs}.")
+    return ALGOS[algo], NETWORKS[network]
+
+
+def _given_name(given: DictConfig, section: str, kind: str, known: Mapping[str, type]) -> str | None:
     node = given.get(section)
     name = node.get("name") if isinstance(node, DictConfig) else None
-    if name is None:
-        return default
-    if name not in known:
-        kind = "algorithm" if section == "algo" else section
+    if name is not None and name not in known:
         raise unknown_name(kind, name, known)
-    return known[name]
+    return name
 
 
 def _check_keys(given: DictConfig, defaults: Any, prefix: str = "") -> None:
@@ -158,7 +175,7 @@ def _check_keys(given: DictConfig, defaults: Any, prefix: str = "") -> None:
     for key in given:
         full_key = f"{prefix}{key}"
         if key not in known:
-            every = [name for name, _, _ in walk(RunConfig(algo=EcConfig(), network=ConnSnnConfig()))]
+            every = [name for name, _, _ in walk(RunConfig())]
             every = [f"{prefix}{name}" for name in known] + every
             near = difflib.get_close_matches(full_key, every, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
@@ -186,8 +203,13 @@ def _check_values(config: RunConfig) -> None:
             f"algo.population={config.algo.population}: {num_evaluation_copies(config)} of them are evaluation copies, "
             f"so at least {num_evaluation_copies(config) + 2} are needed. Raise it, or lower algo.evaluation_copies."
         )
+    if isinstance(config.algo, EsConfig) and num_members(config) % 2:
+        raise ConfigError(
+            f"algo.population={config.algo.population}: es perturbs in pairs, so the {num_members(config)} members "
+            f"beside the {num_evaluation_copies(config)} evaluation copies must be even in number. Change either."
+        )
     network = config.network
-    if isinstance(network, ConnSnnConfig):
+    if isinstance(network, SpikingConfig):
         if network.v_threshold <= network.v_rest:
             raise ConfigError(
                 f"network.v_threshold={network.v_threshold}: must be above network.v_rest={network.v_rest}."

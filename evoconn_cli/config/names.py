@@ -19,3 +19,6 @@ BRAX_V1_TASKS = (
 )
 PROBE_TASKS = ("probe_bias", "probe_memory", "probe_nan", "probe_sign", "probe_steps")
 TASKS = BRAX_V1_TASKS + PROBE_TASKS
+
+PAIRS: dict[str, tuple[str, ...]] = {"ec": ("conn_snn",), "es": ("lstm", "gru", "mlp", "dense_snn")}
+"""The networks that a strategy can search; the first one is its default, as in the published code."""

@@ -63,6 +63,9 @@ class AlgoConfig:
         None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
     )
     generations: int = option(1000, "generations of the run", low=1)
+    adam_beta1: float = option(0.9, "decay of Adam's first moment", low=0, below=1)
+    adam_beta2: float = option(0.999, "decay of Adam's second moment", low=0, below=1)
+    adam_eps: float = option(1e-8, "Adam's epsilon", above=0)
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,18 @@ class EcConfig(AlgoConfig):
     name: str = option("ec", "name of the strategy", choices=("ec",))
     learning_rate: float = option(0.15, "step size of Adam on the probabilities", above=0)
     eps: float = option(1e-3, "probabilities stay within [eps, 1 - eps]", above=0, below=0.5)
-    adam_beta1: float = option(0.9, "decay of Adam's first moment", low=0, below=1)
-    adam_beta2: float = option(0.999, "decay of Adam's second moment", low=0, below=1)
-    adam_eps: float = option(1e-8, "Adam's epsilon", above=0)
     weight_decay: float = option(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
     initial_prob: float = option(0.5, "every probability at generation 0", above=0, below=1)
+
+
+@dataclass(frozen=True)
+class EsConfig(AlgoConfig):
+    """Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW."""
+
+    name: str = option("es", "name of the strategy", choices=("es",))
+    sigma: Optional[float] = option(None, "standard deviation of the perturbations; null: published", above=0)
+    learning_rate: Optional[float] = option(None, "step size of AdamW; null: published", above=0)
+    weight_decay: float = option(0.1, "decay of the weights toward 0, times the step size", low=0)
 
 
 @dataclass(frozen=True)
@@ -88,12 +98,9 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class ConnSnnConfig(NetworkConfig):
-    """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
+class SpikingConfig(NetworkConfig):
+    """What the spiking networks share: gains and constants of the neurons."""
 
-    name: str = option("conn_snn", "name of the network", choices=("conn_snn",))
-    excitatory_ratio: float = option(0.5, "share of excitatory neurons", low=0, high=1)
-    expected_density: float = option(0.5, "density that the gains are normalised by", above=0, high=1)
     gain_in: float = option(0.1, "K_in, gain of the input layer", above=0)
     gain_recurrent: float = option(1.0, "K_h, gain of the recurrent layer", above=0)
     gain_out: float = option(5.0, "K_out, gain of the output layer", above=0)
@@ -104,6 +111,44 @@ class ConnSnnConfig(NetworkConfig):
     step_ms: float = option(16.6, "network time of an environment step", unit="ms", above=0)
     v_rest: float = option(0.0, "resting and reset potential")
     v_threshold: float = option(1.0, "firing threshold")
+
+
+@dataclass(frozen=True)
+class ConnSnnConfig(SpikingConfig):
+    """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
+
+    name: str = option("conn_snn", "name of the network", choices=("conn_snn",))
+    excitatory_ratio: float = option(0.5, "share of excitatory neurons", low=0, high=1)
+    expected_density: float = option(0.5, "density that the gains are normalised by", above=0, high=1)
+
+
+@dataclass(frozen=True)
+class DenseSnnConfig(SpikingConfig):
+    """The same neurons with real weights and without types (Dense-RSNN)."""
+
+    name: str = option("dense_snn", "name of the network", choices=("dense_snn",))
+
+
+@dataclass(frozen=True)
+class GruConfig(NetworkConfig):
+    """A GRU cell and a dense read-out."""
+
+    name: str = option("gru", "name of the network", choices=("gru",))
+
+
+@dataclass(frozen=True)
+class LstmConfig(NetworkConfig):
+    """An LSTM cell and a dense read-out."""
+
+    name: str = option("lstm", "name of the network", choices=("lstm",))
+    num_neurons: int = option(128, "size of the cell", low=1)
+
+
+@dataclass(frozen=True)
+class MlpConfig(NetworkConfig):
+    """One tanh layer and a dense read-out; feed-forward."""
+
+    name: str = option("mlp", "name of the network", choices=("mlp",))
 
 
 @dataclass(frozen=True)
@@ -169,8 +214,16 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-ALGOS: dict[str, type[AlgoConfig]] = {"ec": EcConfig}
-NETWORKS: dict[str, type[NetworkConfig]] = {"conn_snn": ConnSnnConfig}
+ALGOS: dict[str, type[AlgoConfig]] = {"ec": EcConfig, "es": EsConfig}
+NETWORKS: dict[str, type[NetworkConfig]] = {
+    "conn_snn": ConnSnnConfig,
+    "dense_snn": DenseSnnConfig,
+    "gru": GruConfig,
+    "lstm": LstmConfig,
+    "mlp": MlpConfig,
+}
+PUBLISHED_ES = {"dense_snn": (0.3, 0.15), "gru": (0.02, 0.01), "lstm": (0.02, 0.01), "mlp": (0.02, 0.01)}
+"""Published sigma and learning rate of ES, by network."""
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:

@@ -23,7 +23,7 @@ from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.rollout import BlockResult, Lanes, Rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
-from evoconn_cli.networks import Candidates, Carry, Network
+from evoconn_cli.networks import Candidates, Carry, Network, Params
 from evoconn_cli.tasks import TaskState
 
 _CANDIDATES, _CARRY, _RESET = range(3)
@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
 
     members: BlockResult  # [P], `observations` [blocks, O]
     ranks: jax.Array  # [M] int32
-    sums: Sums  # of the strategy
+    sums: Sums  # of the strategy, `[blocks, ...]`; those of whole numbers `[1, ...]`, already added up
     steps_simulated: jax.Array  # [] int32
 
 
@@ -106,28 +106,42 @@ def make_generation(
         return carries, _gather(sums, num_blocks)
 
     def simulate(state: RunState, members: jax.Array, carries: Carry | None) -> Evaluation:
-        present = members < population
-        candidates = _map_present(lambda args: ask(state, args[1]), (present, members))
-        if carries is None:
-            carries = lax.map(lambda m: initial_carry(state, m), members)
-        blocks = _Blocks(present, members, candidates, carries)
+        blocks = _Blocks(
+            present=members < population,
+            members=members,
+            candidates=None,
+            carries=lax.map(lambda m: initial_carry(state, m), members) if carries is None else carries,
+        )
+        if strategy.keeps_candidates:
+            blocks = blocks._replace(candidates=_map_present(lambda b: ask(state, b.members), blocks))
+
+        def candidates_of(b: _Blocks) -> Candidates:
+            return ask(state, b.members) if b.candidates is None else b.candidates
+
+        def prepare(b: _Blocks) -> tuple[Params, TaskState]:
+            return network.prepare(candidates_of(b)), initial_task(state, b.members)
+
         run = _first_episodes if rollout.first_episode else _until_slowest
-        results, steps = run(rollout, network, state.normalizer, blocks, lambda m: initial_task(state, m))
+        results, steps = run(rollout, state.normalizer, blocks, prepare)
         results = _gather(results, num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[:population], results._replace(observations=None))
         ranks = doubled_centered_ranks(per_member.fitness[:num_members])
         weights = jnp.where(members < num_members, jnp.take(ranks, members, mode="clip"), 0)
-        sums = _map_present(lambda args: strategy.weighted_sums(*args[1:]), (present, candidates, weights))
+        sums = _map_present(
+            lambda args: strategy.weighted_sums(state.strategy, candidates_of(args[1]), args[2]),
+            (blocks.present, blocks, weights),
+        )
         return Evaluation(
             members=per_member._replace(observations=results.observations),
             ranks=ranks,
-            sums=jax.tree.map(lambda x: lax.psum(jnp.sum(x, axis=0), DEVICES), sums),
+            sums=jax.tree.map(lambda x: _add_or_gather(x, num_blocks), sums),
             steps_simulated=lax.psum(steps, DEVICES) * block,
         )
 
     def learn(state: RunState, evaluation: Evaluation) -> tuple[RunState, Metrics]:
         results = evaluation.members
-        centre, update_metrics = strategy.tell(state.strategy, evaluation.sums, evaluation.ranks)
+        sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), evaluation.sums)
+        centre, update_metrics = strategy.tell(state.strategy, sums, evaluation.ranks)
         new_state = RunState(
             strategy=centre,
             normalizer=learn_observations(state.normalizer, results.observations),
@@ -138,6 +152,7 @@ def make_generation(
         )
         return new_state, {
             **_fitness_metrics(results, num_members),
+            **({"spikes_per_ms": _mean_rate(results)} if network.spikes_per_ms else {}),
             **update_metrics,
             **strategy.metrics(centre),
         }
@@ -166,21 +181,20 @@ class _Blocks(NamedTuple):
 
     present: jax.Array
     members: jax.Array
-    candidates: Candidates
+    candidates: Candidates | None  # None: to be asked for again where they are needed
     carries: Carry
 
 
 def _first_episodes(
     rollout: Rollout,
-    network: Network,
     normalizer: norm.NormalizerState,
     blocks: _Blocks,
-    initial_task: Callable[[jax.Array], TaskState],
+    prepare: Callable[[_Blocks], tuple[Params, TaskState]],
 ) -> tuple[BlockResult, jax.Array]:
     """Returns results `[blocks, ...]` and lock-steps taken; a block stops when its own members are done."""
 
     def one_block(block: _Blocks) -> tuple[BlockResult, jax.Array]:
-        params, initial = network.prepare(block.candidates), initial_task(block.members)
+        params, initial = prepare(block)
         lanes = rollout.start(initial, block.carries, block.present)
         lanes = lax.while_loop(rollout.unfinished, lambda now: rollout.step(params, normalizer, initial, now), lanes)
         return rollout.result(lanes, normalizer, block.present), lanes.lock_steps
@@ -191,10 +205,9 @@ def _first_episodes(
 
 def _until_slowest(
     rollout: Rollout,
-    network: Network,
     normalizer: norm.NormalizerState,
     blocks: _Blocks,
-    initial_task: Callable[[jax.Array], TaskState],
+    prepare: Callable[[_Blocks], tuple[Params, TaskState]],
 ) -> tuple[BlockResult, jax.Array]:
     """Returns results `[blocks, ...]` and lock-steps taken, which are as many for every block.
 
@@ -204,7 +217,7 @@ def _until_slowest(
 
     def advance(args: tuple[_Blocks, Lanes], at_least: jax.Array) -> Lanes:
         block, lanes = args
-        params, initial = network.prepare(block.candidates), initial_task(block.members)
+        params, initial = prepare(block)
         return lax.while_loop(
             lambda now: rollout.unfinished(now) | (now.lock_steps < at_least),
             lambda now: rollout.step(params, normalizer, initial, now),
@@ -216,7 +229,7 @@ def _until_slowest(
         lanes = _map_present(lambda args: advance(args[1:], at_least), (blocks.present, blocks, lanes))
         return (lanes, lax.pmax(jnp.max(lanes.lock_steps), DEVICES)), None
 
-    lanes = lax.map(lambda b: rollout.start(initial_task(b.members), b.carries, b.present), blocks)
+    lanes = lax.map(lambda b: rollout.start(prepare(b)[1], b.carries, b.present), blocks)
     (lanes, _), _ = lax.scan(phase, (lanes, jnp.zeros((), jnp.int32)), None, length=2)
     results = lax.map(lambda args: rollout.result(args[0], normalizer, args[1]), (lanes, blocks.present))
     return results, jnp.sum(lanes.lock_steps)
@@ -255,6 +268,13 @@ def _gather(tree: Any, num_blocks: int) -> Any:
     return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True)[:num_blocks], tree)
 
 
+def _add_or_gather(sums: jax.Array, num_blocks: int) -> jax.Array:
+    """Returns sums of whole numbers added over all blocks, `[1, ...]`; floats by block, to be added in that order."""
+    if jnp.issubdtype(sums.dtype, jnp.integer):
+        return lax.psum(jnp.sum(sums, axis=0, keepdims=True), DEVICES)
+    return _gather(sums, num_blocks)
+
+
 def _fitness_metrics(results: BlockResult, num_members: int) -> Metrics:
     fitness, evaluation = results.fitness[:num_members], results.fitness[num_members:]
     mean, std = _finite_mean_and_std(fitness)
@@ -265,9 +285,12 @@ def _fitness_metrics(results: BlockResult, num_members: int) -> Metrics:
         "fitness_best": jnp.max(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)),
         "eval_fitness": _finite_mean_and_std(evaluation)[0],
         "episode_length_mean": jnp.mean(length),
-        "spikes_per_ms": jnp.sum(results.rate) / jnp.maximum(jnp.sum(results.steps), 1),
         "failed_members": jnp.sum(~jnp.isfinite(fitness)),
     }
+
+
+def _mean_rate(results: BlockResult) -> jax.Array:
+    return jnp.sum(results.rate) / jnp.maximum(jnp.sum(results.steps), 1)
 
 
 def _finite_mean_and_std(values: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,6 +14,9 @@ from evoconn_cli.engine.strategies import Strategy, StrategyState
 KEY_IMPLEMENTATION = "threefry2x32"
 """JAX's generator that all draws come from; under `vmap` it draws for each key what it draws alone."""
 
+_INITIAL_CENTER = 2**32 - 1
+"""Stands where generations have their number, for draws before the first one."""
+
 
 class StepCounter(NamedTuple):
     """A count of environment steps, which outgrows 32 bits."""
@@ -53,11 +56,12 @@ def initial_run_state(strategy: Strategy, *, observation_size: int, seed: int) -
     def no_steps() -> StepCounter:
         return StepCounter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
 
+    key = jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION)
     return RunState(
-        strategy=strategy.init(),
+        strategy=strategy.init(jax.random.fold_in(key, _INITIAL_CENTER)),
         normalizer=jax.tree.map(jnp.copy, initial_normalizer(observation_size)),
         generation=jnp.zeros((), jnp.int32),
         env_steps=no_steps(),
         env_steps_simulated=no_steps(),
-        key=jax.random.key_data(jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION)),
+        key=jax.random.key_data(key),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -24,8 +25,9 @@ class Network:
 
     Attributes:
         name: the name on the command line.
-        connection_shapes: shape of every kernel of one member, by name; the strategy's search space.
-        boolean: whether kernels are boolean (packed along their first axis) or real.
+        shapes: kernels of one member, the strategy's search space: a pytree of `ShapeDtypeStruct`s, bool (whose
+            candidates are packed along their first axis) or float32.
+        initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
         prepare: `prepare(candidates) -> params`, once an episode.
         initial_carry: `initial_carry(keys [B]) -> carry`.
         step: `step(params, carry, obs [B, O]) -> (carry, action [B, A])`.
@@ -33,8 +35,8 @@ class Network:
     """
 
     name: str
-    connection_shapes: dict[str, tuple[int, ...]]
-    boolean: bool
+    shapes: Any
+    initial_weights: Callable[[jax.Array], Any] | None
     prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]
     step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
@@ -43,10 +45,4 @@ class Network:
     @property
     def num_parameters(self) -> int:
         """Number of connections or weights of one member."""
-        total = 0
-        for shape in self.connection_shapes.values():
-            size = 1
-            for length in shape:
-                size *= length
-            total += size
-        return total
+        return sum(math.prod(kernel.shape) for kernel in jax.tree.leaves(self.shapes))

@@ -18,6 +18,7 @@ from jax import lax
 
 from evoconn_cli.networks import Candidates, Network, bits, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
+from evoconn_cli.networks.tiles import map_tiles
 
 
 class ConnSnnParams(NamedTuple):
@@ -92,19 +93,19 @@ def make_conn_snn(
 
     def step(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array]:
         i_in = r_in * jnp.sum(params.input.astype(jnp.float32) * obs[:, :, None], axis=1)
-        carry = _map_tiles(run_substeps, (params.recurrent, carry, i_in), tile)
+        carry = map_tiles(run_substeps, (params.recurrent, carry, i_in), tile)
         # Rates carry the sign of their neuron, so the output kernel needs none.
         action = r_out * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
         return carry, action
 
     return Network(
         name="conn_snn",
-        connection_shapes={
-            "input": (2 * observation_size, num_neurons),
-            "recurrent": (num_neurons, num_neurons),
-            "output": (num_neurons, action_size),
+        shapes={
+            "input": jax.ShapeDtypeStruct((2 * observation_size, num_neurons), bool),
+            "recurrent": jax.ShapeDtypeStruct((num_neurons, num_neurons), bool),
+            "output": jax.ShapeDtypeStruct((num_neurons, action_size), bool),
         },
-        boolean=True,
+        initial_weights=None,
         prepare=prepare,
         initial_carry=initial_carry,
         step=step,
@@ -147,13 +148,3 @@ def _count_signed(kernel: jax.Array, spikes: jax.Array, words: list[_SignedWord]
         reaching = kernel[:, word.index] & (spikes[:, word.index, None] & np.uint32(word.mask))
         total += word.sign * lax.population_count(reaching).astype(jnp.int32)
     return total
-
-
-def _map_tiles(fn, args, tile: int | None):
-    """Returns `fn(*args)` computed for `tile` members at a time; all arrays have the member axis first."""
-    num_members = jax.tree.leaves(args)[0].shape[0]
-    if tile is None or num_members <= tile or num_members % tile:
-        return fn(*args)
-    tiles = jax.tree.map(lambda x: x.reshape(num_members // tile, tile, *x.shape[1:]), args)
-    out = lax.map(lambda arrays: fn(*arrays), tiles)
-    return jax.tree.map(lambda x: x.reshape(num_members, *x.shape[2:]), out)

@@ -6,7 +6,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from evoconn_cli.config.schema import ConnSnnConfig, EcConfig, RunConfig, num_evaluation_copies, num_members
+from evoconn_cli.config.schema import (
+    PUBLISHED_ES,
+    ConnSnnConfig,
+    EcConfig,
+    EsConfig,
+    RunConfig,
+    SpikingConfig,
+    num_evaluation_copies,
+    num_members,
+)
 from evoconn_cli.engine.generation import make_generation
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.program import compile_generation
@@ -14,9 +23,12 @@ from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
 from evoconn_cli.engine.strategies.connectivity import MAX_MEMBERS, make_connectivity
+from evoconn_cli.engine.strategies.gaussian import make_gaussian
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.networks.dense_snn import make_dense_snn
+from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.lif import LifConstants
 from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.registry import make_task
@@ -26,6 +38,10 @@ _CPU_BLOCK = 64
 
 _CPU_TILE = 8
 """Members whose recurrent bits (8 KiB each at 256 neurons) stay in a core's cache through all sub-steps."""
+
+
+_CPU_DENSE_TILE = 2
+"""The same for real weights, 256 KiB at 256 neurons."""
 
 
 class Engine(NamedTuple):
@@ -96,35 +112,50 @@ def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
 
 def _build_network(config: RunConfig, task: Task, tile: int | None) -> Network:
     given = config.network
-    assert isinstance(given, ConnSnnConfig)
-    constants = {field.name: getattr(given, field.name) for field in dataclasses.fields(LifConstants)}
-    return make_conn_snn(
+    options: dict[str, Any] = dict(
         observation_size=task.observation_size,
         action_size=task.action_size,
         num_neurons=given.num_neurons,
-        excitatory_ratio=given.excitatory_ratio,
-        expected_density=given.expected_density,
+    )
+    if not isinstance(given, SpikingConfig):
+        return make_flax_network(given.name, **options)
+    options |= dict(
         gain_in=given.gain_in,
         gain_recurrent=given.gain_recurrent,
         gain_out=given.gain_out,
-        constants=LifConstants(**constants),
-        tile=tile,
+        constants=LifConstants(**{f.name: getattr(given, f.name) for f in dataclasses.fields(LifConstants)}),
     )
+    if isinstance(given, ConnSnnConfig):
+        options |= dict(excitatory_ratio=given.excitatory_ratio, expected_density=given.expected_density)
+        return make_conn_snn(**options, tile=tile)
+    return make_dense_snn(**options, tile=None if tile is None else _CPU_DENSE_TILE)
 
 
 def _build_strategy(config: RunConfig, network: Network) -> Strategy:
     given = config.algo
+    adam = dict(adam_beta1=given.adam_beta1, adam_beta2=given.adam_beta2, adam_eps=given.adam_eps)
+    if isinstance(given, EsConfig):
+        assert network.initial_weights is not None
+        sigma, learning_rate = PUBLISHED_ES[config.network.name]
+        return make_gaussian(
+            initial_center=network.initial_weights,
+            num_members=num_members(config),
+            sigma=sigma if given.sigma is None else given.sigma,
+            learning_rate=learning_rate if given.learning_rate is None else given.learning_rate,
+            weight_decay=given.weight_decay,
+            **adam,
+        )
     assert isinstance(given, EcConfig)
     if num_members(config) > MAX_MEMBERS:
         raise ConfigError(
             f"algo.population={given.population}: the whole-number update of ec holds up to {MAX_MEMBERS} members "
             "beside the evaluation copies. Lower it."
         )
-    options: dict[str, Any] = {
-        field.name: getattr(given, field.name) for field in dataclasses.fields(EcConfig) if field.name not in _SHARED
-    }
-    return make_connectivity(connection_shapes=network.connection_shapes, **options)
-
-
-_SHARED = ("name", "population", "evaluation_copies", "generations")
-"""Keys of every strategy that the generation takes, not the strategy."""
+    return make_connectivity(
+        connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
+        learning_rate=given.learning_rate,
+        eps=given.eps,
+        weight_decay=given.weight_decay,
+        initial_prob=given.initial_prob,
+        **adam,
+    )

@@ -123,12 +123,17 @@ def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: Ho
     """Returns one line of metrics.jsonl: its keys are relied on by other tools."""
     return {
         "generation": int(state.generation),
+        **dict.fromkeys(_NOT_IN_EVERY_STRATEGY),
         **{name: value.item() for name, value in measured.items()},
         "env_steps": int(state.env_steps),
         "env_steps_simulated": int(state.env_steps_simulated),
         "seconds": seconds,
         "elapsed": host.elapsed,
     }
+
+
+_NOT_IN_EVERY_STRATEGY = ("spikes_per_ms", "density", "entropy", "saturated")
+"""Keys of every line that are null where a strategy or a network has no such thing."""
 
 
 def _check_alive(line: MetricsLine, config: RunConfig) -> None:

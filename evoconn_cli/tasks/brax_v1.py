@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,10 @@ def make_brax_v1_task(name: str) -> Task:
     Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
     """
     envs = import_brax_envs()
-    env = envs.get_environment(name)
+    with warnings.catch_warnings():
+        # Some environments make Brax warn about their own configuration, which nobody here can change.
+        warnings.simplefilter("ignore")
+        env = envs.get_environment(name)
     reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
     no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
 

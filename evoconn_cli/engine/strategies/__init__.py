@@ -26,19 +26,22 @@ class Strategy:
 
     Attributes:
         name: the name on the command line.
-        init: `init() -> state` at generation 0.
+        init: `init(key) -> state` at generation 0.
         ask: `ask(key, state, members [B]) -> candidates`, each a function of its member's number alone.
         center: `center(state) -> candidates` with B = 1, the deterministic network.
-        weighted_sums: `weighted_sums(candidates, ranks [B]) -> sums` of a block; ranks are doubled centred ranks,
-            0 for those that do not take part. Integer sums may be added in any order.
+        weighted_sums: `weighted_sums(state, candidates, ranks [B]) -> sums` of a block; ranks are doubled centred
+            ranks, 0 for those that do not take part.
         tell: `tell(state, sums, ranks [M]) -> (state, metrics of the update)`.
         metrics: `metrics(state) -> metrics` of the state.
+        keeps_candidates: whether the candidates of the whole population are small enough to be held for a
+            generation; otherwise each block is drawn again where it is needed.
     """
 
     name: str
-    init: Callable[[], StrategyState]
+    init: Callable[[jax.Array], StrategyState]
     ask: Callable[[jax.Array, StrategyState, jax.Array], Candidates]
     center: Callable[[StrategyState], Candidates]
-    weighted_sums: Callable[[Candidates, jax.Array], Sums]
+    weighted_sums: Callable[[StrategyState, Candidates, jax.Array], Sums]
     tell: Callable[[StrategyState, Sums, jax.Array], tuple[StrategyState, Metrics]]
     metrics: Callable[[StrategyState], Metrics]
+    keeps_candidates: bool

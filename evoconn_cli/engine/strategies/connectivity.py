@@ -57,7 +57,8 @@ def make_connectivity(
     names = sorted(connection_shapes)
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
 
-    def init() -> ConnectivityState:
+    def init(key: jax.Array) -> ConnectivityState:
+        del key
         probs = {name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names}
         # Adam's initial moments would be the same buffer, which cannot be donated twice.
         return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
@@ -77,7 +78,8 @@ def make_connectivity(
     def center(state: ConnectivityState) -> Candidates:
         return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in names}
 
-    def weighted_sums(candidates: Candidates, ranks: jax.Array) -> dict[str, jax.Array]:
+    def weighted_sums(state: ConnectivityState, candidates: Candidates, ranks: jax.Array) -> dict[str, jax.Array]:
+        del state
         return {name: _sum_of_ranks(candidates[name], ranks, connection_shapes[name][0]) for name in names}
 
     def tell(
@@ -105,7 +107,7 @@ def make_connectivity(
             "saturated": jnp.mean(near_bound.astype(jnp.float32)),
         }
 
-    return Strategy("ec", init, ask, center, weighted_sums, tell, metrics)
+    return Strategy("ec", init, ask, center, weighted_sums, tell, metrics, keeps_candidates=True)
 
 
 def _bernoulli(key: jax.Array, probs: jax.Array) -> jax.Array:

@@ -1,0 +1,95 @@
+"""Dense-RSNN: the neurons of Conn-RSNN with real weights and without neuron types.
+
+Source: the baseline of arXiv 2305.17650; gains and update order as in the published code: the input is the observation
+alone, weights start from N(0, 1), and gains are not normalised by a density.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from evoconn_cli.networks import Candidates, Network, lif
+from evoconn_cli.networks.lif import LifConstants, LifState
+from evoconn_cli.networks.tiles import map_tiles
+
+
+class DenseSnnCarry(NamedTuple):
+    """State that lives on from one environment step to the next."""
+
+    neurons: LifState  # [B, N]
+    spikes: jax.Array  # [B, N] bool, of the last sub-step
+
+
+def make_dense_snn(
+    *,
+    observation_size: int,
+    action_size: int,
+    num_neurons: int = 256,
+    gain_in: float = 0.1,
+    gain_recurrent: float = 1.0,
+    gain_out: float = 5.0,
+    constants: LifConstants | None = None,
+    tile: int | None = None,
+) -> Network:
+    """Returns the real-weighted spiking network.
+
+    Args:
+        observation_size: O.
+        action_size: A.
+        num_neurons: N.
+        gain_in: K_in.
+        gain_recurrent: K_h.
+        gain_out: K_out.
+        constants: of the neurons.
+        tile: members that run together through all sub-steps; None runs the whole block together.
+    """
+    c = constants or LifConstants()
+    scale = c.v_threshold * c.tau_m_ms
+    r_in = gain_in * scale * math.sqrt(2.0 / observation_size)
+    r_recurrent = gain_recurrent * scale / c.tau_syn_ms * math.sqrt(2.0 / num_neurons)
+    r_out = gain_out * math.sqrt(1.0 / num_neurons)
+    shapes = {
+        "kernel_in": (observation_size, num_neurons),
+        "kernel_h": (num_neurons, num_neurons),
+        "kernel_out": (num_neurons, action_size),
+    }
+    no_types = jnp.ones((num_neurons,))
+
+    def initial_weights(key: jax.Array) -> Candidates:
+        keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
+        return {name: jax.random.normal(keys[name], shape) for name, shape in shapes.items()}
+
+    def initial_carry(keys: jax.Array) -> DenseSnnCarry:
+        return DenseSnnCarry(lif.initial_state(c, keys, num_neurons), jnp.zeros((keys.shape[0], num_neurons), bool))
+
+    def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
+        def body(_: jax.Array, carry: DenseSnnCarry) -> DenseSnnCarry:
+            synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
+            return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
+
+        return lax.fori_loop(0, c.num_substeps, body, carry)
+
+    def step(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array]:
+        i_in = r_in * _layer(obs, params["kernel_in"])
+        carry = map_tiles(run_substeps, (params["kernel_h"], carry, i_in), tile)
+        return carry, r_out * _layer(carry.neurons.rate, params["kernel_out"])
+
+    return Network(
+        name="dense_snn",
+        shapes={name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()},
+        initial_weights=initial_weights,
+        prepare=lambda candidates: candidates,
+        initial_carry=initial_carry,
+        step=step,
+        spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
+    )
+
+
+def _layer(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Returns `[B, post]`, each member's `x` `[B, pre]` through its own kernel `[B, pre, post]`."""
+    return jnp.einsum("bi,bij->bj", x, kernel)

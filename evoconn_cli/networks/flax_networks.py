@@ -1,0 +1,92 @@
+"""The networks without spikes: GRU, LSTM and MLP, on Flax's cells.
+
+Source: the baselines of arXiv 2305.17650; layers as in the published code, a cell and a dense read-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from evoconn_cli.networks import Carry, Network
+
+
+class Gru(nn.Module):
+    """A GRU cell and a dense read-out."""
+
+    num_neurons: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, carry: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
+        """Returns the new carry and the action of one member."""
+        carry, hidden = nn.GRUCell(self.num_neurons)(carry, obs)
+        return carry, nn.Dense(self.action_size)(hidden)
+
+
+class Lstm(nn.Module):
+    """An LSTM cell and a dense read-out."""
+
+    num_neurons: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, carry: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
+        """Returns the new carry and the action of one member."""
+        carry, hidden = nn.OptimizedLSTMCell(self.num_neurons)(carry, obs)
+        return carry, nn.Dense(self.action_size)(hidden)
+
+
+class Mlp(nn.Module):
+    """One tanh layer and a dense read-out, without a state."""
+
+    num_neurons: int
+    action_size: int
+
+    @nn.compact
+    def __call__(self, carry: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
+        """Returns the carry, which is empty, and the action of one member."""
+        hidden = nn.tanh(nn.Dense(self.num_neurons)(obs))
+        return carry, nn.Dense(self.action_size)(hidden)
+
+
+_MODULES: dict[str, tuple[type[nn.Module], int]] = {"gru": (Gru, 1), "lstm": (Lstm, 2), "mlp": (Mlp, 0)}
+"""Module, and how many arrays of `num_neurons` its carry has."""
+
+
+def make_flax_network(name: str, *, observation_size: int, action_size: int, num_neurons: int) -> Network:
+    """Returns the network `gru`, `lstm` or `mlp`.
+
+    Args:
+        name: of the network.
+        observation_size: O.
+        action_size: A.
+        num_neurons: N, size of the cell or of the hidden layer.
+    """
+    module_class, num_arrays = _MODULES[name]
+    module: Any = module_class(num_neurons, action_size)
+
+    def zeros(*batch: int) -> Carry:
+        arrays = tuple(jnp.zeros((*batch, num_neurons)) for _ in range(num_arrays))
+        return arrays[0] if num_arrays == 1 else arrays
+
+    def initial_weights(key: jax.Array) -> Any:
+        return module.init(key, zeros(), jnp.zeros((observation_size,)))["params"]
+
+    def apply(weights: Any, carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array]:
+        return module.apply({"params": weights}, carry, obs)
+
+    step: Callable = jax.vmap(apply)
+    return Network(
+        name=name,
+        shapes=jax.eval_shape(initial_weights, jax.random.key(0)),
+        initial_weights=initial_weights,
+        prepare=lambda candidates: candidates,
+        initial_carry=lambda keys: zeros(keys.shape[0]),
+        step=step,
+        spikes_per_ms=None,
+    )

@@ -1,0 +1,76 @@
+"""The published experiment sets."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from evoconn_cli.config.grid import load_grid
+from evoconn_cli.config.loading import override_config
+from evoconn_cli.config.schema import PUBLISHED_ES, EsConfig
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.runs.build import build_engine
+from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.runs.loop import train
+from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.runs.new import create_run, reopen_run
+from evoconn_cli.runs.progress import make_progress
+
+GRIDS = {
+    "ec_brax": [("conn_snn", 256)],
+    "rnn_brax": [("gru", 256), ("lstm", 128)],
+    "dense_snn_brax": [("dense_snn", 256)],
+}
+CELLS = [cell for grid in GRIDS for cell in load_grid(grid)]
+SMALL = [
+    "task.episode_length=4",
+    "algo.population=16",
+    "algo.evaluation_copies=4",
+    "network.num_neurons=16",
+    "engine.block=8",
+    "tracking.wandb=disabled",
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_a_set_is_every_network_on_three_tasks_with_three_seeds(grid):
+    cells = load_grid(grid)
+    assert {(cell.config.network.name, cell.config.network.num_neurons) for cell in cells} == set(GRIDS[grid])
+    assert {cell.config.task.name for cell in cells} == {"hopper", "walker2d", "humanoid"}
+    assert len({cell.config for cell in cells}) == len(cells) == 9 * len(GRIDS[grid])
+    assert {cell.config.seed for cell in cells} == {0, 1, 2}
+    for cell in cells:
+        assert cell.config.algo.population == 10240 and cell.config.rollout.fitness == "until_slowest"
+
+
+def test_the_sets_say_what_is_published_by_default():
+    for cell in CELLS:
+        if isinstance(cell.config.algo, EsConfig):
+            assert (cell.config.algo.sigma, cell.config.algo.learning_rate) == PUBLISHED_ES[cell.config.network.name]
+
+
+def test_an_unknown_grid_names_the_nearest():
+    with pytest.raises(ConfigError, match="'ec_brax'"):
+        load_grid("ec_brx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.set_name}-{cell.task}-{cell.seed}")
+def test_every_cell_builds(cell):
+    config = override_config(cell.config, ["engine.block=64"])
+    engine = build_engine(config, start_jax(2))
+    assert engine.network.num_parameters > 1000
+    assert int(engine.initial_state().generation) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS if cell.seed == 0], ids=lambda cell: f"{cell.set_name}-{cell.task}"
+)
+def test_every_set_trains_and_resumes_on_every_task(cell, tmp_path):
+    progress = make_progress(Console(quiet=True), quiet=True)
+    run = create_run(override_config(cell.config, [*SMALL, "algo.generations=1"]), tmp_path / "run")
+    assert train(run.directory, run.config, run.workers, progress).finished
+    run = reopen_run(tmp_path / "run", ["algo.generations=2"])
+    assert train(run.directory, run.config, run.workers, progress).finished
+    assert [line["generation"] for line in read_metrics(run.directory.metrics_file)] == [1, 2]

@@ -1,0 +1,98 @@
+"""What holds for every network."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evoconn_cli.config.schema import NETWORKS
+from evoconn_cli.networks import bits
+from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.networks.dense_snn import make_dense_snn
+from evoconn_cli.networks.flax_networks import make_flax_network
+
+OBS, A, N, B = 5, 2, 24, 6
+
+SIZES = dict(observation_size=OBS, action_size=A, num_neurons=N)
+MAKERS = {
+    "conn_snn": lambda: make_conn_snn(**SIZES, gain_in=0.5, tile=None),
+    "dense_snn": lambda: make_dense_snn(**SIZES, gain_in=0.5),
+    **{name: (lambda name=name: make_flax_network(name, **SIZES)) for name in ("gru", "lstm", "mlp")},
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    return MAKERS[request.param]()
+
+
+def candidates_of(network, key, num_members=B):
+    """Returns random candidates in the form that a strategy gives them."""
+    if network.initial_weights is not None:
+        return jax.vmap(network.initial_weights)(jax.random.split(key, num_members))
+    return {
+        name: bits.pack(jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (num_members, *kernel.shape)), axis=1)
+        for i, (name, kernel) in enumerate(network.shapes.items())
+    }
+
+
+def rollout(network, candidates, keys, observations):
+    """Returns the actions `[T, B, A]` and the last carry."""
+    params, carry, actions = network.prepare(candidates), network.initial_carry(keys), []
+    for obs in observations:
+        carry, action = network.step(params, carry, obs)
+        actions.append(action)
+    return jnp.stack(actions), carry
+
+
+@pytest.fixture
+def observations():
+    return jax.random.normal(jax.random.key(3), (4, B, OBS))
+
+
+def test_shapes_and_dtypes(network, observations):
+    keys = jax.random.split(jax.random.key(1), B)
+    actions, carry = rollout(network, candidates_of(network, jax.random.key(0)), keys, observations)
+    assert actions.shape == (4, B, A) and actions.dtype == jnp.float32
+    assert bool(jnp.all(jnp.isfinite(actions))) and float(jnp.abs(actions).max()) > 0
+    fresh = network.initial_carry(keys)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), carry) == jax.tree.map(lambda x: (x.shape, x.dtype), fresh)
+    if network.spikes_per_ms is not None:
+        assert network.spikes_per_ms(carry).shape == (B,)
+
+
+def test_a_member_does_not_depend_on_its_neighbours(network, observations):
+    candidates = candidates_of(network, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), B)
+    together, _ = rollout(network, candidates, keys, observations)
+    for member in range(B):
+        one = slice(member, member + 1)
+        own = jax.tree.map(lambda x, one=one: x[one], candidates)
+        alone, _ = rollout(network, own, keys[one], observations[:, one])
+        np.testing.assert_allclose(alone[:, 0], together[:, member], rtol=1e-5, atol=1e-6)
+
+
+def test_jit_changes_nothing_that_matters(network, observations):
+    candidates = candidates_of(network, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), B)
+    plain, _ = rollout(network, candidates, keys, observations)
+    jitted, _ = jax.jit(lambda *args: rollout(network, *args))(candidates, keys, observations)
+    np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_remembers_unless_it_is_feed_forward(network, observations):
+    candidates = candidates_of(network, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), B)
+    other = observations.at[0].add(1.0)
+    last = [rollout(network, candidates, keys, obs)[0][-1] for obs in (observations, other)]
+    assert np.array_equal(*last) == (network.name == "mlp")
+
+
+def test_the_number_of_parameters_is_that_of_a_member(network):
+    candidates = candidates_of(network, jax.random.key(0), num_members=1)
+    if network.initial_weights is not None:
+        assert network.num_parameters == sum(x.size for x in jax.tree.leaves(candidates))
+    else:
+        assert network.num_parameters == 2 * OBS * N + N * N + N * A
