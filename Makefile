@@ -15,10 +15,10 @@ train: $(VENV)/installed ## install into .venv and train the laptop preset
 	$(BIN)/evoconn train --config laptop
 	@echo
 	@echo "What to type next:"
-	@echo "  . $(BIN)/activate                      evoconn without its path, in this shell"
-	@echo "  evoconn evaluate RUN_DIR                  measure the trained network; RUN_DIR is shown above"
-	@echo "  evoconn resume RUN_DIR --generations N    train it further"
-	@echo "  evoconn train --task humanoid             another task; evoconn --help has the rest"
+	@echo "  . $(BIN)/activate                                evoconn without its path, in this shell"
+	@echo "  evoconn resume RUN_DIR --generations 240            train it further; RUN_DIR is shown above"
+	@echo "  evoconn train --config laptop --task walker2d       learn to walk instead"
+	@echo "  evoconn --help                                      all commands"
 
 test: $(VENV)/installed-dev ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS)

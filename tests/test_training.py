@@ -116,6 +116,19 @@ def test_a_run_resumed_on_other_devices_equals_a_straight_one(straight, tmp_path
     assert_same_run(straight, tmp_path / "run")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["dense_snn", "gru", "lstm", "mlp"])
+def test_es_runs_too_resume_exactly_on_other_devices(tmp_path, network):
+    overrides = ["algo.name=es", f"network.name={network}"]
+    run_small(tmp_path / "straight", *overrides, "algo.generations=4", "engine.devices=1")
+    run_small(tmp_path / "run", *overrides, "algo.generations=2", "engine.devices=3")
+    resume_small(tmp_path / "run", "algo.generations=4", "engine.devices=2")
+    assert_same_run(tmp_path / "straight", tmp_path / "run")
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
+    assert DOCUMENTED_KEYS | {"sigma", "center_norm"} <= last.keys()
+    assert last["density"] is None and (last["spikes_per_ms"] is None) == (network != "dense_snn")
+
+
 def test_metrics_past_the_checkpoint_are_not_repeated(straight, tmp_path):
     run_small(tmp_path / "run", "algo.generations=2")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:

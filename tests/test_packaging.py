@@ -1,0 +1,51 @@
+"""What a wheel holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_a_wheel_has_every_preset_the_types_and_no_tests(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for preset in (ROOT / "configs").rglob("*.yaml"):
+        assert f"evoconn_cli/presets/{preset.relative_to(ROOT / 'configs')}" in names
+    assert "evoconn_cli/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs"))]
+
+
+def test_presets_are_found_in_an_installed_package(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = (
+        "from evoconn_cli.config.loading import config_dir, load_config\n"
+        "print(config_dir())\n"
+        "print(load_config('laptop').task.name)\n"
+    )
+    # -P keeps the current directory, the checkout, out of the path.
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [str(tmp_path / "evoconn_cli" / "presets"), "hopper"], done.stderr
