@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from jax import lax
 
 from evoconn_cli.engine import members_last as module
-from evoconn_cli.engine.members_last import MAX_WRITTEN_OUT, members_last
+from evoconn_cli.engine.batching_rules import MAX_WRITTEN_OUT
+from evoconn_cli.engine.members_last import members_last
 
 NUM_MEMBERS = 5
 CONSTANT = jnp.asarray(np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32))

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.options import Devices, Wandb, to_overrides
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
@@ -37,13 +38,8 @@ def train(
     ] = None,
     population: Annotated[Optional[int], typer.Option(help="Members a generation.", show_default=False)] = None,
     generations: Annotated[Optional[int], typer.Option(help="Generations to train.", show_default=False)] = None,
-    devices: Annotated[
-        Optional[int], typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)
-    ] = None,
-    wandb: Annotated[
-        Optional[str],
-        typer.Option(metavar="MODE", help="W&B: auto, online, offline, disabled.", show_default=False),
-    ] = None,
+    devices: Devices = None,
+    wandb: Wandb = None,
 ) -> None:
     """Train a network in a new run directory.
 
@@ -69,6 +65,5 @@ def train(
         "engine.devices": devices,
         "tracking.wandb": wandb,
     }
-    given = [f"{key}={value}" for key, value in options.items() if value is not None]
-    loaded = load_config(config, [*given, *(overrides or [])])
+    loaded = load_config(config, [*to_overrides(options), *(overrides or [])])
     run_training(lambda: create_run(loaded, run_dir))

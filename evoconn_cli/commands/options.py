@@ -1,0 +1,17 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+Devices = Annotated[Optional[int], typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)]
+Wandb = Annotated[
+    Optional[str], typer.Option(metavar="MODE", help="W&B: auto, online, offline, disabled.", show_default=False)
+]
+
+
+def to_overrides(options: dict[str, object]) -> list[str]:
+    """Returns the options that were given as `KEY=VALUE` entries, from `{key: value or None}`."""
+    return [f"{key}={value}" for key, value in options.items() if value is not None]
