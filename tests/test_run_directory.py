@@ -52,7 +52,7 @@ def test_an_empty_directory_may_become_a_run(tmp_path, config):
 
 def test_a_file_in_the_way_leaves_nothing_behind(tmp_path, config):
     (tmp_path / "a").write_text("thesis")
-    with pytest.raises(RunDirectoryError):
+    with pytest.raises(RunDirectoryError, match="is a file"):
         RunDirectory.create(tmp_path / "a" / "run", config, {})
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -84,7 +84,7 @@ def test_default_directories_do_not_collide(tmp_path, config, monkeypatch):
     first = default_run_dir(config)
     first.mkdir(parents=True)
     assert default_run_dir(config) != first
-    assert "probe_memory-ec-conn_snn-seed0" in first.name
+    assert "probe_sign-ec-conn_snn-seed0" in first.name
 
 
 def test_facts_say_how_the_run_was_started():

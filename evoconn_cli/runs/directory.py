@@ -87,7 +87,9 @@ class RunDirectory:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunDirectoryError(f"{self.path} exists already and is not empty. Name another --run-dir.")
         parent = next(parent for parent in self.path.parents if parent.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        if not parent.is_dir():
+            raise RunDirectoryError(f"cannot create {self.path}: {parent} is a file. Name another --run-dir.")
+        if not os.access(parent, os.W_OK | os.X_OK):
             raise RunDirectoryError(f"cannot create {self.path}: no permission to write in {parent}.")
 
     def last_saved_generation(self) -> int:
