@@ -5,6 +5,7 @@ Source: the baselines of arXiv 2305.17650; layers as in the published code, a ce
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,29 +16,17 @@ from flax import linen as nn
 from evoconn_cli.networks import Carry, Network
 
 
-class Gru(nn.Module):
-    """A GRU cell and a dense read-out."""
+class Recurrent(nn.Module):
+    """A recurrent cell and a dense read-out."""
 
+    cell: Callable[[int], nn.RNNCellBase]
     num_neurons: int
     action_size: int
 
     @nn.compact
     def __call__(self, carry: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
         """Returns the new carry and the action of one member."""
-        carry, hidden = nn.GRUCell(self.num_neurons)(carry, obs)
-        return carry, nn.Dense(self.action_size)(hidden)
-
-
-class Lstm(nn.Module):
-    """An LSTM cell and a dense read-out."""
-
-    num_neurons: int
-    action_size: int
-
-    @nn.compact
-    def __call__(self, carry: Any, obs: jax.Array) -> tuple[Any, jax.Array]:
-        """Returns the new carry and the action of one member."""
-        carry, hidden = nn.OptimizedLSTMCell(self.num_neurons)(carry, obs)
+        carry, hidden = self.cell(self.num_neurons)(carry, obs)
         return carry, nn.Dense(self.action_size)(hidden)
 
 
@@ -54,7 +43,11 @@ class Mlp(nn.Module):
         return carry, nn.Dense(self.action_size)(hidden)
 
 
-_MODULES: dict[str, tuple[type[nn.Module], int]] = {"gru": (Gru, 1), "lstm": (Lstm, 2), "mlp": (Mlp, 0)}
+_MODULES: dict[str, tuple[Callable[..., nn.Module], int]] = {
+    "gru": (functools.partial(Recurrent, nn.GRUCell), 1),
+    "lstm": (functools.partial(Recurrent, nn.OptimizedLSTMCell), 2),
+    "mlp": (Mlp, 0),
+}
 """Module, and how many arrays of `num_neurons` its carry has."""
 
 
@@ -67,8 +60,8 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         action_size: A.
         num_neurons: N, size of the cell or of the hidden layer.
     """
-    module_class, num_arrays = _MODULES[name]
-    module: Any = module_class(num_neurons, action_size)
+    make_module, num_arrays = _MODULES[name]
+    module: Any = make_module(num_neurons, action_size)
 
     def zeros(*batch: int) -> Carry:
         arrays = tuple(jnp.zeros((*batch, num_neurons)) for _ in range(num_arrays))
