@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.runs.figures import duration
+from evoconn_cli.runs.figures import count, duration
 
 _LONG_RUN = 3600.0
 """Runs that take longer than this on a CPU deserve a word [s]."""
@@ -18,6 +18,6 @@ def speed_advice(config: RunConfig, workers: WorkerMesh, seconds: float) -> str 
     if expected < _LONG_RUN:
         return None
     return (
-        f"{config.algo.generations} generations like the first take {duration(expected)} on this CPU, and generations "
+        f"{count(config.algo.generations)} generations like the first take {duration(expected)} on this CPU, and generations "
         "get slower as episodes get longer. Use a GPU, or --config laptop for a run of minutes."
     )
