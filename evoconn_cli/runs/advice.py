@@ -18,6 +18,6 @@ def speed_advice(config: RunConfig, workers: WorkerMesh, seconds: float) -> str 
     if expected < _LONG_RUN:
         return None
     return (
-        f"{count(config.algo.generations)} generations like the first take {duration(expected)} on this CPU, and generations "
+        f"{count(config.algo.generations)} generations like the first take {duration(expected)} on this CPU, and they "
         "get slower as episodes get longer. Use a GPU, or --config laptop for a run of minutes."
     )
