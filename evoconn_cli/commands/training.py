@@ -28,13 +28,13 @@ def run_training(open_run: Callable[[], Run]) -> None:
     try:
         outcome = train(run.directory, run.config, run.workers, progress)
     except KeyboardInterrupt:
-        console.print(f"Quit. The latest checkpoint is kept: evoconn resume {where}", highlight=False)
+        console.print(f"Quit. The latest checkpoint is kept: evoconn resume {where}", highlight=False, soft_wrap=True)
         raise typer.Exit(ExitCode.QUIT) from None
     if outcome.history:
         title = "finished" if outcome.finished else "saved"
         console.print(summary_table(outcome.history[-1], best=best_evaluation(outcome.history), title=title))
     if not outcome.finished:
-        console.print(f"To go on: evoconn resume {where}", highlight=False)
+        console.print(f"To go on: evoconn resume {where}", highlight=False, soft_wrap=True)
         raise typer.Exit(ExitCode.SAVED_EARLY)
     more = run.config.algo.generations * 2
-    console.print(f"To train it further: evoconn resume {where} --generations {more}", highlight=False)
+    console.print(f"To train it further: evoconn resume {where} --generations {more}", highlight=False, soft_wrap=True)
