@@ -37,6 +37,10 @@ class CheckpointError(EvoconnError):
     """A checkpoint that is missing, damaged or of another run."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint of which parts are missing or not what was saved."""
+
+
 class TrainingError(EvoconnError):
     """A training that cannot go on."""
 

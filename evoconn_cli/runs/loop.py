@@ -45,7 +45,7 @@ def train(directory: RunDirectory, config: RunConfig, workers: WorkerMesh, progr
         KeyboardInterrupt: the user interrupted it twice.
     """
     engine = build_engine(config, workers)
-    store = CheckpointStore(directory.checkpoints, config.checkpoint)
+    store = CheckpointStore(directory.checkpoints, config)
     status, tracker, metrics = "failed", None, None
     try:
         state, host = _start(engine, store, workers)
