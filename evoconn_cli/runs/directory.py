@@ -14,9 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evoconn_cli.config.loading import read_config, write_config
+from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.runs.atomic import replace_text
 
 _PACKAGES = ("evoconn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "brax", "numpy", "wandb")
 
@@ -113,10 +114,12 @@ class RunDirectory:
         return read_config(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
-        """Replaces the configuration of the run."""
-        partial = self.config_file.with_suffix(".partial")
-        write_config(config, partial)
-        partial.replace(self.config_file)
+        """Replaces the configuration of the run.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        self._replace(self.config_file, config_to_yaml(config))
 
     def read_facts(self) -> dict[str, Any]:
         """Returns what run.json holds; nothing where it cannot be read, since a run does not depend on it."""
@@ -127,10 +130,18 @@ class RunDirectory:
         return facts if isinstance(facts, dict) else {}
 
     def update_facts(self, **facts: Any) -> None:
-        """Replaces the given entries of run.json."""
-        partial = self.facts_file.with_suffix(".partial")
-        partial.write_text(_to_json({**self.read_facts(), **facts}), encoding="utf-8")
-        partial.replace(self.facts_file)
+        """Replaces the given entries of run.json.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        self._replace(self.facts_file, _to_json({**self.read_facts(), **facts}))
+
+    def _replace(self, file: Path, text: str) -> None:
+        try:
+            replace_text(file, text)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write {file}: {error.strerror}.") from None
 
 
 def default_run_dir(config: RunConfig) -> Path:
