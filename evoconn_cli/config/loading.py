@@ -86,9 +86,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
     _check_keys(given, defaults)
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
-    except MissingMandatoryValue as error:
-        if error.full_key != "task.name":
-            raise ConfigError(f"{error.full_key}: '???' stands for a value that is missing. Give one.") from None
+    except MissingMandatoryValue:
         raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.") from None
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"

@@ -131,7 +131,8 @@ class CheckpointStore:
         sharding = SingleDeviceSharding(device)
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
         try:
-            check_shapes(name, self._checkpointer.metadata(path / _STATE).item_metadata.tree, abstract)
+            saved = self._checkpointer.metadata(path / _STATE).item_metadata
+            check_shapes(name, getattr(saved, "tree", None), abstract)
             state = self._checkpointer.restore(path / _STATE, args=ocp.args.StandardRestore(abstract))
         except CheckpointError:
             raise
@@ -168,6 +169,13 @@ class CheckpointStore:
             )
         return None
 
+    def delete(self, generation: int) -> None:
+        """Deletes a checkpoint, which is gone whole or, if that cannot be, stays."""
+        doomed = self._directory / f"{_DELETING}{generation}"
+        with suppress(OSError):
+            self.path(generation).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
     def close(self) -> None:
         """Releases what Orbax holds."""
         self._checkpointer.close()
@@ -182,10 +190,7 @@ class CheckpointStore:
         saved = self.generations()
         kept = {self.best(), *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
         for generation in set(saved) - kept:
-            doomed = self._directory / f"{_DELETING}{generation}"
-            with suppress(OSError):
-                self.path(generation).rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            self.delete(generation)
 
 
 def _flush_directory(path: Path) -> None:
