@@ -35,6 +35,15 @@ def soak() -> bool:
     return SOAK
 
 
+@pytest.fixture
+def light(monkeypatch):
+    """Trainings in this process take the light engine, which need not be compiled."""
+    from light_engine import make_light_engine
+
+    monkeypatch.setattr("evoconn_cli.runs.loop.build_engine", make_light_engine)
+    return make_light_engine
+
+
 @pytest.fixture(scope="session")
 def golden():
     """Loads the arrays of `tests/golden/NAME.npz`."""
