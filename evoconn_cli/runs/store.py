@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from evoconn_cli.engine.mesh import Device
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError
 from evoconn_cli.runs.checkpoint_facts import check_files, check_run, check_shapes, read_facts, write_facts
+from evoconn_cli.runs.late_writes import late_writes_ignored
 
 _STATE = "state"
 _SAVING, _DELETING = ".saving-", ".deleting-"
@@ -54,7 +56,7 @@ class CheckpointStore:
     """
 
     def __init__(self, directory: Path, config: RunConfig | None = None):
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax prints what it raises, and that is said here
         self._directory = directory.absolute()
         self._config = config
         self._checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
@@ -93,7 +95,8 @@ class CheckpointStore:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(state))
+            with late_writes_ignored():
+                self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(state))
             write_facts(partial, self._config, generation=generation, eval_fitness=rated, elapsed=host.elapsed)
             _flush_directory(partial)
             partial.rename(self.path(generation))
@@ -205,5 +208,7 @@ def _flush_directory(path: Path) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".:")
+    text = str(error).strip()
+    if code := re.search(r"os_error_code='(\d+)'", text):  # TensorStore tells every layer that the error went through
+        return os.strerror(int(code[1]))
+    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".:")
