@@ -25,7 +25,7 @@ class Activity(NamedTuple):
     spikes: jax.Array  # [S, B, N] bool
     i_in: jax.Array  # [B, N] float32 input current, the same in all sub-steps
     rate: jax.Array  # [B, N] float32 signed rate that the read-out sees [1/ms]
-    updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed
+    updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed or was reset
 
 
 @dataclass(frozen=True)

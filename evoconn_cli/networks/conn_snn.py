@@ -110,8 +110,8 @@ def make_conn_snn(
 
         i_in = input_current(params, obs)
         carry, (words, changed) = lax.scan(body, carry, None, length=c.num_substeps)
-        spikes, updates = bits.unpack(words, axis=2, length=num_neurons), jnp.sum(changed, axis=0)
-        return carry, read_out(params, carry), Activity(spikes, i_in, carry.neurons.rate, updates)
+        spikes = bits.unpack(words, axis=2, length=num_neurons)
+        return carry, read_out(params, carry), lif.activity(carry.neurons, i_in, spikes, changed)
 
     return Network(
         name="conn_snn",

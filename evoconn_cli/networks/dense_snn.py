@@ -87,7 +87,7 @@ def make_dense_snn(
         i_in = r_in * _layer(obs, params["kernel_in"])
         carry, (spikes, changed) = lax.scan(body, carry, None, length=c.num_substeps)
         action = r_out * _layer(carry.neurons.rate, params["kernel_out"])
-        return carry, action, Activity(spikes, i_in, carry.neurons.rate, jnp.sum(changed, axis=0))
+        return carry, action, lif.activity(carry.neurons, i_in, spikes, changed)
 
     return Network(
         name="dense_snn",
