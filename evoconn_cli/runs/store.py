@@ -56,6 +56,10 @@ class CheckpointStore:
         """Returns the newest generation that was saved whole; None where there is none."""
         return self._manager.latest_step()
 
+    def best(self) -> int | None:
+        """Returns the generation of the highest evaluation fitness among those saved; None where there is none."""
+        return self._manager.best_step()
+
     def generations(self) -> list[int]:
         """Returns all generations that are saved, in order."""
         return sorted(self._manager.all_steps())
