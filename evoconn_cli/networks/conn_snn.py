@@ -93,8 +93,12 @@ def make_conn_snn(
         neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
         return ConnSnnCarry(neurons, bits.pack(spike, axis=-1))
 
+    def after_reset(carry: ConnSnnCarry) -> ConnSnnCarry:
+        return carry._replace(neurons=lif.reset(c, carry.neurons))
+
     def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count) -> ConnSnnCarry:
-        return lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in, count), carry)
+        carry = lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in, count), carry)
+        return after_reset(carry)
 
     def input_current(params: ConnSnnParams, obs: jax.Array) -> jax.Array:
         return r_in * jnp.sum(params.input.astype(jnp.float32) * obs[:, :, None], axis=1)
@@ -114,7 +118,7 @@ def make_conn_snn(
 
     def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
         def body(before: ConnSnnCarry, _: None) -> tuple[ConnSnnCarry, tuple[jax.Array, jax.Array]]:
-            after = substep(params.recurrent, before, i_in)
+            after = after_reset(substep(params.recurrent, before, i_in))
             return after, (after.spikes, after.neurons.v != before.neurons.v)
 
         i_in = input_current(params, obs)
