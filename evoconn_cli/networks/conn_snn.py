@@ -107,14 +107,20 @@ def make_conn_snn(
         # Rates carry the sign of their neuron, so the output kernel needs none.
         return r_out * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
 
-    def step(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array]:
+    def step(
+        params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array, active: jax.Array | None = None
+    ) -> tuple[ConnSnnCarry, jax.Array]:
         i_in = input_current(params, obs)
         if one_by_one:
-            members = (params.recurrent, carry, i_in)
-            carry = lax.map(lambda member: run_substeps(*member, count_member), members)
+            active = jnp.ones(obs.shape[:1], bool) if active is None else active
+            carry = lax.map(run_if_active, (active, params.recurrent, carry, i_in))
         else:
             carry = run_substeps(params.recurrent, carry, i_in, _count)
         return carry, read_out(params, carry)
+
+    def run_if_active(member: tuple[jax.Array, jax.Array, ConnSnnCarry, jax.Array]) -> ConnSnnCarry:
+        active, recurrent, carry, i_in = member
+        return lax.cond(active, lambda now: run_substeps(recurrent, now, i_in, count_member), lambda now: now, carry)
 
     def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
         def body(before: ConnSnnCarry, _: None) -> tuple[ConnSnnCarry, tuple[jax.Array, jax.Array]]:
