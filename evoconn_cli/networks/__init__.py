@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 
@@ -19,6 +19,32 @@ Carry: TypeAlias = Any
 """State of a network between environment steps: a pytree of arrays `[B, ...]`."""
 
 
+class Activity(NamedTuple):
+    """What happened inside a spiking network during one environment step of `S` sub-steps."""
+
+    spikes: jax.Array  # [S, B, N] bool
+    i_in: jax.Array  # [B, N] float32 input current, the same in all sub-steps
+    rate: jax.Array  # [B, N] float32 signed rate that the read-out sees [1/ms]
+    updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed or was reset
+
+
+class Kernel(NamedTuple):
+    """What a kernel `[pre, post]` connects."""
+
+    pre: Literal["observation", "spikes", "rate", "hidden"]  # spikes pass in every sub-step, the others once a step
+    post: Literal["neurons", "action"]
+
+
+class Step(Protocol):
+    """The type of `Network.step`."""
+
+    def __call__(
+        self, params: Params, carry: Carry, obs: jax.Array, active: jax.Array | None = None, /
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the carry and the actions after an environment step."""
+        ...
+
+
 @dataclass(frozen=True)
 class Network:
     """A recurrent policy for a block of `B` members.
@@ -27,20 +53,26 @@ class Network:
         name: the name on the command line.
         shapes: kernels of one member, the strategy's search space: a pytree of `ShapeDtypeStruct`s, bool (whose
             candidates are packed along their first axis) or float32.
+        kernels: what each kernel of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; biases are none.
         initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
         prepare: `prepare(candidates) -> params`, once an episode.
         initial_carry: `initial_carry(keys [B]) -> carry`.
-        step: `step(params, carry, obs [B, O]) -> (carry, action [B, A])`.
+        step: `step(params, carry, obs [B, O], active [B] = None) -> (carry, action [B, A])`; what comes of members that
+            are not active is of no use, so a network may save itself their work.
         spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
+        record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
+            last bit, or None for a network without spikes.
     """
 
     name: str
     shapes: Any
+    kernels: Mapping[str, Kernel]
     initial_weights: Callable[[jax.Array], Any] | None
     prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]
-    step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
+    step: Step
     spikes_per_ms: Callable[[Carry], jax.Array] | None
+    record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
 
     @property
     def num_parameters(self) -> int:

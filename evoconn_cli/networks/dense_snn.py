@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evoconn_cli.networks import Candidates, Network, lif
+from evoconn_cli.networks import Activity, Candidates, Kernel, Network, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 from evoconn_cli.networks.tiles import map_tiles
 
@@ -67,26 +67,48 @@ def make_dense_snn(
     def initial_carry(keys: jax.Array) -> DenseSnnCarry:
         return DenseSnnCarry(lif.initial_state(c, keys, num_neurons), jnp.zeros((keys.shape[0], num_neurons), bool))
 
+    def substep(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
+        synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
+        return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
+
+    def after_reset(carry: DenseSnnCarry) -> DenseSnnCarry:
+        return carry._replace(neurons=lif.reset(c, carry.neurons))
+
     def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
-        def body(_: jax.Array, carry: DenseSnnCarry) -> DenseSnnCarry:
-            synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
-            return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
+        return after_reset(lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry))
 
-        return lax.fori_loop(0, c.num_substeps, body, carry)
-
-    def step(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array]:
+    def step(
+        params: Candidates, carry: DenseSnnCarry, obs: jax.Array, active: jax.Array | None = None
+    ) -> tuple[DenseSnnCarry, jax.Array]:
+        del active
         i_in = r_in * _layer(obs, params["kernel_in"])
         carry = map_tiles(run_substeps, (params["kernel_h"], carry, i_in), tile)
         return carry, r_out * _layer(carry.neurons.rate, params["kernel_out"])
 
+    def record(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array, Activity]:
+        def body(before: DenseSnnCarry, _: None) -> tuple[DenseSnnCarry, tuple[jax.Array, jax.Array]]:
+            after = after_reset(substep(params["kernel_h"], before, i_in))
+            return after, (after.spikes, after.neurons.v != before.neurons.v)
+
+        i_in = r_in * _layer(obs, params["kernel_in"])
+        carry, (spikes, changed) = lax.scan(body, carry, None, length=c.num_substeps)
+        action = r_out * _layer(carry.neurons.rate, params["kernel_out"])
+        return carry, action, lif.activity(carry.neurons, i_in, spikes, changed)
+
     return Network(
         name="dense_snn",
         shapes={name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()},
+        kernels={
+            "kernel_in": Kernel("observation", "neurons"),
+            "kernel_h": Kernel("spikes", "neurons"),
+            "kernel_out": Kernel("rate", "action"),
+        },
         initial_weights=initial_weights,
         prepare=lambda candidates: candidates,
         initial_carry=initial_carry,
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
+        record=record,
     )
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from evoconn_cli.networks import Activity
+
 
 @dataclass(frozen=True)
 class LifConstants:
@@ -71,7 +73,10 @@ def initial_state(constants: LifConstants, keys: jax.Array, num_neurons: int) ->
 def substep(
     constants: LifConstants, state: LifState, synaptic: jax.Array, i_in: jax.Array, sign: jax.Array
 ) -> tuple[LifState, jax.Array]:
-    """Returns the state after one sub-step and which neurons spiked.
+    """Returns the state after one sub-step and which neurons spiked, these with the potential before their reset.
+
+    They are reset at the start of the next sub-step, or by `reset`: a compiler then computes a potential once,
+    not anew for each of spikes, rates and reset potentials.
 
     Args:
         constants: of the neurons.
@@ -83,14 +88,30 @@ def substep(
     c = constants
     i_syn = c.alpha_syn * state.i_syn + synaptic
     target = c.v_rest + i_syn + i_in
-    v = target + c.alpha_m * (state.v - target)
+    v = target + c.alpha_m * (reset(c, state).v - target)
     spike = v > c.v_threshold
-    v = jnp.where(spike, c.v_rest, v)
     impulse = jnp.where(spike, sign, 0.0) / c.dt_ms
     rate = impulse + c.alpha_out * (state.rate - impulse)
     return LifState(v, i_syn, rate), spike
 
 
+def reset(constants: LifConstants, state: LifState) -> LifState:
+    """Returns `state` with the potentials above the threshold at rest."""
+    return state._replace(v=jnp.where(state.v > constants.v_threshold, constants.v_rest, state.v))
+
+
 def spikes_per_ms(state: LifState) -> jax.Array:
     """Returns `[...]` the mean absolute rate of the neurons [1/ms]."""
     return jnp.mean(jnp.abs(state.rate), axis=-1)
+
+
+def activity(state: LifState, i_in: jax.Array, spikes: jax.Array, changed: jax.Array) -> Activity:
+    """Returns what happened in a step.
+
+    Args:
+        state: `[B, N]` after the step.
+        i_in: `[B, N]` input current.
+        spikes: `[S, B, N]` bool.
+        changed: `[S, B, N]` bool, whether the membrane potential is another one than before the sub-step.
+    """
+    return Activity(spikes, i_in, state.rate, jnp.sum(changed | spikes, axis=0))

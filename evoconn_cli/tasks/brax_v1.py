@@ -10,13 +10,21 @@ import jax.numpy as jnp
 
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, scaled_system
 
 
 @functools.cache
-def make_brax_v1_task(name: str) -> Task:
+def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     """Returns the Brax v1 environment `name` as a `Task`, without an episode limit.
 
     Brax's metrics are dropped: no environment reads them, and they would be carried and computed every step.
+
+    Args:
+        name: of the environment.
+        physics: factors on its physics.
+
+    Raises:
+        ConfigError: a factor that changes nothing in this environment.
 
     Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
     """
@@ -25,6 +33,8 @@ def make_brax_v1_task(name: str) -> Task:
         # Some environments make Brax warn about their own configuration, which nobody here can change.
         warnings.simplefilter("ignore")
         env = envs.get_environment(name)
+        if physics != AS_TRAINED:
+            env.sys = scaled_system(env.sys, physics, name)
     reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
     no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
 

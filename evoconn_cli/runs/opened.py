@@ -1,0 +1,137 @@
+"""Opening a saved run for use: from a path and a step to everything that evaluating, rendering or exporting needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.state import RunState
+from evoconn_cli.engine.strategies import Strategy
+from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.networks import Network
+from evoconn_cli.runs.build import build_engine
+from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.store import CheckpointStore
+from evoconn_cli.tasks import Task
+
+STEPS = "latest, best or the number of a generation that is saved"
+"""What a step may be, in words."""
+
+
+class OpenedRun(NamedTuple):
+    """A run as it was at one of its checkpoints."""
+
+    directory: RunDirectory
+    config: RunConfig
+    generation: int  # of the checkpoint
+    task: Task  # with its episode limit
+    network: Network
+    strategy: Strategy
+    state: RunState  # on the first device of `workers`
+    workers: WorkerMesh
+
+
+def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = None) -> OpenedRun:
+    """Returns the run that `path` belongs to, as it was at one checkpoint. Nothing is written.
+
+    Args:
+        path: a run directory, its `checkpoints` directory, or one step in that, such as `checkpoints/40`.
+        step: `latest` (default), `best` by evaluation fitness, or a generation; the path's own where it names one.
+        workers: the devices; those of this machine by default, whatever the run was trained on.
+
+    Raises:
+        CheckpointError: no such step, or one that is damaged or of another run.
+        ConfigError: a step that cannot be read, or a configuration that was edited into nonsense.
+        RunDirectoryError: the path is not part of a run.
+    """
+    run_path, named = locate(path)
+    if named is not None and step is not None and step != str(named):
+        raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
+    directory = RunDirectory.open(run_path)
+    try:
+        config = directory.read_config()
+    except ConfigError as error:
+        raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
+    with_block = dataclasses.replace(config.engine, block=config.engine.block or 1)
+    workers = workers or start_jax(None)
+    engine = build_engine(dataclasses.replace(config, engine=with_block), workers)
+    if directory.last_saved_generation() == 0:
+        raise CheckpointError(
+            f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
+            f"{min(config.checkpoint.every, config.algo.generations)}. Go on with it: evoconn resume "
+            f"{shlex.quote(directory.short_path())}"
+        )
+    store = _open_store(directory)
+    try:
+        generation = _find(store, directory, str(named) if named is not None else step or "latest")
+        state, _ = store.restore(generation, jax.eval_shape(engine.initial_state), workers.first_device)
+    finally:
+        store.close()
+    return OpenedRun(directory, config, generation, engine.task, engine.network, engine.strategy, state, workers)
+
+
+def locate(path: Path) -> tuple[Path, int | None]:
+    """Returns the run directory that `path` belongs to, and the generation where it names one.
+
+    Raises:
+        RunDirectoryError: it is not part of a run.
+    """
+    whole = path.absolute()
+    step = int(whole.name) if whole.name.isdecimal() and whole.parent.name == "checkpoints" else None
+    checkpoints = whole if step is None else whole.parent
+    if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
+        return checkpoints.parent, step
+    if not whole.exists():
+        raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
+    if not (whole / "config.yaml").is_file():
+        owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
+        hint = (
+            f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
+            if owner and (owner / "checkpoints").is_dir()
+            else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
+            "the run's config.yaml says how to read its checkpoints, so keep them together."
+        )
+        raise RunDirectoryError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
+    return whole, None
+
+
+def _open_store(directory: RunDirectory) -> CheckpointStore:
+    try:
+        return CheckpointStore(directory.checkpoints)
+    except EvoconnError:
+        raise
+    except Exception as error:  # Orbax reads the metrics of every step at once, and raises what its parsers raise
+        raise CheckpointError(
+            f"the checkpoints in {directory.checkpoints} cannot be read, one of them has damaged metrics: {error}. "
+            "Move the step that was cut off elsewhere; the other ones are whole."
+        ) from error
+
+
+def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:
+    """Returns the generation that `step` means.
+
+    Raises:
+        CheckpointError: it is not saved.
+        ConfigError: it says something else than `STEPS`.
+    """
+    saved = store.generations()
+    names = ", ".join(str(generation) for generation in saved) or "none"
+    if step == "latest":
+        found = store.latest()
+    elif step == "best":
+        found = store.best()
+    elif step.isdecimal():
+        found = int(step) if int(step) in saved else None
+    else:
+        raise ConfigError(f"--step {step}: expected {STEPS}. Saved in {directory.short_path()}: {names}.")
+    if found is None:
+        asked = f"generation {step}" if step.isdecimal() else f"{step} checkpoint"
+        raise CheckpointError(f"the run {directory.short_path()} has no {asked}. Saved: {names}.")
+    return found
