@@ -73,10 +73,6 @@ class CheckpointStore:
         rated = [(fitness, g) for g in self.generations() if (fitness := self._eval_fitness(g)) is not None]
         return max(rated)[1] if rated else None
 
-    def best(self) -> int | None:
-        """Returns the generation of the highest evaluation fitness among those saved; None where there is none."""
-        return self._manager.best_step()
-
     def generations(self) -> list[int]:
         """Returns all generations that are saved, in order."""
         return sorted(int(path.name) for path in self._directory.glob("*") if path.name.isdecimal())
