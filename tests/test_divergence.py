@@ -8,126 +8,129 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_generation import CASES, Options, build, make_winding_task
-from whole_runs import Listening, resume_small, run_small
+from test_generation import CASES, make_winding_task
 
-from evoconn_cli.engine.strategies.connectivity import make_connectivity
-from evoconn_cli.errors import TrainingError
-from evoconn_cli.networks.conn_snn import make_conn_snn
-from evoconn_cli.networks.lif import LifConstants
-from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.store import CheckpointStore
+from evoconn_cli.engine.generation import make_generation
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.state import KEY_IMPLEMENTATION, initial_run_state
+from evoconn_cli.engine.strategies.gaussian import make_gaussian
+from evoconn_cli.networks.flax_networks import make_flax_network
 
-BAD = [np.nan, np.inf, -np.inf]
+NUM_MEMBERS, COPIES = 120, 8
+RESET = 2
 
-
-def is_bad(cue):
-    """Returns which members go wrong: about a third of them, by how their episode starts."""
-    return cue > 0.3
-
-
-def failing_task(where: str, bad: float):
-    """The winding task, in which something of these members is not finite after their first step."""
-    task = make_winding_task()
-
-    def spoil(x, state, steps):
-        return jnp.where(is_bad(state.physics.cue) & (steps >= 1), bad, x)
-
-    def step(state, action):
-        after = task.step(state, action)
-        if where == "reward":
-            return after._replace(reward=spoil(after.reward, state, after.steps))
-        # The reward stays finite: nothing but the observation tells.
-        return after._replace(obs=after.obs.at[1].set(spoil(after.obs[1], state, after.steps)))
-
-    return dataclasses.replace(task, step=step)
+REWARDS = {0: np.nan, 1: np.inf, 2: -np.inf}
+OBSERVATIONS = {3: np.nan, 4: np.inf, 5: -np.inf}
+ACTIONS = {6: np.nan, 7: np.inf, 8: -np.inf}
+STARTS = {9: np.nan, 10: np.inf}
+NUM_KINDS = 16
+"""The kinds from 11 on are healthy."""
 
 
-def network_of(task, num_neurons=40):
-    return make_conn_snn(
-        observation_size=task.observation_size,
-        action_size=task.action_size,
-        num_neurons=num_neurons,
-        constants=LifConstants(step_ms=5.0),
-        tile=2,
-    )
+def kind_of(cue):
+    """Returns what goes wrong with a member: a number from 0 to 15, by how its episode starts."""
+    return jnp.floor((cue + 1.0) * NUM_KINDS / 2).astype(jnp.int32)
 
 
-def failing_network(task, bad: float):
-    """A network of which some members act with `bad`: those that observe a cue beyond `is_bad`."""
-    network = network_of(task)
-
-    def step(params, carry, obs):
-        carry, action = network.step(params, carry, obs)
-        return carry, jnp.where(is_bad(obs[:, :1]), bad, action)
-
-    return dataclasses.replace(network, step=step)
+def spoil(x, kind, bad: dict[int, float]):
+    for number, value in bad.items():
+        x = jnp.where(kind == number, value, x)
+    return x
 
 
-def deaf_task():
-    """The winding task, whose reward is finite whatever the action is."""
-    task = make_winding_task()
-    return dataclasses.replace(task, step=lambda state, action: task.step(state, jnp.nan_to_num(action, posinf=1.0)))
+def failing_task():
+    """The winding task, of which nothing but the reward, an observation, or the first one, is not finite.
 
-
-def one_generation(setup):
-    simulate, learn = jax.jit(setup.generation.simulate), jax.jit(setup.generation.learn)
-    carries = None
-    if setup.generation.settle is not None:
-        carries, _ = jax.jit(setup.generation.settle)(setup.state, setup.generation.members)
-    evaluation = simulate(setup.state, setup.generation.members, carries)
-    state, metrics = learn(setup.state, evaluation)
-    return evaluation, state, metrics
-
-
-def assert_failed_as_expected(setup):
-    options = setup.options
-    num_members = options.population - options.evaluation_copies
-    evaluation, state, metrics = one_generation(setup)
-    fitness, ranks = np.asarray(evaluation.members.fitness)[:num_members], np.asarray(evaluation.ranks)
-    keys = jax.vmap(lambda i: jax.random.fold_in(_reset_key(setup.state, options), i))(jnp.arange(num_members))
-    cues = np.asarray(jax.vmap(lambda key: setup.task.reset(key).physics.cue)(keys))
-    failed = is_bad(cues)
-    assert 2 < failed.sum() < num_members - 2
-    np.testing.assert_array_equal(~np.isfinite(fitness), failed)
-    assert int(metrics["failed_members"]) == failed.sum()
-    assert set(ranks[failed].tolist()) == {-(num_members - failed.sum())}, "they share the last ranks"
-    assert ranks[~failed].min() > ranks[failed].max()
-    assert np.isclose(float(metrics["fitness_mean"]), fitness[~failed].mean())
-    for leaf in jax.tree.leaves((state.strategy, state.normalizer)):
-        assert np.isfinite(np.asarray(leaf)).all()
-
-
-def _reset_key(state, options):
-    run_key = jax.random.wrap_key_data(state.key, impl="threefry2x32")
-    return jax.random.fold_in(jax.random.fold_in(run_key, 1 if options.fresh_resets else 0), 2)
-
-
-@pytest.mark.parametrize("options", CASES, ids=str)
-@pytest.mark.parametrize("where", ["reward", "observation"])
-def test_members_with_bad_rewards_or_observations_fail(options, where):
-    assert_failed_as_expected(build(failing_task(where, np.nan), options))
-
-
-@pytest.mark.parametrize("where", ["reward", "observation"])
-@pytest.mark.parametrize("bad", BAD)
-def test_infinite_is_as_bad_as_nan(where, bad):
-    assert_failed_as_expected(build(failing_task(where, bad), Options()))
-
-
-@pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("first_episode", [True, False])
-def test_members_with_bad_actions_fail(bad, first_episode):
-    task = deaf_task()
-    options = Options(first_episode=first_episode)
-    assert_failed_as_expected(build(task, options, network=failing_network(task, bad)))
-
-
-def test_a_bad_start_counts_too():
+    The rewards themselves stay finite whatever the observations and actions are.
+    """
     task = make_winding_task()
 
     def reset(key):
         state = task.reset(key)
-        return state._replace(obs=state.obs.at[0].set(jnp.where(is_bad(state.physics.cue), jnp.nan, state.obs[0])))
+        return state._replace(obs=state.obs.at[1].set(spoil(state.obs[1], kind_of(state.physics.cue), STARTS)))
 
-    assert_failed_as_expected(build(dataclasses.replace(task, reset=reset), Options()))
+    def step(state, action):
+        kind = kind_of(state.physics.cue)
+        after = task.step(state, jnp.nan_to_num(action, posinf=1.0, neginf=-1.0))
+        return after._replace(
+            reward=spoil(after.reward, kind, REWARDS), obs=after.obs.at[1].set(spoil(after.obs[1], kind, OBSERVATIONS))
+        )
+
+    return dataclasses.replace(task, reset=reset, step=step)
+
+
+def failing_network(task):
+    """A network of which some members act with what is no number, by the cue that they observe.
+
+    It sees finite observations only, so that nothing but what is tested here fails.
+    """
+    network = make_flax_network(
+        "mlp", observation_size=task.observation_size, action_size=task.action_size, num_neurons=4
+    )
+
+    def step(params, carry, obs, active=None):
+        carry, action = network.step(params, carry, jnp.nan_to_num(obs, posinf=0.0, neginf=0.0), active)
+        return carry, spoil(action, kind_of(obs[:, :1]), ACTIONS)
+
+    return dataclasses.replace(network, step=step)
+
+
+@pytest.mark.parametrize("options", CASES[:2] + CASES[3:4], ids=str)
+def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options):
+    task = failing_task()
+    network = failing_network(task)
+    strategy = make_gaussian(
+        initial_center=network.initial_weights, num_members=NUM_MEMBERS, sigma=0.1, learning_rate=0.1
+    )
+    rollout = make_rollout(
+        task,
+        network,
+        first_episode=options.first_episode,
+        all_steps=options.all_steps,
+        warmup_steps=options.warmup_steps,
+    )
+    generation = make_generation(
+        rollout,
+        network,
+        strategy,
+        make_worker_mesh(jax.devices(), 2),
+        population=NUM_MEMBERS + COPIES,
+        evaluation_copies=COPIES,
+        block=32,
+        fresh_resets=options.fresh_resets,
+    )
+    state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
+    carries, members = None, generation.members
+    if generation.settle is not None:
+        carries, sums = jax.jit(generation.settle)(state, members)
+        assert_all_finite(sums)
+    evaluation = jax.jit(generation.simulate)(state, members, carries)
+    after, metrics = jax.jit(generation.learn)(state, evaluation)
+
+    kinds = kinds_of(task, state, options)
+    failed = kinds < 11
+    assert set(kinds) == set(range(NUM_KINDS)), "every kind occurs"
+    fitness, ranks = np.asarray(evaluation.members.fitness)[:NUM_MEMBERS], np.asarray(evaluation.ranks)
+    assert {kind: bool(np.isfinite(fitness[kinds == kind]).any()) for kind in range(NUM_KINDS)} == {
+        kind: kind >= 11 for kind in range(NUM_KINDS)
+    }
+    np.testing.assert_array_equal(~np.isfinite(fitness), failed)
+    assert int(metrics["failed_members"]) == failed.sum()
+    assert set(ranks[failed]) == {-(NUM_MEMBERS - failed.sum())}, "they share the last ranks"
+    assert ranks[~failed].min() > ranks[failed].max()
+    assert np.isclose(float(metrics["fitness_mean"]), fitness[~failed].mean())
+    assert_all_finite((after.strategy, after.normalizer))
+
+
+def kinds_of(task, state, options) -> np.ndarray:
+    """Returns the kind of every member, from the draw of its start."""
+    run_key = jax.random.wrap_key_data(state.key, impl=KEY_IMPLEMENTATION)
+    key = jax.random.fold_in(jax.random.fold_in(run_key, 1 if options.fresh_resets else 0), RESET)
+    kinds = jax.vmap(lambda member: kind_of(task.reset(jax.random.fold_in(key, member)).physics.cue))
+    return np.asarray(jax.jit(kinds)(jnp.arange(NUM_MEMBERS)))
+
+
+def assert_all_finite(tree):
+    for leaf in jax.tree.leaves(tree):
+        assert np.isfinite(np.asarray(leaf)).all()
