@@ -104,10 +104,10 @@ def train(
         finally:
             _close(
                 progress.stop,
-                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
                 lambda: metrics and metrics.close(),
                 store.close,
                 lambda: directory.update_facts(status=status),
+                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
             )
 
 
