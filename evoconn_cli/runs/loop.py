@@ -65,7 +65,7 @@ def train(
         KeyboardInterrupt: the user quit.
     """
     engine = build_engine(config, workers)
-    directory.check_links()
+    directory.check_writable()
     with interrupts or Interrupts() as interrupts, run_lock(directory.lock_file, progress.note):
         interrupts.notify = progress.note
         if config != directory.read_config():
