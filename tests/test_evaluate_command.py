@@ -134,9 +134,14 @@ def test_several_runs_are_compared_and_put_together(evoconn, runs):
     (together,) = document["aggregates"]
     means = [one["return"]["mean"] for one in document["evaluations"][:2]]
     assert together["iqm"] == pytest.approx(np.mean(means))
-    assert together["interval"] == pytest.approx(sorted(means))
+    assert together["iqm_interval"] == pytest.approx(sorted(means))
     mlp = document["evaluations"][2]["per_step"]
     assert mlp["activation_sparsity"] is None and mlp["effective_acs"] == 0
+
+
+def test_a_run_that_is_named_twice_counts_once(evoconn, runs):
+    _, out, _ = evoconn(runs["first"], f"{runs['first']}/checkpoints/6", "--episodes", "2", "--json", "-")
+    assert len(json.loads(out)["evaluations"]) == 1
 
 
 def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):

@@ -186,6 +186,7 @@ def test_perturbations_are_read():
     sweep = parse_perturbations(["mass=2", "obs-noise=0,0.5"])
     assert sweep == [{"mass": 2.0, "obs-noise": 0.0}, {"mass": 2.0, "obs-noise": 0.5}]
     assert swept_name(sweep) == "obs-noise" and swept_name([{"mass": 2.0}]) is None and swept_name([{}]) is None
+    assert parse_perturbations(["mass=2,2"]) == [{"mass": 2.0}]
     assert setting_text(sweep[1], without="mass") == "obs-noise 0.5"
 
 

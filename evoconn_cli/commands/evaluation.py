@@ -158,7 +158,8 @@ def _open_runs(request: Request) -> list[OpenedRun]:
     from evoconn_cli.runs.opened import open_run
 
     workers = start_jax(request.devices)
-    return [open_run(Path(run), request.step, workers) for run in request.runs]
+    opened = [open_run(Path(run), request.step, workers) for run in request.runs]
+    return list({(one.directory.path, one.generation): one for one in opened}.values())
 
 
 def _curve_path(request: Request, first: OpenedRun, swept: str) -> Path:
