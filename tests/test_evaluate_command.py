@@ -131,6 +131,8 @@ def test_several_runs_are_compared_and_put_together(evoconn, runs):
     with open("results.json") as file:
         document = json.load(file)
     assert [one["run_seed"] for one in document["evaluations"]] == [0, 1, 0]
+    # Lengths of this task follow from the initial state alone, which is the same for every run.
+    assert len({str(one["length"]) for one in document["evaluations"]}) == 1
     (together,) = document["aggregates"]
     means = [one["return"]["mean"] for one in document["evaluations"][:2]]
     assert together["iqm"] == pytest.approx(np.mean(means))
