@@ -130,7 +130,7 @@ def run_first_episodes(
         params=load_params(first),
         occupant=jnp.where(first < members.num_present, first, idle),
         num_loaded=jnp.minimum(num_lanes, members.num_present),
-        finished=Finished(*nothing, lanes.lock_steps),
+        finished=Finished(nothing[0], nothing[1], lanes.lock_steps),
     )
     return lax.while_loop(some_run, run_and_refill, progress).finished
 

@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
     members: BlockResult  # [P], `observations` [blocks, O]
     ranks: jax.Array  # [M] int32
     sums: Sums  # of the strategy, `[blocks, ...]`; those of whole numbers `[1, ...]`, already added up
-    steps_simulated: jax.Array  # [] int32
+    steps_simulated: jax.Array  # [] int32, of all lanes; depends on the number of devices as no other result does
 
 
 class Generation(NamedTuple):
@@ -154,10 +154,10 @@ def make_generation(
             normalizer=learn_observations(state.normalizer, results.observations),
             generation=state.generation + 1,
             env_steps=state.env_steps.add(jnp.sum(results.steps)),
-            env_steps_simulated=state.env_steps_simulated.add(evaluation.steps_simulated),
             key=state.key,
         )
         return new_state, {
+            "steps_simulated": evaluation.steps_simulated,
             **_fitness_metrics(results, num_members),
             **({"spikes_per_ms": _mean_rate(results)} if network.spikes_per_ms else {}),
             **update_metrics,
