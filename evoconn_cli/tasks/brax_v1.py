@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, scaled_system
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, make_scaled_environment
 
 
 @functools.cache
@@ -32,9 +32,7 @@ def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     with warnings.catch_warnings():
         # Some environments make Brax warn about their own configuration, which nobody here can change.
         warnings.simplefilter("ignore")
-        env = envs.get_environment(name)
-        if physics != AS_TRAINED:
-            env.sys = scaled_system(env.sys, physics, name)
+        env = envs.get_environment(name) if physics == AS_TRAINED else make_scaled_environment(envs, name, physics)
     reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
     no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
 
