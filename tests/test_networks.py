@@ -96,3 +96,71 @@ def test_the_number_of_parameters_is_that_of_a_member(network):
         assert network.num_parameters == sum(x.size for x in jax.tree.leaves(candidates))
     else:
         assert network.num_parameters == 2 * OBS * N + N * N + N * A
+
+
+@pytest.fixture(params=["conn_snn", "conn_snn in tiles", "dense_snn"])
+def spiking(request):
+    if request.param == "conn_snn in tiles":
+        return make_conn_snn(**SIZES, gain_in=0.5, tile=2)
+    return MAKERS[request.param]()
+
+
+def bits_of(tree):
+    """Returns the arrays of `tree` as whole numbers, so that equal means equal to the last bit."""
+    return [np.asarray(x).view(np.uint32 if x.dtype.itemsize == 4 else np.uint8) for x in jax.tree.leaves(tree)]
+
+
+def test_recording_changes_no_bit(spiking, observations):
+    candidates = candidates_of(spiking, jax.random.key(0))
+    params = spiking.prepare(candidates)
+    step, record = jax.jit(spiking.step), jax.jit(spiking.record)
+    carry = recorded = spiking.initial_carry(jax.random.split(jax.random.key(1), B))
+    fired = 0
+    for obs in observations:
+        carry, action = step(params, carry, obs)
+        recorded, same_action, activity = record(params, recorded, obs)
+        for a, b in zip(bits_of((carry, action)), bits_of((recorded, same_action)), strict=True):
+            np.testing.assert_array_equal(a, b)
+        last = carry.spikes if carry.spikes.dtype == bool else bits.unpack(carry.spikes, axis=1, length=N)
+        np.testing.assert_array_equal(activity.spikes[-1], last)
+        np.testing.assert_array_equal(activity.rate, carry.neurons.rate)
+        fired += int(activity.spikes.sum())
+    assert activity.spikes.shape == (33, B, N) and activity.spikes.dtype == bool
+    assert 0 < fired < 4 * activity.spikes.size
+    assert activity.updates.shape == (B, N) and 0 < int(activity.updates.min()) <= int(activity.updates.max()) <= 33
+
+
+def test_a_potential_that_rests_is_not_updated(spiking):
+    """Without any connection nothing moves a neuron that starts at rest."""
+    nothing = jax.tree.map(jnp.zeros_like, candidates_of(spiking, jax.random.key(0)))
+    carry = spiking.initial_carry(jax.random.split(jax.random.key(1), B))
+    half = jnp.where(jnp.arange(N) < N // 2, 0.0, carry.neurons.v)
+    carry = carry._replace(neurons=carry.neurons._replace(v=half))
+    _, _, activity = spiking.record(spiking.prepare(nothing), carry, jnp.ones((B, OBS)))
+    np.testing.assert_array_equal(activity.updates, np.broadcast_to(np.where(np.arange(N) < N // 2, 0, 33), (B, N)))
+
+
+def test_recorded_spikes_give_the_read_out_rate(spiking, observations):
+    """The rate is the exponential trace of the signed spikes, so it can be had from the record alone."""
+    params = spiking.prepare(candidates_of(spiking, jax.random.key(0)))
+    carry = spiking.initial_carry(jax.random.split(jax.random.key(1), B))
+    sign = np.where(np.arange(N) < N // 2, 1.0, -1.0) if spiking.name == "conn_snn" else np.ones(N)
+    alpha, rate = np.exp(-0.5 / 10.0), np.zeros((B, N))
+    for obs in observations:
+        carry, _, activity = spiking.record(params, carry, obs)
+        for spikes in np.asarray(activity.spikes):
+            rate = alpha * rate + (1 - alpha) * spikes * sign / 0.5
+    np.testing.assert_allclose(activity.rate, rate, rtol=1e-4, atol=1e-6)
+
+
+def test_the_recorded_input_current_is_that_of_the_observation():
+    network = MAKERS["dense_snn"]()
+    weights = candidates_of(network, jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(5), (B, OBS))
+    _, _, activity = network.record(weights, network.initial_carry(jax.random.split(jax.random.key(1), B)), obs)
+    expected = np.einsum("bo,bon->bn", obs, weights["kernel_in"]) * 0.5 * 10.0 * np.sqrt(2.0 / OBS)
+    np.testing.assert_allclose(activity.i_in, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_networks_without_spikes_record_nothing(network):
+    assert (network.record is None) == (network.spikes_per_ms is None)

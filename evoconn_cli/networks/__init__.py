@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
@@ -17,6 +17,15 @@ Params: TypeAlias = Any
 
 Carry: TypeAlias = Any
 """State of a network between environment steps: a pytree of arrays `[B, ...]`."""
+
+
+class Activity(NamedTuple):
+    """What happened inside a spiking network during one environment step of `S` sub-steps."""
+
+    spikes: jax.Array  # [S, B, N] bool
+    i_in: jax.Array  # [B, N] float32 input current, the same in all sub-steps
+    rate: jax.Array  # [B, N] float32 signed rate that the read-out sees [1/ms]
+    updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed or was reset
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Network:
         initial_carry: `initial_carry(keys [B]) -> carry`.
         step: `step(params, carry, obs [B, O]) -> (carry, action [B, A])`.
         spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
+        record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
+            last bit, or None for a network without spikes.
     """
 
     name: str
@@ -41,6 +52,7 @@ class Network:
     initial_carry: Callable[[jax.Array], Carry]
     step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
     spikes_per_ms: Callable[[Carry], jax.Array] | None
+    record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
 
     @property
     def num_parameters(self) -> int:

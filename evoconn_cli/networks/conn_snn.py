@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.networks import Candidates, Network, bits, lif
+from evoconn_cli.networks import Activity, Candidates, Network, bits, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 from evoconn_cli.networks.tiles import map_tiles
 
@@ -82,21 +82,36 @@ def make_conn_snn(
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
         return ConnSnnCarry(lif.initial_state(c, keys, num_neurons), spikes)
 
-    def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
-        def body(_: jax.Array, carry: ConnSnnCarry) -> ConnSnnCarry:
-            reached = _count_signed(recurrent, carry.spikes, words)
-            synaptic = r_recurrent * reached.astype(jnp.float32)
-            neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
-            return ConnSnnCarry(neurons, bits.pack(spike, axis=1))
+    def substep(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
+        reached = _count_signed(recurrent, carry.spikes, words)
+        synaptic = r_recurrent * reached.astype(jnp.float32)
+        neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
+        return ConnSnnCarry(neurons, bits.pack(spike, axis=1))
 
-        return lax.fori_loop(0, c.num_substeps, body, carry)
+    def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
+        return lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry)
+
+    def input_current(params: ConnSnnParams, obs: jax.Array) -> jax.Array:
+        return r_in * jnp.sum(params.input.astype(jnp.float32) * obs[:, :, None], axis=1)
+
+    def read_out(params: ConnSnnParams, carry: ConnSnnCarry) -> jax.Array:
+        # Rates carry the sign of their neuron, so the output kernel needs none.
+        return r_out * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
 
     def step(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array]:
-        i_in = r_in * jnp.sum(params.input.astype(jnp.float32) * obs[:, :, None], axis=1)
+        i_in = input_current(params, obs)
         carry = map_tiles(run_substeps, (params.recurrent, carry, i_in), tile)
-        # Rates carry the sign of their neuron, so the output kernel needs none.
-        action = r_out * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
-        return carry, action
+        return carry, read_out(params, carry)
+
+    def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
+        def body(before: ConnSnnCarry, _: None) -> tuple[ConnSnnCarry, tuple[jax.Array, jax.Array]]:
+            after = substep(params.recurrent, before, i_in)
+            return after, (after.spikes, after.neurons.v != before.neurons.v)
+
+        i_in = input_current(params, obs)
+        carry, (words, changed) = lax.scan(body, carry, None, length=c.num_substeps)
+        spikes = bits.unpack(words, axis=2, length=num_neurons)
+        return carry, read_out(params, carry), lif.activity(carry.neurons, i_in, spikes, changed)
 
     return Network(
         name="conn_snn",
@@ -110,6 +125,7 @@ def make_conn_snn(
         initial_carry=initial_carry,
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
+        record=record,
     )
 
 

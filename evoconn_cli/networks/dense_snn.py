@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evoconn_cli.networks import Candidates, Network, lif
+from evoconn_cli.networks import Activity, Candidates, Network, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 from evoconn_cli.networks.tiles import map_tiles
 
@@ -67,17 +67,27 @@ def make_dense_snn(
     def initial_carry(keys: jax.Array) -> DenseSnnCarry:
         return DenseSnnCarry(lif.initial_state(c, keys, num_neurons), jnp.zeros((keys.shape[0], num_neurons), bool))
 
-    def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
-        def body(_: jax.Array, carry: DenseSnnCarry) -> DenseSnnCarry:
-            synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
-            return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
+    def substep(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
+        synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
+        return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
 
-        return lax.fori_loop(0, c.num_substeps, body, carry)
+    def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
+        return lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry)
 
     def step(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array]:
         i_in = r_in * _layer(obs, params["kernel_in"])
         carry = map_tiles(run_substeps, (params["kernel_h"], carry, i_in), tile)
         return carry, r_out * _layer(carry.neurons.rate, params["kernel_out"])
+
+    def record(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array, Activity]:
+        def body(before: DenseSnnCarry, _: None) -> tuple[DenseSnnCarry, tuple[jax.Array, jax.Array]]:
+            after = substep(params["kernel_h"], before, i_in)
+            return after, (after.spikes, after.neurons.v != before.neurons.v)
+
+        i_in = r_in * _layer(obs, params["kernel_in"])
+        carry, (spikes, changed) = lax.scan(body, carry, None, length=c.num_substeps)
+        action = r_out * _layer(carry.neurons.rate, params["kernel_out"])
+        return carry, action, lif.activity(carry.neurons, i_in, spikes, changed)
 
     return Network(
         name="dense_snn",
@@ -87,6 +97,7 @@ def make_dense_snn(
         initial_carry=initial_carry,
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
+        record=record,
     )
 
 

@@ -82,4 +82,5 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         initial_carry=lambda keys: zeros(keys.shape[0]),
         step=step,
         spikes_per_ms=None,
+        record=None,
     )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from evoconn_cli.networks import Activity
+
 
 @dataclass(frozen=True)
 class LifConstants:
@@ -94,3 +96,15 @@ def substep(
 def spikes_per_ms(state: LifState) -> jax.Array:
     """Returns `[...]` the mean absolute rate of the neurons [1/ms]."""
     return jnp.mean(jnp.abs(state.rate), axis=-1)
+
+
+def activity(state: LifState, i_in: jax.Array, spikes: jax.Array, changed: jax.Array) -> Activity:
+    """Returns what happened in a step.
+
+    Args:
+        state: `[B, N]` after the step.
+        i_in: `[B, N]` input current.
+        spikes: `[S, B, N]` bool.
+        changed: `[S, B, N]` bool, whether the membrane potential is another one than before the sub-step.
+    """
+    return Activity(spikes, i_in, state.rate, jnp.sum(changed | spikes, axis=0))
