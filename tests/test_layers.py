@@ -14,7 +14,8 @@ LEAVES = {"config", "errors"}
 MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
-    "commands": {"commands", "runs"} | LEAVES,
+    "commands": {"commands", "runs", "rendering"} | LEAVES,
+    "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},
     "networks": {"networks"},

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evoconn_cli.errors import unknown_name
 from evoconn_cli.rendering.clock import Moment
+from evoconn_cli.rendering.quaternions import rotate
 from evoconn_cli.rendering.recording import Episode
 from evoconn_cli.rendering.shapes import Figure, Shape
 
@@ -22,8 +22,8 @@ FIELD_OF_VIEW = 30.0
 _SMOOTHING = 0.35
 """Standard deviation of the filter along the path [s]."""
 
-_ROOM = 1.12
-"""Space around the body, in its radii."""
+ROOM = 0.95
+"""Space around the body, in its radii: less than one, since no body fills its sphere."""
 
 
 class View(NamedTuple):
@@ -66,19 +66,14 @@ class CameraPath:
 
     Attributes:
         radius: of what the camera keeps in view [m].
-
-    Raises:
-        ConfigError: an unknown camera.
     """
 
     def __init__(self, figure: Figure, episodes: Sequence[Episode], *, dt: float, camera: str, aspect: float) -> None:
-        angles = _ANGLES_PLANAR if figure.is_planar else _ANGLES
-        if camera not in angles:
-            raise unknown_name("camera", camera, angles)
-        self._azimuth, self._elevation = angles[camera]
-        moving = figure.bodies_with("body", "left")
-        centers = [episode.positions[:, moving].mean(axis=1) for episode in episodes]
-        radius = max(_radius(figure, episode, center) for episode, center in zip(episodes, centers, strict=True))
+        self._azimuth, self._elevation = angles_of(figure)[camera]
+        moving = [_extent(figure, episode, ("body", "left")) for episode in episodes]
+        centers = [(low + high) / 2 for low, high in moving]
+        # Rare poses, such as of a fall, may leave the picture.
+        radius = max(float(np.percentile(np.linalg.norm(high - low, axis=-1), 95)) / 2 for low, high in moving)
         every = np.concatenate(centers)
         if np.ptp(every[:, :2], axis=0).max() < radius:
             low, high = _bounds(figure, episodes)
@@ -88,7 +83,11 @@ class CameraPath:
             self._targets = [_smooth(center, _SMOOTHING / dt) for center in centers]
             self.radius = radius
         narrow = min(1.0, aspect) * math.tan(math.radians(FIELD_OF_VIEW / 2))
-        self._distance = _ROOM * self.radius / math.sin(math.atan(narrow))
+        self._distance = ROOM * self.radius / math.sin(math.atan(narrow))
+
+    def targets(self, episode: int) -> np.ndarray:
+        """Returns `[T + 1, 3]` what the camera looks at, at every state of an episode [m]."""
+        return self._targets[episode]
 
     def view(self, moment: Moment) -> View:
         """Returns the camera at `moment`."""
@@ -96,6 +95,11 @@ class CameraPath:
         here, after = path[moment.step], path[min(moment.step + 1, len(path) - 1)]
         target = (1 - moment.fraction) * here + moment.fraction * after
         return View(target, self._distance, self._azimuth, self._elevation)
+
+
+def angles_of(figure: Figure) -> dict[str, tuple[float, float]]:
+    """Returns azimuth and elevation of each camera [degrees]."""
+    return _ANGLES_PLANAR if figure.is_planar else _ANGLES
 
 
 def floor_height(figure: Figure, episodes: Sequence[Episode]) -> float | None:
@@ -106,33 +110,26 @@ def floor_height(figure: Figure, episodes: Sequence[Episode]) -> float | None:
     return float(low[2] - 0.02 * (high[2] - low[2]))
 
 
-def _radius(figure: Figure, episode: Episode, center: np.ndarray) -> float:
-    """Returns how far anything that moves gets from the centre [m]."""
-    return max(
-        float(np.linalg.norm(_path_of(shape, episode) - center, axis=-1).max()) + shape.reach
-        for shape in figure.shapes
-        if shape.role in ("body", "left")
+def _bounds(figure: Figure, episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
+    extents = [_extent(figure, episode, ("body", "left", "mount", "target")) for episode in episodes]
+    return np.min([low.min(axis=0) for low, _ in extents], axis=0), np.max(
+        [high.max(axis=0) for _, high in extents], axis=0
     )
 
 
-def _bounds(figure: Figure, episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
-    low, high = np.full(3, np.inf), np.full(3, -np.inf)
-    for episode in episodes:
-        for shape in figure.shapes:
-            if shape.role != "floor":
-                path = _path_of(shape, episode)
-                low = np.minimum(low, path.min(axis=0) - shape.reach)
-                high = np.maximum(high, path.max(axis=0) + shape.reach)
+def _extent(figure: Figure, episode: Episode, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `[T + 1, 3]` the lowest and the highest coordinates of the shapes of these roles, at every state [m]."""
+    shapes = [shape for shape in figure.shapes if shape.role in roles]
+    paths = [_path_of(shape, episode) for shape in shapes]
+    low = np.min([path - shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
+    high = np.max([path + shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
     return low, high
 
 
 def _path_of(shape: Shape, episode: Episode) -> np.ndarray:
     """Returns `[T + 1, 3]` the centre of a shape [m]."""
-    w, axis = episode.rotations[:, shape.body, :1], episode.rotations[:, shape.body, 1:]
-    offset = np.broadcast_to(shape.position, axis.shape)
-    turned = offset + 2 * np.cross(axis, np.cross(axis, offset) + w * offset)
-    return episode.positions[:, shape.body] + turned
+    return episode.positions[:, shape.body] + rotate(shape.position, episode.rotations[:, shape.body])
 
 
 def _smooth(path: np.ndarray, sigma: float) -> np.ndarray:

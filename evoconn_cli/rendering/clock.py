@@ -13,11 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.rendering.quaternions import between
 from evoconn_cli.rendering.recording import Episode
-
-MAX_GIF_FPS = 50
-"""A delay of 1/100 s is read as 1/10 s by most players."""
 
 
 class Moment(NamedTuple):
@@ -75,31 +72,9 @@ class Clock:
         return float(self._starts[episode]) * self.dt
 
 
-def gif_rate(fps: float) -> Fraction:
-    """Returns the rate nearest to `fps` that a GIF can hold: delays are whole hundredths of a second, two or more."""
-    rates = [Fraction(100, delay) for delay in range(2, 101)]
-    return min(rates, key=lambda rate: abs(float(rate) - fps))
-
-
-def check_rate(fps: float, speed: float) -> None:
-    """Checks what the command line gave.
-
-    Raises:
-        ConfigError: a rate or a speed that no video has.
-    """
-    if not 1 <= fps <= 240:
-        raise ConfigError(f"--fps {fps:g}: expected 1 to 240 frames a second.")
-    if not 0.01 <= speed <= 100:
-        raise ConfigError(f"--speed {speed:g}: expected 0.01 to 100; 0.5 is slow motion at half the speed.")
-
-
 def pose_at(episode: Episode, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
     """Returns the poses of all bodies at `moment`: `[bodies, 3]` [m], `[bodies, 4]` unit quaternions (w, x, y, z)."""
     here, to_next = moment.step, moment.fraction
     after = min(here + 1, episode.num_steps)
     positions = (1 - to_next) * episode.positions[here] + to_next * episode.positions[after]
-    before, behind = episode.rotations[here], episode.rotations[after]
-    # A quaternion and its negative are the same rotation: take the nearer one.
-    same_side = np.where(np.sum(before * behind, axis=-1, keepdims=True) < 0, -1.0, 1.0)
-    rotations = (1 - to_next) * before + to_next * same_side * behind
-    return positions, rotations / np.linalg.norm(rotations, axis=-1, keepdims=True)
+    return positions, between(episode.rotations[here], episode.rotations[after], to_next)

@@ -23,9 +23,16 @@ UNTYPED: Rgb = (236, 240, 245)
 REWARD: Rgb = (122, 214, 160)
 
 FLOOR: tuple[Rgb, Rgb] = ((54, 62, 74), (44, 51, 62))
-SHAPES: dict[str, Rgb] = {
+_ROLES: dict[str, Rgb] = {
     "body": (226, 222, 212),
     "left": (150, 166, 184),
     "mount": (104, 114, 128),
     "target": (232, 84, 92),
 }
+
+
+def shape_color(role: str, body: int) -> Rgb:
+    """Returns the colour of a shape; neighbouring limbs differ a little, so that joints can be seen."""
+    shade = 0.84 if body % 2 and role in ("body", "left") else 1.0
+    red, green, blue = _ROLES[role]
+    return round(shade * red), round(shade * green), round(shade * blue)

@@ -7,61 +7,60 @@ spikes of an environment step are spread over its span by their sub-steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from evoconn_cli.rendering.clock import Clock
-from evoconn_cli.rendering.recording import Episode, Policy
+from evoconn_cli.rendering.recording import Episode, Neurons
 
 
-@dataclass(frozen=True)
-class SpikeColumns:
-    """Spikes by row of the raster and column of pixels.
+class SpikeColumns(NamedTuple):
+    """Spikes by row of the raster and column of pixels."""
 
-    Attributes:
-        counts: `[rows, columns]` uint8, spikes of the neurons of a row, at most 255.
-        num_excitatory_rows: the first so many rows hold the excitatory neurons; None where neurons have no types.
-        rates: `[types, columns]` spikes of a neuron per second of network time [Hz], excitatory before inhibitory.
-    """
-
-    counts: np.ndarray
-    num_excitatory_rows: int | None
-    rates: np.ndarray
+    counts: np.ndarray  # [rows, columns] uint8, spikes of the neurons of a row, at most 255
+    rates: np.ndarray  # [types, columns] of a neuron, in network time [Hz], excitatory before inhibitory
 
 
-def row_of_neurons(policy: Policy, max_rows: int) -> tuple[np.ndarray, int | None]:
-    """Returns `[N]` the row of every neuron, as few neurons a row as `max_rows` allow, and the excitatory rows.
+class RasterRows(NamedTuple):
+    """Which neuron is in which row of the raster."""
 
-    No row holds neurons of both types.
-    """
-    num, num_excitatory = policy.num_neurons, policy.num_excitatory
-    types = [num] if num_excitatory is None else [num_excitatory, num - num_excitatory]
+    row: np.ndarray  # [N]
+    num: int  # rows
+    num_excitatory: int | None  # the first so many hold the excitatory neurons; None where neurons have no types
+    zoom: int  # height of a row [pixels]
+
+
+def fit_rows(neurons: Neurons, max_height: int) -> RasterRows:
+    """Returns the rows of a raster of at most `max_height` pixels: few neurons a row, and never of two types."""
+    types = [neurons.num]
+    if neurons.num_excitatory is not None:
+        types = [neurons.num_excitatory, neurons.num - neurons.num_excitatory]
     together = 1
-    while sum(-(-size // together) for size in types) > max(max_rows, len(types)):
+    while sum(-(-size // together) for size in types) > max(max_height, len(types)):
         together += 1
-    rows, start = [], 0
-    for size in types:
-        rows.append(start + np.arange(size) // together)
-        start += -(-size // together)
-    return np.concatenate(rows), None if num_excitatory is None else -(-num_excitatory // together)
+    row = np.concatenate([np.arange(size) // together for size in types])
+    heights = [-(-size // together) for size in types]
+    row[types[0] :] += heights[0]
+    return RasterRows(
+        row, sum(heights), None if neurons.num_excitatory is None else heights[0], max(1, max_height // sum(heights))
+    )
 
 
 def spike_columns(
-    episodes: Sequence[Episode], policy: Policy, clock: Clock, *, per_frame: int, max_rows: int
+    episodes: Sequence[Episode], neurons: Neurons, rows: RasterRows, clock: Clock, *, per_frame: int
 ) -> SpikeColumns:
     """Returns the spikes of all episodes by columns.
 
     Args:
         episodes: with spikes.
-        policy: says which neurons there are.
+        neurons: which there are.
+        rows: of the raster.
         clock: of the video.
         per_frame: columns that a frame adds.
-        max_rows: rows of pixels that there are.
     """
-    row, num_excitatory_rows = row_of_neurons(policy, max_rows)
-    boundaries = [0, *(np.flatnonzero(np.diff(row)) + 1)]
-    num_excitatory = policy.num_excitatory
+    boundaries = [0, *(np.flatnonzero(np.diff(rows.row)) + 1)]
+    num_excitatory = neurons.num_excitatory
     types = [slice(None)] if num_excitatory is None else [slice(0, num_excitatory), slice(num_excitatory, None)]
     num_columns = clock.num_frames * per_frame
     counts = np.zeros((num_columns, len(boundaries)), np.int64)
@@ -71,16 +70,16 @@ def spike_columns(
         assert episode.spikes is not None
         num_substeps = episode.spikes.shape[1]
         for step, packed in enumerate(episode.spikes):
-            spikes = np.unpackbits(packed, axis=-1, count=policy.num_neurons)
+            spikes = np.unpackbits(packed, axis=-1, count=neurons.num)
             time = clock.start_of(index) + (step + (np.arange(num_substeps) + 0.5) / num_substeps) * clock.dt
             column = _column(time, clock, per_frame, num_columns)
             np.add.at(counts, column, np.add.reduceat(spikes, boundaries, axis=1, dtype=np.int64))
             np.add.at(spikes_of, column, np.stack([spikes[:, part].sum(axis=1) for part in types], axis=-1))
             np.add.at(substeps_in, column, 1)
-    sizes = np.array([max(1, len(row[part])) for part in types])
-    seconds = np.maximum(substeps_in, 1)[:, None] * policy.substep_ms / 1000
+    sizes = np.array([max(1, len(rows.row[part])) for part in types])
+    seconds = np.maximum(substeps_in, 1)[:, None] * neurons.substep_ms / 1000
     rates = _held(spikes_of / (sizes * seconds), substeps_in > 0)
-    return SpikeColumns(np.minimum(counts, 255).astype(np.uint8).T, num_excitatory_rows, rates.T)
+    return SpikeColumns(np.minimum(counts, 255).astype(np.uint8).T, rates.T)
 
 
 def reward_columns(episodes: Sequence[Episode], clock: Clock, *, per_frame: int) -> np.ndarray:

@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW
-from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, SHAPES, Rgb
+from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, Rgb, shape_color
 from evoconn_cli.rendering.shapes import Figure, Shape
 
 FOG = (7.0, 26.0)
-"""Distances from the camera at which the floor begins to fade and is gone, in radii of what the camera keeps in view."""
+"""Distances at which the floor begins to fade and is gone, in radii of what the camera keeps in view."""
 
 SUN = (0.75, -0.3, 1.0)
 """Direction in which the sun is."""
@@ -30,7 +30,7 @@ def make_mjcf(figure: Figure, *, width: int, height: int, radius: float, floor_h
         radius: of what the camera keeps in view; distances of fog and shadows follow it [m].
         floor_height: where to put a floor under a figure that has none [m]; None for one that has.
     """
-    root = ET.Element("mujoco", model=figure.name)
+    root = ET.Element("mujoco", {"model": figure.name})
     _add_visual(root, width, height, radius)
     _add_assets(root, square_size(radius))
     world = ET.SubElement(root, "worldbody")
@@ -40,7 +40,7 @@ def make_mjcf(figure: Figure, *, width: int, height: int, radius: float, floor_h
         name="sun",
         type="directional",
         dir=_text(-x for x in SUN),
-        diffuse="0.62 0.60 0.57",
+        diffuse="0.72 0.70 0.66",
         specular="0.2 0.2 0.2",
         castshadow="true",
     )
@@ -63,10 +63,17 @@ def _add_visual(root: ET.Element, width: int, height: int, radius: float) -> Non
     ET.SubElement(root, "statistic", extent=_text([radius]), center="0 0 0")
     visual = ET.SubElement(root, "visual")
     ET.SubElement(visual, "global", offwidth=str(width), offheight=str(height), fovy=_text([FIELD_OF_VIEW]))
-    ET.SubElement(visual, "quality", shadowsize="2048", offsamples="4")
-    ET.SubElement(visual, "headlight", ambient="0.34 0.34 0.36", diffuse="0.22 0.22 0.22", specular="0 0 0")
+    ET.SubElement(visual, "quality", shadowsize="4096", offsamples="4")
+    ET.SubElement(visual, "headlight", ambient="0.40 0.40 0.42", diffuse="0.22 0.22 0.22", specular="0 0 0")
     ET.SubElement(
-        visual, "map", znear="0.02", zfar="60", fogstart=_text(FOG[:1]), fogend=_text(FOG[1:]), shadowclip="3.2", shadowscale="0.8"
+        visual,
+        "map",
+        znear="0.02",
+        zfar="60",
+        fogstart=_text(FOG[:1]),
+        fogend=_text(FOG[1:]),
+        shadowclip="4",
+        shadowscale="0.8",
     )
     ET.SubElement(visual, "rgba", fog=_rgba(BACKGROUND), haze=_rgba(BACKGROUND))
 
@@ -87,22 +94,22 @@ def _add_assets(root: ET.Element, square: float) -> None:
         asset, "material", name="floor", texture="floor", texuniform="true", texrepeat=repeat, reflectance="0.06",
         specular="0.1",
     )  # fmt: skip
-    for role, color in SHAPES.items():
-        ET.SubElement(asset, "material", name=role, rgba=_rgba(color), specular="0.25", shininess="0.4")
+    ET.SubElement(asset, "material", name="body", specular="0.25", shininess="0.4")
 
 
 def _add_geom(body: ET.Element, shape: Shape) -> None:
-    ET.SubElement(
-        body,
-        "geom",
-        type=shape.kind,
-        size=_text(shape.size or (0, 0, 1)),
-        pos=_text(shape.position),
-        quat=_text(shape.rotation),
-        material=shape.role,
-        contype="0",
-        conaffinity="0",
-    )
+    look = {"material": "floor"}
+    if shape.role != "floor":
+        look = {"material": "body", "rgba": _rgba(shape_color(shape.role, shape.body))}
+    geom = {
+        "type": shape.kind,
+        "size": _text(shape.size or (0, 0, 1)),
+        "pos": _text(shape.position),
+        "quat": _text(shape.rotation),
+        "contype": "0",
+        "conaffinity": "0",
+    }
+    ET.SubElement(body, "geom", geom | look)
 
 
 def _text(numbers: Iterable[float]) -> str:

@@ -4,35 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, SpikingConfig
+from evoconn_cli.engine.normalizer import NormalizerState, normalize
+from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.networks import Carry
+from evoconn_cli.networks import Candidates, Carry, Network
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_v1 import body_poses
 
 _CHUNK = 100
 """Steps that are played between two looks at whether the episode is over."""
 
+_EVALUATION = 2**32 - 2
+"""Stands where training has the number of a generation."""
+
 PolicyStep: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array, jax.Array | None]]
 """`step(carry, obs [O]) -> (carry, action [A], spikes [S, N] bool)`; without spikes for networks that have none."""
 
 
-class Policy(NamedTuple):
-    """A policy that can be recorded.
+class Neurons(NamedTuple):
+    """The neurons whose spikes are recorded."""
 
-    S is the number of sub-steps of an environment step.
-    """
+    num: int  # N
+    num_excitatory: int | None  # the first so many; None where neurons have no types
+    substep_ms: float  # network time of a sub-step [ms]
+
+
+class Policy(NamedTuple):
+    """A policy that can be recorded."""
 
     initial_carry: Callable[[jax.Array], Carry]  # from a key
     step: PolicyStep
-    num_neurons: int  # N
-    num_excitatory: int | None  # the first so many neurons; None where neurons have no types
-    substep_ms: float  # network time of a sub-step [ms]
+    neurons: Neurons | None  # None for a network without spikes
+
+
+def make_policy(network: Network, candidates: Candidates, normalizer: NormalizerState, config: NetworkConfig) -> Policy:
+    """Returns a network and a frozen normaliser as a policy of one member.
+
+    Args:
+        network: what plays.
+        candidates: `[1, ...]` its connections or weights.
+        normalizer: of the observations.
+        config: of the network.
+    """
+    params = network.prepare(candidates)
+
+    def step(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, jax.Array | None]:
+        seen = normalize(normalizer, obs[:, None]).T
+        if network.record is None:
+            carry, action = network.step(params, carry, seen)
+            return carry, action[0], None
+        carry, action, activity = network.record(params, carry, seen)
+        return carry, action[0], activity.spikes[:, 0]
+
+    neurons = None
+    if isinstance(config, SpikingConfig):
+        typed = isinstance(config, ConnSnnConfig)
+        num_excitatory = round(config.num_neurons * config.excitatory_ratio) if typed else None
+        neurons = Neurons(config.num_neurons, num_excitatory, config.dt_ms)
+    return Policy(lambda key: network.initial_carry(key[None]), step, neurons)
 
 
 @dataclass(frozen=True)
@@ -59,76 +95,91 @@ class Episode:
         return len(self.rewards)
 
 
-def make_recorder(
-    task: Task, policy: Policy, *, max_steps: int | None = None
-) -> Callable[[jax.Array, Callable[[int], None]], Episode]:
-    """Returns `record(key, tell) -> Episode`; `tell` is called with the steps played so far. It is compiled once.
+class _Seen(NamedTuple):
+    """What is recorded of steps; `...` is a chunk of them."""
+
+    positions: Any  # [..., bodies, 3]
+    rotations: Any  # [..., bodies, 4]
+    rewards: Any  # [...]
+    done: Any  # [...] bool
+    spikes: Any  # [..., S, ceil(N / 8)] uint8, or None
+
+
+def episode_keys(seed: int, number: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys of the initial state of the task and of the network, which training never draws from.
 
     Args:
-        task: a Brax v1 task with its episode limit.
+        seed: 0 to 2^32 - 1.
+        number: of the episode, from 0.
+    """
+    key = jax.random.fold_in(jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION), _EVALUATION)
+    carry, reset = (jax.random.fold_in(jax.random.fold_in(key, stream), number) for stream in (1, 2))
+    return reset, carry
+
+
+def make_recorder(
+    task: Task, policy: Policy, *, max_steps: int | None = None, warmup_steps: int = 0
+) -> Callable[[jax.Array, jax.Array], Episode]:
+    """Returns `record(reset_key, carry_key) -> Episode`, compiled once.
+
+    Args:
+        task: of Brax v1, with its episode limit.
         policy: what to play.
         max_steps: an episode is cut after so many steps.
+        warmup_steps: steps that settle the network before the episode, as in training.
     """
 
-    def step(now: tuple[TaskState, Carry], _: None) -> tuple[tuple[TaskState, Carry], dict[str, jax.Array | None]]:
+    def act(now: tuple[TaskState, Carry]) -> tuple[tuple[TaskState, Carry], jax.Array | None]:
         state, carry = now
         carry, action, spikes = policy.step(carry, state.obs)
-        state = task.step(state, action)
-        positions, rotations = body_poses(state)
-        seen = dict(
-            positions=positions,
-            rotations=rotations,
-            rewards=state.reward,
-            done=state.done,
-            spikes=None if spikes is None else jnp.packbits(spikes, axis=-1),
-        )
-        return (state, carry), seen
+        return (task.step(state, action), carry), spikes
+
+    def step(now: tuple[TaskState, Carry], _: None) -> tuple[tuple[TaskState, Carry], _Seen]:
+        now, spikes = act(now)
+        packed = None if spikes is None else jnp.packbits(spikes, axis=-1)
+        return now, _Seen(*body_poses(now[0]), now[0].reward, now[0].done, packed)
 
     @jax.jit
-    def start(key: jax.Array) -> tuple[TaskState, Carry]:
-        key_task, key_carry = jax.random.split(key)
-        return task.reset(key_task), policy.initial_carry(key_carry)
+    def start(reset_key: jax.Array, carry_key: jax.Array) -> tuple[TaskState, Carry]:
+        first = task.reset(reset_key)
+
+        def settle(_: jax.Array, now: tuple[TaskState, Carry]) -> tuple[TaskState, Carry]:
+            (state, carry), _spikes = act(now)
+            return jax.tree.map(lambda new, old: jnp.where(state.done, new, old), first, state), carry
+
+        _, carry = jax.lax.fori_loop(0, warmup_steps, settle, (first, policy.initial_carry(carry_key)))
+        return first, carry
 
     @jax.jit
-    def play(now: tuple[TaskState, Carry]) -> tuple[tuple[TaskState, Carry], dict[str, jax.Array | None]]:
+    def play(now: tuple[TaskState, Carry]) -> tuple[tuple[TaskState, Carry], _Seen]:
         return jax.lax.scan(step, now, None, length=_CHUNK)
 
-    def record(key: jax.Array, tell: Callable[[int], None]) -> Episode:
-        now = start(key)
+    def record(reset_key: jax.Array, carry_key: jax.Array) -> Episode:
+        now = start(reset_key, carry_key)
         first = jax.device_get(body_poses(now[0]))
-        chunks, played = [], 0
-        while True:
+        chunks: list[_Seen] = []
+        while not chunks or not (chunks[-1].done.any() or (max_steps and len(chunks) * _CHUNK >= max_steps)):
             now, seen = play(now)
             chunks.append(jax.device_get(seen))
-            played += _CHUNK
-            ended = chunks[-1]["done"].any()
-            tell(played)
-            if ended or (max_steps is not None and played >= max_steps):
-                break
-        whole = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0] if chunks[0][name] is not None}
-        return _cut(first, whole, max_steps)
+        return _cut(first, jax.tree.map(lambda *parts: np.concatenate(parts), *chunks), max_steps)
 
     return record
 
 
-def _cut(first: tuple[np.ndarray, np.ndarray], seen: dict[str, np.ndarray], max_steps: int | None) -> Episode:
+def _cut(first: tuple[np.ndarray, np.ndarray], seen: _Seen, max_steps: int | None) -> Episode:
     """Returns the episode up to its end, without the steps that were played after it."""
-    done, length = seen["done"], len(seen["done"])
-    if done.any():
-        length = int(done.argmax()) + 1
-    if max_steps is not None:
-        length = min(length, max_steps)
-    bodies = range(1, seen["positions"].ndim)
-    finite = np.isfinite(seen["positions"]).all(tuple(bodies)) & np.isfinite(seen["rotations"]).all(tuple(bodies))
+    length = int(seen.done.argmax()) + 1 if seen.done.any() else len(seen.done)
+    length = min(length, max_steps or length)
+    finite = np.isfinite(seen.positions).all((1, 2)) & np.isfinite(seen.rotations).all((1, 2))
     broke = not finite[:length].all()
     if broke:
-        length = int((~finite).argmax())
+        length = int(finite.argmin())
     if length == 0:
-        raise EvoconnError("the physics gave numbers that are not finite in the first step, so there is nothing to draw.")
+        raise EvoconnError("the physics gave numbers that are not finite in the first step: there is nothing to draw.")
     return Episode(
-        positions=np.concatenate([first[0][None], seen["positions"][:length]]),
-        rotations=np.concatenate([first[1][None], seen["rotations"][:length]]),
-        rewards=np.nan_to_num(seen["rewards"][:length]),
-        spikes=seen["spikes"][:length] if "spikes" in seen else None,
+        positions=np.concatenate([first[0][None], seen.positions[:length]]),
+        rotations=np.concatenate([first[1][None], seen.rotations[:length]]),
+        rewards=np.nan_to_num(seen.rewards[:length]),
+        spikes=None if seen.spikes is None else seen.spikes[:length],
         broke=broke,
     )

@@ -9,12 +9,15 @@ from PIL import Image
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
-from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, SHAPES, Rgb
+from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, shape_color
 from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
+from evoconn_cli.rendering.quaternions import multiply, rotate
 from evoconn_cli.rendering.shapes import Figure, Shape
 
 _OVERSAMPLING = 2
 """Pixels along an edge that become one: the rasteriser's own edges are jagged."""
+
+_TO_SUN = (np.array(SUN) / np.linalg.norm(SUN)).tolist()
 
 _FLOOR_REACH = 200
 """Half the edge of the floor, in its squares."""
@@ -34,9 +37,7 @@ class TinyRenderer:
         EvoconnError: pytinyrenderer cannot be imported.
     """
 
-    def __init__(
-        self, figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None
-    ) -> None:
+    def __init__(self, figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> None:
         self._tiny = _import_tiny()
         self._width, self._height = width, height
         self._radius = radius
@@ -46,8 +47,8 @@ class TinyRenderer:
         self._square = square_size(radius)
         self._floor = self._add_floor()
         planes = [shape for shape in figure.shapes if shape.kind == "plane"]
-        self._floor_height = floor_height
         self._floor_body = planes[0].body if planes else None
+        self._floor_height = floor_height or 0.0
 
     def draw(self, positions: np.ndarray, rotations: np.ndarray, view: View) -> np.ndarray:
         """Returns `[height, width, 3]` uint8.
@@ -61,14 +62,14 @@ class TinyRenderer:
             rotation = multiply(rotations[shape.body], shape.rotation)
             position = positions[shape.body] + rotate(shape.position, rotations[shape.body])
             self._place(instance, position, rotation)
-        height = self._floor_height if self._floor_body is None else positions[self._floor_body][2]
+        height = float(self._floor_height if self._floor_body is None else positions[self._floor_body][2])
         # The floor comes along by whole periods of its pattern, so it seems to be at rest and without end.
         period = 2 * self._square
         center = np.round(view.target[:2] / period) * period
         self._place(self._floor, np.array([*center, height]), np.array([1.0, 0.0, 0.0, 0.0]))
         light = self._tiny.TinyRenderLight(
-            direction=(np.array(SUN) / np.linalg.norm(SUN)).tolist(), color=[1.0, 1.0, 1.0], ambient=0.55, diffuse=0.55, specular=0.1,
-            shadowmap_center=[*view.target[:2], float(height)], distance=12 * self._radius, shadow_coefficient=0.5,
+            direction=_TO_SUN, ambient=0.55, diffuse=0.55, specular=0.1, shadow_coefficient=0.5,
+            shadowmap_center=[*view.target[:2], height], distance=12 * self._radius,
         )  # fmt: skip
         camera = self._tiny.TinyRenderCamera(
             viewWidth=self._width * _OVERSAMPLING, viewHeight=self._height * _OVERSAMPLING,
@@ -93,7 +94,7 @@ class TinyRenderer:
         self._scene.set_object_orientation(instance, [x, y, z, w])
 
     def _add(self, shape: Shape) -> int:
-        texture = list(SHAPES[shape.role])
+        texture = list(shape_color(shape.role, shape.body))
         if shape.kind == "box":
             model = self._scene.create_cube(list(shape.size), texture, 1, 1, 1.0)
         else:
@@ -111,19 +112,6 @@ class TinyRenderer:
             [reach, reach, 1e-4 * self._radius], texture.ravel().tolist(), 2 * cell, 2 * cell, 2.0 * _FLOOR_REACH
         )
         return self._scene.create_object_instance(model)
-
-
-def rotate(vector: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Returns `[..., 3]` vectors turned by quaternions `[..., 4]` (w, x, y, z)."""
-    w, axis = rotation[..., :1], rotation[..., 1:]
-    return vector + 2 * np.cross(axis, np.cross(axis, vector) + w * vector)
-
-
-def multiply(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns `[4]` the rotation `second`, then `first`, as quaternions (w, x, y, z)."""
-    w, v = first[0], first[1:]
-    w2, v2 = second[0], second[1:]
-    return np.concatenate([[w * w2 - v @ v2], w * v2 + w2 * v + np.cross(v, v2)])
 
 
 def _import_tiny() -> ModuleType:

@@ -24,7 +24,10 @@ def brax_v1_environment(name: str) -> Any:
 
 
 def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
-    """Returns where the bodies of a Brax v1 task are: `[bodies, 3]` centres [m], `[bodies, 4]` quaternions (w, x, y, z)."""
+    """Returns where the bodies of a Brax v1 task are.
+
+    `[bodies, 3]` centres [m], and `[bodies, 4]` quaternions (w, x, y, z).
+    """
     qp, _ = state.physics
     return qp.pos, qp.rot
 
