@@ -22,8 +22,8 @@ FIELD_OF_VIEW = 30.0
 _SMOOTHING = 0.35
 """Standard deviation of the filter along the path [s]."""
 
-ROOM = 0.95
-"""Space around the body, in its radii: less than one, since no body fills its sphere."""
+ROOM = 1.0
+"""Space around the body, in its radii."""
 
 
 class View(NamedTuple):

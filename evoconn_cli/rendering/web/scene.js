@@ -25,8 +25,8 @@ class BodyScene {
 
   addLights() {
     const radius = this.header.radius;
-    this.scene.add(new THREE.HemisphereLight(0xdde6f2, 0x4a4f58, 2.3));
-    this.sun = new THREE.DirectionalLight(0xfff4e2, 2.4);
+    this.scene.add(new THREE.HemisphereLight(0xdde6f2, 0x4a4f58, 2.6));
+    this.sun = new THREE.DirectionalLight(0xfff4e2, 3.2);
     this.sun.castShadow = true;
     this.sun.shadow.mapSize.set(2048, 2048);
     this.sun.shadow.normalBias = 0.01 * radius;
