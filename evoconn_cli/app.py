@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evoconn_cli import __version__
+from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.train import train
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(resume)
+app.command()(evaluate)
 app.command()(render)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 
@@ -28,6 +28,13 @@ class Activity(NamedTuple):
     updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed or was reset
 
 
+class Kernel(NamedTuple):
+    """What a kernel `[pre, post]` connects."""
+
+    pre: Literal["observation", "spikes", "rate", "hidden"]  # spikes pass in every sub-step, the others once a step
+    post: Literal["neurons", "action"]
+
+
 @dataclass(frozen=True)
 class Network:
     """A recurrent policy for a block of `B` members.
@@ -36,6 +43,7 @@ class Network:
         name: the name on the command line.
         shapes: kernels of one member, the strategy's search space: a pytree of `ShapeDtypeStruct`s, bool (whose
             candidates are packed along their first axis) or float32.
+        kernels: what each kernel of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; biases are none.
         initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
         prepare: `prepare(candidates) -> params`, once an episode.
         initial_carry: `initial_carry(keys [B]) -> carry`.
@@ -47,6 +55,7 @@ class Network:
 
     name: str
     shapes: Any
+    kernels: Mapping[str, Kernel]
     initial_weights: Callable[[jax.Array], Any] | None
     prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]

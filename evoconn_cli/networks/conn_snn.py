@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Network, bits, lif
+from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 from evoconn_cli.networks.tiles import map_tiles
 
@@ -119,6 +119,11 @@ def make_conn_snn(
             "input": jax.ShapeDtypeStruct((2 * observation_size, num_neurons), bool),
             "recurrent": jax.ShapeDtypeStruct((num_neurons, num_neurons), bool),
             "output": jax.ShapeDtypeStruct((num_neurons, action_size), bool),
+        },
+        kernels={
+            "input": Kernel("observation", "neurons"),
+            "recurrent": Kernel("spikes", "neurons"),
+            "output": Kernel("rate", "action"),
         },
         initial_weights=None,
         prepare=prepare,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Network, lif
+from evoconn_cli.networks import Activity, Candidates, Kernel, Network, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 from evoconn_cli.networks.tiles import map_tiles
 
@@ -92,6 +92,11 @@ def make_dense_snn(
     return Network(
         name="dense_snn",
         shapes={name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()},
+        kernels={
+            "kernel_in": Kernel("observation", "neurons"),
+            "kernel_h": Kernel("spikes", "neurons"),
+            "kernel_out": Kernel("rate", "action"),
+        },
         initial_weights=initial_weights,
         prepare=lambda candidates: candidates,
         initial_carry=initial_carry,

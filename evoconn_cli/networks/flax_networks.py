@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from evoconn_cli.networks import Carry, Network
+from evoconn_cli.networks import Carry, Kernel, Network
 
 
 class Recurrent(nn.Module):
@@ -74,9 +74,11 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         return module.apply({"params": weights}, carry, obs)
 
     step: Callable = jax.vmap(apply)
+    shapes = jax.eval_shape(initial_weights, jax.random.key(0))
     return Network(
         name=name,
-        shapes=jax.eval_shape(initial_weights, jax.random.key(0)),
+        shapes=shapes,
+        kernels=_kernels(shapes),
         initial_weights=initial_weights,
         prepare=lambda candidates: candidates,
         initial_carry=lambda keys: zeros(keys.shape[0]),
@@ -84,3 +86,18 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         spikes_per_ms=None,
         record=None,
     )
+
+
+def _kernels(shapes: Any) -> dict[str, Kernel]:
+    """Returns what the kernels connect: Flax's cells name theirs `i.` for the input and `h.` for the hidden state."""
+    names = ["/".join(str(part.key) for part in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
+    names = [name for name in names if name.endswith("/kernel")]
+    last_dense = max(name for name in names if name.startswith("Dense_"))
+
+    def connects(name: str) -> Kernel:
+        if name == last_dense:
+            return Kernel("hidden", "action")
+        gate = name.split("/")[-2]
+        return Kernel("hidden" if gate.startswith("h") else "observation", "neurons")
+
+    return {name: connects(name) for name in names}

@@ -12,7 +12,6 @@ import numpy as np
 
 from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, SpikingConfig
 from evoconn_cli.engine.normalizer import NormalizerState, normalize
-from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Candidates, Carry, Network
 from evoconn_cli.tasks import Task, TaskState
@@ -20,9 +19,6 @@ from evoconn_cli.tasks.brax_v1 import body_poses
 
 _CHUNK = 100
 """Steps that are played between two looks at whether the episode is over."""
-
-_EVALUATION = 2**32 - 2
-"""Stands where training has the number of a generation."""
 
 PolicyStep: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array, jax.Array | None]]
 """`step(carry, obs [O]) -> (carry, action [A], spikes [S, N] bool)`; without spikes for networks that have none."""
@@ -103,18 +99,6 @@ class _Seen(NamedTuple):
     rewards: Any  # [...]
     done: Any  # [...] bool
     spikes: Any  # [..., S, ceil(N / 8)] uint8, or None
-
-
-def episode_keys(seed: int, number: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the keys of the initial state of the task and of the network, which training never draws from.
-
-    Args:
-        seed: 0 to 2^32 - 1.
-        number: of the episode, from 0.
-    """
-    key = jax.random.fold_in(jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION), _EVALUATION)
-    carry, reset = (jax.random.fold_in(jax.random.fold_in(key, stream), number) for stream in (1, 2))
-    return reset, carry
 
 
 def make_recorder(

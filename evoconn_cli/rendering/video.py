@@ -8,13 +8,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from evoconn_cli.engine.evaluation import episode_keys
 from evoconn_cli.rendering.camera import CameraPath
 from evoconn_cli.rendering.clock import Clock, pose_at
 from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
 from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
-from evoconn_cli.rendering.recording import Episode, Policy, episode_keys, make_recorder
+from evoconn_cli.rendering.recording import Episode, Policy, make_recorder
 from evoconn_cli.rendering.scene import open_renderer
 from evoconn_cli.rendering.shapes import Figure, make_figure
 from evoconn_cli.tasks import Task
@@ -50,7 +51,7 @@ class Subject(NamedTuple):
 def record_episodes(
     subject: Subject, progress: Progress, *, seed: int, num_episodes: int = 1, max_steps: int | None = None
 ) -> list[Episode]:
-    """Returns the first episodes of a seed, one after the other.
+    """Returns the first episodes of a seed: those that an evaluation with it begins with.
 
     Args:
         subject: what plays.

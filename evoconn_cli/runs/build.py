@@ -110,6 +110,11 @@ def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
     )
 
 
+def lif_constants(given: SpikingConfig) -> LifConstants:
+    """Returns the constants of the neurons of a spiking network."""
+    return LifConstants(**{f.name: getattr(given, f.name) for f in dataclasses.fields(LifConstants)})
+
+
 def _build_network(config: RunConfig, task: Task, tile: int | None) -> Network:
     given = config.network
     options: dict[str, Any] = dict(
@@ -123,7 +128,7 @@ def _build_network(config: RunConfig, task: Task, tile: int | None) -> Network:
         gain_in=given.gain_in,
         gain_recurrent=given.gain_recurrent,
         gain_out=given.gain_out,
-        constants=LifConstants(**{f.name: getattr(given, f.name) for f in dataclasses.fields(LifConstants)}),
+        constants=lif_constants(given),
     )
     if isinstance(given, ConnSnnConfig):
         options |= dict(excitatory_ratio=given.excitatory_ratio, expected_density=given.expected_density)

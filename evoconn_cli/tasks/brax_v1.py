@@ -11,16 +11,28 @@ import jax.numpy as jnp
 
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, scaled_system
 
 
 @functools.cache
-def brax_v1_environment(name: str) -> Any:
-    """Returns Brax's own environment `name` (`brax.envs.Env`), one object a process."""
+def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
+    """Returns Brax's own environment `name` (`brax.envs.Env`), one object a process, which nobody may change.
+
+    Args:
+        name: of the environment.
+        physics: factors on its physics.
+
+    Raises:
+        ConfigError: a factor that changes nothing in this environment.
+    """
     envs = import_brax_envs()
     with warnings.catch_warnings():
         # Some environments make Brax warn about their own configuration, which nobody here can change.
         warnings.simplefilter("ignore")
-        return envs.get_environment(name)
+        env = envs.get_environment(name)
+        if physics != AS_TRAINED:
+            env.sys = scaled_system(env.sys, physics, name)
+    return env
 
 
 def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
@@ -33,15 +45,22 @@ def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
 
 
 @functools.cache
-def make_brax_v1_task(name: str) -> Task:
+def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     """Returns the Brax v1 environment `name` as a `Task`, without an episode limit.
 
     Brax's metrics are dropped: no environment reads them, and they would be carried and computed every step.
 
+    Args:
+        name: of the environment.
+        physics: factors on its physics.
+
+    Raises:
+        ConfigError: a factor that changes nothing in this environment.
+
     Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
     """
     envs = import_brax_envs()
-    env = brax_v1_environment(name)
+    env = brax_v1_environment(name, physics)
     reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
     no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
 

@@ -8,24 +8,35 @@ import jax
 import jax.numpy as jnp
 
 from evoconn_cli.config.names import BRAX_V1_TASKS, PROBE_TASKS, TASKS
-from evoconn_cli.errors import unknown_name
+from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.tasks import Task, TaskState
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale
 
 
-def make_task(name: str, *, episode_length: int = 1000, action_repeat: int = 1) -> Task:
+def make_task(
+    name: str, *, episode_length: int = 1000, action_repeat: int = 1, physics: PhysicsScale = AS_TRAINED
+) -> Task:
     """Returns the task `name`, whose episodes end after `episode_length` steps at the latest.
 
+    Args:
+        name: of the task.
+        episode_length: the limit [physics steps].
+        action_repeat: physics steps that an action lasts.
+        physics: factors on the physics of a Brax task.
+
     Raises:
-        ConfigError: an unknown name; the message has the nearest ones.
+        ConfigError: an unknown name, and the message has the nearest ones; physics that the task does not have.
     """
     if name in PROBE_TASKS:
+        if physics != AS_TRAINED:
+            raise ConfigError(f"the task {name!r} has no physics that could be perturbed.")
         from evoconn_cli.tasks.probes import make_probe_task
 
         task = make_probe_task(name)
     elif name in BRAX_V1_TASKS:
         from evoconn_cli.tasks.brax_v1 import make_brax_v1_task
 
-        task = make_brax_v1_task(name)
+        task = make_brax_v1_task(name, physics)
     else:
         raise unknown_name("task", name, TASKS)
     return limit_episodes(task, episode_length=episode_length, action_repeat=action_repeat)

@@ -1,0 +1,100 @@
+"""`evoconn evaluate`: how good a saved policy is, how much it computes, how robust it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from evoconn_cli.commands.options import Devices
+
+_PERTURBATIONS = "obs-noise, lesion-synapses, lesion-neurons, friction, gravity, mass, actuator-strength"
+
+
+def evaluate(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_DIR|CKPT_DIR...",
+            help="Run directories, their checkpoints directories, or single steps in there.",
+            show_default=False,
+        ),
+    ],
+    step: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="N|latest|best",
+            help="Which checkpoint; best by evaluation fitness. [default: latest]",
+            show_default=False,
+        ),
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=0, help="Episodes of each run; 0 only draws --plot.")] = 128,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the episodes; apart from what training drew.")
+    ] = 0,
+    policy: Annotated[
+        str, typer.Option(help="deterministic (p > 0.5), or sampled: other connections in each episode.")
+    ] = "deterministic",
+    perturb: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            metavar="NAME=VALUE[,VALUE...]",
+            help=f"{_PERTURBATIONS}. Several values make a sweep.",
+            show_default=False,
+        ),
+    ] = None,
+    curve: Annotated[
+        Optional[Path],
+        typer.Option(help="Plot of a sweep; plots/NAME-sweep.png in the first run by default.", show_default=False),
+    ] = None,
+    energy: Annotated[
+        Optional[str], typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.", show_default=False)
+    ] = None,
+    reference: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="TASK=RETURN", help="Divide mean returns by it to compare tasks.", show_default=False),
+    ] = None,
+    json: Annotated[
+        Optional[str],
+        typer.Option(metavar="FILE|-", help="All results as JSON; - to the terminal.", show_default=False),
+    ] = None,
+    csv: Annotated[Optional[Path], typer.Option(help="One line for each episode.", show_default=False)] = None,
+    plot: Annotated[
+        Optional[Path], typer.Option(help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False)
+    ] = None,
+    plot_x: Annotated[str, typer.Option(help="generations, env-steps or time.")] = "generations",
+    devices: Devices = None,
+) -> None:
+    """Evaluate saved policies: returns, spikes and operations, robustness, learning curves.
+
+    [bold]Examples[/bold]
+
+      evoconn evaluate runs/hopper-ec
+
+      evoconn evaluate runs/hopper-ec --step best --policy sampled --json -
+
+      evoconn evaluate runs/hopper-ec --perturb obs-noise=0,0.1,0.2,0.4
+
+      evoconn evaluate runs/hopper-* --plot curves.png
+    """
+    from evoconn_cli.commands.evaluation import Request, run_evaluation
+
+    run_evaluation(
+        Request(
+            runs=runs,
+            step=step,
+            episodes=episodes,
+            seed=seed,
+            policy=policy,
+            perturb=perturb or [],
+            curve=curve,
+            energy=energy,
+            reference=reference or [],
+            json=json,
+            csv=csv,
+            plot=plot,
+            plot_x=plot_x,
+            devices=devices,
+        )
+    )

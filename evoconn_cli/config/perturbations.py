@@ -1,0 +1,111 @@
+"""What `evoconn evaluate --perturb` can do to a policy or its world, and how it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from evoconn_cli.errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of perturbation.
+
+    Attributes:
+        doc: one sentence for the reference.
+        label: name of the axis in a plot, with the unit.
+        none: the value that changes nothing.
+        high: the largest value that makes sense.
+        physical: whether it changes the task's physics.
+    """
+
+    doc: str
+    label: str
+    none: float
+    high: float = math.inf
+    physical: bool = False
+
+
+KINDS = {
+    "obs-noise": Kind(
+        "Gaussian noise on the normalised observations, anew each step; its standard deviation",
+        "observation noise [standard deviations of the observation]",
+        none=0.0,
+    ),
+    "lesion-synapses": Kind(
+        "each connection is cut with this probability, for a whole episode",
+        "probability that a synapse is cut",
+        none=0.0,
+        high=1.0,
+    ),
+    "lesion-neurons": Kind(
+        "each neuron is cut off with this probability, for a whole episode",
+        "probability that a neuron is cut off",
+        none=0.0,
+        high=1.0,
+    ),
+    "friction": Kind("factor on every friction coefficient", "friction [× trained]", none=1.0, physical=True),
+    "gravity": Kind("factor on gravity", "gravity [× trained]", none=1.0, physical=True),
+    "mass": Kind("factor on every body's mass and inertia", "mass [× trained]", none=1.0, physical=True),
+    "actuator-strength": Kind(
+        "factor on the strength of every actuator", "actuator strength [× trained]", none=1.0, physical=True
+    ),
+}
+
+
+def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
+    """Returns the settings to evaluate, one dictionary of `{name: value}` each; one empty one where nothing is asked.
+
+    Several values of one name, separated by commas, make a sweep: a setting for each of them.
+
+    Args:
+        entries: `NAME=VALUE` or `NAME=VALUE,VALUE,...`.
+
+    Raises:
+        ConfigError: an unknown name, a name that is given twice, a value that cannot be read or is out of range, more
+            than one sweep.
+    """
+    parsed: dict[str, list[float]] = {}
+    for entry in entries:
+        name, equals, text = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"cannot read --perturb {entry!r}: write NAME=VALUE, such as obs-noise=0.1.")
+        if name not in KINDS:
+            raise unknown_name("perturbation", name, KINDS)
+        if name in parsed:
+            raise ConfigError(f"--perturb {name} is given twice. For several values write {name}=0.1,0.2.")
+        parsed[name] = [_value(name, part) for part in text.split(",")]
+    sweeps = [name for name, values in parsed.items() if len(values) > 1]
+    if len(sweeps) > 1:
+        raise ConfigError(f"only one perturbation can have several values, not {' and '.join(sweeps)}.")
+    swept = sweeps[0] if sweeps else None
+    num_settings = len(parsed[swept]) if swept else 1
+    return [
+        {name: values[index if name == swept else 0] for name, values in parsed.items()}
+        for index in range(num_settings)
+    ]
+
+
+def swept_name(settings: Sequence[dict[str, float]]) -> str | None:
+    """Returns the perturbation whose values differ between the settings, None without a sweep."""
+    differing = (name for name in settings[0] if len({setting[name] for setting in settings}) > 1)
+    return next(differing, None) if settings else None
+
+
+def setting_text(setting: Mapping[str, float], without: str | None = None) -> str:
+    """Returns a setting in words, such as `mass 2, obs-noise 0.1`, less the perturbation `without`."""
+    return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != without)
+
+
+def _value(name: str, text: str) -> float:
+    kind = KINDS[name]
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(f"cannot read --perturb {name}={text}: {text!r} is not a number.") from None
+    if not 0.0 <= value <= kind.high or not math.isfinite(value):
+        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else "at least 0"
+        raise ConfigError(f"--perturb {name}={text}: must be {limits}.")
+    return value

@@ -1,0 +1,80 @@
+"""The look of all plots: one figure without pyplot and its global state, saved whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from evoconn_cli.errors import EvoconnError
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Told apart by the colour-blind too. Source: Okabe and Ito, Color Universal Design, 2008."""
+
+FORMATS = (".png", ".pdf", ".svg")
+_INK, _FAINT = "#222222", "#9a9a9a"
+
+
+def make_figure(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with a panel for every title, at most three beside each other."""
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(0.6 + 5.4 * columns, 4.0 * rows), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for panel in panels[len(titles) :]:
+        panel.remove()
+    for panel, title in zip(panels, titles, strict=False):
+        panel.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
+        panel.grid(axis="y", color="#e8e8e8", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.spines[["left", "bottom"]].set_color(_FAINT)
+        panel.tick_params(colors=_INK, labelsize=10, color=_FAINT)
+        panel.margins(x=0.02)
+    return figure, panels[: len(titles)]
+
+
+def color_of(index: int) -> str:
+    """Returns the colour of the series number `index`."""
+    return COLORS[index % len(COLORS)]
+
+
+def draw_series(
+    panel: Axes, x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray, *, index: int, label: str, marker: str
+) -> None:
+    """Draws a line and the band around it, which is left out where it has no width."""
+    color = color_of(index)
+    style = "-" if index < len(COLORS) else "--"
+    if np.any(high > low):
+        panel.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+    panel.plot(x, y, color=color, linewidth=2.0, linestyle=style, marker=marker, markersize=5, label=label)
+
+
+def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = True) -> None:
+    """Writes what the axes are, with a note below them, and the legend."""
+    panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=_INK)
+    panel.set_ylabel(y, fontsize=10, color=_INK)
+    if legend:
+        panel.legend(frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes the figure to `path` in the format of its suffix.
+
+    Raises:
+        EvoconnError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise EvoconnError(f"the plot {path} cannot be written: {error.strerror}. Name another file.") from None
+    finally:
+        partial.unlink(missing_ok=True)

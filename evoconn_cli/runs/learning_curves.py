@@ -1,0 +1,171 @@
+"""Learning curves of one or several runs, from their metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.errors import RunDirectoryError, unknown_name
+from evoconn_cli.runs.canvas import color_of, draw_series, label_axes, make_figure, save_figure
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+
+X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
+"""What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
+
+_POINTS = 500
+_TIME_UNITS = ((3600.0 * 4, 3600.0, "h"), (60.0 * 4, 60.0, "min"), (0.0, 1.0, "s"))
+
+
+class Curve(NamedTuple):
+    """The evaluation fitness of a run."""
+
+    config: RunConfig
+    lines: list[MetricsLine]  # those with an evaluation fitness
+    x: np.ndarray  # [G]
+    fitness: np.ndarray  # [G]
+
+
+def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
+    """Returns the learning curve of a run.
+
+    Args:
+        directory: of the run.
+        x_axis: a key of `X_AXES`.
+
+    Raises:
+        ConfigError: an unknown axis.
+        RunDirectoryError: there is nothing to draw yet.
+    """
+    if x_axis not in X_AXES:
+        raise unknown_name("--plot-x", x_axis, X_AXES)
+    key = X_AXES[x_axis]
+    try:
+        lines = [
+            line
+            for line in read_metrics(directory.metrics_file)
+            if line.get("eval_fitness") is not None and line.get(key) is not None
+        ]
+    except (OSError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        raise RunDirectoryError(f"{directory.metrics_file} cannot be read: {error}.") from None
+    if not lines:
+        raise RunDirectoryError(
+            f"the run {directory.short_path()} has no generation with an evaluation fitness yet, so there is no "
+            "learning curve. Leave it out."
+        )
+    return Curve(
+        directory.read_config(),
+        lines,
+        np.asarray([line[key] for line in lines], float),
+        np.asarray([line["eval_fitness"] for line in lines], float),
+    )
+
+
+def plot_learning_curves(curves: Sequence[Curve], x_axis: str, path: Path) -> None:
+    """Draws the curves of runs, grouped by task, strategy and network, and writes the plot to `path`.
+
+    Runs of a group are its seeds: a thin line each, and their mean with a band of one standard deviation where all
+    of them have data.
+
+    Raises:
+        ConfigError: an unknown format.
+        EvoconnError: it cannot be written.
+    """
+    tasks = sorted({curve.config.task.name for curve in curves})
+    figure, panels = make_figure(tasks)
+    labels = _labels(curves)
+    scale, x_label = _unit(x_axis, max(float(curve.x[-1]) for curve in curves))
+    for panel, task in zip(panels, tasks, strict=True):
+        here = [curve for curve in curves if curve.config.task.name == task]
+        if len(here) == 1:
+            _draw_one(panel, here[0], scale, labels)
+        else:
+            _draw_groups(panel, here, scale, labels)
+        several = any(len(group) > 1 for group in _grouped(here).values())
+        note = "mean over seeds, ± one standard deviation" if several else ""
+        label_axes(panel, x_label, "evaluation fitness", note=note)
+        if x_axis == "env-steps":
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        elif x_axis == "generations":
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    save_figure(figure, path)
+
+
+def _draw_one(panel: Axes, curve: Curve, scale: float, labels: dict[tuple, str]) -> None:
+    """Draws a single run with its population, which tells how much the members differ."""
+    mean = np.asarray([_number(line.get("fitness_mean")) for line in curve.lines])
+    std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
+    x = curve.x / scale
+    panel.fill_between(x, mean - std, mean + std, color=color_of(5), alpha=0.2, linewidth=0)
+    panel.plot(x, mean, color=color_of(5), linewidth=1.5, label="population, mean ± standard deviation")
+    label = f"evaluation copies ({labels[_group(curve)]})"
+    draw_series(panel, x, curve.fitness, curve.fitness, curve.fitness, index=0, label=label, marker="")
+
+
+def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, labels: dict[tuple, str]) -> None:
+    order = {group: index for index, group in enumerate(labels)}
+    for group, members in _grouped(curves).items():
+        index = order[group]
+        if len(members) == 1:
+            (only,) = members
+            x, mean, std = only.x / scale, only.fitness, np.zeros_like(only.fitness)
+        else:
+            for curve in members:
+                panel.plot(curve.x / scale, curve.fitness, color=color_of(index), linewidth=0.7, alpha=0.45)
+            x, mean, std = _mean_and_std(members)
+            x = x / scale
+        seeds = f"{len(members)} seeds" if len(members) > 1 else "1 run"
+        label = f"{labels[group]} ({seeds})"
+        draw_series(panel, x, mean, mean - std, mean + std, index=index, label=label, marker="")
+
+
+def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns x, mean and standard deviation (of the sample) where all curves have data."""
+    start, end = max(curve.x[0] for curve in curves), min(curve.x[-1] for curve in curves)
+    x = np.unique(np.concatenate([curve.x for curve in curves]))
+    x = x[(x >= start) & (x <= end)]
+    if len(x) > _POINTS:
+        x = np.linspace(start, end, _POINTS)
+    values = np.stack([np.interp(x, curve.x, curve.fitness) for curve in curves])
+    return x, values.mean(axis=0), values.std(axis=0, ddof=1)
+
+
+def _group(curve: Curve) -> tuple:
+    config = curve.config
+    return config.algo.name, config.network.name, config.network.num_neurons
+
+
+def _grouped(curves: Sequence[Curve]) -> dict[tuple, list[Curve]]:
+    groups: dict[tuple, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(_group(curve), []).append(curve)
+    return groups
+
+
+def _labels(curves: Sequence[Curve]) -> dict[tuple, str]:
+    """Returns the label of every group, with the size of the network only where it tells two groups apart."""
+    groups = list(_grouped(curves))
+    names = [f"{algo}, {network}" for algo, network, _ in groups]
+    return {
+        group: name if names.count(name) == 1 else f"{name} {group[2]}"
+        for group, name in zip(groups, names, strict=True)
+    }
+
+
+def _unit(x_axis: str, largest: float) -> tuple[float, str]:
+    if x_axis == "generations":
+        return 1.0, "generation"
+    if x_axis == "env-steps":
+        return 1.0, "environment steps"
+    _, scale, unit = next(entry for entry in _TIME_UNITS if largest >= entry[0])
+    return scale, f"training time [{unit}]"
+
+
+def _number(value: float | int | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,50 @@
+"""Files that a command is asked to write: looked at before the work starts, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from evoconn_cli.errors import ConfigError, EvoconnError
+
+
+def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
+    """Checks that the file `path` can be written later.
+
+    Args:
+        path: the file.
+        option: that asked for it, for messages.
+        suffixes: the formats that are known, such as `.png`; any where empty.
+
+    Raises:
+        ConfigError: an unknown format, a directory in the way, a place that cannot be written.
+    """
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ConfigError(
+            f"{option} {path}: unknown format {path.suffix!r}. End the name with {' or '.join(suffixes)}."
+        )
+    if path.is_dir():
+        raise ConfigError(f"{option} {path}: that is a directory. Name a file.")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise ConfigError(f"{option} {path}: {parent} is a file, not a directory. Name another place.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{option} {path}: no permission to write in {parent}. Name another place.")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes `text` to `path`, whose directory is made where it is missing.
+
+    Raises:
+        EvoconnError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise EvoconnError(f"{path} cannot be written: {error.strerror}. Name another place.") from None
+    finally:
+        partial.unlink(missing_ok=True)
