@@ -10,7 +10,7 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -64,12 +64,27 @@ def write_mp4(path: Path, frames: Iterator[np.ndarray], *, fps: Fraction, size: 
     Raises:
         EvoconnError: ffmpeg fails or the file cannot be written.
     """
-    # Colours by the standard that players assume, and that is written into the file for those which read it.
-    bt709 = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"]
-    bt709 += [part for name in ("colorspace", "color_primaries", "color_trc") for part in (f"-{name}", "bt709")]
-    codec = ["-c:v", "libx264", "-preset", "medium", "-crf", "18", "-pix_fmt", "yuv420p", *bt709]
     with whole_file(path) as partial:
-        _run_ffmpeg(frames, fps, size, [], [*codec, "-movflags", "+faststart", "-f", "mp4", f"file:{partial}"])
+        _run_ffmpeg(frames, fps, size, [], [*_codec_options(), "-f", "mp4", f"file:{partial}"])
+
+
+def _codec_options() -> list[str]:
+    # Colours by the standard that players assume, and that is written into the file for those which read it.
+    bt709 = [part for name in ("colorspace", "color_primaries", "color_trc") for part in (f"-{name}", "bt709")]
+    scale = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv", *bt709]
+    return [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "medium",
+        "-crf",
+        "18",
+        "-pix_fmt",
+        "yuv420p",
+        *scale,
+        "-movflags",
+        "+faststart",
+    ]
 
 
 def write_gif(
@@ -123,8 +138,11 @@ def _run_ffmpeg(
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
         assert process.stdin is not None
         try:
-            _feed(process.stdin.write, frames)
-            process.stdin.close()
+            # Where it reads no more, its exit code says why.
+            with contextlib.suppress(BrokenPipeError):
+                for frame in frames:
+                    process.stdin.write(np.ascontiguousarray(frame).tobytes())
+                process.stdin.close()
             process.wait()
         finally:
             with contextlib.suppress(OSError):
@@ -136,12 +154,3 @@ def _run_ffmpeg(
             log.seek(0)
             lines = log.read().decode(errors="replace").strip().splitlines()
             raise EvoconnError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {process.returncode}'}")
-
-
-def _feed(write: Callable[[bytes], object], frames: Iterator[np.ndarray]) -> None:
-    """Writes all frames; stops where nobody reads them any more, since the exit code says why."""
-    for frame in frames:
-        try:
-            write(np.ascontiguousarray(frame).tobytes())
-        except BrokenPipeError:
-            return

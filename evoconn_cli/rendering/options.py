@@ -104,9 +104,10 @@ def check_task(name: str) -> None:
 
 def _rate(fps: float | None, fmt: str) -> tuple[Fraction, tuple[str, ...]]:
     """Returns frames a second that the format can hold, and a note where they are not what was asked for."""
-    wanted = Fraction(str(30.0 if fps is None else fps))
-    if not 1 <= wanted <= 240:
+    fps = 30.0 if fps is None else fps
+    if not 1 <= fps <= 240:
         raise ConfigError(f"--fps {fps:g}: expected 1 to 240 frames a second.")
+    wanted = Fraction(str(fps))
     if fmt != "gif":
         return wanted, ()
     delays = range(_FASTEST_GIF, 101)

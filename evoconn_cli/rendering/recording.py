@@ -32,7 +32,7 @@ class Neurons(NamedTuple):
     substep_ms: float  # network time of a sub-step [ms]
 
 
-class Policy(NamedTuple):
+class RecordablePolicy(NamedTuple):
     """A policy that can be recorded."""
 
     initial_carry: Callable[[jax.Array], Carry]  # from a key
@@ -40,7 +40,9 @@ class Policy(NamedTuple):
     neurons: Neurons | None  # None for a network without spikes
 
 
-def make_policy(network: Network, candidates: Candidates, normalizer: NormalizerState, config: NetworkConfig) -> Policy:
+def make_policy(
+    network: Network, candidates: Candidates, normalizer: NormalizerState, config: NetworkConfig
+) -> RecordablePolicy:
     """Returns a network and a frozen normaliser as a policy of one member.
 
     Args:
@@ -64,7 +66,7 @@ def make_policy(network: Network, candidates: Candidates, normalizer: Normalizer
         typed = isinstance(config, ConnSnnConfig)
         num_excitatory = round(config.num_neurons * config.excitatory_ratio) if typed else None
         neurons = Neurons(config.num_neurons, num_excitatory, config.dt_ms)
-    return Policy(lambda key: network.initial_carry(key[None]), step, neurons)
+    return RecordablePolicy(lambda key: network.initial_carry(key[None]), step, neurons)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class _Seen(NamedTuple):
 
 
 def make_recorder(
-    task: Task, policy: Policy, *, max_steps: int | None = None, warmup_steps: int = 0
+    task: Task, policy: RecordablePolicy, *, max_steps: int | None = None, warmup_steps: int = 0
 ) -> Callable[[jax.Array, jax.Array], Episode]:
     """Returns `record(reset_key, carry_key) -> Episode`, compiled once.
 

@@ -15,7 +15,7 @@ from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
 from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
-from evoconn_cli.rendering.recording import Episode, Policy, make_recorder
+from evoconn_cli.rendering.recording import Episode, RecordablePolicy, make_recorder
 from evoconn_cli.rendering.scene import open_renderer
 from evoconn_cli.rendering.shapes import Figure, make_figure
 from evoconn_cli.tasks import Task
@@ -43,7 +43,7 @@ class Subject(NamedTuple):
     """What is rendered."""
 
     task: Task  # of Brax v1, with its episode limit
-    policy: Policy
+    policy: RecordablePolicy
     about: str  # a line below the name of the task
     warmup_steps: int = 0  # that settle the network before an episode
 
