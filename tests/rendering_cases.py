@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
 
 from evoconn_cli.rendering.recording import Episode, Neurons
 from evoconn_cli.rendering.shapes import Figure
@@ -33,10 +36,23 @@ def make_episode(
 
 
 def probe_video(path: Path) -> tuple[list[np.ndarray], float]:
-    """Returns the frames of a video and their rate, decoded by ffmpeg."""
-    import imageio_ffmpeg
-
-    reader = imageio_ffmpeg.read_frames(str(path))
-    facts = next(reader)
-    width, height = facts["size"]
-    return [np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader], facts["fps"]
+    """Returns the frames of a video, every one that is stored, and their rate, as ffmpeg reads them."""
+    command = [
+        get_ffmpeg_exe(),
+        "-i",
+        str(path),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    done = subprocess.run(command, capture_output=True, check=True)
+    said = done.stderr.decode()
+    size = re.search(r"Video:.* (\d+)x(\d+)", said)
+    rate = re.search(r"([\d.]+) fps", said)
+    assert size and rate, said
+    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, int(size[2]), int(size[1]), 3)
+    return list(frames), float(rate[1])
