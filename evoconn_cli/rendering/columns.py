@@ -83,11 +83,12 @@ def spike_columns(
 
 
 def reward_columns(episodes: Sequence[Episode], clock: Clock, *, per_frame: int) -> np.ndarray:
-    """Returns `[columns]` the mean reward of the steps that end in a column; the one before where none does."""
+    """Returns `[columns]` the mean reward of the steps that end in a column; the one before it where none does."""
     num_columns = clock.num_frames * per_frame
     total, count = np.zeros(num_columns), np.zeros(num_columns)
     for index, episode in enumerate(episodes):
-        time = clock.start_of(index) + (np.arange(episode.num_steps) + 0.5) * clock.dt
+        # A step that ends where a column does belongs to it, and not to the next one.
+        time = clock.start_of(index) + (np.arange(episode.num_steps) + 1 - 1e-3) * clock.dt
         column = _column(time, clock, per_frame, num_columns)
         np.add.at(total, column, episode.rewards)
         np.add.at(count, column, 1)
@@ -100,6 +101,6 @@ def _column(time: np.ndarray, clock: Clock, per_frame: int, num_columns: int) ->
 
 
 def _held(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Returns `[columns, ...]` with the last known value where none is known."""
-    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), 0))
+    """Returns `[columns, ...]` with the last known value where none is known; before them all, the first one."""
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), known.argmax()))
     return values[last]

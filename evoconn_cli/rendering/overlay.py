@@ -106,7 +106,9 @@ class Overlay:
         self._text(draw, (x, y), name, 1.7, TEXT, "la")
         self._text(draw, (x, y + round(2.2 * unit)), about, 1.0, FAINT, "la")
         x, y = layout.total
-        self._text(draw, (x, y), signed(self._returns[moment.episode][moment.step], self._decimals[0]), 2.6, TEXT, "ra")
+        self._text(
+            draw, (x, y), format_number(self._returns[moment.episode][moment.step], self._decimals[0]), 2.6, TEXT, "ra"
+        )
         self._text(draw, (x, y + round(3.1 * unit)), "return", 1.0, FAINT, "ra")
         seconds = (moment.step + moment.fraction) * self._clock.dt
         line = f"{seconds:.2f} s"
@@ -115,7 +117,7 @@ class Overlay:
         if len(self._episodes) > 1:
             line += f"   episode {moment.episode + 1} of {len(self._episodes)}"
         self._text(draw, layout.clock, line, 1.0, FAINT, "ls")
-        self._value(draw, layout.reward, signed(self._mean(self._rewards, end), self._decimals[1], plus=True))
+        self._value(draw, layout.reward, format_number(self._mean(self._rewards, end), self._decimals[1], plus=True))
         if self._spikes is not None and layout.rate is not None:
             rate = sum(w * self._mean(r, end, 3) for w, r in zip(self._shares, self._spikes.rates, strict=True))
             self._value(draw, layout.rate, f"{rate:.0f} Hz")
@@ -164,7 +166,7 @@ class Overlay:
         draw.text(at, text, font=_font(round(size * self.layout.unit)), fill=color, anchor=anchor)
 
 
-def signed(value: float, decimals: int, *, plus: bool = False) -> str:
+def format_number(value: float, decimals: int, *, plus: bool = False) -> str:
     """Returns a number, without a sign where it rounds to zero."""
     text = f"{abs(value):,.{decimals}f}"
     if not text.strip("0.,"):

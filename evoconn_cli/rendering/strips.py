@@ -11,6 +11,7 @@ from evoconn_cli.rendering.colors import EXCITATORY, INHIBITORY, LINE, TRACK, UN
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns
 
 _SUPERSAMPLING = 3
+_PIECE = 1024  # columns
 _FADE = 0.12
 """Share of a window over which the past fades out."""
 
@@ -38,17 +39,12 @@ def curve_strip(curves: Sequence[np.ndarray], colors: Sequence[Rgb], height: int
         smoothing: columns that a value is averaged over.
     """
     smooth = [_moving_mean(curve, smoothing) for curve in curves]
-    low, high = min(0.0, *(float(curve.min()) for curve in smooth)), max(float(curve.max()) for curve in smooth)
-    span = (high - low) or 1.0
-    columns = len(curves[0])
-    scale = _SUPERSAMPLING
+    low = min(0.0, *(float(curve.min()) for curve in smooth))
+    span = max(float(curve.max()) for curve in smooth) - low or 1.0
+    room = 0.1 * height
+    lines = [height - room - (curve - low) / span * (height - 2 * room) for curve in smooth]
     # Drawn in pieces: a picture of a whole recording would be several times as large as what is kept of it.
-    pieces = [
-        _draw_curves([curve[max(0, start - 1) : start + 1025] for curve in smooth], colors, height, low, span, scale)[
-            :, min(1, start) :
-        ][:, : min(1024, columns - start)]
-        for start in range(0, columns, 1024)
-    ]
+    pieces = [_draw_lines(lines, colors, height, start) for start in range(0, len(curves[0]), _PIECE)]
     return np.concatenate(pieces, axis=1)
 
 
@@ -74,20 +70,20 @@ def window(strip: np.ndarray, end: int, width: int, marks: Sequence[int] = ()) -
     return (background + fade * (view - background)).astype(np.uint8)
 
 
-def _draw_curves(
-    curves: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, low: float, span: float, scale: int
-) -> np.ndarray:
-    length = len(curves[0])
-    image = Image.new("RGB", (length * scale, height * scale), TRACK)
+def _draw_lines(lines: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, start: int) -> np.ndarray:
+    """Returns `[height, columns, 3]` uint8, a piece of the lines, whose y are given by column [pixels]."""
+    before = min(1, start)  # a column of the piece before, and one of the next, so that lines have no seams
+    num_columns = min(_PIECE, len(lines[0]) - start)
+    scale = _SUPERSAMPLING
+    image = Image.new("RGB", ((num_columns + before) * scale, height * scale), TRACK)
     draw = ImageDraw.Draw(image, "RGBA")
-    room = 0.1 * height
-    x = (np.arange(length) + 0.5) * scale
-    for curve, color in zip(curves, colors, strict=True):
-        y = (height - room - (curve - low) / span * (height - 2 * room)) * scale
+    for line, color in zip(lines, colors, strict=True):
+        y = scale * line[start - before : start + num_columns + 1]
+        x = scale * (np.arange(len(y)) + 0.5)
         points = list(zip(x.tolist(), y.tolist(), strict=True))
         draw.polygon([(x[0], height * scale), *points, (x[-1], height * scale)], fill=(*color, 22))
         draw.line(points, fill=color, width=round(1.3 * scale), joint="curve")
-    return np.asarray(image.resize((length, height), Image.Resampling.BOX))
+    return np.asarray(image.resize((num_columns + before, height), Image.Resampling.BOX))[:, before:]
 
 
 def _moving_mean(curve: np.ndarray, over: int) -> np.ndarray:
