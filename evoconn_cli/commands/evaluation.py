@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 POLICIES = ("deterministic", "sampled")
 
+_FILE_WIDTH = 160
+"""Columns for tables that go to a file or a pipe, so that nothing is folded there."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -53,6 +56,8 @@ def run_evaluation(request: Request) -> None:
     request = _with_perturbations_among_runs(request)
     _check(request)
     console = Console(stderr=request.json == "-")
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
     if request.plot is not None:
         _draw_learning_curves(request, console)
     if request.episodes == 0:
@@ -102,22 +107,24 @@ def _check(request: Request) -> None:
 
 
 def _draw_learning_curves(request: Request, console: Console) -> None:
+    from evoconn_cli.runs.canvas import save_figure
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.learning_curves import plot_learning_curves, read_curve
+    from evoconn_cli.runs.learning_curves import learning_figure, read_curve
     from evoconn_cli.runs.opened import locate
 
     assert request.plot is not None
     paths = dict.fromkeys(locate(Path(run))[0] for run in request.runs)
     curves = [read_curve(RunDirectory.open(path), request.plot_x) for path in paths]
-    plot_learning_curves(curves, request.plot_x, request.plot)
+    save_figure(learning_figure(curves, request.plot_x), request.plot)
     _say_written(console, "learning curves", request.plot)
 
 
 def _evaluate(request: Request, console: Console) -> None:
+    from evoconn_cli.runs.canvas import save_figure
     from evoconn_cli.runs.comparison import compare, parse_references
     from evoconn_cli.runs.evaluation_files import to_csv, to_json
     from evoconn_cli.runs.output import write_whole
-    from evoconn_cli.runs.sweep_curve import plot_sweep
+    from evoconn_cli.runs.sweep_curve import sweep_figure
 
     settings, references = parse_perturbations(request.perturb), parse_references(request.reference)
     opened = _open_runs(request)
@@ -135,7 +142,7 @@ def _evaluate(request: Request, console: Console) -> None:
         write_whole(request.csv, to_csv(evaluated, policy=request.policy, seed=request.seed))
         _say_written(console, "episodes", request.csv)
     if swept is not None and curve is not None:
-        plot_sweep(evaluated, swept, request.seed, curve)
+        save_figure(sweep_figure(evaluated, swept, request.seed), curve)
         _say_written(console, "curve", curve)
 
 
