@@ -39,6 +39,8 @@ class Browser:
         self._session = session
 
     def open(self, path: Path, fragment: str = "") -> None:
+        """Opens a file anew, also where it is open already."""
+        _call(f"{self._session}/url", {"url": "about:blank"})
         _call(f"{self._session}/url", {"url": f"{path.absolute().as_uri()}{fragment}"})
 
     def run(self, script: str, *arguments: Any) -> Any:

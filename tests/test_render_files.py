@@ -114,6 +114,7 @@ def test_a_gif_gets_the_nearest_rate_that_it_can_hold(asked, held):
         ("a.mp4", {"size": "640"}, "WIDTHxHEIGHT"),
         ("a.mp4", {"size": "641x480"}, "even.*642x480"),
         ("a.gif", {"size": "20x20"}, "64 to 4096"),
+        ("a.gif", {"size": "200x200"}, "320x240.*--no-overlay"),
         ("a.gif", {"size": "9999x480"}, "64 to 4096"),
         ("a.mp4", {"fps": 0.5}, "1 to 240"),
         ("a.mp4", {"fps": float("nan")}, "1 to 240"),

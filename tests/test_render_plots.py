@@ -155,8 +155,8 @@ def overlaps(first: Box, second: Box) -> bool:
 
 
 @given(
-    width=st.integers(240, 2000),
-    height=st.integers(180, 1400),
+    width=st.integers(320, 2000),
+    height=st.integers(240, 1400),
     neurons=st.none() | st.builds(lambda n, e: Neurons(n, round(n * e), 0.5), st.integers(2, 512), st.floats(0, 1)),
 )
 def test_everything_is_inside_the_picture_and_nothing_covers_anything(width, height, neurons):

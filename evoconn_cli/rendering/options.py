@@ -15,6 +15,7 @@ CAMERAS = ("track", "side", "front")
 RENDERERS = ("auto", "mujoco", "tiny")
 
 _SIZES = (64, 4096)
+_SMALLEST_WITH_OVERLAY = (320, 240)
 _FASTEST_GIF = 2  # [1/100 s] delay of a frame; most players read a shorter one as 1/10 s
 
 
@@ -75,6 +76,11 @@ def make_options(
     if renderer is not None and renderer not in RENDERERS:
         raise unknown_name("renderer", renderer, RENDERERS)
     width, height = _parse_size(size or "640x480", suffix)
+    if has_overlay and (width < _SMALLEST_WITH_OVERLAY[0] or height < _SMALLEST_WITH_OVERLAY[1]):
+        smallest = "x".join(map(str, _SMALLEST_WITH_OVERLAY))
+        raise ConfigError(
+            f"--size {size}: the plots need {smallest} pixels at least. Use --no-overlay, or a larger size."
+        )
     rate, notes = _rate(fps, suffix)
     if speed is not None and not 0.01 <= speed <= 100:
         raise ConfigError(f"--speed {speed:g}: expected 0.01 to 100; 0.5 is slow motion.")

@@ -90,7 +90,7 @@ class Viewer {
   tick(now) {
     if (this.playing) {
       // A tab in the background gets no frames: no leap when it comes back.
-      const passed = Math.min(0.1, (now - this.last) / 1000);
+      const passed = Math.min(0.1, (now - (this.last ?? now)) / 1000);
       this.time = Math.min(this.timeline.duration, this.time + passed * this.speed);
       if (this.time >= this.timeline.duration) this.pause();
     }
