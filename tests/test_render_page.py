@@ -107,7 +107,7 @@ def test_options_of_the_page(tmp_path):
 needs_browser = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine (Debian: chromium, chromium-driver)"
 )
-READY = "return new Promise(done => (function look() { window.viewer ? done() : setTimeout(look, 20) })())"
+WAIT = "return new Promise(done => (function look() { (%s) ? done() : requestAnimationFrame(look) })())"
 POSITIONS = "return viewer.scene.bodies.map(body => body.position.toArray())"
 SCRUB = """
 const scrub = document.getElementById("scrub");
@@ -124,7 +124,7 @@ def browser():
 
 def open_page(browser, path: Path, fragment: str = "#t=0.4") -> None:
     browser.open(path, fragment)
-    browser.run(READY)
+    browser.run(WAIT % "window.viewer")
 
 
 def left(picture: np.ndarray) -> np.ndarray:
@@ -170,21 +170,21 @@ class TestInTheBrowser:
 
     def test_play_and_pause(self, browser, page):
         open_page(browser, page[0])
-        later = "return new Promise(done => setTimeout(() => done(viewer.time), 300))"
-        assert browser.run(later) == pytest.approx(0.4)
+        frames = "return new Promise(d => requestAnimationFrame(() => requestAnimationFrame(() => d(viewer.time))))"
+        assert browser.run(frames) == 0.4
         browser.run("document.getElementById('play').click()")
-        assert browser.run(later) > 0.4
+        browser.run(WAIT % "viewer.time > 0.45")
         browser.press(" ")
         at = browser.run("return viewer.time")
-        assert browser.run(later) == at and not browser.run("return viewer.playing")
+        assert browser.run(frames) == at and not browser.run("return viewer.playing")
 
     def test_the_mouse_orbits(self, browser, page):
         open_page(browser, page[0])
         where = "return viewer.scene.camera.position.toArray()"
         before, picture = browser.run(where), browser.picture()
         browser.drag((200, 300), (400, 280))
-        browser.run("return new Promise(done => setTimeout(done, 300))")
-        assert np.linalg.norm(np.subtract(before, browser.run(where))) > 0.3
+        moved = "Math.hypot(...viewer.scene.camera.position.toArray().map((x, i) => x - %s[i])) > 0.3"
+        browser.run(WAIT % (moved % before))
         assert (np.abs(left(picture) - left(browser.picture())).max(axis=-1) > 20).mean() > 0.01
 
     def test_views_and_speed(self, browser, page):
@@ -199,9 +199,8 @@ class TestInTheBrowser:
 
     def test_a_page_plays_when_it_is_opened(self, browser, page):
         open_page(browser, page[0], "")
-        seen = "return new Promise(done => setTimeout(() => done([viewer.playing, viewer.time]), 500))"
-        playing, time = browser.run(seen)
-        assert playing and 0 < time < 3.0
+        browser.run(WAIT % "viewer.time > 0.05")
+        browser.run(WAIT % "viewer.time == 3 && !viewer.playing")
         assert browser.errors() == []
 
     def test_a_page_without_plots_or_spikes(self, browser, tmp_path):
