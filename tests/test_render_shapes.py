@@ -17,6 +17,7 @@ from evoconn_cli.rendering import gl, scene, shapes
 from evoconn_cli.rendering.camera import CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.colors import shape_color
+from evoconn_cli.rendering.meshes import capsule_mesh
 from evoconn_cli.rendering.mjcf import make_mjcf, square_size
 from evoconn_cli.rendering.scene import open_renderer
 from evoconn_cli.rendering.shapes import make_figure
@@ -244,6 +245,17 @@ def test_the_floor_shows_motion_and_the_body_has_a_shadow(choice, request):
     assert (np.abs(images[0][floor] - images[1][floor]).max(axis=-1) > 3).mean() > 0.1
     squares = images[0][60:][~bright(images[0][60:])].sum(axis=-1)
     assert squares.min() < 0.75 * np.median(squares)  # darker than any square: a shadow
+
+
+@pytest.mark.parametrize(("radius", "half_length"), [(0.3, 0.0), (0.1, 0.4)])
+def test_the_mesh_of_a_capsule_is_closed_and_as_large_as_a_capsule(radius, half_length):
+    mesh = capsule_mesh(radius, half_length)
+    corners = mesh.vertices[mesh.faces]
+    # Signed volumes of the tetrahedra to the origin: positive only if all faces look outward.
+    volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
+    assert volume == pytest.approx(np.pi * radius**2 * (4 / 3 * radius + 2 * half_length), rel=0.02)
+    assert mesh.vertices[:, 2].max() == pytest.approx(radius + half_length)
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=-1), 1.0)
 
 
 def test_limbs_differ_and_targets_stand_out():

@@ -70,18 +70,18 @@ class CameraPath:
 
     def __init__(self, figure: Figure, episodes: Sequence[Episode], *, dt: float, camera: str, aspect: float) -> None:
         self._azimuth, self._elevation = angles_of(figure)[camera]
-        moving = [_extent(figure, episode, ("body", "left")) for episode in episodes]
-        centers = [(low + high) / 2 for low, high in moving]
+        extents = [_extent(figure, episode, ("body", "left")) for episode in episodes]
+        centers = [(low + high) / 2 for low, high in extents]
+        paths = [_smooth(center, _SMOOTHING / dt) for center in centers]
         # Rare poses, such as of a fall, may leave the picture.
-        radius = max(float(np.percentile(np.linalg.norm(high - low, axis=-1), 95)) / 2 for low, high in moving)
-        every = np.concatenate(centers)
-        if np.ptp(every[:, :2], axis=0).max() < radius:
+        reach = [np.maximum(high - path, path - low) for path, (low, high) in zip(paths, extents, strict=True)]
+        radius = float(np.percentile(np.linalg.norm(np.concatenate(reach), axis=-1), 95))
+        if np.ptp(np.concatenate(centers)[:, :2], axis=0).max() < radius:
             low, high = _bounds(figure, episodes)
-            self._targets = [np.broadcast_to((low + high) / 2, center.shape) for center in centers]
-            self.radius = float(np.linalg.norm(high - low)) / 2
-        else:
-            self._targets = [_smooth(center, _SMOOTHING / dt) for center in centers]
-            self.radius = radius
+            paths = [np.broadcast_to((low + high) / 2, path.shape) for path in paths]
+            radius = float(np.linalg.norm(high - low)) / 2
+        self._targets = paths
+        self.radius = radius
         narrow = min(1.0, aspect) * math.tan(math.radians(FIELD_OF_VIEW / 2))
         self._distance = ROOM * self.radius / math.sin(math.atan(narrow))
 

@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image
 
 from evoconn_cli.errors import EvoconnError
+from evoconn_cli.rendering.colors import BACKGROUND, EXCITATORY, INHIBITORY, LINE, REWARD, TEXT, TRACK
 
-_PALETTE_SIZE = 256
+_PALETTE_SIZE = 64
 _PALETTE_PIXELS = 400_000
 """Pixels of all sample frames that a palette is made from."""
 
@@ -105,21 +106,26 @@ def write_gif(
     with tempfile.TemporaryDirectory() as directory, whole_file(path) as partial:
         palette = Path(directory) / "palette.png"
         make_palette(samples).save(palette)
-        # Dithering by a fixed pattern: pixels of what does not move stay the same, and need no bytes.
-        use = "[0:v][1:v]paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
+        use = "[0:v][1:v]paletteuse=dither=none:diff_mode=rectangle"
         _run_ffmpeg(
             frames, fps, size, ["-i", str(palette)], ["-lavfi", use, "-loop", "0", "-f", "gif", f"file:{partial}"]
         )
 
 
 def make_palette(samples: Sequence[np.ndarray]) -> Image.Image:
-    """Returns a 16 x 16 picture of the 256 colours that suit `samples` best."""
+    """Returns a picture of 16 x 16 colours: those of the plots, and those that suit `samples` best.
+
+    It has `_PALETTE_SIZE` of them: with few colours neighbouring pixels are often equal, which makes small files.
+    """
+    shades = np.linspace(0.2, 1.0, 5)[:, None]
+    plots = [np.array(TRACK) + shades * (np.array(color) - TRACK) for color in (EXCITATORY, INHIBITORY, REWARD, TEXT)]
+    own = np.concatenate([*plots, [BACKGROUND, TRACK, LINE]]).round().astype(np.uint8)
     every = max(1, sum(frame.shape[0] * frame.shape[1] for frame in samples) // _PALETTE_PIXELS)
     pixels = np.concatenate([frame.reshape(-1, 3)[::every] for frame in samples])
-    quantized = Image.fromarray(pixels[None]).quantize(_PALETTE_SIZE, method=Image.Quantize.MEDIANCUT)
-    colors = np.array(quantized.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    table = np.resize(colors, (_PALETTE_SIZE, 3)) if len(colors) < _PALETTE_SIZE else colors
-    return Image.fromarray(table.reshape(16, 16, 3))
+    number = _PALETTE_SIZE - len(own)
+    quantized = Image.fromarray(pixels[None]).quantize(number, method=Image.Quantize.MEDIANCUT)
+    found = np.array(quantized.getpalette("RGB"), np.uint8).reshape(-1, 3)[:number]
+    return Image.fromarray(np.resize(np.concatenate([own, found]), (256, 3)).reshape(16, 16, 3))
 
 
 def _run_ffmpeg(

@@ -11,6 +11,9 @@ _WIDE = 1.55
 """Pictures of at least this ratio of width to height have their plots beside the scene."""
 
 
+_SMALLEST_TEXT = 9.5  # [pixels]
+
+
 class Box(NamedTuple):
     """A rectangle [pixels]; y grows downward."""
 
@@ -24,7 +27,8 @@ class Layout(NamedTuple):
     """The parts of a picture."""
 
     scene: Box
-    title: tuple[int, int]  # left top of the name
+    title: tuple[int, int]  # left top of the name, with a line about it below
+    about_width: int  # room for that line
     total: tuple[int, int]  # right top of the return
     clock: tuple[int, int]  # left bottom of the time
     raster: Box | None  # None for a network without spikes
@@ -39,7 +43,7 @@ def make_layout(width: int, height: int, neurons: Neurons | None) -> tuple[Layou
 
 
 def _below(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, RasterRows | None]:
-    unit = max(8.0, min(width / 640, height / 480) * 12.5)
+    unit = max(_SMALLEST_TEXT, min(width / 640, height / 480) * 12.5)
     margin, gap, track = round(1.3 * unit), round(0.6 * unit), round(2.2 * unit)
     left = margin + round(7.4 * unit)
     plot_width = width - margin - left
@@ -55,6 +59,7 @@ def _below(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, Ra
     layout = Layout(
         scene,
         title=(margin, margin),
+        about_width=round(0.44 * width),
         total=(width - margin, margin),
         clock=(margin, scene.height - gap),
         raster=raster,
@@ -66,7 +71,7 @@ def _below(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, Ra
 
 
 def _beside(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, RasterRows | None]:
-    unit = max(8.0, min(width / 1280, height / 720) * 18.5)
+    unit = max(_SMALLEST_TEXT, min(width / 1280, height / 720) * 18.5)
     margin, gap, track = round(1.5 * unit), round(0.9 * unit), round(3.2 * unit)
     scene_width = round(0.58 * width)
     left, right = scene_width + margin + round(6.6 * unit), width - margin
@@ -83,6 +88,7 @@ def _beside(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, R
     layout = Layout(
         Box(0, 0, scene_width, height),
         title=(scene_width + margin, margin),
+        about_width=round(0.8 * (width - scene_width - 2 * margin)),
         total=(right, margin),
         clock=(margin, height - margin),
         raster=raster,

@@ -118,7 +118,7 @@ def _rate(fps: float | None, fmt: str) -> tuple[Fraction, tuple[str, ...]]:
         return wanted, ()
     delays = range(_FASTEST_GIF, 101)
     rate = min((Fraction(100, delay) for delay in delays), key=lambda held: abs(held - wanted))
-    if rate == wanted:
+    if abs(rate / wanted - 1) < 1e-3:
         return rate, ()
     return rate, (
         f"a GIF holds delays of whole hundredths of a second: {float(rate):.4g} frames a second instead of "

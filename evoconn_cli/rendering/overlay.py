@@ -96,7 +96,8 @@ class Overlay:
         return np.asarray(image)
 
     def _column(self, time: float) -> int:
-        return round(time / self._clock.speed * float(self._clock.fps) * self._per_frame)
+        column = round(time / self._clock.speed * float(self._clock.fps) * self._per_frame)
+        return min(column, self._clock.num_frames * self._per_frame)
 
     def _draw_texts(self, draw: ImageDraw.ImageDraw, time: float, end: int) -> None:
         layout, unit = self.layout, self.layout.unit
@@ -104,7 +105,8 @@ class Overlay:
         name, about = self._title
         x, y = layout.title
         self._text(draw, (x, y), name, 1.7, TEXT, "la")
-        self._text(draw, (x, y + round(2.2 * unit)), about, 1.0, FAINT, "la")
+        if draw.textlength(about, _font(round(unit))) <= layout.about_width:
+            self._text(draw, (x, y + round(2.2 * unit)), about, 1.0, FAINT, "la")
         x, y = layout.total
         self._text(
             draw, (x, y), format_number(self._returns[moment.episode][moment.step], self._decimals[0]), 2.6, TEXT, "ra"

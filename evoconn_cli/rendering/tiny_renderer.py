@@ -10,12 +10,13 @@ from PIL import Image
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
 from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, shape_color
+from evoconn_cli.rendering.meshes import capsule_mesh
 from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
 from evoconn_cli.rendering.quaternions import multiply, rotate
 from evoconn_cli.rendering.shapes import Figure, Shape
 
-_OVERSAMPLING = 2
-"""Pixels along an edge that become one: the rasteriser's own edges are jagged."""
+_OVERSAMPLED_PIXELS = 400_000
+"""Pictures up to this size are drawn at twice their size, since the rasteriser's own edges are jagged."""
 
 _TO_SUN = (np.array(SUN) / np.linalg.norm(SUN)).tolist()
 
@@ -40,6 +41,8 @@ class TinyRenderer:
     def __init__(self, figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> None:
         self._tiny = _import_tiny()
         self._width, self._height = width, height
+        oversampling = 2 if width * height <= _OVERSAMPLED_PIXELS else 1
+        self._drawn_width, self._drawn_height = width * oversampling, height * oversampling
         self._radius = radius
         self._scene = self._tiny.TinySceneRenderer()
         self._shapes = [shape for shape in figure.shapes if shape.kind != "plane"]
@@ -72,12 +75,12 @@ class TinyRenderer:
             shadowmap_center=[*view.target[:2], height], distance=12 * self._radius,
         )  # fmt: skip
         camera = self._tiny.TinyRenderCamera(
-            viewWidth=self._width * _OVERSAMPLING, viewHeight=self._height * _OVERSAMPLING,
+            viewWidth=self._drawn_width, viewHeight=self._drawn_height,
             near=0.05 * view.distance, far=20 * view.distance, hfov=FIELD_OF_VIEW * self._width / self._height,
             vfov=FIELD_OF_VIEW, position=view.eye.tolist(), target=view.target.tolist(), up=[0.0, 0.0, 1.0],
         )  # fmt: skip
         drawn = self._scene.get_camera_image([self._floor, *self._instances], light, camera)
-        size = (self._height * _OVERSAMPLING, self._width * _OVERSAMPLING)
+        size = (self._drawn_height, self._drawn_width)
         image = np.asarray(drawn.rgb, np.uint8).reshape(*size, 3)
         depth = -np.asarray(drawn.depthbuffer, np.float32).reshape(*size, 1)
         start, end = FOG[0] * self._radius, FOG[1] * self._radius
@@ -98,8 +101,10 @@ class TinyRenderer:
         if shape.kind == "box":
             model = self._scene.create_cube(list(shape.size), texture, 1, 1, 1.0)
         else:
-            radius, half_length = (*shape.size, 0.0)[:2]
-            model = self._scene.create_capsule(radius, half_length, 2, texture, 1, 1)
+            mesh = capsule_mesh(*shape.size)
+            no_texture = [0.0] * (2 * len(mesh.vertices))
+            surface = [part.ravel().tolist() for part in (mesh.vertices, mesh.normals)]
+            model = self._scene.create_mesh(*surface, no_texture, mesh.faces.ravel().tolist(), texture, 1, 1, 1.0)
         return self._scene.create_object_instance(model)
 
     def _add_floor(self) -> int:

@@ -98,7 +98,7 @@ def write_episodes(
             start = clock.start_of(len(episodes) - 1)
             write_png(out, draw(clock.duration if options.still_at_end else (start + clock.duration) / 2))
             return
-        progress.start("drawing", clock.num_frames, "frames")
+        progress.start("drawing", clock.num_frames, "frame" if clock.num_frames == 1 else "frames")
         frames = _told((draw(clock.time_of(frame)) for frame in range(clock.num_frames)), progress)
         if options.format == "mp4":
             write_mp4(out, frames, fps=options.fps, size=size)

@@ -182,7 +182,7 @@ function rasterPicture(episode, header, types, perStep, tile) {
         if (!count) continue;
         const at = 4 * (neuron * columns + column);
         image.data.set(type.color, at);
-        image.data[at + 3] = 255 * Math.min(1, 0.45 + 0.55 * Math.sqrt(count / most));
+        image.data[at + 3] = 255 * Math.min(1, 0.55 + 0.45 * Math.sqrt(count / most));
       }
     }
   }
