@@ -17,6 +17,9 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from evoconn_cli.runs.devices import compile_small_loops_whole  # noqa: E402
+
+compile_small_loops_whole()
 NUM_DEVICES = 4
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 

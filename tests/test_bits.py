@@ -10,10 +10,12 @@ from evoconn_cli.networks import bits
 
 
 def numpy_pack(booleans: np.ndarray, axis: int) -> np.ndarray:
-    """The plain way: numpy packs bytes, little end first, and four of them are a word."""
+    """The plain way: numpy packs bytes, little end first, and four of them are a word; neighbours lie a word apart."""
     moved = np.moveaxis(booleans, axis, -1)
-    padded = np.zeros((*moved.shape[:-1], -(-moved.shape[-1] // 32) * 32), bool)
+    words = -(-moved.shape[-1] // 32)
+    padded = np.zeros((*moved.shape[:-1], words * 32), bool)
     padded[..., : moved.shape[-1]] = moved
+    padded = np.swapaxes(padded.reshape(*moved.shape[:-1], 32, words), -1, -2).reshape(padded.shape)
     words = np.packbits(padded, axis=-1, bitorder="little").view("<u4")
     return np.moveaxis(words, -1, axis)
 
@@ -40,12 +42,12 @@ def test_pack_is_numpys_and_unpack_is_its_inverse(case):
     np.testing.assert_array_equal(unpacked, booleans)
 
 
-@pytest.mark.parametrize("position", [0, 1, 31, 32, 45])
-def test_bit_b_of_word_w_is_element_32w_plus_b(position):
+@pytest.mark.parametrize("position", [0, 1, 2, 31, 32, 45])
+def test_bit_b_of_word_w_is_element_bw_plus_w(position):
     booleans = np.zeros(46, bool)
     booleans[position] = True
     expected = np.zeros(2, np.uint32)
-    expected[position // 32] = 1 << (position % 32)
+    expected[position % 2] = 1 << (position // 2)
     np.testing.assert_array_equal(bits.pack(jnp.asarray(booleans), 0), expected)
 
 
@@ -55,5 +57,5 @@ def test_as_many_words_as_needed(length):
 
 
 def test_a_shorter_length_unpacks_the_first_bits():
-    words = jnp.asarray([0b1011, 0xFFFFFFFF], jnp.uint32)
-    np.testing.assert_array_equal(bits.unpack(words, 0, 5), [True, True, False, True, False])
+    words = jnp.asarray([0b1011, 0b0110], jnp.uint32)
+    np.testing.assert_array_equal(bits.unpack(words, 0, 5), [True, False, True, True, False])

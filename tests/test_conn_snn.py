@@ -40,7 +40,7 @@ UNUSUAL = Constants(0.3, 0.2, 0.25, 0.7, 3.0, 4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0
 assert all(a != b for a, b in zip(PAPER, UNUSUAL, strict=True)), "every constant differs once"
 
 
-def make_network(c: Constants, num_observations: int, num_actions: int, num_neurons: int, tile: int | None = 8):
+def make_network(c: Constants, num_observations: int, num_actions: int, num_neurons: int, one_by_one: bool = True):
     given_to_neurons = {name: getattr(c, name) for name in LifConstants.__dataclass_fields__}
     given_to_network = {k: v for k, v in c._asdict().items() if k not in given_to_neurons}
     return make_conn_snn(
@@ -48,7 +48,7 @@ def make_network(c: Constants, num_observations: int, num_actions: int, num_neur
         action_size=num_actions,
         num_neurons=num_neurons,
         constants=LifConstants(**given_to_neurons),
-        tile=tile,
+        one_by_one=one_by_one,
         **given_to_network,
     )
 
@@ -63,18 +63,18 @@ class Step(NamedTuple):
     action: np.ndarray
 
 
-def simulate(c: Constants, kernels, v0, obs, tile: int | None = 8) -> list[Step]:
+def simulate(c: Constants, kernels, v0, obs, one_by_one: bool = True) -> list[Step]:
     """Returns what the package gives for observations `[T, B, O]`."""
     num_neurons = v0.shape[1]
     sizes = kernels["input"].shape[1] // 2, kernels["output"].shape[2]
-    run = _compiled(c, sizes, num_neurons, tile)
+    run = _compiled(c, sizes, num_neurons, one_by_one)
     steps = run({name: jnp.asarray(kernel) for name, kernel in kernels.items()}, jnp.asarray(v0), jnp.asarray(obs))
     return [Step(*parts) for parts in zip(*(np.asarray(x) for x in steps), strict=True)]
 
 
 @functools.cache
-def _compiled(c: Constants, sizes: tuple[int, int], num_neurons: int, tile: int | None):
-    network = make_network(c, *sizes, num_neurons, tile)
+def _compiled(c: Constants, sizes: tuple[int, int], num_neurons: int, one_by_one: bool):
+    network = make_network(c, *sizes, num_neurons, one_by_one)
 
     @jax.jit
     def run(kernels, v0, obs):
@@ -204,12 +204,14 @@ def compare_with_dense_products(c, case) -> int:
     return num_clear
 
 
-def test_tiles_do_not_change_a_bit():
-    case = random_case(PAPER, 40, 3, 2, members=12, num_steps=2, seed=3)
-    whole = simulate(PAPER, *case, tile=None)
-    for tile in (1, 4, 5):
-        for a, b in zip(simulate(PAPER, *case, tile=tile), whole, strict=True):
-            assert [x.tobytes() for x in a] == [x.tobytes() for x in b], tile
+@pytest.mark.parametrize(("num_neurons", "excitatory_ratio"), [(40, 0.5), (64, 0.2), (1100, 0.5)])
+def test_one_by_one_does_not_change_a_bit(num_neurons, excitatory_ratio):
+    c = PAPER._replace(excitatory_ratio=excitatory_ratio)
+    case = random_case(c, num_neurons, 3, 2, members=3, num_steps=3, seed=3)
+    whole = simulate(c, *case, one_by_one=False)
+    assert 0.0 < np.mean([step.spikes for step in whole]) < 0.5
+    for a, b in zip(simulate(c, *case), whole, strict=True):
+        assert [x.tobytes() for x in a] == [x.tobytes() for x in b]
 
 
 def test_members_do_not_touch_each_other():

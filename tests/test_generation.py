@@ -95,7 +95,6 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         action_size=task.action_size,
         num_neurons=options.num_neurons,
         constants=LifConstants(step_ms=options.substeps_ms),
-        tile=2,
     )
     shapes = {name: kernel.shape for name, kernel in network.shapes.items()}
     strategy = make_connectivity(connection_shapes=shapes, learning_rate=options.learning_rate)

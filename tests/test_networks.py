@@ -17,7 +17,7 @@ OBS, A, N, B = 5, 2, 24, 6
 
 SIZES = dict(observation_size=OBS, action_size=A, num_neurons=N)
 MAKERS = {
-    "conn_snn": lambda: make_conn_snn(**SIZES, gain_in=0.5, tile=None),
+    "conn_snn": lambda: make_conn_snn(**SIZES, gain_in=0.5, one_by_one=False),
     "dense_snn": lambda: make_dense_snn(**SIZES, gain_in=0.5),
     **{name: (lambda name=name: make_flax_network(name, **SIZES)) for name in ("gru", "lstm", "mlp")},
 }
@@ -98,10 +98,10 @@ def test_the_number_of_parameters_is_that_of_a_member(network):
         assert network.num_parameters == 2 * OBS * N + N * N + N * A
 
 
-@pytest.fixture(params=["conn_snn", "conn_snn in tiles", "dense_snn"])
+@pytest.fixture(params=["conn_snn", "conn_snn, one by one", "dense_snn"])
 def spiking(request):
-    if request.param == "conn_snn in tiles":
-        return make_conn_snn(**SIZES, gain_in=0.5, tile=2)
+    if request.param == "conn_snn, one by one":
+        return make_conn_snn(**SIZES, gain_in=0.5)
     return MAKERS[request.param]()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.config.perturbations import parse_perturbations, setting_text, swept_name
 from evoconn_cli.engine.perturbations import lesion_neurons, lesion_synapses, observation_noise
 from evoconn_cli.errors import ConfigError
@@ -16,7 +19,7 @@ from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.kernels import fan_out, kernel_arrays
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, scaled_system
+from evoconn_cli.tasks.physics import PhysicsScale, make_scaled_environment
 from evoconn_cli.tasks.registry import make_task
 
 OBS, A, N, B = 5, 2, 40, 4
@@ -125,9 +128,16 @@ def test_noise_has_the_strength_that_is_asked_for_and_is_another_each_step():
 
 
 @pytest.fixture(scope="module")
-def systems():
-    envs = import_brax_envs()
-    return {name: envs.get_environment(name).sys for name in ("hopper", "inverted_pendulum", "swimmer", "pusher")}
+def envs():
+    return import_brax_envs()
+
+
+def systems(envs, name, **factors):
+    """Returns the system of a task as it is, and scaled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scaled = make_scaled_environment(envs, name, PhysicsScale(**factors))
+        return envs.get_environment(name).sys, scaled.sys
 
 
 def contact_friction(system):
@@ -136,10 +146,8 @@ def contact_friction(system):
     return bodies[0].colliders[0].material.friction * bodies[-1].colliders[0].material.friction
 
 
-def test_physics_is_scaled_by_what_is_asked_for(systems):
-    hopper = systems["hopper"]
-    scale = PhysicsScale(friction=0.5, gravity=2.0, mass=3.0, actuator_strength=0.25)
-    scaled = scaled_system(hopper, scale, "hopper")
+def test_physics_is_scaled_by_what_is_asked_for(envs):
+    hopper, scaled = systems(envs, "hopper", friction=0.5, gravity=2.0, mass=3.0, actuator_strength=0.25)
     assert contact_friction(scaled) == pytest.approx(0.5 * contact_friction(hopper))
     np.testing.assert_allclose(scaled.integrator.gravity, 2.0 * hopper.integrator.gravity)
     np.testing.assert_allclose(scaled.body.mass, 3.0 * hopper.body.mass, rtol=1e-6)
@@ -148,31 +156,41 @@ def test_physics_is_scaled_by_what_is_asked_for(systems):
     assert hopper.config.gravity.z == pytest.approx(-9.81)
 
 
-def test_factors_of_one_change_nothing(systems):
-    assert scaled_system(systems["hopper"], AS_TRAINED, "hopper").config == systems["hopper"].config
+@pytest.mark.parametrize("name", ["hopper", "humanoid", "ant", "grasp"])
+def test_factors_of_one_change_nothing(envs, name):
+    """Humanoid's joints have different degrees of freedom, which Brax evens out in the configuration it is given."""
+    system, same = systems(envs, name)
+    assert same.config == system.config
+    assert (same.num_joint_dof, same.num_bodies) == (system.num_joint_dof, system.num_bodies)
 
 
-def test_forces_are_actuators_only_where_there_are_no_others(systems):
-    scale = PhysicsScale(actuator_strength=0.5)
-    pendulum, swimmer = systems["inverted_pendulum"], systems["swimmer"]
-    scaled = scaled_system(pendulum, scale, "inverted_pendulum")
+@pytest.mark.parametrize("name", BRAX_V1_TASKS)
+def test_every_task_can_be_heavier(envs, name):
+    system, heavier = systems(envs, name, mass=2.0)
+    np.testing.assert_allclose(heavier.body.mass, 2.0 * system.body.mass, rtol=1e-6)
+    assert heavier.num_joint_dof == system.num_joint_dof
+
+
+def test_forces_are_actuators_only_where_there_are_no_others(envs):
+    pendulum, scaled = systems(envs, "inverted_pendulum", actuator_strength=0.5)
     np.testing.assert_allclose(scaled.forces[0].strength, 0.5 * pendulum.forces[0].strength)
-    water = scaled_system(swimmer, scale, "swimmer")
+    swimmer, water = systems(envs, "swimmer", actuator_strength=0.5)
     np.testing.assert_allclose(water.forces[0].strength, swimmer.forces[0].strength)
     np.testing.assert_allclose(water.actuators[0].strength, 0.5 * swimmer.actuators[0].strength)
 
 
 @pytest.mark.parametrize(
-    ("task", "scale", "message"),
+    ("task", "factors", "message"),
     [
-        ("pusher", PhysicsScale(gravity=2.0), "has no gravity"),
-        ("pusher", PhysicsScale(friction=2.0), "has no friction"),
-        ("inverted_pendulum", PhysicsScale(friction=2.0), "has no friction"),
+        ("pusher", {"gravity": 2.0}, "has no gravity"),
+        ("pusher", {"friction": 2.0}, "has no friction"),
+        ("reacher", {"friction": 2.0}, "has no friction"),
+        ("swimmer", {"friction": 2.0}, "has no friction"),
     ],
 )
-def test_a_factor_that_changes_nothing_is_an_error(systems, task, scale, message):
+def test_a_factor_that_changes_nothing_is_an_error(envs, task, factors, message):
     with pytest.raises(ConfigError, match=message):
-        scaled_system(systems[task], scale, task)
+        systems(envs, task, **factors)
 
 
 def test_a_probe_has_no_physics():
@@ -186,6 +204,7 @@ def test_perturbations_are_read():
     sweep = parse_perturbations(["mass=2", "obs-noise=0,0.5"])
     assert sweep == [{"mass": 2.0, "obs-noise": 0.0}, {"mass": 2.0, "obs-noise": 0.5}]
     assert swept_name(sweep) == "obs-noise" and swept_name([{"mass": 2.0}]) is None and swept_name([{}]) is None
+    assert parse_perturbations(["mass=2,2"]) == [{"mass": 2.0}]
     assert setting_text(sweep[1], without="mass") == "obs-noise 0.5"
 
 

@@ -5,10 +5,14 @@ nothing vectorises. Here the function is traced once to a jaxpr, which is then e
 the member. Most operations keep their parameters and simply gain an axis; small contractions and sums are
 written out term by term, because XLA would hand them to a library call that costs more than all the rest; whatever has
 no rule falls back to `vmap` over the last axis.
+
+Results that are read more than once stand behind an optimization barrier. Without it XLA looks through slices and
+concatenations of them, and computes the same cross products and rotations again in every fusion that reads a part.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -56,7 +60,7 @@ def _single_member(x: jax.Array) -> jax.ShapeDtypeStruct:
 
 
 _KEEPS_PARAMS = frozenset(
-    """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clz complex conj
+    """abs acos acosh add add_any and asin asinh atan atanh bessel_i0e bessel_i1e cbrt ceil clz complex conj
     convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag
     integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or population_count pow real
     reduce_precision rem round rsqrt shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
@@ -80,6 +84,15 @@ _INLINED = {
 }
 """Operations that only call another jaxpr, with the name of the parameter that holds it."""
 
+_MOVES_DATA = frozenset(
+    """broadcast_in_dim convert_element_type copy dynamic_slice gather reshape rev slice squeeze transpose""".split()
+)
+"""Operations that are as cheap to repeat as to read again."""
+
+
+def _is_var(atom: Any) -> bool:
+    return not isinstance(atom, core.Literal)
+
 
 class _Evaluator:
     """Evaluates jaxprs for `num_members` members at once."""
@@ -92,12 +105,20 @@ class _Evaluator:
         values: dict[Any, Value] = {}
 
         def read(atom: Any) -> Value:
-            return (atom.val, False) if isinstance(atom, core.Literal) else values[atom]
+            return values[atom] if _is_var(atom) else (atom.val, False)
 
         values.update(zip(jaxpr.constvars, [(const, False) for const in consts], strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
+        times_read = collections.Counter(
+            atom for atoms in (*(eqn.invars for eqn in jaxpr.eqns), jaxpr.outvars) for atom in atoms if _is_var(atom)
+        )
         for eqn in jaxpr.eqns:
             outs = self.apply(eqn, [read(atom) for atom in eqn.invars])
+            if eqn.primitive.name not in _MOVES_DATA:
+                outs = [
+                    (lax.optimization_barrier(x), True) if batched and times_read[var] > 1 else (x, batched)
+                    for (x, batched), var in zip(outs, eqn.outvars, strict=True)
+                ]
             values.update(zip(eqn.outvars, outs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 

@@ -1,6 +1,7 @@
 """Booleans packed into words of 32 bits.
 
-Bit `b` of word `w` holds element `32·w + b` of the packed axis; the last word is filled up with zeros.
+Bit `b` of word `w`, of `W` words in all, holds element `b·W + w` of the packed axis; what is beyond its end is zero.
+Neighbours are in different words, so that packing is 32 operations on whole words and none across a vector register.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ def pack(bits: jax.Array, axis: int) -> jax.Array:
         axis: the axis to pack; it has `ceil(L / 32)` words in the result.
     """
     axis %= bits.ndim
-    length = bits.shape[axis]
+    words = num_words(bits.shape[axis])
     padding = [(0, 0)] * bits.ndim
-    padding[axis] = (0, num_words(length) * WORD - length)
-    split = (*bits.shape[:axis], num_words(length), WORD, *bits.shape[axis + 1 :])
+    padding[axis] = (0, words * WORD - bits.shape[axis])
+    split = (*bits.shape[:axis], WORD, words, *bits.shape[axis + 1 :])
     bits = jnp.pad(bits, padding).reshape(split)
-    return jnp.sum(bits.astype(jnp.uint32) << _places(bits.ndim, axis + 1), axis=axis + 1, dtype=jnp.uint32)
+    return jnp.sum(jnp.where(bits, _places(bits.ndim, axis), jnp.uint32(0)), axis=axis, dtype=jnp.uint32)
 
 
 def unpack(words: jax.Array, axis: int, length: int) -> jax.Array:
     """Returns the first `length` booleans that are packed along `axis` of `words`; the inverse of `pack`."""
     axis %= words.ndim
-    bits = (jnp.expand_dims(words, axis + 1) >> _places(words.ndim + 1, axis + 1)) & 1
-    merged = (*words.shape[:axis], words.shape[axis] * WORD, *words.shape[axis + 1 :])
-    return jax.lax.slice_in_dim(bits.reshape(merged), 0, length, axis=axis).astype(bool)
+    bits = (jnp.expand_dims(words, axis) & _places(words.ndim + 1, axis)) != 0
+    merged = (*words.shape[:axis], WORD * words.shape[axis], *words.shape[axis + 1 :])
+    return jax.lax.slice_in_dim(bits.reshape(merged), 0, length, axis=axis)
 
 
 def _places(ndim: int, axis: int) -> jax.Array:
-    """Returns 0..31 along `axis` of an array with `ndim` axes."""
+    """Returns 2⁰ to 2³¹ along `axis` of an array with `ndim` axes."""
     shape = [1] * ndim
     shape[axis] = WORD
-    return jnp.arange(WORD, dtype=jnp.uint32).reshape(shape)
+    return (jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)).reshape(shape)

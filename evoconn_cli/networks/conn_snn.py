@@ -1,7 +1,8 @@
 """Conn-RSNN: a recurrent spiking network of boolean connections, signed by the type of the pre-synaptic neuron.
 
 The recurrence is computed on packed bits: a neuron's input is the number of excitatory minus the number of
-inhibitory spikes that reach it, `population_count(kernel & spikes)`, exact at any size.
+inhibitory spikes that reach it, from `population_count(kernel & spikes)`, exact at any size. One count serves both
+types: with the bits of inhibitory neurons inverted it gives their number less those that spiked.
 
 Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the published code.
 """
@@ -9,7 +10,8 @@ Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the p
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,9 @@ from jax import lax
 
 from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
-from evoconn_cli.networks.tiles import map_tiles
+
+Count: TypeAlias = Callable[[jax.Array, jax.Array, np.ndarray], jax.Array]
+"""How spikes that reach a neuron are counted; see `_count`."""
 
 
 class ConnSnnParams(NamedTuple):
@@ -47,7 +51,7 @@ def make_conn_snn(
     gain_recurrent: float = 1.0,
     gain_out: float = 5.0,
     constants: LifConstants | None = None,
-    tile: int | None = 8,
+    one_by_one: bool = True,
 ) -> Network:
     """Returns the boolean spiking network.
 
@@ -61,8 +65,9 @@ def make_conn_snn(
         gain_recurrent: K_h.
         gain_out: K_out.
         constants: of the neurons.
-        tile: members that run together through all sub-steps, so that their recurrent bits stay in a CPU's nearest
-            cache; None runs the whole block together. Results do not depend on it.
+        one_by_one: members run through all sub-steps one after the other, so that a member's recurrent bits (8 KiB at
+            256 neurons) stay in a CPU's nearest cache, and words without a spike are passed over; otherwise the whole
+            block runs together. Results do not depend on it.
     """
     c = constants or LifConstants()
     num_excitatory = round(num_neurons * excitatory_ratio)
@@ -71,7 +76,8 @@ def make_conn_snn(
     r_in = gain_in * scale * math.sqrt(2.0 / (expected_density * observation_size))
     r_recurrent = gain_recurrent * scale / c.tau_syn_ms * math.sqrt(2.0 / (expected_density * num_neurons))
     r_out = gain_out * math.sqrt(1.0 / (expected_density * num_neurons))
-    words = _signed_words(num_neurons, num_excitatory)
+    inhibitory = np.asarray(bits.pack(jnp.asarray(np.arange(num_neurons) >= num_excitatory), axis=0))
+    count_member = _count_spiking_words if bits.num_words(num_neurons) <= bits.WORD else _count
 
     def prepare(candidates: Candidates) -> ConnSnnParams:
         both = bits.unpack(candidates["input"], axis=1, length=2 * observation_size).astype(jnp.int8)
@@ -82,14 +88,17 @@ def make_conn_snn(
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
         return ConnSnnCarry(lif.initial_state(c, keys, num_neurons), spikes)
 
-    def substep(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
-        reached = _count_signed(recurrent, carry.spikes, words)
-        synaptic = r_recurrent * reached.astype(jnp.float32)
+    def substep(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count = _count) -> ConnSnnCarry:
+        synaptic = r_recurrent * count(recurrent, carry.spikes, inhibitory).astype(jnp.float32)
         neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
-        return ConnSnnCarry(neurons, bits.pack(spike, axis=1))
+        return ConnSnnCarry(neurons, bits.pack(spike, axis=-1))
 
-    def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
-        return lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry)
+    def after_reset(carry: ConnSnnCarry) -> ConnSnnCarry:
+        return carry._replace(neurons=lif.reset(c, carry.neurons))
+
+    def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count) -> ConnSnnCarry:
+        carry = lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in, count), carry)
+        return after_reset(carry)
 
     def input_current(params: ConnSnnParams, obs: jax.Array) -> jax.Array:
         return r_in * jnp.sum(params.input.astype(jnp.float32) * obs[:, :, None], axis=1)
@@ -100,12 +109,16 @@ def make_conn_snn(
 
     def step(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array]:
         i_in = input_current(params, obs)
-        carry = map_tiles(run_substeps, (params.recurrent, carry, i_in), tile)
+        if one_by_one:
+            members = (params.recurrent, carry, i_in)
+            carry = lax.map(lambda member: run_substeps(*member, count_member), members)
+        else:
+            carry = run_substeps(params.recurrent, carry, i_in, _count)
         return carry, read_out(params, carry)
 
     def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
         def body(before: ConnSnnCarry, _: None) -> tuple[ConnSnnCarry, tuple[jax.Array, jax.Array]]:
-            after = substep(params.recurrent, before, i_in)
+            after = after_reset(substep(params.recurrent, before, i_in))
             return after, (after.spikes, after.neurons.v != before.neurons.v)
 
         i_in = input_current(params, obs)
@@ -134,38 +147,31 @@ def make_conn_snn(
     )
 
 
-class _SignedWord(NamedTuple):
-    """A word of spikes, or the part of it whose neurons have one sign."""
-
-    index: int
-    mask: int  # bits of neurons of this sign, all 32 where the word is not shared
-    sign: int
-
-
-def _signed_words(num_neurons: int, num_excitatory: int) -> list[_SignedWord]:
-    """Returns the words by sign; the word in which the types meet stands twice, masked."""
-    every = 0xFFFFFFFF
-    words = []
-    for index in range(bits.num_words(num_neurons)):
-        num_here = min(max(num_excitatory - index * bits.WORD, 0), bits.WORD)
-        excitatory = every >> (bits.WORD - num_here) if num_here else 0
-        if excitatory:
-            words.append(_SignedWord(index, excitatory, 1))
-        if excitatory != every and index * bits.WORD + num_here < num_neurons:
-            words.append(_SignedWord(index, every ^ excitatory, -1))
-    return words
-
-
-def _count_signed(kernel: jax.Array, spikes: jax.Array, words: list[_SignedWord]) -> jax.Array:
-    """Returns `[B, N]` int32: excitatory minus inhibitory spikes that reach each neuron.
+def _count(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
+    """Returns `[..., N]` int32: excitatory minus inhibitory spikes that reach each neuron.
 
     Args:
-        kernel: `[B, W, N]` uint32 packed connections.
-        spikes: `[B, W]` uint32 packed spikes.
-        words: which words count, and with which sign.
+        kernel: `[..., W, N]` uint32 packed connections.
+        spikes: `[..., W]` uint32 packed spikes.
+        inhibitory: `[W]` uint32, which bits are of inhibitory neurons.
     """
-    total = jnp.zeros((kernel.shape[0], kernel.shape[2]), jnp.int32)
-    for word in words:
-        reaching = kernel[:, word.index] & (spikes[:, word.index, None] & np.uint32(word.mask))
-        total += word.sign * lax.population_count(reaching).astype(jnp.int32)
+    total = -jnp.int32(np.bitwise_count(inhibitory).sum())
+    for word, inverted in enumerate(inhibitory):
+        reached = (kernel[..., word, :] & spikes[..., word, None]) ^ inverted
+        total += lax.population_count(reached).astype(jnp.int32)
     return total
+
+
+def _count_spiking_words(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
+    """Returns what `_count` does for one member of at most 32 words, by way of those words that have a spike."""
+
+    def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        waiting, total = now
+        word = lax.population_count((waiting & -waiting) - 1)
+        inverted = jnp.asarray(inhibitory)[word]
+        reached = lax.population_count((kernel[word] & spikes[word]) ^ inverted)
+        total += (reached - lax.population_count(inverted)).astype(jnp.int32)
+        return waiting & (waiting - 1), total
+
+    waiting = bits.pack(spikes != 0, axis=0)[0]
+    return lax.while_loop(lambda now: now[0] != 0, body, (waiting, jnp.zeros(kernel.shape[1:], jnp.int32)))[1]

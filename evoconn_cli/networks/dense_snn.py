@@ -71,8 +71,11 @@ def make_dense_snn(
         synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
         return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
 
+    def after_reset(carry: DenseSnnCarry) -> DenseSnnCarry:
+        return carry._replace(neurons=lif.reset(c, carry.neurons))
+
     def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
-        return lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry)
+        return after_reset(lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry))
 
     def step(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array]:
         i_in = r_in * _layer(obs, params["kernel_in"])
@@ -81,7 +84,7 @@ def make_dense_snn(
 
     def record(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array, Activity]:
         def body(before: DenseSnnCarry, _: None) -> tuple[DenseSnnCarry, tuple[jax.Array, jax.Array]]:
-            after = substep(params["kernel_h"], before, i_in)
+            after = after_reset(substep(params["kernel_h"], before, i_in))
             return after, (after.spikes, after.neurons.v != before.neurons.v)
 
         i_in = r_in * _layer(obs, params["kernel_in"])

@@ -73,7 +73,10 @@ def initial_state(constants: LifConstants, keys: jax.Array, num_neurons: int) ->
 def substep(
     constants: LifConstants, state: LifState, synaptic: jax.Array, i_in: jax.Array, sign: jax.Array
 ) -> tuple[LifState, jax.Array]:
-    """Returns the state after one sub-step and which neurons spiked.
+    """Returns the state after one sub-step and which neurons spiked, these with the potential before their reset.
+
+    They are reset at the start of the next sub-step, or by `reset`: a compiler then computes a potential once,
+    not anew for each of spikes, rates and reset potentials.
 
     Args:
         constants: of the neurons.
@@ -85,12 +88,16 @@ def substep(
     c = constants
     i_syn = c.alpha_syn * state.i_syn + synaptic
     target = c.v_rest + i_syn + i_in
-    v = target + c.alpha_m * (state.v - target)
+    v = target + c.alpha_m * (reset(c, state).v - target)
     spike = v > c.v_threshold
-    v = jnp.where(spike, c.v_rest, v)
     impulse = jnp.where(spike, sign, 0.0) / c.dt_ms
     rate = impulse + c.alpha_out * (state.rate - impulse)
     return LifState(v, i_syn, rate), spike
+
+
+def reset(constants: LifConstants, state: LifState) -> LifState:
+    """Returns `state` with the potentials above the threshold at rest."""
+    return state._replace(v=jnp.where(state.v > constants.v_threshold, constants.v_rest, state.v))
 
 
 def spikes_per_ms(state: LifState) -> jax.Array:

@@ -36,12 +36,8 @@ from evoconn_cli.tasks.registry import make_task
 _CPU_BLOCK = 64
 """Members in lock-step on a CPU: few, so that a block's state stays in cache and its slowest member costs little."""
 
-_CPU_TILE = 8
-"""Members whose recurrent bits (8 KiB each at 256 neurons) stay in a core's cache through all sub-steps."""
-
-
 _CPU_DENSE_TILE = 2
-"""The same for real weights, 256 KiB at 256 neurons."""
+"""Members of a dense_snn whose recurrent weights (256 KiB each at 256 neurons) stay in a core's cache."""
 
 
 class Engine(NamedTuple):
@@ -82,7 +78,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
     )
-    network = _build_network(config, task, tile=_CPU_TILE if workers.first_device.platform == "cpu" else None)
+    network = _build_network(config, task, on_cpu=workers.first_device.platform == "cpu")
     strategy = _build_strategy(config, network)
     rollout = make_rollout(
         task,
@@ -115,7 +111,7 @@ def lif_constants(given: SpikingConfig) -> LifConstants:
     return LifConstants(**{f.name: getattr(given, f.name) for f in dataclasses.fields(LifConstants)})
 
 
-def _build_network(config: RunConfig, task: Task, tile: int | None) -> Network:
+def _build_network(config: RunConfig, task: Task, on_cpu: bool) -> Network:
     given = config.network
     options: dict[str, Any] = dict(
         observation_size=task.observation_size,
@@ -132,8 +128,8 @@ def _build_network(config: RunConfig, task: Task, tile: int | None) -> Network:
     )
     if isinstance(given, ConnSnnConfig):
         options |= dict(excitatory_ratio=given.excitatory_ratio, expected_density=given.expected_density)
-        return make_conn_snn(**options, tile=tile)
-    return make_dense_snn(**options, tile=None if tile is None else _CPU_DENSE_TILE)
+        return make_conn_snn(**options, one_by_one=on_cpu)
+    return make_dense_snn(**options, tile=_CPU_DENSE_TILE if on_cpu else None)
 
 
 def _build_strategy(config: RunConfig, network: Network) -> Strategy:

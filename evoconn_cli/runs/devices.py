@@ -10,6 +10,10 @@ import jax
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.errors import ConfigError
 
+_SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold=4000000"
+"""XLA compiles a loop that moves less data than this [bytes an iteration] to one function; otherwise every operation in
+it is dispatched on its own. It makes the sub-steps of a spiking network three times as fast."""
+
 
 def start_jax(num_devices: int | None) -> WorkerMesh:
     """Returns the devices that a run uses: the first `num_devices` of the fastest platform, or all of them.
@@ -24,6 +28,7 @@ def start_jax(num_devices: int | None) -> WorkerMesh:
         jax.config.update("jax_num_cpu_devices", max(num_devices or num_cores(), 2, configured))
     except RuntimeError:
         pass  # JAX runs already, as it does in a notebook: take the devices that it has
+    compile_small_loops_whole()
     _use_compilation_cache()
     devices = jax.local_devices()
     workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
@@ -33,6 +38,13 @@ def start_jax(num_devices: int | None) -> WorkerMesh:
             f"{'s' * (len(devices) != 1)}. Ask for at most so many, or leave it out to use all."
         )
     return make_worker_mesh(devices, workers)
+
+
+def compile_small_loops_whole() -> None:
+    """Sets the option of `_SMALL_LOOPS`, which XLA reads once, before its first program."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_extra_options" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={_SMALL_LOOPS}".strip()
 
 
 def num_cores() -> int:

@@ -149,7 +149,7 @@ def aggregates_table(aggregates: Sequence[Aggregate], *, scaled: bool) -> Table:
             runs += f"; {one.failed} without a score"
         table.add_row(
             one.algo,
-            one.network,
+            f"{one.network}, {one.num_neurons}",
             *([f"{one.setting[swept]:g}"] if swept else []),
             runs,
             Text(number(one.iqm, digits), style="bold green"),

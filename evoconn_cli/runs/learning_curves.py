@@ -15,6 +15,7 @@ from evoconn_cli.errors import RunDirectoryError, unknown_name
 from evoconn_cli.runs.canvas import color_of, draw_series, label_axes, make_figure
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+from evoconn_cli.runs.opened import config_of
 
 X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
 """What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
@@ -40,7 +41,7 @@ def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
         x_axis: a key of `X_AXES`.
 
     Raises:
-        ConfigError: an unknown axis.
+        ConfigError: an unknown axis, or a configuration that is none.
         RunDirectoryError: there is nothing to draw yet.
     """
     if x_axis not in X_AXES:
@@ -60,7 +61,7 @@ def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
             "learning curve. Leave it out."
         )
     return Curve(
-        directory.read_config(),
+        config_of(directory),
         lines,
         np.asarray([line[key] for line in lines], float),
         np.asarray([line["eval_fitness"] for line in lines], float),

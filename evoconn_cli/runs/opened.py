@@ -55,10 +55,7 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
     if named is not None and step is not None and step != str(named):
         raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
-    try:
-        config = directory.read_config()
-    except ConfigError as error:
-        raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
+    config = config_of(directory)
     with_block = dataclasses.replace(config.engine, block=config.engine.block or 1)
     workers = workers or start_jax(None)
     engine = build_engine(dataclasses.replace(config, engine=with_block), workers)
@@ -102,6 +99,18 @@ def locate(path: Path) -> tuple[Path, int | None]:
     return whole, None
 
 
+def config_of(directory: RunDirectory) -> RunConfig:
+    """Returns the configuration of a run.
+
+    Raises:
+        ConfigError: it was edited into nonsense, or is of something else; the message names the file.
+    """
+    try:
+        return directory.read_config()
+    except ConfigError as error:
+        raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
+
+
 def _open_store(directory: RunDirectory) -> CheckpointStore:
     try:
         return CheckpointStore(directory.checkpoints)
@@ -110,7 +119,7 @@ def _open_store(directory: RunDirectory) -> CheckpointStore:
     except Exception as error:  # Orbax reads the metrics of every step at once, and raises what its parsers raise
         raise CheckpointError(
             f"the checkpoints in {directory.checkpoints} cannot be read, one of them has damaged metrics: {error}. "
-            "Move the step that was cut off elsewhere; the other ones are whole."
+            "Find the one that was cut off, and move it elsewhere or copy it again from where it came."
         ) from error
 
 

@@ -65,14 +65,15 @@ def _lines(evaluated: Sequence[Evaluated], swept: str, seed: int) -> dict[str, l
     lines: dict[str, list[_Point]] = {}
     together = set()
     for group in compare(evaluated, {}, seed):
-        label = f"{group.algo}, {group.network} neurons ({sum(group.runs.values())} runs)"
+        label = f"{group.algo}, {group.network}, {group.num_neurons} neurons ({sum(group.runs.values())} runs)"
         lines.setdefault(label, []).append(_Point(group.setting[swept], group.iqm, group.interval))
-        together.add((group.algo, group.network))
+        together.add((group.algo, group.network, group.num_neurons))
     for one in evaluated:
         config, returns = one.opened.config, one.returns
-        if (config.algo.name, f"{config.network.name}, {config.network.num_neurons}") in together:
+        name = config.algo.name, config.network.name, config.network.num_neurons
+        if name in together:
             continue
         where = f"{one.opened.directory.short_path()} at {one.opened.generation}"
-        label = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons\n{where}"
+        label = f"{name[0]}, {name[1]}, {name[2]} neurons\n{where}"
         lines.setdefault(label, []).append(_Point(one.setting[swept], returns.iqm, returns.iqm_interval))
     return lines

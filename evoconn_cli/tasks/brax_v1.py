@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, scaled_system
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, make_scaled_environment
 
 
 @functools.cache
@@ -29,10 +29,7 @@ def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
     with warnings.catch_warnings():
         # Some environments make Brax warn about their own configuration, which nobody here can change.
         warnings.simplefilter("ignore")
-        env = envs.get_environment(name)
-        if physics != AS_TRAINED:
-            env.sys = scaled_system(env.sys, physics, name)
-    return env
+        return envs.get_environment(name) if physics == AS_TRAINED else make_scaled_environment(envs, name, physics)
 
 
 def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
