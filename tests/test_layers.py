@@ -11,11 +11,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
 LEAVES = {"config", "errors"}
-HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib"}
+HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"}
 MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
-    "commands": {"commands", "runs"} | LEAVES,
+    "commands": {"commands", "runs", "rendering"} | LEAVES,
+    "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},
     "networks": {"networks"},
@@ -64,7 +65,9 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["resume", "--help"], ["evaluate", "--help"], ["--version"]], ids=str
+    "arguments",
+    [["--help"], ["--version"], *([command, "--help"] for command in ("train", "resume", "evaluate", "render"))],
+    ids=str,
 )
 def test_help_imports_nothing_heavy(arguments):
     code = (
