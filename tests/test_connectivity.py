@@ -270,7 +270,8 @@ def test_large_populations_are_added_in_two_parts():
     positive = {name: kernel * (ranks > 0)[:, None, None] for name, kernel in connections.items()}
     for name, kernel in connections.items():
         expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
-        np.testing.assert_array_equal(np.asarray(low[name], np.int64) + 4096 * np.asarray(high[name], np.int64), expected)
+        added = np.asarray(low[name], np.int64) + 4096 * np.asarray(high[name], np.int64)
+        np.testing.assert_array_equal(added, expected)
         assert np.einsum("m,mij->ij", ranks.astype(np.int64), positive[name]).max() > 2**31 - 1
 
 
