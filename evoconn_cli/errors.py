@@ -22,6 +22,14 @@ class EvoconnError(Exception):
 
     exit_code = ExitCode.ERROR
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """Returns `text` on one line, without anything that a terminal would obey: file names may hold that."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class ConfigError(EvoconnError):
     """A configuration or a command line that cannot be run as it is."""
@@ -35,6 +43,10 @@ class RunDirectoryError(EvoconnError):
 
 class CheckpointError(EvoconnError):
     """A checkpoint that is missing, damaged or of another run."""
+
+
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint of which parts are missing or not what was saved."""
 
 
 class TrainingError(EvoconnError):

@@ -23,9 +23,28 @@ compile_small_loops_whole()
 NUM_DEVICES = 4
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 
-# The same examples in every session: a test that fails on one machine fails on all of them.
+SOAK = os.environ.get("EVOCONN_SOAK") == "1"
+"""Whether tests take their long form: `make soak`."""
+
+# The same examples in every session: a test that fails on one machine fails on all of them. A soak looks for new ones.
 hypothesis.settings.register_profile("evoconn", deadline=None, derandomize=True, max_examples=50)
-hypothesis.settings.load_profile("evoconn")
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("soak" if SOAK else "evoconn")
+
+
+@pytest.fixture(scope="session")
+def soak() -> bool:
+    """Whether tests take their long form."""
+    return SOAK
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Trainings in this process take the light engine, which need not be compiled."""
+    from light_engine import make_light_engine
+
+    monkeypatch.setattr("evoconn_cli.runs.loop.build_engine", make_light_engine)
+    return make_light_engine
 
 
 @pytest.fixture(scope="session")

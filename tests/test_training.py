@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
-from rich.console import Console
+from whole_runs import SMALL, assert_same_run, comparable, evoconn, quiet, resume_small, run_small
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, TrainingError
@@ -24,61 +16,12 @@ from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.loop import train
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.new import create_run, reopen_run
-from evoconn_cli.runs.progress import make_progress
 from evoconn_cli.runs.store import CheckpointStore
 
-SMALL = [
-    "task.episode_length=8",
-    "algo.population=40",
-    "algo.evaluation_copies=4",
-    "network.num_neurons=40",
-    "engine.block=8",
-    "checkpoint.every=2",
-]
 DOCUMENTED_KEYS = set(
     """generation fitness_mean fitness_std fitness_best eval_fitness env_steps env_steps_simulated episode_length_mean
     seconds elapsed spikes_per_ms density entropy saturated update_snr failed_members""".split()
 )
-
-
-def quiet():
-    return make_progress(Console(quiet=True), quiet=True)
-
-
-def run_small(path: Path, *overrides: str, progress=None):
-    config = load_config("smoke", [*SMALL, "algo.generations=6", *overrides])
-    run = create_run(config, path)
-    return train(run.directory, run.config, run.workers, progress or quiet())
-
-
-def resume_small(path: Path, *overrides: str):
-    run = reopen_run(path, overrides)
-    return train(run.directory, run.config, run.workers, quiet())
-
-
-def saved_state(path: Path, generation: int | None = None):
-    """Returns all arrays of a checkpoint, by name."""
-    run = reopen_run(path, [])
-    store = CheckpointStore(run.directory.checkpoints)
-    state, _ = store.restore(
-        generation or store.latest(), build_engine(run.config, run.workers).initial_state(), jax.devices()[0]
-    )
-    store.close()
-    return {jax.tree_util.keystr(key): np.asarray(x) for key, x in jax.tree_util.tree_leaves_with_path(state)}
-
-
-def comparable(path: Path):
-    """Returns the metrics of a run without what the clock says."""
-    lines = read_metrics(path / "metrics.jsonl")
-    return [{key: value for key, value in line.items() if key not in ("seconds", "elapsed")} for line in lines]
-
-
-def assert_same_run(a: Path, b: Path):
-    assert comparable(a) == comparable(b)
-    first, second = saved_state(a), saved_state(b)
-    assert first.keys() == second.keys()
-    for key in first:
-        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
 
 
 @pytest.fixture(scope="module")
@@ -199,90 +142,12 @@ def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
     assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "failed"
 
 
-def test_an_interrupted_run_saves_and_goes_on_exactly(straight, tmp_path):
-    class Interrupted(type(quiet())):
-        def generation(self, metrics):
-            if metrics["generation"] == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    notes = Console(record=True, width=200, file=io.StringIO())
-    outcome = run_small(tmp_path / "run", progress=Interrupted(notes))
-    assert not outcome.finished
-    assert "Ctrl-C" in notes.export_text()
-    assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "interrupted"
-    assert resume_small(tmp_path / "run").finished
-    assert_same_run(straight, tmp_path / "run")
-
-
-def test_a_second_interrupt_quits(tmp_path):
-    class Impatient(type(quiet())):
-        def generation(self, metrics):
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run_small(tmp_path / "run", progress=Impatient(Console(quiet=True)))
-    assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "quit"
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
 @pytest.mark.parametrize("seconds, words", [(0.1, None), (60.0, "d ")])
 def test_a_long_run_on_a_cpu_is_announced(straight, seconds, words):
     config = load_config("paper", ["task.name=humanoid"])
     workers = reopen_run(straight, []).workers
     advice = speed_advice(config, workers, seconds)
     assert advice is None if words is None else words in str(advice) and "--config laptop" in str(advice)
-
-
-def evoconn(*arguments: str, cwd: Path, **kwargs):
-    environment = {**os.environ, "WANDB_MODE": "disabled"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "evoconn_cli", *arguments],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **kwargs,
-    )
-
-
-def wait_for_generation(process, generation: int) -> None:
-    """Reads a run's output until a generation is shown."""
-    for line in process.stdout:
-        words = line.split()
-        if words[:1] == ["generation"] and int(words[1].split("/")[0]) >= generation:
-            return
-    raise AssertionError("the run ended before that generation")
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_any_moment_resumes_from_the_last_whole_checkpoint(tmp_path):
-    overrides = [*SMALL, "checkpoint.every=1", "checkpoint.keep_last=2", "algo.generations=120"]
-    run_small(tmp_path / "straight", *overrides)
-    dice = random.Random(0)
-    process = evoconn("train", "--config", "smoke", "--run-dir", "killed", *overrides, cwd=tmp_path)
-    for _ in range(4):
-        wait_for_generation(process, dice.randrange(1, 100))
-        # From here the process writes checkpoints all the time; where it dies is up to the scheduler.
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        process = evoconn("resume", "killed", cwd=tmp_path)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    assert_same_run(tmp_path / "straight", tmp_path / "killed")
-
-
-@pytest.mark.slow
-def test_ctrl_c_in_a_terminal_exits_with_75_and_says_how_to_resume(tmp_path):
-    process = evoconn("train", "--config", "smoke", "--run-dir", "run", "--generations", "100000", cwd=tmp_path)
-    wait_for_generation(process, 1)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 75, output
-    assert "evoconn resume run" in output
-    assert (tmp_path / "run" / "checkpoints").is_dir()
 
 
 @pytest.mark.slow

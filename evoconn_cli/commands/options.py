@@ -10,6 +10,10 @@ Devices = Annotated[Optional[int], typer.Option(help="GPUs, or cores of a CPU; a
 Wandb = Annotated[
     Optional[str], typer.Option(metavar="MODE", help="W&B: auto, online, offline, disabled.", show_default=False)
 ]
+MaxTime = Annotated[
+    Optional[str],
+    typer.Option(metavar="TIME", help="Save and exit with 75 before this is over, such as 3h50m.", show_default=False),
+]
 
 
 def to_overrides(options: dict[str, object]) -> list[str]:

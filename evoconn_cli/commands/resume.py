@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.commands.options import Devices, Wandb, to_overrides
+from evoconn_cli.commands.options import Devices, MaxTime, Wandb, to_overrides
 
 
 def resume(
@@ -16,8 +16,20 @@ def resume(
         Optional[int],
         typer.Option(help="Train up to this generation instead of the configured one.", show_default=False),
     ] = None,
+    from_step: Annotated[
+        Optional[int],
+        typer.Option(
+            min=0,
+            help="Go on from this saved generation (0: the beginning); what came later goes to set-aside/.",
+            show_default=False,
+        ),
+    ] = None,
+    discard_later: Annotated[
+        bool, typer.Option("--discard-later", help="With --from-step: delete what came later.")
+    ] = False,
     devices: Devices = None,
     wandb: Wandb = None,
+    max_time: MaxTime = None,
 ) -> None:
     """Go on with a run from its latest checkpoint, as if it had never stopped.
 
@@ -26,9 +38,19 @@ def resume(
       evoconn resume runs/hopper-ec
 
       evoconn resume runs/hopper-ec --generations 500
+
+      evoconn resume runs/hopper-ec --from-step 200
     """
     from evoconn_cli.commands.training import run_training
+    from evoconn_cli.errors import ConfigError
     from evoconn_cli.runs.new import reopen_run
 
+    if discard_later and from_step is None:
+        raise ConfigError("--discard-later goes with --from-step, which says what is later.")
     options = {"algo.generations": generations, "engine.devices": devices, "tracking.wandb": wandb}
-    run_training(lambda: reopen_run(run_dir, to_overrides(options)))
+    run_training(
+        lambda: reopen_run(run_dir, to_overrides(options), from_step),
+        max_time=max_time,
+        from_step=from_step,
+        discard_later=discard_later,
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.commands.options import Devices, Wandb, to_overrides
+from evoconn_cli.commands.options import Devices, MaxTime, Wandb, to_overrides
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
@@ -40,6 +40,7 @@ def train(
     generations: Annotated[Optional[int], typer.Option(help="Generations to train.", show_default=False)] = None,
     devices: Devices = None,
     wandb: Wandb = None,
+    max_time: MaxTime = None,
 ) -> None:
     """Train a network in a new run directory.
 
@@ -66,4 +67,4 @@ def train(
         "tracking.wandb": wandb,
     }
     loaded = load_config(config, [*to_overrides(options), *(overrides or [])])
-    run_training(lambda: create_run(loaded, run_dir))
+    run_training(lambda: create_run(loaded, run_dir), max_time=max_time)

@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from evoconn_cli.config.loading import config_dir, load_config, read_yaml
+from evoconn_cli.config.loading import config_dir, load_config
+from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, unknown_name
 

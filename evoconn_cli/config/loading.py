@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
 
 from evoconn_cli.config.names import PAIRS, TASKS
+from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
@@ -55,11 +55,11 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
         ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
     parts = [read_yaml(_find_source(source))] if source else []
-    parts.append(_parse_overrides(overrides))
+    parts.append(read_overrides(overrides))
     try:
         given = OmegaConf.merge(*parts)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be merged: {_first_line(error)}") from None
+        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}") from None
     assert isinstance(given, DictConfig)
     return resolve_config(given)
 
@@ -70,7 +70,7 @@ def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    given = OmegaConf.merge(dataclasses.asdict(config), _parse_overrides(overrides))
+    given = OmegaConf.merge(dataclasses.asdict(config), read_overrides(overrides))
     assert isinstance(given, DictConfig)
     return resolve_config(given)
 
@@ -90,7 +90,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
         raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.") from None
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        raise ConfigError(f"{key}: {_first_line(error)}") from None
+        raise ConfigError(f"{key}: {first_line(error)}") from None
     assert isinstance(config, RunConfig)
     _check_values(config)
     return config
@@ -107,7 +107,12 @@ def read_config(path: Path) -> RunConfig:
 
 def write_config(config: RunConfig, path: Path) -> None:
     """Writes every key of `config` to the YAML file `path`."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    path.write_text(config_to_yaml(config), encoding="utf-8")
+
+
+def config_to_yaml(config: RunConfig) -> str:
+    """Returns every key of `config` as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def _find_source(source: str) -> Path:
@@ -118,34 +123,6 @@ def _find_source(source: str) -> Path:
         error = unknown_name("preset", source, preset_names())
         raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
     return config_dir() / f"{source}.yaml"
-
-
-def read_yaml(path: Path) -> DictConfig:
-    """Returns the mapping in a YAML file.
-
-    Raises:
-        ConfigError: it cannot be read, is not valid, or holds something else.
-    """
-    try:
-        loaded = OmegaConf.load(path)
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from None
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from None
-    if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path} is not a configuration: expected `key: value` lines at its top level.")
-    return loaded
-
-
-def _parse_overrides(overrides: Sequence[str]) -> DictConfig:
-    for entry in overrides:
-        key, equals, _ = entry.partition("=")
-        if not equals or not key or key.startswith("-"):
-            raise ConfigError(f"cannot read the override {entry!r}: write KEY=VALUE, such as algo.population=512.")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"cannot read the overrides {' '.join(overrides)}: {_first_line(error)}") from None
 
 
 def _choose(given: DictConfig) -> tuple[type[AlgoConfig], type[NetworkConfig]]:
@@ -165,7 +142,7 @@ def _choose(given: DictConfig) -> tuple[type[AlgoConfig], type[NetworkConfig]]:
 def _given_name(given: DictConfig, section: str, kind: str, known: Mapping[str, type]) -> str | None:
     node = given.get(section)
     name = node.get("name") if isinstance(node, DictConfig) else None
-    if name is not None and name not in known:
+    if name is not None and (not isinstance(name, str) or name not in known):
         raise unknown_name(kind, name, known)
     return name
 
@@ -231,7 +208,3 @@ def _check_range(key: str, value: float, allowed: Any) -> None:
     for holds, text in bounds:
         if not holds:
             raise ConfigError(f"{key}={value}: must be {text}.")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".") + "." if str(error) else f"{type(error).__name__}."

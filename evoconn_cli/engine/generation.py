@@ -18,6 +18,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from evoconn_cli.engine import normalizer as norm
+from evoconn_cli.engine.continuous import Members, run_first_episodes
 from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
 from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.rollout import BlockResult, Lanes, Rollout
@@ -39,7 +40,7 @@ class Evaluation(NamedTuple):
     members: BlockResult  # [P], `observations` [blocks, O]
     ranks: jax.Array  # [M] int32
     sums: Sums  # of the strategy, `[blocks, ...]`; those of whole numbers `[1, ...]`, already added up
-    steps_simulated: jax.Array  # [] int32
+    steps_simulated: jax.Array  # [] int32, of all lanes; depends on the number of devices as no other result does
 
 
 class Generation(NamedTuple):
@@ -121,8 +122,14 @@ def make_generation(
         def prepare(b: _Blocks) -> tuple[Params, TaskState]:
             return network.prepare(candidates_of(b)), initial_task(state, b.members)
 
-        run = _first_episodes if rollout.first_episode else _until_slowest
-        results, steps = run(rollout, state.normalizer, blocks, prepare)
+        def load_params(indices: jax.Array) -> Params:
+            return network.prepare(candidates_of(_pick_members(blocks, indices)))
+
+        if rollout.first_episode:
+            initial = lax.map(lambda m: initial_task(state, m), members)
+            results, steps = _first_episodes(rollout, state.normalizer, blocks, initial, load_params)
+        else:
+            results, steps = _until_slowest(rollout, state.normalizer, blocks, prepare)
         results = _gather(results, num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[:population], results._replace(observations=None))
         ranks = doubled_centered_ranks(per_member.fitness[:num_members])
@@ -147,10 +154,10 @@ def make_generation(
             normalizer=learn_observations(state.normalizer, results.observations),
             generation=state.generation + 1,
             env_steps=state.env_steps.add(jnp.sum(results.steps)),
-            env_steps_simulated=state.env_steps_simulated.add(evaluation.steps_simulated),
             key=state.key,
         )
         return new_state, {
+            "steps_simulated": evaluation.steps_simulated,
             **_fitness_metrics(results, num_members),
             **({"spikes_per_ms": _mean_rate(results)} if network.spikes_per_ms else {}),
             **update_metrics,
@@ -185,22 +192,42 @@ class _Blocks(NamedTuple):
     carries: Carry
 
 
+def _pick_members(blocks: _Blocks, indices: jax.Array) -> _Blocks:
+    """Returns those members of a device, `[n]`, whose places in all its blocks are `indices` `[n]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[indices], blocks)
+
+
 def _first_episodes(
     rollout: Rollout,
     normalizer: norm.NormalizerState,
     blocks: _Blocks,
-    prepare: Callable[[_Blocks], tuple[Params, TaskState]],
+    initial: TaskState,
+    load_params: Callable[[jax.Array], Params],
 ) -> tuple[BlockResult, jax.Array]:
-    """Returns results `[blocks, ...]` and lock-steps taken; a block stops when its own members are done."""
+    """Returns results `[blocks, ...]` and lock-steps taken by a device that has as many lanes as a block has members.
 
-    def one_block(block: _Blocks) -> tuple[BlockResult, jax.Array]:
-        params, initial = prepare(block)
-        lanes = rollout.start(initial, block.carries, block.present)
-        lanes = lax.while_loop(rollout.unfinished, lambda now: rollout.step(params, normalizer, initial, now), lanes)
-        return rollout.result(lanes, normalizer, block.present), lanes.lock_steps
-
-    results, steps = _map_present(one_block, blocks)
-    return results, jnp.sum(steps)
+    Args:
+        rollout: of first episodes.
+        normalizer: of the observations.
+        blocks: of the device.
+        initial: `[blocks, ..., B]`.
+        load_params: `load_params(places of members) -> params`.
+    """
+    num_blocks, block = blocks.present.shape
+    members = Members(
+        num_present=jnp.sum(blocks.present),
+        initial=jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), initial),
+        carries=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), blocks.carries),
+    )
+    finished = run_first_episodes(rollout, normalizer, members, load_params, num_lanes=block)
+    tally, last_obs = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], num_blocks, block), -2, 0), (finished.tally, finished.last_obs)
+    )
+    results = lax.map(
+        lambda args: rollout.result(normalizer, *args),
+        (tally, jnp.ones_like(blocks.members), last_obs, blocks.present),
+    )
+    return results, finished.lock_steps
 
 
 def _until_slowest(
@@ -231,7 +258,10 @@ def _until_slowest(
 
     lanes = lax.map(lambda b: rollout.start(prepare(b)[1], b.carries, b.present), blocks)
     (lanes, _), _ = lax.scan(phase, (lanes, jnp.zeros((), jnp.int32)), None, length=2)
-    results = lax.map(lambda args: rollout.result(args[0], normalizer, args[1]), (lanes, blocks.present))
+    results = lax.map(
+        lambda args: rollout.result(normalizer, *args),
+        (lanes.finished, lanes.episodes, lanes.task.obs, blocks.present),
+    )
     return results, jnp.sum(lanes.lock_steps)
 
 

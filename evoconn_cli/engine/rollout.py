@@ -62,7 +62,7 @@ class Rollout:
         start: `start(state, carry, present [B]) -> lanes`; members that are not present never count.
         step: `step(params, normalizer, initial, lanes) -> lanes`; `initial` is where members start over.
         unfinished: `unfinished(lanes) -> bool` whether some member has not ended an episode.
-        result: `result(lanes, normalizer, present [B]) -> BlockResult`.
+        result: `result(normalizer, tally, episodes [B], last_obs [O, B], present [B]) -> BlockResult`.
         warm_up: `warm_up(params, normalizer, initial, carry, present) -> (carry, sums)` settles the network.
     """
 
@@ -72,7 +72,7 @@ class Rollout:
     start: Callable[[TaskState, Carry, jax.Array], Lanes]
     step: Callable[[Params, NormalizerState, TaskState, Lanes], Lanes]
     unfinished: Callable[[Lanes], jax.Array]
-    result: Callable[[Lanes, NormalizerState, jax.Array], BlockResult]
+    result: Callable[[NormalizerState, Tally, jax.Array, jax.Array | None, jax.Array], BlockResult]
     warm_up: Callable[[Params, NormalizerState, TaskState, Carry, jax.Array], tuple[Carry, ObservationSums]]
 
 
@@ -97,8 +97,14 @@ def make_rollout(
     def reset(keys: jax.Array) -> TaskState:
         return batched_reset(jax.random.key_data(keys).T)
 
-    def act(params: Params, normalizer: NormalizerState, state: TaskState, carry: Carry) -> tuple[TaskState, Carry]:
-        carry, action = network.step(params, carry, norm.normalize(normalizer, state.obs).T)
+    def act(
+        params: Params,
+        normalizer: NormalizerState,
+        state: TaskState,
+        carry: Carry,
+        active: jax.Array | None = None,
+    ) -> tuple[TaskState, Carry]:
+        carry, action = network.step(params, carry, norm.normalize(normalizer, state.obs).T, active)
         return batched_step(state, action.T), carry
 
     def no_tally(num_members: int) -> Tally:
@@ -120,8 +126,9 @@ def make_rollout(
 
     def step(params: Params, normalizer: NormalizerState, initial: TaskState, lanes: Lanes) -> Lanes:
         obs = lanes.task.obs
-        state, carry = act(params, normalizer, lanes.task, lanes.carry)
-        counts = lanes.episodes == 0 if first_episode else jnp.ones_like(state.done)
+        running = lanes.episodes == 0 if first_episode else None
+        state, carry = act(params, normalizer, lanes.task, lanes.carry, running)
+        counts = jnp.ones_like(state.done) if running is None else running
         rate = network.spikes_per_ms(carry) if network.spikes_per_ms else jnp.zeros_like(state.reward)
         ended = state.done & counts
 
@@ -149,14 +156,20 @@ def make_rollout(
     def unfinished(lanes: Lanes) -> jax.Array:
         return jnp.any(lanes.episodes == 0)
 
-    def result(lanes: Lanes, normalizer: NormalizerState, present: jax.Array) -> BlockResult:
-        tally, episodes = lanes.finished, jnp.where(present, lanes.episodes, 0)
+    def result(
+        normalizer: NormalizerState,
+        tally: Tally,
+        episodes: jax.Array,
+        last_obs: jax.Array | None,
+        present: jax.Array,
+    ) -> BlockResult:
+        episodes = jnp.where(present, episodes, 0)
         if tally.observations is not None:
             sums = tally.observations
-        elif warmup_steps:
+        elif last_obs is None or warmup_steps:
             sums = norm.empty_sums(task.observation_size, present.shape[0])
         else:
-            sums = at_hand(normalizer, lanes.task.obs if lanes.last_obs is None else lanes.last_obs)
+            sums = at_hand(normalizer, last_obs)
         return BlockResult(
             fitness=tally.total_reward / jnp.maximum(episodes, 1),
             steps=jnp.where(present, tally.steps, 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 
@@ -35,6 +35,16 @@ class Kernel(NamedTuple):
     post: Literal["neurons", "action"]
 
 
+class Step(Protocol):
+    """The type of `Network.step`."""
+
+    def __call__(
+        self, params: Params, carry: Carry, obs: jax.Array, active: jax.Array | None = None, /
+    ) -> tuple[Carry, jax.Array]:
+        """Returns the carry and the actions after an environment step."""
+        ...
+
+
 @dataclass(frozen=True)
 class Network:
     """A recurrent policy for a block of `B` members.
@@ -47,7 +57,8 @@ class Network:
         initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
         prepare: `prepare(candidates) -> params`, once an episode.
         initial_carry: `initial_carry(keys [B]) -> carry`.
-        step: `step(params, carry, obs [B, O]) -> (carry, action [B, A])`.
+        step: `step(params, carry, obs [B, O], active [B] = None) -> (carry, action [B, A])`; what comes of members that
+            are not active is of no use, so a network may save itself their work.
         spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
         record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
             last bit, or None for a network without spikes.
@@ -59,7 +70,7 @@ class Network:
     initial_weights: Callable[[jax.Array], Any] | None
     prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]
-    step: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array]]
+    step: Step
     spikes_per_ms: Callable[[Carry], jax.Array] | None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
 

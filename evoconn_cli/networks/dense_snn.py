@@ -77,7 +77,10 @@ def make_dense_snn(
     def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
         return after_reset(lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry))
 
-    def step(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array]:
+    def step(
+        params: Candidates, carry: DenseSnnCarry, obs: jax.Array, active: jax.Array | None = None
+    ) -> tuple[DenseSnnCarry, jax.Array]:
+        del active
         i_in = r_in * _layer(obs, params["kernel_in"])
         carry = map_tiles(run_substeps, (params["kernel_h"], carry, i_in), tile)
         return carry, r_out * _layer(carry.neurons.rate, params["kernel_out"])

@@ -73,7 +73,10 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
     def apply(weights: Any, carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array]:
         return module.apply({"params": weights}, carry, obs)
 
-    step: Callable = jax.vmap(apply)
+    def step(weights: Any, carry: Carry, obs: jax.Array, active: jax.Array | None = None) -> tuple[Carry, jax.Array]:
+        del active
+        return jax.vmap(apply)(weights, carry, obs)
+
     shapes = jax.eval_shape(initial_weights, jax.random.key(0))
     return Network(
         name=name,

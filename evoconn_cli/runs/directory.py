@@ -6,19 +6,16 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evoconn_cli.config.loading import read_config, write_config
+from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import RunDirectoryError
-
-_PACKAGES = ("evoconn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "brax", "numpy", "wandb")
+from evoconn_cli.runs.atomic import replace_text
+from evoconn_cli.runs.provenance import what_changed
 
 
 class RunDirectory:
@@ -34,6 +31,8 @@ class RunDirectory:
         self.facts_file = self.path / "run.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.set_aside = self.path / "set-aside"
+        self.lock_file = self.path / "lock"
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, facts: dict[str, Any]) -> RunDirectory:
@@ -56,6 +55,7 @@ class RunDirectory:
             partial.rename(run.path)
         except OSError as error:
             shutil.rmtree(partial, ignore_errors=True)
+            run.check_new()  # another process may have been quicker
             raise _cannot_write(run.path, error) from None
         return run
 
@@ -80,9 +80,11 @@ class RunDirectory:
             RunDirectoryError: it exists already, or its parent cannot be written.
         """
         if self.config_file.exists():
+            facts = self.read_facts()
             raise RunDirectoryError(
-                f"the run directory {self.path} exists already. To go on with it: evoconn resume "
-                f"{shlex.quote(str(self.path))}. For a new run name another --run-dir."
+                f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
+                f"{facts.get('host', '?')}. To go on with it: evoconn resume {shlex.quote(str(self.path))}. "
+                "For a new run name another --run-dir."
             )
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunDirectoryError(f"{self.path} exists already and is not empty. Name another --run-dir.")
@@ -92,6 +94,19 @@ class RunDirectory:
         if not os.access(parent, os.W_OK | os.X_OK):
             raise RunDirectoryError(f"cannot create {self.path}: no permission to write in {parent}.")
 
+    def check_links(self) -> None:
+        """Checks that what is written to the run stays in its directory.
+
+        Raises:
+            RunDirectoryError: something in it is a symbolic link.
+        """
+        for entry in (self.checkpoints, self.set_aside, self.metrics_file, self.path / "wandb"):
+            if entry.is_symlink():
+                raise RunDirectoryError(
+                    f"{entry} is a symbolic link: a training writes nowhere but in the directory of its run. Move what "
+                    "it points to in its place; the run directory as a whole may be a link."
+                )
+
     def last_saved_generation(self) -> int:
         """Returns the newest generation in the checkpoint store, 0 where nothing is saved."""
         saved = [int(path.name) for path in self.checkpoints.glob("*") if path.name.isdecimal()]
@@ -100,9 +115,10 @@ class RunDirectory:
     def short_path(self) -> str:
         """Returns the path as the user would type it: relative where the directory is below the current one."""
         try:
-            return str(self.path.relative_to(Path.cwd()))
+            relative = str(self.path.relative_to(Path.cwd()))
         except ValueError:
             return str(self.path)
+        return f"./{relative}" if relative.startswith("-") else relative
 
     def read_config(self) -> RunConfig:
         """Returns the configuration of the run.
@@ -113,24 +129,52 @@ class RunDirectory:
         return read_config(self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
-        """Replaces the configuration of the run."""
-        partial = self.config_file.with_suffix(".partial")
-        write_config(config, partial)
-        partial.replace(self.config_file)
+        """Replaces the configuration of the run.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        self._replace(self.config_file, config_to_yaml(config))
 
     def read_facts(self) -> dict[str, Any]:
         """Returns what run.json holds; nothing where it cannot be read, since a run does not depend on it."""
         try:
             facts = json.loads(self.facts_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return facts if isinstance(facts, dict) else {}
 
     def update_facts(self, **facts: Any) -> None:
-        """Replaces the given entries of run.json."""
-        partial = self.facts_file.with_suffix(".partial")
-        partial.write_text(_to_json({**self.read_facts(), **facts}), encoding="utf-8")
-        partial.replace(self.facts_file)
+        """Replaces the given entries of run.json.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        self._replace(self.facts_file, _to_json({**self.read_facts(), **facts}))
+
+    def record_start(self, now: dict[str, Any]) -> str | None:
+        """Adds the facts of this start to run.json.
+
+        Returns:
+            In words what has changed since the start before, None where nothing is known to.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        facts = self.read_facts()
+        if facts.get("status") == "created":
+            self.update_facts(**now, status="running")
+            return None
+        resumed = facts.get("resumed")
+        starts = [start for start in resumed if isinstance(start, dict)] if isinstance(resumed, list) else []
+        self.update_facts(resumed=[*starts, now], status="running")
+        return what_changed(starts[-1] if starts else facts, now)
+
+    def _replace(self, file: Path, text: str) -> None:
+        try:
+            replace_text(file, text)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write {file}: {error.strerror}.") from None
 
 
 def default_run_dir(config: RunConfig) -> Path:
@@ -141,45 +185,6 @@ def default_run_dir(config: RunConfig) -> Path:
     while path.exists():
         path, number = Path("runs") / f"{name}-{number}", number + 1
     return path
-
-
-def start_facts(devices: str) -> dict[str, Any]:
-    """Returns the facts of this start: command line, versions, devices, commit."""
-    return {
-        "command": shlex.join(["evoconn", *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "host": os.uname().nodename if hasattr(os, "uname") else "",
-        "pid": os.getpid(),
-        "devices": devices,
-        "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "git_commit": _git_commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """Returns the commit of the checkout that this package runs from, None where it is installed."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 def _to_json(facts: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+
+from evoconn_cli.runs.secrets import without_secrets
 
 T = TypeVar("T")
 
@@ -49,7 +49,5 @@ def reason_of(error: Exception) -> str:
     """Returns one line about `error` without anything secret."""
     lines = str(error).splitlines()
     text = (lines[0] if lines else type(error).__name__).strip().rstrip(".:")
-    if key := os.environ.get("WANDB_API_KEY"):
-        text = text.replace(key, "[key]")
-    text = re.sub(r"//[^/@\s]+@", "//", text)
+    text = without_secrets(text)
     return text if len(text) <= 160 else f"{text[:157]}..."

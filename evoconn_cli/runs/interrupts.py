@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM during a training: the first ends it after the generation, the second at once."""
+"""Signals during a training: they end it after the generation, with all that was learnt saved.
+
+Ctrl-C, and what schedulers send before they take a machine away: SIGTERM, SIGUSR1, SIGUSR2, and SIGHUP where the
+terminal is closed. Only a second Ctrl-C quits at once: schedulers send several signals in a row and mean one thing.
+"""
 
 from __future__ import annotations
 
@@ -8,36 +12,52 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class Interrupts:
-    """A context in which a first signal only sets `requested`, and a second raises KeyboardInterrupt.
+    """A context in which signals ask for the end of a training; it may be entered again inside itself.
 
-    Args:
-        notify: called with a sentence for the user at the first signal.
+    Attributes:
+        requested: whether a signal came.
+        notify: called with a sentence for the user at the first signal; None as long as there is nobody to tell.
+        training: whether there is something to save; before, Ctrl-C quits at once.
     """
 
-    def __init__(self, notify: Callable[[str], None]):
+    def __init__(self) -> None:
         self.requested = False
-        self._notify = notify
+        self.notify: Callable[[str], None] | None = None
+        self.training = False
+        self._depth = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
         """Takes over the signals; elsewhere than in the main thread there is nothing to take over."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        self._depth += 1
+        if self._depth == 1 and threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Gives the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            self._previous = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.requested:
+        by_hand = number == signal.SIGINT
+        if by_hand and (self.requested or not self.training):
             raise KeyboardInterrupt
+        if self.requested:
+            return
         self.requested = True
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        self._notify(f"{name}: this generation is finished and saved; again to quit at once.")
+        if self.notify is not None:
+            name = "Ctrl-C" if by_hand else signal.Signals(number).name
+            again = "Ctrl-C again" if by_hand else "Ctrl-C"
+            self.notify(f"{name}: this generation is finished and saved; {again} to quit at once.")

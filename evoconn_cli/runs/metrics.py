@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.runs.atomic import replace_text
 
 MetricsLine: TypeAlias = dict[str, float | int | None]
 """One generation; None stands for a value that is not a finite number."""
 
 
-def read_metrics(path: Path, up_to: int | None = None) -> list[MetricsLine]:
-    """Returns the lines of `path`, those of generations beyond `up_to` left out; none if there is no file.
+def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[MetricsLine]:
+    """Returns the lines of `path`; none if there is no file.
 
-    A line that was cut off when its process died ends the list.
+    Lines that were cut off when their process died, or that something else wrote, are left out.
+
+    Args:
+        path: of the file.
+        up_to: last generation wanted; None for all.
+        after: generation before the first one wanted.
     """
-    lines: list[MetricsLine] = []
     if not path.exists():
-        return lines
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            break
-        if up_to is None or line["generation"] <= up_to:
-            lines.append(line)
-    return lines
+        return []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [line for text in texts if (line := _parse(text)) is not None]
+    return [line for line in lines if after < (line["generation"] or 0) <= (math.inf if up_to is None else up_to)]
+
+
+def write_metrics(lines: Iterable[MetricsLine], path: Path) -> None:
+    """Replaces the content of `path`.
+
+    Raises:
+        OSError: it cannot be written; the old content stays.
+    """
+    replace_text(path, "".join(map(_to_text, lines)))
 
 
 class MetricsFile:
@@ -35,26 +47,55 @@ class MetricsFile:
 
     Attributes:
         history: the lines that the file holds.
+
+    Raises:
+        RunDirectoryError: the file cannot be written; it stays as it is.
     """
 
     def __init__(self, path: Path, start: int = 0):
-        self.history = read_metrics(path, up_to=start)
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(_to_text(line) for line in self.history), encoding="utf-8")
-        partial.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        try:
+            self.history = read_metrics(path, up_to=start)
+            write_metrics(self.history, path)
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write {path}: {error.strerror}.") from None
 
     def append(self, line: Mapping[str, Any]) -> MetricsLine:
-        """Writes one generation and returns it as written."""
+        """Writes one generation and returns it as written.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         finite = {name: _finite_or_none(value) for name, value in line.items()}
         self._file.write(_to_text(finite))
         self._file.flush()
         self.history.append(finite)
         return finite
 
+    def flush(self) -> None:
+        """Has all lines written to the disk, where they survive that the power fails.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _parse(text: str) -> MetricsLine | None:
+    try:
+        line = json.loads(text, parse_constant=_number, parse_float=_number)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(line, dict) and type(line.get("generation")) is int
+    return line if known else None
+
+
+def _number(text: str) -> float | None:
+    return _finite_or_none(float(text))
 
 
 def _finite_or_none(value: float | int | None) -> float | int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -97,6 +98,11 @@ class WandbTracker:
         except Exception as error:
             self._run = None
             self._note(f"W&B {failure} ({reason_of(error)}). The run goes on, and its metrics.jsonl is complete.")
+
+
+def valid_run_id(run_id: object) -> str | None:
+    """Returns `run_id` if it can be one: W&B names files after it, and run.json may be from a stranger."""
+    return run_id if isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id) else None
 
 
 def open_tracker(

@@ -10,18 +10,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
+from evoconn_cli.engine import sampling
 from evoconn_cli.engine.strategies import Metrics, Strategy
 from evoconn_cli.networks import Candidates, bits
 
 MAX_MEMBERS = 90_000
 """Beyond about so many members the int32 sums of ranks times bits could overflow."""
-
-_SAMPLING_TILE = 16
-"""Members whose random words are held at once while a block is drawn."""
 
 
 class ConnectivityState(NamedTuple):
@@ -63,17 +60,17 @@ def make_connectivity(
         # Adam's initial moments would be the same buffer, which cannot be donated twice.
         return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
 
-    def ask_one(key: jax.Array, probs: dict[str, jax.Array]) -> Candidates:
-        return {
-            name: bits.pack(_bernoulli(jax.random.fold_in(key, index), probs[name]), axis=0)
-            for index, name in enumerate(names)
-        }
-
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
-        def one(member: jax.Array) -> Candidates:
-            return ask_one(jax.random.fold_in(key, member), state.probs)
+        planes = {name: sampling.threshold_planes(state.probs[name]) for name in names}
 
-        return lax.map(one, members, batch_size=_SAMPLING_TILE)
+        def one(member: jax.Array) -> Candidates:
+            member_key = jax.random.fold_in(key, member)
+            return {
+                name: sampling.packed_bernoulli(jax.random.fold_in(member_key, index), planes[name])
+                for index, name in enumerate(names)
+            }
+
+        return lax.map(one, members)
 
     def center(state: ConnectivityState) -> Candidates:
         return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in names}
@@ -108,12 +105,6 @@ def make_connectivity(
         }
 
     return Strategy("ec", init, ask, center, weighted_sums, tell, metrics, keeps_candidates=True)
-
-
-def _bernoulli(key: jax.Array, probs: jax.Array) -> jax.Array:
-    """Returns a boolean sample with probabilities `probs`, from uniforms of 24 bits."""
-    uniform = (jax.random.bits(key, probs.shape, jnp.uint32) >> 8).astype(jnp.float32) * np.float32(2.0**-24)
-    return uniform < probs
 
 
 def _sum_of_ranks(words: jax.Array, ranks: jax.Array, length: int) -> jax.Array:

@@ -1,0 +1,91 @@
+"""Reading YAML that somebody else may have written: plain values only, and a ConfigError for everything else.
+
+OmegaConf builds no objects and bounds what aliases expand to. References such as `${oc.env:HOME}` are refused: they
+would copy the environment, credentials included, into config.yaml and to W&B, and a configuration would no longer
+say what it is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from evoconn_cli.errors import ConfigError
+
+MAX_BYTES = 100_000
+"""A configuration has about a thousand."""
+
+
+def read_yaml(path: Path) -> DictConfig:
+    """Returns the mapping in a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, is not valid, or holds something else than a mapping of plain values.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {_reason(error)}.") from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{path} is too large for a configuration, which has at most {MAX_BYTES} bytes.")
+    try:
+        loaded = OmegaConf.load(io.StringIO(data.decode()))
+    except Exception as error:  # PyYAML lets through what its constructors raise, such as KeyError
+        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}") from None
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path} is not a configuration: expected `key: value` lines at its top level.")
+    _refuse_references(loaded, str(path))
+    return loaded
+
+
+def read_overrides(overrides: Sequence[str]) -> DictConfig:
+    """Returns the mapping that `KEY=VALUE` entries make, the last one of a key wins.
+
+    Raises:
+        ConfigError: an entry cannot be read, or holds something else than a plain value.
+    """
+    for entry in overrides:
+        key, equals, _ = entry.partition("=")
+        if not equals or not key or key.startswith("-"):
+            raise ConfigError(f"cannot read the override {entry!r}: write KEY=VALUE, such as algo.population=512.")
+    given = " ".join(overrides)
+    try:
+        parsed = OmegaConf.from_dotlist(list(overrides))
+    except Exception as error:  # as above
+        raise ConfigError(f"cannot read the overrides {given}: {first_line(error)}") from None
+    _refuse_references(parsed, given)
+    return parsed
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, as a sentence."""
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") + "." if text else f"{type(error).__name__}."
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def _refuse_references(config: DictConfig, where: str) -> None:
+    for text in _texts(OmegaConf.to_container(config, resolve=False)):
+        if "${" in text:
+            raise ConfigError(f"{where}: {text!r} is a reference, and those are not followed. Write the value itself.")
+
+
+def _texts(plain: Any) -> Iterator[str]:
+    """Yields every text in nested lists and mappings, keys included."""
+    if isinstance(plain, str):
+        yield plain
+    elif isinstance(plain, dict):
+        for key, value in plain.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(plain, list):
+        for value in plain:
+            yield from _texts(value)

@@ -1,0 +1,199 @@
+"""What a checkpoint says about itself, and whether it is what it says and what a run needs.
+
+`facts.json` in every checkpoint has its format, the generator of random numbers, the configuration that it was
+trained with, and the SHA-256 of every other file and of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from evoconn_cli import __version__
+from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
+from evoconn_cli.errors import CheckpointError, DamagedCheckpointError
+
+FACTS_FILE = "facts.json"
+FORMAT = 2
+
+_TYPES: dict[str, Any] = {
+    "format": int,
+    "evoconn": str,
+    "rng": str,
+    "generation": int,
+    "elapsed": (int, float),
+    "env_steps_simulated": int,
+    "eval_fitness": (int, float, type(None)),
+    "config": dict,
+    "files": dict,
+    "digest": str,
+}
+
+_FREE = ("algo.generations", "engine.devices", "checkpoint.", "tracking.")
+"""Keys, or beginnings of keys, that may change on resume: they say how long, where and with which records."""
+
+
+def write_facts(
+    path: Path,
+    config: RunConfig,
+    *,
+    generation: int,
+    eval_fitness: float | None,
+    elapsed: float,
+    env_steps_simulated: int,
+) -> None:
+    """Writes the facts of a checkpoint whose other files are in the directory `path`, and all of it to the disk.
+
+    Args:
+        path: of the checkpoint.
+        config: of the run.
+        generation: of the state.
+        eval_fitness: of that generation; None where it was not finite.
+        elapsed: time of training so far, over resumes [s].
+        env_steps_simulated: environment steps so far, wasted ones included.
+    """
+    facts = {
+        "format": FORMAT,
+        "evoconn": __version__,
+        "rng": KEY_IMPLEMENTATION,
+        "generation": generation,
+        "eval_fitness": eval_fitness,
+        "elapsed": elapsed,
+        "env_steps_simulated": env_steps_simulated,
+        "config": what_shapes_a_run(config),
+        "files": {name: _hash(path / name, flush=True) for name in _files(path)},
+    }
+    file = path / FACTS_FILE
+    file.write_text(json.dumps({**facts, "digest": _digest(facts)}, indent=2) + "\n", encoding="utf-8")
+    _hash(file, flush=True)
+
+
+def read_facts(name: str, path: Path) -> dict[str, Any]:
+    """Returns the facts of the checkpoint in the directory `path`.
+
+    Args:
+        name: of the checkpoint, for messages.
+        path: its directory.
+
+    Raises:
+        DamagedCheckpointError: they are missing or not what was written.
+        CheckpointError: they are of another format.
+    """
+    try:
+        facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DamagedCheckpointError(f"{name} is damaged: {FACTS_FILE} is missing.") from None
+    except (OSError, ValueError, RecursionError):
+        raise DamagedCheckpointError(f"{name} is damaged: {FACTS_FILE} cannot be read.") from None
+    if isinstance(facts, dict) and facts.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(
+            f"{name} has format {facts['format']!r}, and evoconn {__version__} reads format {FORMAT}. "
+            f"Use the version that wrote it: evoconn {facts.get('evoconn', 'unknown')}."
+        )
+    typed = isinstance(facts, dict) and all(isinstance(facts.get(key), kinds) for key, kinds in _TYPES.items())
+    if not typed or facts.pop("digest") != _digest(facts):
+        raise DamagedCheckpointError(f"{name} is damaged: {FACTS_FILE} is not what was saved.")
+    return facts
+
+
+def check_files(name: str, path: Path, facts: dict[str, Any]) -> None:
+    """Checks every file of a checkpoint.
+
+    Raises:
+        DamagedCheckpointError: one is missing or not what was saved.
+    """
+    found = _files(path)
+    for file, expected in facts["files"].items():
+        if file not in found:
+            raise DamagedCheckpointError(f"{name} is damaged: {file} is missing.")
+        if _hash(path / file) != expected:
+            raise DamagedCheckpointError(f"{name} is damaged: {file} is cut off or changed.")
+
+
+def check_run(name: str, facts: dict[str, Any], config: RunConfig | None) -> None:
+    """Checks that this version can go on from a checkpoint, and that it belongs to the run of `config`.
+
+    Args:
+        name: of the checkpoint, for messages.
+        facts: what it says about itself.
+        config: of the run; None where it need not belong to one.
+
+    Raises:
+        CheckpointError: another generator or configuration.
+    """
+    if facts["rng"] != KEY_IMPLEMENTATION:
+        raise CheckpointError(
+            f"{name} was drawn with the generator {facts['rng']!r}; evoconn {__version__} draws with "
+            f"{KEY_IMPLEMENTATION!r}, which would be another run. Use the version that wrote it: evoconn "
+            f"{facts['evoconn']}."
+        )
+    if config is None:
+        return
+    trained, wanted = facts["config"], what_shapes_a_run(config)
+    differ = [key for key in trained if key not in wanted or trained[key] != wanted[key]]
+    if differ:
+        was, now = (", ".join(f"{key}={_as_yaml(of.get(key))}" for key in differ[:3]) for of in (trained, wanted))
+        raise CheckpointError(
+            f"{name} is of another configuration: it was trained with {was}, and the run's configuration says {now}"
+            f"{', and more' * (len(differ) > 3)}. Put that back into config.yaml to go on, or start a new run."
+        )
+
+
+def what_shapes_a_run(config: RunConfig) -> dict[str, Any]:
+    """Returns the keys and values that decide what a run computes."""
+    return {key: value for key, value, _ in walk(config) if not key.startswith(_FREE)}
+
+
+def check_shapes(name: str, saved: Any, expected: RunState) -> None:
+    """Checks type and shape of every array.
+
+    Args:
+        name: of the checkpoint, for messages.
+        saved: the arrays in it, or their shapes.
+        expected: a state of the run, or its shapes.
+
+    Raises:
+        CheckpointError: the first array that is not as expected.
+    """
+    has, wanted = _arrays_by_name(saved), _arrays_by_name(expected)
+    for array in sorted(has.keys() | wanted.keys()):
+        if has.get(array) != wanted.get(array):
+            raise CheckpointError(
+                f"{name} is of another configuration: {array} is {has.get(array, 'missing')}, this run has "
+                f"{wanted.get(array, 'no such array')}. A checkpoint opens with the config.yaml it was trained with."
+            )
+
+
+def _arrays_by_name(tree: Any) -> dict[str, str]:
+    """Returns type and shape of every array, such as `{"normalizer.mean": "float32 [11]"}`."""
+    arrays = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        name = ".".join(str(getattr(key, "name", getattr(key, "key", key))) for key in path)
+        arrays[name] = f"{x.dtype} {list(x.shape)}"
+    return arrays
+
+
+def _files(path: Path) -> list[str]:
+    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+
+
+def _hash(file: Path, *, flush: bool = False) -> str:
+    """Returns the SHA-256 of a file; `flush` has it written to the disk, where it survives that the power fails."""
+    with file.open("rb") as opened:
+        if flush:
+            os.fsync(opened.fileno())
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _as_yaml(value: Any) -> str:
+    return "null" if value is None else str(value)

@@ -1,0 +1,77 @@
+"""`--max-time`: ending a training before the scheduler does.
+
+It is an option of the command and no key of the configuration: it belongs to a process on one machine, not to the
+run, which goes on with another limit or none.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+
+from evoconn_cli.errors import ConfigError
+
+PROCESS_STARTED = time.monotonic()
+"""When this module was imported [s]: the commands import it first of all."""
+
+_RECENT = 20
+"""Generations whose longest the next one is expected to last at most."""
+
+_SAVING = 5.0
+"""Saving is expected to take so long until it was measured [s]."""
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_IN_UNITS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_AS_SLURM = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")
+
+
+def parse_duration(text: str) -> float:
+    """Returns the seconds of `3h50m`, `90m`, `1d12h`, or of SLURM's `3:50:00` and `1-12:00:00`.
+
+    Raises:
+        ConfigError: it is not written so, or nothing.
+    """
+    written = text.replace(" ", "").lower()
+    found = _AS_SLURM.fullmatch(written) or _IN_UNITS.fullmatch(written)
+    seconds = sum(int(n or 0) * unit for n, unit in zip(found.groups(), _UNITS.values(), strict=True)) if found else 0
+    if seconds == 0:
+        raise ConfigError(f"cannot read the time {text!r}: write it as 3h50m, 90m, 45s, 1d12h or 3:50:00.")
+    return float(seconds)
+
+
+class Deadline:
+    """Whether another generation still fits.
+
+    Args:
+        seconds: that the process may run; None for any time.
+        started: when it started, by `clock`.
+        clock: seconds that only ever grow.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None = None,
+        started: float = PROCESS_STARTED,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._end = None if seconds is None else started + seconds
+        self._clock = clock
+        self._generations: deque[float] = deque(maxlen=_RECENT)
+        self._saves: list[float] = []
+
+    def generation_took(self, seconds: float) -> None:
+        """Takes in how long a generation lasted [s]."""
+        self._generations.append(seconds)
+
+    def save_took(self, seconds: float) -> None:
+        """Takes in how long saving lasted [s]."""
+        self._saves.append(seconds)
+
+    def is_near(self) -> bool:
+        """Returns whether another generation as long as the longest recent one, and saving it, could be too long."""
+        if self._end is None:
+            return False
+        needed = max(self._generations, default=0.0) + max(self._saves, default=_SAVING)
+        return self._clock() + needed > self._end

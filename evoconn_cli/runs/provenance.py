@@ -1,0 +1,78 @@
+"""Where the numbers of a run come from: command line, versions, devices, commit."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from evoconn_cli.runs.secrets import without_secrets
+
+_PACKAGES = ("evoconn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "brax", "numpy", "wandb")
+_DECIDING = ("evoconn", "jax", "jaxlib", "brax")
+"""Packages of which another version may round otherwise."""
+
+
+def start_facts(devices: str) -> dict[str, Any]:
+    """Returns the facts of this start: command line, versions, devices, commit."""
+    return {
+        "command": without_secrets(shlex.join(["evoconn", *sys.argv[1:]])),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": os.uname().nodename,
+        "pid": os.getpid(),
+        "devices": devices,
+        "python": sys.version.split()[0],
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "git_commit": _git_commit(),
+    }
+
+
+def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Returns in words what may make a run go on with other bits than it would have; None where nothing is known.
+
+    Args:
+        before: facts of an earlier start, as `start_facts` gave them.
+        now: facts of this one.
+    """
+    then, versions = before.get("versions"), now["versions"]
+    changes = [
+        f"{name} {then[name]} is {versions[name]} now"
+        for name in _DECIDING
+        if isinstance(then, dict) and then.get(name) not in (None, versions[name])
+    ]
+    kinds = [str(facts.get("devices") or "").partition(" x ")[2] for facts in (before, now)]
+    if all(kinds) and kinds[0] != kinds[1]:
+        changes.append(f"it ran on {kinds[0]}, now on {kinds[1]}")
+    if not changes:
+        return None
+    return f"{'; '.join(changes)}: the run goes on from where it was, but not to the same bits as before."
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of the checkout that this package runs from, None where it is installed."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,171 @@
+"""Disks that are full or read-only: a training ends with a message, and what was saved stays good."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import jax
+import pytest
+from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, saved_state
+
+from evoconn_cli.errors import CheckpointError, EvoconnError, RunDirectoryError
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.runs.new import reopen_run
+from evoconn_cli.runs.store import CheckpointStore, HostFacts
+
+
+class Disk:
+    """A small file system in memory.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, path: Path, size: str) -> None:
+        self.path = path
+        path.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "evoconn-test", str(path)]
+        try:
+            done = subprocess.run(mount, capture_output=True, text=True)
+        except OSError as error:
+            pytest.skip(f"mount: {error}")
+        if done.returncode:
+            pytest.skip(f"mounting a file system takes root: {done.stderr.strip()}")
+
+    @property
+    def free(self) -> int:
+        of = os.statvfs(self.path)
+        return of.f_bavail * of.f_frsize
+
+    def fill(self, leave: int = 0) -> None:
+        """Leaves so many bytes free."""
+        with (self.path / "filling").open("ab", buffering=0) as file:
+            while self.free > leave:
+                file.write(b"x" * min(65536, self.free - leave))
+
+    def empty(self) -> None:
+        """Frees what was filled."""
+        (self.path / "filling").unlink()
+
+    def make_read_only(self) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", str(self.path)], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.path)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    mounted = Disk(tmp_path / "disk", "3m")
+    yield mounted
+    mounted.unmount()
+
+
+@pytest.fixture
+def straight(tmp_path, light):
+    run_small(tmp_path / "straight")
+    return tmp_path / "straight"
+
+
+@pytest.mark.parametrize("full_at", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("leave", [0, 40_000])
+def test_a_disk_that_fills_up_ends_the_run_and_the_rest_of_it_is_the_same(disk, straight, light, full_at, leave):
+    """Checkpoints are due at 2, 4 and 6; with some room left the first thing that fails is one of them."""
+    path = disk.path / "run"
+
+    def fill(generation):
+        if generation == full_at:
+            disk.fill(leave)
+
+    with pytest.raises(EvoconnError, match="No space left on device") as caught:
+        run_small(path, progress=Listening(fill))
+    latest = full_at - 1 - (full_at - 1) % 2
+    kept = str(latest) if latest else "none|nothing is saved yet"
+    assert any(word in str(caught.value) for word in kept.split("|")), str(caught.value)
+    names = sorted(entry.name for entry in (path / "checkpoints").glob("*"))
+    assert names == [str(generation) for generation in (2, 4) if generation <= latest]
+    if latest:
+        saved_state(path, light)
+    assert not (path / "lock").exists()
+    disk.empty()
+    assert resume_small(path).finished
+    assert_same_run(straight, path, light)
+
+
+def test_wherever_saving_fails_the_checkpoint_before_stays_good(disk, light):
+    run_small(disk.path / "run", "algo.generations=2")
+    run = reopen_run(disk.path / "run", [])
+    store = CheckpointStore(run.directory.checkpoints, run.config)
+    state, _ = store.restore(2, light(run.config, run.workers).initial_state(), jax.devices()[0])
+    later = state._replace(generation=state.generation + 1)
+    saved = 0
+    for leave in range(0, 120_000, 8192):
+        disk.fill(leave)
+        try:
+            store.save(later, HostFacts(0.0), 0.0)
+        except CheckpointError as error:
+            assert "generation 3 could not be written" in str(error) and "kept: 2" in str(error)
+            assert [entry.name for entry in run.directory.checkpoints.iterdir()] == ["2"]
+        else:
+            saved += 1
+            store.delete(3)
+        store.restore(2, state, jax.devices()[0], run.config)
+        disk.empty()
+    assert 0 < saved < 15, "there was too much room, or never enough"
+
+
+def test_a_full_disk_takes_no_new_run_and_leaves_nothing(disk):
+    disk.fill()
+    with pytest.raises(RunDirectoryError, match="cannot create .*No space left on device"):
+        run_small(disk.path / "runs" / "run")
+    assert sorted(entry.name for entry in disk.path.iterdir()) in (["filling"], ["filling", "runs"])
+    assert not list((disk.path / "runs").glob("*"))
+
+
+def test_on_a_full_disk_no_run_goes_on_and_none_is_harmed(disk, straight, light):
+    run_small(disk.path / "run", "algo.generations=4")
+    before = {path: path.read_bytes() for path in (disk.path / "run").rglob("*") if path.is_file()}
+    disk.fill()
+    with pytest.raises(EvoconnError, match="No space left on device"):
+        resume_small(disk.path / "run", "algo.generations=6")
+    assert before == {path: path.read_bytes() for path in (disk.path / "run").rglob("*") if path.is_file()}
+    disk.empty()
+    assert resume_small(disk.path / "run", "algo.generations=6").finished
+    assert_same_run(straight, disk.path / "run", light)
+
+
+def test_a_read_only_disk_can_be_read_and_not_trained_on(disk, light):
+    run_small(disk.path / "run", "algo.generations=2")
+    disk.make_read_only()
+    with pytest.raises(RunDirectoryError, match="cannot write in the run directory .*Read-only file system"):
+        resume_small(disk.path / "run", "algo.generations=4")
+    with pytest.raises(RunDirectoryError, match="no permission to write"):
+        run_small(disk.path / "other")
+    run = RunDirectory.open(disk.path / "run")
+    store = CheckpointStore(run.checkpoints)
+    assert (store.latest(), store.best()) == (2, 2)
+    saved_state(disk.path / "run", light)
+
+
+@pytest.mark.slow
+def test_the_program_says_it_in_one_line_and_exits_with_1(disk):
+    arguments = ["train", "--config", "smoke", "--run-dir", str(disk.path / "run"), "--generations", "1000000"]
+    process = evoconn(*arguments, "checkpoint.every=5", "checkpoint.keep_every=5", cwd=disk.path.parent, light=True)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert "Traceback" not in output
+    assert "Error: " in output.splitlines()[-1] and "No space left on device" in output.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_log_on_a_full_disk_does_not_end_the_run(disk, tmp_path):
+    arguments = ["train", "--config", "smoke", "--run-dir", "run", "--generations", "30"]
+    disk.fill(100)
+    with (disk.path / "log.txt").open("w") as log:
+        disk.fill()
+        process = evoconn(*arguments, cwd=tmp_path, light=True, stdout=log, stderr=log)
+        assert process.wait(timeout=120) == 0
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 30

@@ -1,0 +1,155 @@
+"""Signals: a training ends after its generation, saves and says so; only by hand it can be quit at once."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+
+import pytest
+from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
+
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.interrupts import Interrupts
+from evoconn_cli.runs.metrics import read_metrics
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
+
+
+def send(*numbers, at: int) -> Listening:
+    """Returns a progress that sends signals to this process when a generation is done."""
+
+    def at_generation(generation):
+        if generation == at:
+            for number in numbers:
+                signal.raise_signal(number)
+
+    return Listening(at_generation)
+
+
+def status_of(path):
+    return RunDirectory.open(path).read_facts()["status"]
+
+
+def saved(path):
+    return [int(entry.name) for entry in (path / "checkpoints").iterdir()]
+
+
+@pytest.fixture
+def straight(tmp_path, light):
+    assert run_small(tmp_path / "straight").finished
+    return tmp_path / "straight"
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+@pytest.mark.parametrize("at", [3, 4])
+def test_every_signal_ends_the_generation_saves_and_the_run_goes_on_exactly(straight, light, tmp_path, number, at):
+    """A checkpoint is due at generation 4 and not at 3."""
+    progress = send(number, at=at)
+    outcome = run_small(tmp_path / "run", progress=progress)
+    assert not outcome.finished and len(outcome.history) == at
+    assert max(saved(tmp_path / "run")) == at
+    assert status_of(tmp_path / "run") == "interrupted"
+    assert len(progress.notes) == 1 and "finished and saved" in progress.notes[0]
+    assert resume_small(tmp_path / "run").finished
+    assert_same_run(straight, tmp_path / "run", light)
+
+
+def test_many_signals_of_a_scheduler_are_one(light, tmp_path):
+    progress = send(signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, at=3)
+    assert not run_small(tmp_path / "run", progress=progress).finished
+    assert max(saved(tmp_path / "run")) == 3
+    assert len(progress.notes) == 1
+
+
+@pytest.mark.parametrize("first", SIGNALS, ids=lambda number: number.name)
+def test_ctrl_c_after_any_signal_quits_at_once(light, tmp_path, first):
+    with pytest.raises(KeyboardInterrupt):
+        run_small(tmp_path / "run", progress=send(first, signal.SIGINT, at=3))
+    assert status_of(tmp_path / "run") == "quit"
+    assert saved(tmp_path / "run") == [2]
+
+
+def test_a_signal_in_the_last_generation_changes_nothing(light, tmp_path):
+    assert run_small(tmp_path / "run", progress=send(signal.SIGTERM, at=6)).finished
+    assert status_of(tmp_path / "run") == "finished"
+
+
+def test_before_the_first_generation_ctrl_c_quits_and_the_others_end_it_in_order(light, tmp_path):
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        outcome = run_small(tmp_path / "run", interrupts=interrupts)
+    assert not outcome.finished and outcome.history == []
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert resume_small(tmp_path / "run").finished
+
+
+def test_signals_are_given_back(light, tmp_path):
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with Interrupts() as interrupts:
+        run_small(tmp_path / "run", interrupts=interrupts)
+        assert signal.getsignal(signal.SIGTERM) == interrupts._handle, "the outer context is still open"
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupts.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# The program itself: exit codes, and terminals that go away
+
+
+def start(tmp_path, *arguments, **kwargs):
+    return evoconn("train", "--config", "smoke", "--run-dir", "run", *arguments, cwd=tmp_path, light=True, **kwargs)
+
+
+ENDLESS = ("--generations", "1000000", "checkpoint.every=1000000")
+
+
+@pytest.mark.slow
+def test_sigterm_exits_with_75_and_says_how_to_resume(tmp_path):
+    process = start(tmp_path, *ENDLESS)
+    wait_for_generation(process, 1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "SIGTERM: this generation is finished and saved" in output
+    assert output.endswith("To go on: evoconn resume run\n")
+    assert saved(tmp_path / "run") == [read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["generation"]]
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
+    ours, theirs = pty.openpty()
+    process = start(
+        tmp_path,
+        *ENDLESS,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+    )
+    os.close(theirs)
+    while not read_metrics(tmp_path / "run" / "metrics.jsonl"):
+        os.read(ours, 4096)  # until the display is redrawn
+    os.close(ours)
+    assert process.wait(timeout=60) == 75
+    assert saved(tmp_path / "run") and status_of(tmp_path / "run") == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path):
+    process = start(tmp_path, "--generations", "3000", "checkpoint.every=1000000")
+    wait_for_generation(process, 1)
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert saved(tmp_path / "run") == [3000]
