@@ -105,7 +105,9 @@ def make_rollout(
         active: jax.Array | None = None,
     ) -> tuple[TaskState, Carry]:
         carry, action = network.step(params, carry, norm.normalize(normalizer, state.obs).T, active)
-        return batched_step(state, action.T), carry
+        after = batched_step(state, action.T)
+        finite = _all_finite(after.obs) & _all_finite(action.T)
+        return after._replace(reward=jnp.where(finite, after.reward, jnp.nan)), carry  # so that the member fails
 
     def no_tally(num_members: int) -> Tally:
         zeros = jnp.zeros((num_members,))
@@ -113,12 +115,13 @@ def make_rollout(
         return Tally(zeros, jnp.zeros((num_members,), jnp.int32), zeros, observations)
 
     def start(state: TaskState, carry: Carry, present: jax.Array) -> Lanes:
-        num_members = present.shape[0]
+        nothing = no_tally(present.shape[0])
+        started = nothing._replace(total_reward=jnp.where(_all_finite(state.obs), 0.0, jnp.nan))
         return Lanes(
             task=state,
             carry=carry,
-            current=None if first_episode else no_tally(num_members),
-            finished=no_tally(num_members),
+            current=None if first_episode else started,
+            finished=started if first_episode else nothing,
             episodes=jnp.where(present, 0, 1),
             lock_steps=jnp.zeros((), jnp.int32),
             last_obs=state.obs if latch_obs else None,
@@ -201,6 +204,11 @@ def make_rollout(
 def _start_over(state: TaskState, initial: TaskState) -> TaskState:
     """Returns `state` with members whose episode ended back at their `initial` state."""
     return jax.tree.map(lambda first, now: jnp.where(state.done, first, now), initial, state)
+
+
+def _all_finite(x: jax.Array) -> jax.Array:
+    """Returns `[B]` bool from `[n, B]`."""
+    return jnp.all(jnp.isfinite(x), axis=0)
 
 
 def _only(sums: ObservationSums, present: jax.Array) -> ObservationSums:
