@@ -315,6 +315,7 @@ def _fitness_metrics(results: BlockResult, num_members: int) -> Metrics:
         "fitness_best": jnp.max(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)),
         "eval_fitness": _finite_mean_and_std(evaluation)[0],
         "episode_length_mean": jnp.mean(length),
+        "episode_length_max": jnp.max(length),
         "failed_members": jnp.sum(~jnp.isfinite(fitness)),
     }
 

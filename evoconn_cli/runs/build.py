@@ -61,19 +61,20 @@ def choose_block(config: RunConfig, workers: WorkerMesh) -> int:
     return min(_CPU_BLOCK, config.algo.population) if workers.first_device.platform == "cpu" else share
 
 
-def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
+def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = None) -> Engine:
     """Returns the engine of a run.
 
     Args:
         config: with `engine.block` set.
         workers: the devices.
+        task: in place of the configured one, with its episode limit.
 
     Raises:
         ConfigError: what the strategy or the network cannot do.
     """
     if config.engine.block is None:
         raise ValueError("engine.block is not resolved")
-    task = make_task(
+    task = task or make_task(
         config.task.name,
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
