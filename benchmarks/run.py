@@ -1,34 +1,50 @@
-"""Measures what a generation costs and where it goes; a table, and JSON with `--json FILE`.
+"""Speed and memory of evoconn: tables in Markdown, and JSON with `--json FILE`.
 
-    python -m benchmarks.run [--tasks hopper walker2d humanoid] [--population 512] [--json FILE]
+    python -m benchmarks.run [--tasks hopper walker2d humanoid] [--population 512] [--json FILE] [--skip-processes]
 
-All figures are microseconds per environment step and member, medians of several repetitions in this process: compare
-figures of one run, not of two.
+Compare figures of one run, not of two: machines are shared and their clocks move.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import jax
-import jax.numpy as jnp
-from rich.console import Console
-from rich.table import Table
-
-from evoconn_cli.config.loading import load_config
-from evoconn_cli.engine.members_last import members_last
+from benchmarks.baseline import make_baseline_steps, make_dense_network_steps
+from benchmarks.generations import early_generations, late_generation
+from benchmarks.machine import describe_machine
+from benchmarks.parts import network_steps, physics_steps, sampling_steps, seconds_a_step, update_steps
+from benchmarks.processes import compile_seconds, first_generation_seconds, help_seconds, peak_memory
+from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.runs.build import Engine, build_engine, choose_block
-from evoconn_cli.runs.devices import describe_devices, start_jax
+from evoconn_cli.runs.build import build_engine, choose_block
+from evoconn_cli.runs.devices import start_jax
 
-STEPS = 300
-REPETITIONS = 5
+_STEPS, _BASELINE_STEPS, _BASELINE_REPETITIONS = 100, 8, 3
+_MEMORY_POPULATIONS = (512, 2048, 10240)
+
+_PARTS = {
+    "physics": "physics, members last",
+    "physics_vmap": "physics, `vmap`, on as many devices",
+    "network": "network, packed",
+    "network_dense": "network, dense int8, one device",
+    "sampling": "sampling, a member",
+    "update": "update, a member",
+    "generation": "whole generation, full episodes",
+    "baseline": "baseline: `vmap` and dense, one device",
+}
+_RATIOS = {
+    "speedup": "baseline / generation, full episodes",
+    "early_speedup": "the same over the first ten generations",
+    "network_speedup": "dense / packed network",
+    "over_physics": "generation / physics",
+    "early_share_counted": "share of simulated steps that count, first ten generations",
+    "spikes": "spikes a sub-step, full episodes",
+}
 
 
 def main() -> None:
@@ -37,117 +53,111 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["hopper", "walker2d", "humanoid"])
     parser.add_argument("--population", type=int, default=512)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--skip-processes", action="store_true", help="measure no memory and no starts")
     options = parser.parse_args()
     workers = start_jax(None)
-    console = Console()
-    measured = {}
+    report: dict[str, Any] = {
+        "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": describe_machine(workers),
+        "population": options.population,
+        "tasks": {},
+    }
     for task in options.tasks:
-        with console.status(f"measuring {task} ..."):
-            measured[task] = measure(task, options.population, workers)
-    machine = f"{describe_devices(workers)}, {platform.machine()}, jax {jax.__version__}"
-    table = Table(title=f"us per environment step and member, population {options.population}, {machine}")
-    names = list(next(iter(measured.values())))
-    for name in ("task", *names):
-        table.add_column(name, justify="left" if name == "task" else "right")
-    for task, figures in measured.items():
-        table.add_row(task, *(f"{figures[name]:.2f}" for name in names))
-    console.print(table)
+        _say(f"{task} ...")
+        report["tasks"][task] = measure(task, options.population, workers)
+        if not options.skip_processes:
+            report["tasks"][task] |= measure_processes(task, options.population)
+    if not options.skip_processes:
+        report["help_seconds"] = help_seconds()
+    print(markdown(report))
     if options.json:
-        report = {"machine": machine, "population": options.population, "figures": measured}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def measure(task: str, population: int, workers: WorkerMesh) -> dict[str, float]:
-    """Returns the figures of one task, by their column."""
-    overrides = [f"task.name={task}", f"algo.population={population}", "algo.evaluation_copies=16"]
-    config = load_config(None, overrides)
+    """Returns the figures of one task, by name; times in microseconds per environment step and member."""
+    config = load_config(None, [f"task.name={task}", f"algo.population={population}"])
     block = choose_block(config, workers)
-    config = load_config(None, [*overrides, f"engine.block={block}"])
+    config = override_config(config, [f"engine.block={block}"])
     engine = build_engine(config, workers)
-    seconds, compile_seconds = time_generation(engine)
+    on_all = block * workers.num_workers
+
+    def alone(run: Any, members: int, steps: int = _STEPS, **options: int) -> float:
+        return seconds_a_step(run, steps, **options) / members * 1e6
+
+    baseline_options = dict(steps=_BASELINE_STEPS, repetitions=_BASELINE_REPETITIONS)
+    baseline = make_baseline_steps(engine.task, population)
+    baselines = [alone(baseline, population, **baseline_options)]
+    early, state = early_generations(config, workers)
+    late = late_generation(config, workers, state)
+    baselines.append(alone(baseline, population, **baseline_options))
+    figures = {
+        "physics": alone(physics_steps(engine, workers, block), on_all),
+        "physics_vmap": alone(physics_steps(engine, workers, block, plain=True), on_all, steps=_STEPS // 4),
+        "network": alone(network_steps(engine, workers, block), on_all),
+        "network_dense": alone(make_dense_network_steps(engine.task, population), population, **baseline_options),
+        "sampling": alone(sampling_steps(engine, workers, block), on_all, steps=5),
+        "update": alone(update_steps(engine, workers, block), on_all, steps=5),
+        "generation": late.seconds_a_step * 1e6,
+        "baseline": sum(baselines) / len(baselines),
+        "spikes": late.spikes_a_substep,
+        "early_generation": early.seconds / early.counted_steps * 1e6,
+        "early_share_counted": early.share_counted,
+    }
+    figures["speedup"] = figures["baseline"] / figures["generation"]
+    figures["early_speedup"] = figures["baseline"] * 1e-6 * early.slowest_steps * population / early.seconds
+    figures["network_speedup"] = figures["network_dense"] / figures["network"]
+    figures["over_physics"] = figures["generation"] / figures["physics"]
+    return figures
+
+
+def measure_processes(task: str, population: int) -> dict[str, float]:
+    """Returns what needs a process of its own."""
+    _say("  memory, compiling, starting ...")
+    cold, warm = compile_seconds(task, population)
     return {
-        "physics, vmap": time_physics(engine, workers, block, members_are_last=False),
-        "physics": time_physics(engine, workers, block, members_are_last=True),
-        "network": time_network(engine, workers, block),
-        "generation": seconds,
-        "compile [s]": compile_seconds,
+        **{f"memory_{size}": peak_memory(task, size) for size in _MEMORY_POPULATIONS},
+        "compile_cold": cold,
+        "compile_warm": warm,
+        "second_start": first_generation_seconds(task, population),
     }
 
 
-def time_on_all(workers: WorkerMesh, block: int, run: Callable[[jax.Array, jax.Array], jax.Array]) -> float:
-    """Returns the time of a step of `run(seeds, steps)` per member, when every device runs a block [us]."""
-    sharded = workers.sharded.spec
-    on_all = jax.jit(
-        jax.shard_map(
-            run, mesh=workers.mesh, in_specs=(sharded, workers.whole.spec), out_specs=sharded, check_vma=False
-        )
-    )
-    seeds = jax.device_put(jnp.arange(workers.mesh.size, dtype=jnp.uint32), workers.sharded)
-
-    def seconds(steps: int) -> float:
-        before = time.perf_counter()
-        jax.block_until_ready(on_all(seeds, steps))
-        return time.perf_counter() - before
-
-    seconds(0)
-    # What happens once, before the first step, is in both and cancels out.
-    times = [seconds(STEPS) - seconds(0) for _ in range(REPETITIONS)]
-    return statistics.median(times) / (STEPS * block * workers.mesh.size) * 1e6
-
-
-def time_physics(engine: Engine, workers: WorkerMesh, block: int, *, members_are_last: bool) -> float:
-    """Returns the time of a physics step with random actions."""
-    task = engine.task
-    step = members_last(task.step) if members_are_last else jax.vmap(task.step, in_axes=-1, out_axes=-1)
-
-    def run(seeds: jax.Array, steps: jax.Array) -> jax.Array:
-        keys = jax.random.split(jax.random.key(seeds[0]), block)
-        state = jax.vmap(task.reset, out_axes=-1)(keys)
-        action = jax.random.uniform(keys[0], (task.action_size, block), minval=-1.0)
-        state = jax.lax.fori_loop(0, steps, lambda _, state: step(state, action), state)
-        return jnp.sum(state.obs)[None]
-
-    return time_on_all(workers, block, run)
+def markdown(report: dict[str, Any]) -> str:
+    """Returns the report as tables."""
+    tasks = report["tasks"]
+    sections = {
+        "µs per environment step and member": (_PARTS, 2),
+        "Ratios": (_RATIOS, 2),
+        "Peak memory above the bare process [MB]": (
+            {f"memory_{size}": f"population {size}" for size in _MEMORY_POPULATIONS},
+            0,
+        ),
+        "Seconds": (
+            {
+                "compile_cold": "compiling, cold",
+                "compile_warm": "compiling, from the cache",
+                "second_start": "second `evoconn train`, start to end of a short generation",
+            },
+            1,
+        ),
+    }
+    lines = [f"`{report['command']}`, {report['date']}, {report['machine']}, population {report['population']}", ""]
+    for title, (rows, digits) in sections.items():
+        if not any(name in figures for name in rows for figures in tasks.values()):
+            continue
+        lines += [f"| {title} | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
+        for name, label in rows.items():
+            lines.append(f"| {label} | {' | '.join(f'{figures[name]:,.{digits}f}' for figures in tasks.values())} |")
+        lines.append("")
+    if "help_seconds" in report:
+        lines.append(f"`evoconn --help`: {report['help_seconds']:.2f} s")
+    return "\n".join(lines)
 
 
-def time_network(engine: Engine, workers: WorkerMesh, block: int) -> float:
-    """Returns the time of a network step on random observations, with random connections."""
-    network, strategy = engine.network, engine.strategy
-
-    def run(seeds: jax.Array, steps: jax.Array) -> jax.Array:
-        key = jax.random.key(seeds[0])
-        params = network.prepare(strategy.ask(key, strategy.init(key), jnp.arange(block)))
-        obs = jax.random.normal(key, (block, engine.task.observation_size))
-        carry = network.initial_carry(jax.random.split(key, block))
-
-        def body(_: jax.Array, now: tuple) -> tuple:
-            carry, total = now
-            carry, action = network.step(params, carry, obs)
-            return carry, total + jnp.sum(action)
-
-        return jax.lax.fori_loop(0, steps, body, (carry, jnp.zeros(())))[1][None]
-
-    return time_on_all(workers, block, run)
-
-
-def time_generation(engine: Engine) -> tuple[float, float]:
-    """Returns the time of the third generation per simulated step [us] and of compiling [s].
-
-    Episodes are short then, so that sampling, loading and the update weigh more than in a trained population.
-    """
-    state = engine.initial_state()
-    before = time.perf_counter()
-    step = engine.compile(state)
-    compile_seconds = time.perf_counter() - before
-    seconds, steps = 0.0, 0
-    for _ in range(3):
-        already = int(state.env_steps_simulated)
-        before = time.perf_counter()
-        state, metrics = step(state)
-        jax.block_until_ready(metrics)
-        seconds = time.perf_counter() - before
-        steps = int(state.env_steps_simulated) - already
-    return seconds / steps * 1e6, compile_seconds
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import typer
 
 from evoconn_cli import __version__
 from evoconn_cli.commands.evaluate import evaluate
+from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.train import train
 from evoconn_cli.errors import EvoconnError
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(resume)
 app.command()(evaluate)
+app.command()(render)
 
 
 def _show_version(asked: bool) -> None:

@@ -29,7 +29,6 @@ def make_light_engine(config, workers):
             normalizer=NormalizerState(zero, zeros, zeros, zeros + 1),
             generation=np.zeros((), np.int32),
             env_steps=StepCounter(np.uint32(0), np.uint32(0)),
-            env_steps_simulated=StepCounter(np.uint32(0), np.uint32(0)),
             key=np.array([0, config.seed], np.uint32),
         )
 
@@ -46,6 +45,7 @@ def make_light_engine(config, workers):
             "fitness_mean": probs.mean(),
             "eval_fitness": probs[0, 0],
             "failed_members": np.int32(0),
+            "steps_simulated": np.int32(9),
         }
         return jax.device_put(new, workers.first_device), metrics
 

@@ -11,17 +11,19 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
 LEAVES = {"config", "errors"}
+HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"}
 MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
-    "commands": {"commands", "runs"} | LEAVES,
+    "commands": {"commands", "runs", "rendering"} | LEAVES,
+    "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},
     "networks": {"networks"},
     "tasks": {"tasks"} | LEAVES,
     "config": LEAVES,
     "errors": set(),
-    "__init__": set(),
+    "__init__": {"runs"},
 }
 
 
@@ -62,16 +64,31 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
     assert not modules & {"time", "os", "sys", "pathlib", "Path", "omegaconf"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["resume", "--help"], ["--version"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], *([command, "--help"] for command in ("train", "resume", "evaluate", "render"))],
+    ids=str,
+)
 def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys\n"
         "from evoconn_cli.app import app\n"
         f"try: app({arguments!r})\n"
         "except SystemExit as end: code = end.code\n"
-        "heavy = {'jax', 'jaxlib', 'brax', 'wandb', 'numpy', 'orbax', 'flax', 'optax'} & set(sys.modules)\n"
+        f"heavy = {HEAVY} & set(sys.modules)\n"
         "sys.exit(f'{code} {heavy}' if code or heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_importing_the_package_stays_light_until_it_is_used():
+    code = (
+        "import sys, evoconn_cli\n"
+        "before = {'jax', 'numpy'} & set(sys.modules)\n"
+        "evoconn_cli.load_run\n"
+        "sys.exit(0 if not before and 'jax' in sys.modules else str(before))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -8,15 +8,14 @@ from typing import Annotated, Optional
 import typer
 
 from evoconn_cli.commands.options import Devices
-
-_PERTURBATIONS = "obs-noise, lesion-synapses, lesion-neurons, friction, gravity, mass, actuator-strength"
+from evoconn_cli.config.perturbations import KINDS
 
 
 def evaluate(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR...",
+            metavar="RUN_DIR|CKPT_DIR",
             help="Run directories, their checkpoints directories, or single steps in there.",
             show_default=False,
         ),
@@ -25,7 +24,7 @@ def evaluate(
         Optional[str],
         typer.Option(
             metavar="N|latest|best",
-            help="Which checkpoint; best by evaluation fitness. [default: latest]",
+            help="Which checkpoint; best by evaluation fitness, latest by default.",
             show_default=False,
         ),
     ] = None,
@@ -34,19 +33,23 @@ def evaluate(
         int, typer.Option(min=0, max=2**32 - 1, help="Of the episodes; apart from what training drew.")
     ] = 0,
     policy: Annotated[
-        str, typer.Option(help="deterministic (p > 0.5), or sampled: other connections in each episode.")
+        str, typer.Option(metavar="deterministic|sampled", help="p > 0.5, or other connections in each episode.")
     ] = "deterministic",
     perturb: Annotated[
         Optional[list[str]],
         typer.Option(
             metavar="NAME=VALUE[,VALUE...]",
-            help=f"{_PERTURBATIONS}. Several values make a sweep.",
+            help=f"{', '.join(KINDS)}. Several values make a sweep.",
             show_default=False,
         ),
     ] = None,
     curve: Annotated[
         Optional[Path],
-        typer.Option(help="Plot of a sweep; plots/NAME-sweep.png in the first run by default.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Plot of a sweep; plots/NAME-sweep.png in the first run by default.",
+            show_default=False,
+        ),
     ] = None,
     energy: Annotated[
         Optional[str], typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.", show_default=False)
@@ -59,11 +62,14 @@ def evaluate(
         Optional[str],
         typer.Option(metavar="FILE|-", help="All results as JSON; - to the terminal.", show_default=False),
     ] = None,
-    csv: Annotated[Optional[Path], typer.Option(help="One line for each episode.", show_default=False)] = None,
-    plot: Annotated[
-        Optional[Path], typer.Option(help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False)
+    csv: Annotated[
+        Optional[Path], typer.Option(metavar="FILE", help="One line for each episode.", show_default=False)
     ] = None,
-    plot_x: Annotated[str, typer.Option(help="generations, env-steps or time.")] = "generations",
+    plot: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False),
+    ] = None,
+    plot_x: Annotated[str, typer.Option(metavar="generations|env-steps|time", help="Axis of --plot.")] = "generations",
     devices: Devices = None,
 ) -> None:
     """Evaluate saved policies: returns, spikes and operations, robustness, learning curves.

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 POLICIES = ("deterministic", "sampled")
 
+_FILE_WIDTH = 160
+"""Columns for tables that go to a file or a pipe, so that nothing is folded there."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -53,6 +56,8 @@ def run_evaluation(request: Request) -> None:
     request = _with_perturbations_among_runs(request)
     _check(request)
     console = Console(stderr=request.json == "-")
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
     if request.plot is not None:
         _draw_learning_curves(request, console)
     if request.episodes == 0:
@@ -102,25 +107,28 @@ def _check(request: Request) -> None:
 
 
 def _draw_learning_curves(request: Request, console: Console) -> None:
+    from evoconn_cli.runs.canvas import save_figure
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.learning_curves import plot_learning_curves, read_curve
+    from evoconn_cli.runs.learning_curves import learning_figure, read_curve
     from evoconn_cli.runs.opened import locate
 
     assert request.plot is not None
     paths = dict.fromkeys(locate(Path(run))[0] for run in request.runs)
     curves = [read_curve(RunDirectory.open(path), request.plot_x) for path in paths]
-    plot_learning_curves(curves, request.plot_x, request.plot)
+    save_figure(learning_figure(curves, request.plot_x), request.plot)
     _say_written(console, "learning curves", request.plot)
 
 
 def _evaluate(request: Request, console: Console) -> None:
-    from evoconn_cli.runs.comparison import compare, parse_references
+    from evoconn_cli.runs.canvas import save_figure
+    from evoconn_cli.runs.comparison import check_references, compare, parse_references
     from evoconn_cli.runs.evaluation_files import to_csv, to_json
-    from evoconn_cli.runs.output import write_whole
-    from evoconn_cli.runs.sweep_curve import plot_sweep
+    from evoconn_cli.runs.output import whole_file
+    from evoconn_cli.runs.sweep_curve import sweep_figure
 
     settings, references = parse_perturbations(request.perturb), parse_references(request.reference)
     opened = _open_runs(request)
+    check_references(references, {one.config.task.name for one in opened})
     swept = swept_name(settings)
     curve = _curve_path(request, opened[0], swept) if swept is not None else None
     evaluated = _run_episodes(request, opened, settings)
@@ -129,13 +137,15 @@ def _evaluate(request: Request, console: Console) -> None:
     if request.json == "-":
         typer.echo(to_json(evaluated, aggregates, **_described(request)), nl=False)
     elif request.json is not None:
-        write_whole(Path(request.json), to_json(evaluated, aggregates, **_described(request)))
+        with whole_file(Path(request.json)) as partial:
+            partial.write_text(to_json(evaluated, aggregates, **_described(request)), encoding="utf-8")
         _say_written(console, "results", Path(request.json))
     if request.csv is not None:
-        write_whole(request.csv, to_csv(evaluated, policy=request.policy, seed=request.seed))
+        with whole_file(request.csv) as partial:
+            partial.write_text(to_csv(evaluated, policy=request.policy, seed=request.seed), encoding="utf-8")
         _say_written(console, "episodes", request.csv)
     if swept is not None and curve is not None:
-        plot_sweep(evaluated, swept, request.seed, curve)
+        save_figure(sweep_figure(evaluated, swept, request.seed), curve)
         _say_written(console, "curve", curve)
 
 
@@ -148,7 +158,8 @@ def _open_runs(request: Request) -> list[OpenedRun]:
     from evoconn_cli.runs.opened import open_run
 
     workers = start_jax(request.devices)
-    return [open_run(Path(run), request.step, workers) for run in request.runs]
+    opened = [open_run(Path(run), request.step, workers) for run in request.runs]
+    return list({(one.directory.path, one.generation): one for one in opened}.values())
 
 
 def _curve_path(request: Request, first: OpenedRun, swept: str) -> Path:
@@ -194,6 +205,8 @@ def _show(request: Request, console: Console, evaluated: Sequence[Evaluated], ag
         console.print(tables.figures_table(evaluated, request.energy))
     if aggregates:
         console.print(tables.aggregates_table(aggregates, scaled=bool(request.reference)))
+        if not request.reference and any(len(one.runs) > 1 for one in aggregates):
+            console.print("Returns of different tasks are mixed as they are: --reference TASK=RETURN scales them.")
     if request.energy is not None:
         console.print(
             "The energy is that of the additions and multiplications alone, as 32-bit floats: without memory, neurons "

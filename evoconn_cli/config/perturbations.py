@@ -76,7 +76,7 @@ def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
             raise unknown_name("perturbation", name, KINDS)
         if name in parsed:
             raise ConfigError(f"--perturb {name} is given twice. For several values write {name}=0.1,0.2.")
-        parsed[name] = [_value(name, part) for part in text.split(",")]
+        parsed[name] = list(dict.fromkeys(_value(name, part) for part in text.split(",")))
     sweeps = [name for name, values in parsed.items() if len(values) > 1]
     if len(sweeps) > 1:
         raise ConfigError(f"only one perturbation can have several values, not {' and '.join(sweeps)}.")

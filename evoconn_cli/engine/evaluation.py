@@ -79,6 +79,13 @@ def evaluation_key(seed: int) -> jax.Array:
     return jax.random.key_data(jax.random.fold_in(key, _EVALUATION))
 
 
+def episode_keys(seed: int, episode: int) -> tuple[jax.Array, jax.Array]:
+    """Returns the keys that draw the initial states of the task and of the network in one episode of an evaluation."""
+    key = jax.random.wrap_key_data(evaluation_key(seed), impl=KEY_IMPLEMENTATION)
+    reset, carry = (jax.random.fold_in(jax.random.fold_in(key, stream), episode) for stream in (_RESET, _CARRY))
+    return reset, carry
+
+
 def make_evaluation(
     task: Task,
     network: Network,

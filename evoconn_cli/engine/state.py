@@ -40,7 +40,6 @@ class RunState(NamedTuple):
     normalizer: NormalizerState
     generation: jax.Array  # [] int32 generations done
     env_steps: StepCounter  # environment steps that counted
-    env_steps_simulated: StepCounter  # all of them, wasted ones included
     key: jax.Array  # [2] uint32 data of the run key, which never changes
 
 
@@ -52,16 +51,11 @@ def initial_run_state(strategy: Strategy, *, observation_size: int, seed: int) -
         observation_size: O.
         seed: of every draw in the run, 0 to 2^32 - 1.
     """
-
-    def no_steps() -> StepCounter:
-        return StepCounter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
-
     key = jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION)
     return RunState(
         strategy=strategy.init(jax.random.fold_in(key, _INITIAL_CENTER)),
         normalizer=jax.tree.map(jnp.copy, initial_normalizer(observation_size)),
         generation=jnp.zeros((), jnp.int32),
-        env_steps=no_steps(),
-        env_steps_simulated=no_steps(),
+        env_steps=StepCounter(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32)),
         key=jax.random.key_data(key),
     )

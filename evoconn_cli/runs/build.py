@@ -24,7 +24,6 @@ from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
 from evoconn_cli.engine.strategies.connectivity import MAX_MEMBERS, make_connectivity
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
-from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
@@ -38,6 +37,10 @@ _CPU_BLOCK = 64
 
 _CPU_DENSE_TILE = 2
 """Members of a dense_snn whose recurrent weights (256 KiB each at 256 neurons) stay in a core's cache."""
+
+
+_HELD_BYTES = 2**30
+"""Populations whose packed connections take more than this are drawn again where they are needed, not held."""
 
 
 class Engine(NamedTuple):
@@ -61,19 +64,20 @@ def choose_block(config: RunConfig, workers: WorkerMesh) -> int:
     return min(_CPU_BLOCK, config.algo.population) if workers.first_device.platform == "cpu" else share
 
 
-def build_engine(config: RunConfig, workers: WorkerMesh) -> Engine:
+def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = None) -> Engine:
     """Returns the engine of a run.
 
     Args:
         config: with `engine.block` set.
         workers: the devices.
+        task: in place of the configured one, with its episode limit.
 
     Raises:
         ConfigError: what the strategy or the network cannot do.
     """
     if config.engine.block is None:
         raise ValueError("engine.block is not resolved")
-    task = make_task(
+    task = task or make_task(
         config.task.name,
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
@@ -147,13 +151,10 @@ def _build_strategy(config: RunConfig, network: Network) -> Strategy:
             **adam,
         )
     assert isinstance(given, EcConfig)
-    if num_members(config) > MAX_MEMBERS:
-        raise ConfigError(
-            f"algo.population={given.population}: the whole-number update of ec holds up to {MAX_MEMBERS} members "
-            "beside the evaluation copies. Lower it."
-        )
     return make_connectivity(
         connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
+        in_parts=num_members(config) > MAX_MEMBERS,
+        keeps_candidates=network.num_parameters / 8 * given.population <= _HELD_BYTES,
         learning_rate=given.learning_rate,
         eps=given.eps,
         weight_decay=given.weight_decay,

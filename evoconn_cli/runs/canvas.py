@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evoconn_cli.errors import EvoconnError
+from evoconn_cli.runs.output import whole_file
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by the colour-blind too. Source: Okabe and Ito, Color Universal Design, 2008."""
@@ -69,12 +69,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         EvoconnError: it cannot be written.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
         figure.savefig(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise EvoconnError(f"the plot {path} cannot be written: {error.strerror}. Name another file.") from None
-    finally:
-        partial.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ _TYPES: dict[str, Any] = {
     "rng": str,
     "generation": int,
     "elapsed": (int, float),
+    "env_steps_simulated": int,
     "eval_fitness": (int, float, type(None)),
     "config": dict,
     "files": dict,
@@ -38,7 +39,15 @@ _FREE = ("algo.generations", "engine.devices", "checkpoint.", "tracking.")
 """Keys, or beginnings of keys, that may change on resume: they say how long, where and with which records."""
 
 
-def write_facts(path: Path, config: RunConfig, *, generation: int, eval_fitness: float | None, elapsed: float) -> None:
+def write_facts(
+    path: Path,
+    config: RunConfig,
+    *,
+    generation: int,
+    eval_fitness: float | None,
+    elapsed: float,
+    env_steps_simulated: int,
+) -> None:
     """Writes the facts of a checkpoint whose other files are in the directory `path`, and all of it to the disk.
 
     Args:
@@ -47,6 +56,7 @@ def write_facts(path: Path, config: RunConfig, *, generation: int, eval_fitness:
         generation: of the state.
         eval_fitness: of that generation; None where it was not finite.
         elapsed: time of training so far, over resumes [s].
+        env_steps_simulated: environment steps so far, wasted ones included.
     """
     facts = {
         "format": FORMAT,
@@ -55,6 +65,7 @@ def write_facts(path: Path, config: RunConfig, *, generation: int, eval_fitness:
         "generation": generation,
         "eval_fitness": eval_fitness,
         "elapsed": elapsed,
+        "env_steps_simulated": env_steps_simulated,
         "config": what_shapes_a_run(config),
         "files": {name: _hash(path / name, flush=True) for name in _files(path)},
     }

@@ -6,7 +6,7 @@ resampled within their task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ class Aggregate(NamedTuple):
 
     algo: str
     network: str
+    num_neurons: int
     setting: dict[str, float]
     runs: dict[str, int]  # task -> runs
     iqm: float
@@ -46,24 +47,29 @@ def parse_references(entries: Sequence[str]) -> dict[str, float]:
     return references
 
 
+def check_references(references: Mapping[str, float], tasks: Set[str]) -> None:
+    """Checks that every task has a reference, or none has.
+
+    Raises:
+        ConfigError: some have.
+    """
+    if references and (missing := tasks - references.keys()):
+        raise ConfigError(f"no --reference for {', '.join(sorted(missing))}: give one for every task, or none.")
+
+
 def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> list[Aggregate]:
     """Returns one aggregate for every algorithm, network and setting that has at least two different runs.
 
     Args:
         evaluated: of all runs and settings.
-        references: by task, what scores are divided by; none for returns as they are.
+        references: by task, what scores are divided by; empty for returns as they are.
         seed: of the bootstrap.
-
-    Raises:
-        ConfigError: references are given, and a task has none.
     """
     groups: dict[tuple, list[Evaluated]] = {}
     for one in evaluated:
         config = one.opened.config
         key = (config.algo.name, config.network.name, config.network.num_neurons, *one.setting.items())
         groups.setdefault(key, []).append(one)
-    if references and (missing := {one.opened.config.task.name for one in evaluated} - references.keys()):
-        raise ConfigError(f"no --reference for {', '.join(sorted(missing))}: give one for every task, or none.")
     return [_aggregate(group, references, seed) for group in groups.values() if _distinct(group)]
 
 
@@ -77,14 +83,15 @@ def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed
     strata: dict[str, list[float]] = {}
     for one in group:
         task = one.opened.config.task.name
-        strata.setdefault(task, []).append(one.returns.mean / references.get(task, 1.0))
+        strata.setdefault(task, []).append(one.returns.mean / (references[task] if references else 1.0))
     scores = [np.asarray([score for score in values if np.isfinite(score)]) for values in strata.values()]
     scores = [values for values in scores if len(values)]
     every = np.concatenate(scores) if scores else np.full(1, np.nan)
     config = group[0].opened.config
     return Aggregate(
         algo=config.algo.name,
-        network=f"{config.network.name}, {config.network.num_neurons}",
+        network=config.network.name,
+        num_neurons=config.network.num_neurons,
         setting=group[0].setting,
         runs={task: len(values) for task, values in strata.items()},
         iqm=float(interquartile_mean(every)),

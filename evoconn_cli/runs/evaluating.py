@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from evoconn_cli.config.perturbations import KINDS
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.evaluation import EpisodeResults, evaluation_key, make_evaluation
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.perturbations import Perturbation
@@ -16,6 +17,7 @@ from evoconn_cli.engine.state import RunState
 from evoconn_cli.runs.neurobench import Figures, neurobench_figures
 from evoconn_cli.runs.opened import OpenedRun
 from evoconn_cli.runs.statistics import Summary, summarize
+from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.physics import PhysicsScale
 from evoconn_cli.tasks.registry import make_task
 
@@ -58,6 +60,9 @@ def evaluate(
     Raises:
         ConfigError: a perturbation that the task does not allow.
     """
+    for opened in runs:  # what a task does not allow is known before the first episode
+        for setting in settings:
+            _make_task(opened.config, _split(setting)[0])
     programs: dict[Any, _Program] = {}
     key = evaluation_key(seed)
     for opened in runs:
@@ -87,16 +92,19 @@ def _split(setting: dict[str, float]) -> tuple[PhysicsScale, Perturbation]:
     return PhysicsScale(**physics), Perturbation(**others)
 
 
-def _compile(opened: OpenedRun, physics: PhysicsScale, *, num_episodes: int, sampled: bool) -> _Program:
-    config, workers = opened.config, opened.workers
-    task = make_task(
+def _make_task(config: RunConfig, physics: PhysicsScale) -> Task:
+    return make_task(
         config.task.name,
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
         physics=physics,
     )
+
+
+def _compile(opened: OpenedRun, physics: PhysicsScale, *, num_episodes: int, sampled: bool) -> _Program:
+    config, workers = opened.config, opened.workers
     evaluation = make_evaluation(
-        task,
+        _make_task(config, physics),
         opened.network,
         opened.strategy,
         workers,

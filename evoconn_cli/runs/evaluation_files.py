@@ -91,7 +91,16 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
 
 
 def _aggregate(one: Aggregate) -> dict[str, Any]:
-    return {**one._asdict(), "interval": _interval(one.interval)}
+    return {
+        "algo": one.algo,
+        "network": one.network,
+        "num_neurons": one.num_neurons,
+        "perturbations": one.setting,
+        "runs": one.runs,
+        "failed": one.failed,
+        "iqm": one.iqm,
+        "iqm_interval": _interval(one.interval),
+    }
 
 
 def _interval(interval: Interval | None) -> list[float] | None:

@@ -111,8 +111,8 @@ def figures_table(evaluated: Sequence[Evaluated], energy: str | None) -> Table:
     """Returns a line for every run and setting with its figures for one environment step."""
     table = _table("one environment step")
     leading = _add_leading(table, evaluated)
-    _add_numbers(table, "weights\n[B]", "conn.\nsparsity", "act.\nsparsity", "ACs", "MACs", "dense\nops")
-    _add_numbers(table, "spikes/s\nexc., inh.", *([f"{energy}\n[nJ]"] if energy else []))
+    _add_numbers(table, "weights\nbytes", "conn.\nsparse", "act.\nsparse", "ACs", "MACs", "dense\nops")
+    _add_numbers(table, "spikes/s\nexc., inh.", *([f"{energy}\nnJ"] if energy else []))
     for one in evaluated:
         figures, footprint = one.figures, one.figures.footprint
         typed = figures.spikes_per_second_excitatory, figures.spikes_per_second_inhibitory
@@ -149,7 +149,7 @@ def aggregates_table(aggregates: Sequence[Aggregate], *, scaled: bool) -> Table:
             runs += f"; {one.failed} without a score"
         table.add_row(
             one.algo,
-            one.network,
+            f"{one.network}, {one.num_neurons}",
             *([f"{one.setting[swept]:g}"] if swept else []),
             runs,
             Text(number(one.iqm, digits), style="bold green"),
@@ -168,7 +168,7 @@ def _table(title: str) -> Table:
         border_style="dim",
         header_style="dim",
         box=box.SIMPLE_HEAD,
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
 
 
@@ -182,9 +182,9 @@ def _add_leading(table: Table, evaluated: Sequence[Evaluated]) -> Callable[[Eval
     """Adds the columns that tell the lines apart, and returns what fills them."""
     runs, swept = _runs(evaluated), swept_name([one.setting for one in evaluated])
     if len(runs) > 1:
-        table.add_column("run", justify="right")
+        _add_numbers(table, "run")
     if swept is not None:
-        table.add_column(swept.replace("-", "\n"), justify="right")
+        _add_numbers(table, swept.replace("-", "\n"))
 
     def leading(one: Evaluated) -> list[str]:
         run = str(runs[one.opened.directory.path, one.opened.generation])
@@ -195,7 +195,7 @@ def _add_leading(table: Table, evaluated: Sequence[Evaluated]) -> Callable[[Eval
 
 def _add_numbers(table: Table, *names: str) -> None:
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
 
 
 def _figures(one: Evaluated, energy: str | None) -> list[tuple[str, str]]:

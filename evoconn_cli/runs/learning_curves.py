@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import RunDirectoryError, unknown_name
-from evoconn_cli.runs.canvas import color_of, draw_series, label_axes, make_figure, save_figure
+from evoconn_cli.runs.canvas import color_of, draw_series, label_axes, make_figure
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+from evoconn_cli.runs.opened import config_of
 
 X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
 """What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
@@ -40,7 +41,7 @@ def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
         x_axis: a key of `X_AXES`.
 
     Raises:
-        ConfigError: an unknown axis.
+        ConfigError: an unknown axis, or a configuration that is none.
         RunDirectoryError: there is nothing to draw yet.
     """
     if x_axis not in X_AXES:
@@ -60,22 +61,22 @@ def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
             "learning curve. Leave it out."
         )
     return Curve(
-        directory.read_config(),
+        config_of(directory),
         lines,
         np.asarray([line[key] for line in lines], float),
         np.asarray([line["eval_fitness"] for line in lines], float),
     )
 
 
-def plot_learning_curves(curves: Sequence[Curve], x_axis: str, path: Path) -> None:
-    """Draws the curves of runs, grouped by task, strategy and network, and writes the plot to `path`.
+def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
+    """Returns the curves of runs, a panel for each task, grouped by strategy and network.
 
     Runs of a group are its seeds: a thin line each, and their mean with a band of one standard deviation where all
     of them have data.
 
-    Raises:
-        ConfigError: an unknown format.
-        EvoconnError: it cannot be written.
+    Args:
+        curves: of the runs, all with the same axis.
+        x_axis: that axis, a key of `X_AXES`.
     """
     tasks = sorted({curve.config.task.name for curve in curves})
     figure, panels = make_figure(tasks)
@@ -89,12 +90,12 @@ def plot_learning_curves(curves: Sequence[Curve], x_axis: str, path: Path) -> No
             _draw_groups(panel, here, scale, labels)
         several = any(len(group) > 1 for group in _grouped(here).values())
         note = "mean over seeds, ± one standard deviation" if several else ""
-        label_axes(panel, x_label, "evaluation fitness", note=note)
+        label_axes(panel, x_label, "fitness" if len(here) == 1 else "evaluation fitness", note=note)
         if x_axis == "env-steps":
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         elif x_axis == "generations":
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    save_figure(figure, path)
+    return figure
 
 
 def _draw_one(panel: Axes, curve: Curve, scale: float, labels: dict[tuple, str]) -> None:
@@ -102,10 +103,10 @@ def _draw_one(panel: Axes, curve: Curve, scale: float, labels: dict[tuple, str])
     mean = np.asarray([_number(line.get("fitness_mean")) for line in curve.lines])
     std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
     x = curve.x / scale
-    panel.fill_between(x, mean - std, mean + std, color=color_of(5), alpha=0.2, linewidth=0)
-    panel.plot(x, mean, color=color_of(5), linewidth=1.5, label="population, mean ± standard deviation")
     label = f"evaluation copies ({labels[_group(curve)]})"
     draw_series(panel, x, curve.fitness, curve.fitness, curve.fitness, index=0, label=label, marker="")
+    panel.fill_between(x, mean - std, mean + std, color=color_of(5), alpha=0.2, linewidth=0, zorder=1)
+    panel.plot(x, mean, color=color_of(5), linewidth=1.5, zorder=1.5, label="population, mean ± standard deviation")
 
 
 def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, labels: dict[tuple, str]) -> None:

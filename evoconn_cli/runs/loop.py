@@ -140,7 +140,8 @@ class _Session(NamedTuple):
             measured = jax.device_get(measured)
             seconds = time.perf_counter() - before
             self.deadline.generation_took(seconds)
-            host = HostFacts(elapsed=host.elapsed + seconds)
+            simulated = host.env_steps_simulated + int(measured.pop("steps_simulated"))
+            host = HostFacts(elapsed=host.elapsed + seconds, env_steps_simulated=simulated)
             eval_fitness = float(measured["eval_fitness"])
             line = self._record(_line(state, measured, seconds, host))
             _check_alive(line, config)
@@ -229,7 +230,7 @@ def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: Ho
         **dict.fromkeys(_NOT_IN_EVERY_STRATEGY),
         **{name: value.item() for name, value in measured.items()},
         "env_steps": int(state.env_steps),
-        "env_steps_simulated": int(state.env_steps_simulated),
+        "env_steps_simulated": host.env_steps_simulated,
         "seconds": seconds,
         "elapsed": host.elapsed,
     }

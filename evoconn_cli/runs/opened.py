@@ -13,7 +13,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
-from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
 from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.devices import start_jax
@@ -55,10 +55,7 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
     if named is not None and step is not None and step != str(named):
         raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
-    try:
-        config = directory.read_config()
-    except ConfigError as error:
-        raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
+    config = config_of(directory)
     with_block = dataclasses.replace(config.engine, block=config.engine.block or 1)
     workers = workers or start_jax(None)
     engine = build_engine(dataclasses.replace(config, engine=with_block), workers)
@@ -68,10 +65,10 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
             f"{min(config.checkpoint.every, config.algo.generations)}. Go on with it: evoconn resume "
             f"{shlex.quote(directory.short_path())}"
         )
-    store = _open_store(directory)
+    store = CheckpointStore(directory.checkpoints)
     try:
         generation = _find(store, directory, str(named) if named is not None else step or "latest")
-        state, _ = store.restore(generation, jax.eval_shape(engine.initial_state), workers.first_device)
+        state, _ = store.restore(generation, jax.eval_shape(engine.initial_state), workers.first_device, config)
     finally:
         store.close()
     return OpenedRun(directory, config, generation, engine.task, engine.network, engine.strategy, state, workers)
@@ -102,16 +99,16 @@ def locate(path: Path) -> tuple[Path, int | None]:
     return whole, None
 
 
-def _open_store(directory: RunDirectory) -> CheckpointStore:
+def config_of(directory: RunDirectory) -> RunConfig:
+    """Returns the configuration of a run.
+
+    Raises:
+        ConfigError: it was edited into nonsense, or is of something else; the message names the file.
+    """
     try:
-        return CheckpointStore(directory.checkpoints)
-    except EvoconnError:
-        raise
-    except Exception as error:  # Orbax reads the metrics of every step at once, and raises what its parsers raise
-        raise CheckpointError(
-            f"the checkpoints in {directory.checkpoints} cannot be read, one of them has damaged metrics: {error}. "
-            "Move the step that was cut off elsewhere; the other ones are whole."
-        ) from error
+        return directory.read_config()
+    except ConfigError as error:
+        raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
 
 
 def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:

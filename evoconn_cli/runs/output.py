@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evoconn_cli.errors import ConfigError, EvoconnError
@@ -33,18 +34,20 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
         raise ConfigError(f"{option} {path}: no permission to write in {parent}. Name another place.")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whose directory is made where it is missing.
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, whose file becomes `path` at the end; its directory is made if missing.
 
     Raises:
         EvoconnError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         partial.replace(path)
     except OSError as error:
         raise EvoconnError(f"{path} cannot be written: {error.strerror}. Name another place.") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()

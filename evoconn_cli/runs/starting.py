@@ -45,12 +45,12 @@ def starting_point(
     if from_step is None:
         found = store.restore_latest(initial, device, note, config)
         if found is None:
-            return initial, HostFacts(elapsed=0.0)
+            return initial, HostFacts()
         state, host = found.state, found.host
         if not found.damaged:
             return state, host
     elif from_step == 0:
-        state, host = initial, HostFacts(elapsed=0.0)
+        state, host = initial, HostFacts()
     else:
         saved = store.generations()
         if from_step not in saved:

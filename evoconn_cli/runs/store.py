@@ -36,7 +36,8 @@ _SAVING, _DELETING = ".saving-", ".deleting-"
 class HostFacts(NamedTuple):
     """What a run has to remember besides its arrays."""
 
-    elapsed: float  # [s] of training so far, over resumes
+    elapsed: float = 0.0  # [s] of training so far, over resumes
+    env_steps_simulated: int = 0  # environment steps so far, wasted ones included
 
 
 class Restored(NamedTuple):
@@ -97,7 +98,7 @@ class CheckpointStore:
             partial.mkdir(parents=True)
             with late_writes_ignored():
                 self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(state))
-            write_facts(partial, self._config, generation=generation, eval_fitness=rated, elapsed=host.elapsed)
+            write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
             _flush_directory(partial)
             partial.rename(self.path(generation))
             _flush_directory(self._directory)
@@ -141,7 +142,7 @@ class CheckpointStore:
             raise
         except Exception as error:  # Orbax has no exception of its own for what it cannot read
             raise CheckpointError(f"{name} cannot be restored: {_reason(error)}.") from error
-        return state, HostFacts(elapsed=facts["elapsed"])
+        return state, HostFacts(**{name: facts[name] for name in HostFacts._fields})
 
     def restore_latest(
         self, like: RunState, device: Device, note: Callable[[str], None], config: RunConfig | None = None

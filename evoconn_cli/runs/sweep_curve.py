@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from evoconn_cli.config.perturbations import KINDS, setting_text
-from evoconn_cli.runs.canvas import draw_series, label_axes, make_figure, save_figure
+from evoconn_cli.runs.canvas import draw_series, label_axes, make_figure
 from evoconn_cli.runs.comparison import compare
 from evoconn_cli.runs.evaluating import Evaluated
 from evoconn_cli.runs.statistics import CONFIDENCE, Interval
@@ -21,14 +21,16 @@ class _Point(NamedTuple):
     interval: Interval | None
 
 
-def plot_sweep(evaluated: Sequence[Evaluated], swept: str, seed: int, path: Path) -> None:
-    """Draws the interquartile mean against the values of `swept`, a panel for each task, and writes it to `path`.
+def sweep_figure(evaluated: Sequence[Evaluated], swept: str, seed: int) -> Figure:
+    """Returns the interquartile mean against the values of `swept`, a panel for each task.
 
     Several runs of a strategy and network are one line, whose band is the interval over runs; the band of a single run
     is the interval over its episodes.
 
-    Raises:
-        EvoconnError: it cannot be written.
+    Args:
+        evaluated: of all runs and settings.
+        swept: the perturbation that has several values.
+        seed: of the bootstrap.
     """
     tasks = sorted({one.opened.config.task.name for one in evaluated})
     figure, panels = make_figure(tasks)
@@ -55,7 +57,7 @@ def plot_sweep(evaluated: Sequence[Evaluated], swept: str, seed: int, path: Path
         if also := setting_text(evaluated[0].setting, without=swept):
             note = f"{note}; with {also}"
         label_axes(panel, kind.label, "return of an episode", note=note)
-    save_figure(figure, path)
+    return figure
 
 
 def _lines(evaluated: Sequence[Evaluated], swept: str, seed: int) -> dict[str, list[_Point]]:
@@ -63,13 +65,15 @@ def _lines(evaluated: Sequence[Evaluated], swept: str, seed: int) -> dict[str, l
     lines: dict[str, list[_Point]] = {}
     together = set()
     for group in compare(evaluated, {}, seed):
-        label = f"{group.algo}, {group.network} neurons ({sum(group.runs.values())} runs)"
+        label = f"{group.algo}, {group.network}, {group.num_neurons} neurons ({sum(group.runs.values())} runs)"
         lines.setdefault(label, []).append(_Point(group.setting[swept], group.iqm, group.interval))
-        together.add((group.algo, group.network))
+        together.add((group.algo, group.network, group.num_neurons))
     for one in evaluated:
         config, returns = one.opened.config, one.returns
-        if (config.algo.name, f"{config.network.name}, {config.network.num_neurons}") in together:
+        name = config.algo.name, config.network.name, config.network.num_neurons
+        if name in together:
             continue
-        label = f"{one.opened.directory.path.name} at {one.opened.generation}"
+        where = f"{one.opened.directory.short_path()} at {one.opened.generation}"
+        label = f"{name[0]}, {name[1]}, {name[2]} neurons\n{where}"
         lines.setdefault(label, []).append(_Point(one.setting[swept], returns.iqm, returns.iqm_interval))
     return lines

@@ -78,6 +78,11 @@ class WandbTracker:
         self._note = note
         self._sync = sync
 
+    @property
+    def run(self) -> Any:
+        """The run of wandb; None after a call that failed."""
+        return self._run
+
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
         """Records the metrics of one generation; those that are None are left out."""
         known = {name: value for name, value in metrics.items() if value is not None}

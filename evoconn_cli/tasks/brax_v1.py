@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, scaled_system
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, make_scaled_environment
+
+
+@functools.cache
+def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
+    """Returns Brax's own environment `name` (`brax.envs.Env`), one object a process, which nobody may change.
+
+    Args:
+        name: of the environment.
+        physics: factors on its physics.
+
+    Raises:
+        ConfigError: a factor that changes nothing in this environment.
+    """
+    envs = import_brax_envs()
+    with warnings.catch_warnings():
+        # Some environments make Brax warn about their own configuration, which nobody here can change.
+        warnings.simplefilter("ignore")
+        return envs.get_environment(name) if physics == AS_TRAINED else make_scaled_environment(envs, name, physics)
+
+
+def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
+    """Returns where the bodies of a Brax v1 task are.
+
+    `[bodies, 3]` centres [m], and `[bodies, 4]` quaternions (w, x, y, z).
+    """
+    qp, _ = state.physics
+    return qp.pos, qp.rot
 
 
 @functools.cache
@@ -29,12 +57,7 @@ def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
     """
     envs = import_brax_envs()
-    with warnings.catch_warnings():
-        # Some environments make Brax warn about their own configuration, which nobody here can change.
-        warnings.simplefilter("ignore")
-        env = envs.get_environment(name)
-        if physics != AS_TRAINED:
-            env.sys = scaled_system(env.sys, physics, name)
+    env = brax_v1_environment(name, physics)
     reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
     no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from evoconn_cli.errors import ConfigError
@@ -20,45 +21,56 @@ class PhysicsScale(NamedTuple):
 AS_TRAINED = PhysicsScale()
 
 
-def scaled_system(sys: Any, scale: PhysicsScale, task: str) -> Any:
-    """Returns a `brax.System` like `sys`, scaled.
+def make_scaled_environment(envs: ModuleType, name: str, scale: PhysicsScale) -> Any:
+    """Returns the Brax v1 environment `name` in another physics.
 
     Args:
-        sys: of an environment.
+        envs: the module `brax.envs`.
+        name: of the environment.
         scale: the factors.
-        task: its name, for messages.
 
     Raises:
-        ConfigError: the task has nothing that a factor other than 1 could change.
+        ConfigError: the environment has nothing that a factor other than 1 could change.
     """
-    config = type(sys.config)()
-    config.CopyFrom(sys.config)
-    gravity = config.gravity
-    # Forces are actuators where there are no others; beside actuators they are the water that a swimmer swims in.
-    driven = config.actuators or config.forces
-    has = {
-        "friction": bool(sys.colliders) and any(c.material.friction for body in config.bodies for c in body.colliders),
-        "gravity": any((gravity.x, gravity.y, gravity.z)),
-        "mass": any(not body.frozen.all for body in config.bodies),
-        "actuator_strength": bool(driven),
-    }
-    for name, factor in scale._asdict().items():
-        if factor != 1.0 and not has[name]:
-            missing = name.replace("actuator_strength", "actuators")
-            raise ConfigError(
-                f"the task {task!r} has no {missing}: --perturb {name.replace('_', '-')} changes nothing."
-            )
-    # The coefficient of a contact is the product of those of the two bodies.
-    of_body = math.sqrt(scale.friction)
-    config.friction *= of_body
+
+    def rescale(config: Any) -> Any:
+        # Forces are actuators where there are no others; beside actuators they are the water that a swimmer swims in.
+        driven = config.actuators or config.forces
+        colliders = [collider for body in config.bodies for collider in body.colliders]
+        has = {
+            "friction": any(collider.material.friction for collider in colliders),
+            "gravity": any((config.gravity.x, config.gravity.y, config.gravity.z)),
+            "mass": any(not body.frozen.all for body in config.bodies),
+            "actuator_strength": bool(driven),
+        }
+        for factor_name, factor in scale._asdict().items():
+            if factor != 1.0 and not has[factor_name]:
+                raise _nothing_to_scale(name, factor_name)
+        _scale_vector(config.gravity, scale.gravity)
+        for body in config.bodies:
+            body.mass *= scale.mass
+            _scale_vector(body.inertia, scale.mass)
+        for collider in colliders:
+            # The coefficient of a contact is the product of those of the two bodies.
+            collider.material.friction *= math.sqrt(scale.friction)
+        for actuator in driven:
+            actuator.strength *= scale.actuator_strength
+        return config
+
+    # Brax calls it with a copy of the configuration, before it builds anything: what is built changes the copy.
+    env = envs.get_environment(name, post_process_fn=rescale)
+    if scale.friction != 1.0 and not env.sys.colliders:
+        raise _nothing_to_scale(name, "friction")
+    return env
+
+
+def _nothing_to_scale(task: str, factor_name: str) -> ConfigError:
+    missing = factor_name.replace("actuator_strength", "actuators")
+    return ConfigError(
+        f"the task {task!r} has no {missing}: --perturb {factor_name.replace('_', '-')} changes nothing."
+    )
+
+
+def _scale_vector(vector: Any, factor: float) -> None:
     for axis in ("x", "y", "z"):
-        setattr(gravity, axis, scale.gravity * getattr(gravity, axis))
-    for body in config.bodies:
-        body.mass *= scale.mass
-        for axis in ("x", "y", "z"):
-            setattr(body.inertia, axis, scale.mass * getattr(body.inertia, axis))
-        for collider in body.colliders:
-            collider.material.friction *= of_body
-    for actuator in driven:
-        actuator.strength *= scale.actuator_strength
-    return type(sys)(config)
+        setattr(vector, axis, factor * getattr(vector, axis))

@@ -1,0 +1,99 @@
+"""What is measured in a process of its own: peak memory, compiling, and starting."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_SHORT_EPISODE = 20
+
+
+def peak_memory(task: str, population: int) -> float:
+    """Returns by how much the peak memory of a training exceeds that of a process that only started JAX [MB]."""
+    return _measured("memory", task, str(population))["megabytes"]
+
+
+def compile_seconds(task: str, population: int) -> tuple[float, float]:
+    """Returns the time to compile a generation, with an empty cache and with a filled one [s]."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold, warm = (_measured("compile", task, str(population), cache=cache)["seconds"] for _ in range(2))
+    return cold, warm
+
+
+def help_seconds() -> float:
+    """Returns the time that `evoconn --help` takes [s]."""
+    before = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "evoconn_cli", "--help"], check=True, capture_output=True)
+    return time.perf_counter() - before
+
+
+def first_generation_seconds(task: str, population: int) -> float:
+    """Returns the time from the start of a second `evoconn train` to the end of its only, short generation [s]."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+        overrides = [f"task.episode_length={_SHORT_EPISODE}", "tracking.wandb=disabled"]
+        for number in range(2):
+            command = ["train", "--task", task, "--population", str(population), "--generations", "1"]
+            before = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "evoconn_cli", *command, "--run-dir", f"{folder}/{number}", *overrides],
+                check=True,
+                capture_output=True,
+                env=environment,
+            )
+            seconds = time.perf_counter() - before
+    return seconds
+
+
+def _measured(what: str, *arguments: str, cache: str | None = None) -> dict[str, float]:
+    environment = {**os.environ, **({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.processes", what, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _peak_megabytes() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _main(what: str, task: str, population: str) -> None:
+    from evoconn_cli.config.loading import load_config, override_config
+    from evoconn_cli.runs.build import build_engine, choose_block
+    from evoconn_cli.runs.devices import start_jax
+
+    workers = start_jax(None)
+    import jax
+
+    jax.block_until_ready(jax.numpy.zeros(1) + 1)
+    bare = _peak_megabytes()
+    config = load_config(
+        None, [f"task.name={task}", f"algo.population={population}", f"task.episode_length={_SHORT_EPISODE}"]
+    )
+    config = override_config(config, [f"engine.block={choose_block(config, workers)}"])
+    engine = build_engine(config, workers)
+    state = engine.initial_state()
+    before = time.perf_counter()
+    step = engine.compile(state)
+    seconds = time.perf_counter() - before
+    if what == "memory":
+        for _ in range(2):
+            state, measured = step(state)
+        jax.block_until_ready(measured)
+    print(json.dumps({"seconds": seconds, "megabytes": _peak_megabytes() - bare}))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,105 @@
+"""`evoconn render`: a policy in motion, as a video, a page or a still."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def render(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR|CKPT_DIR", help="A run, its checkpoints, or one step in there.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="File to write: .mp4, .gif, .html (a page that plays it) or .png; an mp4 in the run by default.",
+            show_default=False,
+        ),
+    ] = None,
+    step: Annotated[
+        Optional[str],
+        typer.Option(help="Checkpoint: latest, best, or the number of a generation.", show_default="latest"),
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to show, one after the other.")] = 1,
+    steps: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="Cut each episode after so many steps; a .png shows the moment after them.",
+            show_default="to its end",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial states.")] = 0,
+    camera: Annotated[str, typer.Option(help="track, side or front.")] = "track",
+    fps: Annotated[Optional[float], typer.Option(help="Frames a second.", show_default="30")] = None,
+    speed: Annotated[
+        Optional[float], typer.Option(help="0.5 is slow motion at half the speed.", show_default="1")
+    ] = None,
+    size: Annotated[
+        Optional[str], typer.Option(metavar="WIDTHxHEIGHT", help="In pixels.", show_default="640x480")
+    ] = None,
+    renderer: Annotated[
+        Optional[str],
+        typer.Option(help="mujoco, tiny (slower, needs no GL) or auto: the first that works.", show_default="auto"),
+    ] = None,
+    overlay: Annotated[bool, typer.Option(help="Draw spikes, rates and rewards beside the body.")] = True,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Upload the file to the run at W&B.")] = False,
+) -> None:
+    """Show a trained policy, with its spikes, as a video, a page or a still.
+
+    [bold]Examples[/bold]
+
+      evoconn render runs/hopper-ec
+
+      evoconn render runs/hopper-ec --out hopper.html
+
+      evoconn render runs/hopper-ec --step best --out hopper.gif --size 480x360 --fps 20 --steps 500
+    """
+    from rich.console import Console
+
+    from evoconn_cli.rendering.options import check_task, make_options
+    from evoconn_cli.rendering.progress import RenderProgress
+    from evoconn_cli.runs.opened import open_run
+
+    options = make_options(
+        out or Path("video.mp4"),
+        fps=fps,
+        speed=speed,
+        size=size,
+        camera=camera,
+        renderer=renderer,
+        has_overlay=overlay,
+        still_at_end=steps is not None,
+    )
+    console = Console()
+    opened = open_run(path, step)
+    check_task(opened.task.name)
+
+    from evoconn_cli.rendering.recording import make_policy
+    from evoconn_cli.rendering.video import Subject, record_episodes, write_episodes
+
+    config = opened.config
+    candidates = opened.strategy.center(opened.state.strategy)
+    subject = Subject(
+        task=opened.task,
+        policy=make_policy(opened.network, candidates, opened.state.normalizer, config.network),
+        about=f"{config.network.name}, {config.network.num_neurons} neurons, generation {opened.generation}",
+        warmup_steps=config.rollout.warmup_steps,
+    )
+    target = out or opened.directory.path / "videos" / f"generation-{opened.generation}-seed-{seed}.mp4"
+    with RenderProgress(console) as progress:
+        for note in options.notes:
+            progress.note(note)
+        played = record_episodes(subject, progress, seed=seed, num_episodes=episodes, max_steps=steps)
+        write_episodes(subject, played, options, target, progress)
+    console.print(f"Written: {target}", highlight=False, soft_wrap=True)
+    if wandb:
+        from evoconn_cli.runs.wandb_video import upload
+
+        upload(opened.directory, config, target, console.print)

@@ -1,0 +1,80 @@
+"""The video's clock: which moment of the episodes each frame shows.
+
+Simulated time runs on through all episodes. Frame k shows the moment `k * speed / fps`; poses between two states are
+interpolated, so that a task of 20 states a second moves smoothly in a video of 30 frames a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from evoconn_cli.rendering.quaternions import between
+from evoconn_cli.rendering.recording import Episode
+
+
+class Moment(NamedTuple):
+    """A moment of a recording."""
+
+    episode: int  # from 0
+    step: int  # the state that it lies at or after, from 0
+    fraction: float  # of the way to the next state, [0, 1)
+
+
+class Clock:
+    """Frames of a video and the moments they show.
+
+    Args:
+        episodes: what is shown, one after the other.
+        dt: time between two states [s].
+        fps: frames a second.
+        speed: seconds of simulation that one second of video shows.
+    """
+
+    def __init__(self, episodes: Sequence[Episode], *, dt: float, fps: Fraction, speed: float = 1.0) -> None:
+        self.dt = dt
+        self.fps = fps
+        self.speed = speed
+        self._starts = np.cumsum([0, *(episode.num_steps for episode in episodes)])
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that cover all episodes, at least one."""
+        # The tolerance keeps 8.000001 s, which is 8 s in single precision, from having a frame of its own.
+        return max(1, math.ceil(self.duration * float(self.fps) / self.speed - 1e-3))
+
+    @property
+    def duration(self) -> float:
+        """Time that all episodes simulate [s]."""
+        return float(self._starts[-1]) * self.dt
+
+    def time_of(self, frame: int) -> float:
+        """Returns the simulated time that `frame` shows [s]."""
+        return frame * self.speed / float(self.fps)
+
+    def moment(self, time: float) -> Moment:
+        """Returns the moment at `time` [s], the very last state for anything after the end."""
+        steps = time / self.dt + 1e-6
+        last = len(self._starts) - 2
+        episode = min(int(np.searchsorted(self._starts, steps, side="right")) - 1, last)
+        inside = steps - self._starts[episode]
+        length = self._starts[episode + 1] - self._starts[episode]
+        if inside >= length:
+            return Moment(episode, int(length), 0.0)
+        return Moment(episode, int(inside), float(max(inside % 1.0 - 1e-6, 0.0)))
+
+    def start_of(self, episode: int) -> float:
+        """Returns the time at which an episode starts [s]."""
+        return float(self._starts[episode]) * self.dt
+
+
+def pose_at(episode: Episode, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the poses of all bodies at `moment`: `[bodies, 3]` [m], `[bodies, 4]` unit quaternions (w, x, y, z)."""
+    here, to_next = moment.step, moment.fraction
+    after = min(here + 1, episode.num_steps)
+    positions = (1 - to_next) * episode.positions[here] + to_next * episode.positions[after]
+    return positions, between(episode.rotations[here], episode.rotations[after], to_next)

@@ -1,0 +1,37 @@
+"""The colours of everything that is drawn.
+
+Excitatory and inhibitory spikes are orange and sky blue, the pair of the Okabe-Ito palette that stays apart under every
+kind of colour blindness.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Rgb: TypeAlias = tuple[int, int, int]
+
+BACKGROUND: Rgb = (13, 17, 23)
+TRACK: Rgb = (20, 26, 34)
+LINE: Rgb = (48, 58, 70)
+TEXT: Rgb = (236, 240, 245)
+FAINT: Rgb = (139, 150, 164)
+
+EXCITATORY: Rgb = (255, 168, 38)
+INHIBITORY: Rgb = (86, 180, 255)
+UNTYPED: Rgb = (236, 240, 245)
+REWARD: Rgb = (122, 214, 160)
+
+FLOOR: tuple[Rgb, Rgb] = ((54, 62, 74), (44, 51, 62))
+_ROLES: dict[str, Rgb] = {
+    "body": (226, 222, 212),
+    "left": (150, 166, 184),
+    "mount": (104, 114, 128),
+    "target": (232, 84, 92),
+}
+
+
+def shape_color(role: str, body: int) -> Rgb:
+    """Returns the colour of a shape; neighbouring limbs differ a little, so that joints can be seen."""
+    shade = 0.84 if body % 2 and role in ("body", "left") else 1.0
+    red, green, blue = _ROLES[role]
+    return round(shade * red), round(shade * green), round(shade * blue)

@@ -1,0 +1,162 @@
+"""Files that frames are streamed into: mp4 and gif through ffmpeg, png through Pillow.
+
+A file is written under another name beside its place and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.rendering.colors import BACKGROUND, EXCITATORY, INHIBITORY, LINE, REWARD, TEXT, TRACK
+
+_PALETTE_SIZE = 64
+_PALETTE_PIXELS = 400_000
+"""Pixels of all sample frames that a palette is made from."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; the file appears at `path` when the block ends, and not at all when it raises.
+
+    Raises:
+        EvoconnError: it cannot be written there.
+    """
+    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise EvoconnError(f"cannot write {path}: {error.strerror}. Name another --out.") from None
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise EvoconnError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_png(path: Path, frame: np.ndarray) -> None:
+    """Writes one frame `[height, width, 3]` uint8."""
+    with whole_file(path) as partial:
+        Image.fromarray(frame).save(partial, format="png", optimize=True)
+
+
+def write_mp4(path: Path, frames: Iterator[np.ndarray], *, fps: Fraction, size: tuple[int, int]) -> None:
+    """Writes frames `[height, width, 3]` uint8 as H.264, which every browser and player shows.
+
+    Args:
+        path: of the file.
+        frames: in order; one at a time is in memory.
+        fps: frames a second.
+        size: width and height, even [pixels].
+
+    Raises:
+        EvoconnError: ffmpeg fails or the file cannot be written.
+    """
+    with whole_file(path) as partial:
+        _run_ffmpeg(frames, fps, size, [], [*_codec_options(), "-f", "mp4", f"file:{partial}"])
+
+
+def _codec_options() -> list[str]:
+    # Colours by the standard that players assume, and that is written into the file for those which read it.
+    bt709 = [part for name in ("colorspace", "color_primaries", "color_trc") for part in (f"-{name}", "bt709")]
+    scale = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv", *bt709]
+    return [
+        "-c:v",
+        "libx264",
+        "-preset",
+        "medium",
+        "-crf",
+        "18",
+        "-pix_fmt",
+        "yuv420p",
+        *scale,
+        "-movflags",
+        "+faststart",
+    ]
+
+
+def write_gif(
+    path: Path, frames: Iterator[np.ndarray], samples: Sequence[np.ndarray], *, fps: Fraction, size: tuple[int, int]
+) -> None:
+    """Writes frames `[height, width, 3]` uint8 as a GIF that repeats for ever, with one palette for all of them.
+
+    Args:
+        path: of the file.
+        frames: in order; one at a time is in memory.
+        samples: a few of the frames, which the palette is made from.
+        fps: frames a second, 100 by a whole number.
+        size: width and height [pixels].
+
+    Raises:
+        EvoconnError: ffmpeg fails or the file cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as directory, whole_file(path) as partial:
+        palette = Path(directory) / "palette.png"
+        make_palette(samples).save(palette)
+        use = "[0:v][1:v]paletteuse=dither=none:diff_mode=rectangle"
+        _run_ffmpeg(
+            frames, fps, size, ["-i", str(palette)], ["-lavfi", use, "-loop", "0", "-f", "gif", f"file:{partial}"]
+        )
+
+
+def make_palette(samples: Sequence[np.ndarray]) -> Image.Image:
+    """Returns a picture of 16 x 16 colours: those of the plots, and those that suit `samples` best.
+
+    It has `_PALETTE_SIZE` of them: with few colours neighbouring pixels are often equal, which makes small files.
+    """
+    shades = np.linspace(0.2, 1.0, 5)[:, None]
+    plots = [np.array(TRACK) + shades * (np.array(color) - TRACK) for color in (EXCITATORY, INHIBITORY, REWARD, TEXT)]
+    own = np.concatenate([*plots, [BACKGROUND, TRACK, LINE]]).round().astype(np.uint8)
+    every = max(1, sum(frame.shape[0] * frame.shape[1] for frame in samples) // _PALETTE_PIXELS)
+    pixels = np.concatenate([frame.reshape(-1, 3)[::every] for frame in samples])
+    number = _PALETTE_SIZE - len(own)
+    quantized = Image.fromarray(pixels[None]).quantize(number, method=Image.Quantize.MEDIANCUT)
+    found = np.array(quantized.getpalette("RGB"), np.uint8).reshape(-1, 3)[:number]
+    return Image.fromarray(np.resize(np.concatenate([own, found]), (256, 3)).reshape(16, 16, 3))
+
+
+def _run_ffmpeg(
+    frames: Iterator[np.ndarray], fps: Fraction, size: tuple[int, int], inputs: list[str], output: list[str]
+) -> None:
+    import imageio_ffmpeg
+
+    width, height = size
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
+        "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0",
+        *inputs, *output,
+    ]  # fmt: skip
+    with tempfile.TemporaryFile() as log:
+        # A session of its own, so that Ctrl-C reaches it through this process alone.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
+        assert process.stdin is not None
+        try:
+            # Where it reads no more, its exit code says why.
+            with contextlib.suppress(BrokenPipeError):
+                for frame in frames:
+                    process.stdin.write(np.ascontiguousarray(frame).tobytes())
+                process.stdin.close()
+            process.wait()
+        finally:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode != 0:
+            log.seek(0)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+            raise EvoconnError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {process.returncode}'}")

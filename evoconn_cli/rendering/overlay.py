@@ -1,0 +1,187 @@
+"""What stands beside the body: the spike raster, rates, rewards and the return, all on the video's clock."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from evoconn_cli.rendering.clock import Clock
+from evoconn_cli.rendering.colors import (
+    BACKGROUND,
+    EXCITATORY,
+    FAINT,
+    INHIBITORY,
+    REWARD,
+    TEXT,
+    UNTYPED,
+    Rgb,
+)
+from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, reward_columns, spike_columns
+from evoconn_cli.rendering.layout import Box, make_layout
+from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.strips import curve_strip, raster_strip, window
+
+_WINDOW = 2.6
+"""Seconds of video that the scrolling plots show."""
+
+
+class Overlay:
+    """Draws the plots and texts around a scene.
+
+    Args:
+        title: name of what is seen, and a line below it.
+        episodes: what is shown.
+        neurons: of the network, None where it has no spikes.
+        clock: of the video.
+        width: of the picture [pixels].
+        height: of the picture [pixels].
+
+    Attributes:
+        layout: where everything stands; the scene has to have the size of its box.
+    """
+
+    def __init__(
+        self,
+        title: tuple[str, str],
+        episodes: Sequence[Episode],
+        neurons: Neurons | None,
+        clock: Clock,
+        *,
+        width: int,
+        height: int,
+    ) -> None:
+        self.layout, rows = make_layout(width, height, neurons)
+        self._title = title
+        self._episodes = episodes
+        self._clock = clock
+        self._size = (width, height)
+        self._returns = [np.concatenate([[0.0], np.cumsum(episode.rewards, dtype=np.float64)]) for episode in episodes]
+        self._decimals = (
+            _decimals(max(np.abs(values).max() for values in self._returns), 3),
+            _decimals(max(np.abs(episode.rewards).max() for episode in episodes), 3),
+        )
+        self._per_frame = per_frame = max(1, round(self.layout.reward.width / (_WINDOW * float(clock.fps))))
+        self._marks = [self._column(clock.start_of(index)) for index in range(len(episodes))]
+        self._rewards = reward_columns(episodes, clock, per_frame=per_frame)
+        strips = [
+            (self.layout.reward, curve_strip([self._rewards], [REWARD], self.layout.reward.height, smoothing=per_frame))
+        ]
+        self._spikes: SpikeColumns | None = None
+        if neurons is not None:
+            raster, rate = self.layout.raster, self.layout.rate
+            assert rows is not None and raster is not None and rate is not None
+            self._spikes = spikes = spike_columns(episodes, neurons, rows, clock, per_frame=per_frame)
+            excitatory = 1.0 if neurons.num_excitatory is None else neurons.num_excitatory / neurons.num
+            self._shares = [excitatory] if neurons.num_excitatory is None else [excitatory, 1 - excitatory]
+            colors = [UNTYPED] if neurons.num_excitatory is None else [EXCITATORY, INHIBITORY]
+            strips.append((raster, raster_strip(spikes, rows)))
+            strips.append((rate, curve_strip(list(spikes.rates), colors, rate.height, smoothing=3 * per_frame)))
+        self._strips = strips
+        self._blank = self._draw_blank(neurons, rows)
+
+    def compose(self, time: float, scene: np.ndarray) -> np.ndarray:
+        """Returns `[height, width, 3]` uint8, the picture at `time` [s] around its scene."""
+        picture = self._blank.copy()
+        box = self.layout.scene
+        picture[box.y : box.y + box.height, box.x : box.x + box.width] = scene
+        end = max(1, self._column(time))
+        for box, strip in self._strips:
+            shown = window(strip, end, box.width, self._marks)
+            picture[box.y : box.y + box.height, box.x : box.x + box.width] = shown
+        image = Image.fromarray(picture)
+        self._draw_texts(ImageDraw.Draw(image), time, end)
+        return np.asarray(image)
+
+    def _column(self, time: float) -> int:
+        column = round(time / self._clock.speed * float(self._clock.fps) * self._per_frame)
+        return min(column, self._clock.num_frames * self._per_frame)
+
+    def _draw_texts(self, draw: ImageDraw.ImageDraw, time: float, end: int) -> None:
+        layout, unit = self.layout, self.layout.unit
+        moment = self._clock.moment(time)
+        name, about = self._title
+        x, y = layout.title
+        self._text(draw, (x, y), name, 1.7, TEXT, "la")
+        if draw.textlength(about, _font(round(unit))) <= layout.about_width:
+            self._text(draw, (x, y + round(2.2 * unit)), about, 1.0, FAINT, "la")
+        x, y = layout.total
+        self._text(
+            draw, (x, y), format_number(self._returns[moment.episode][moment.step], self._decimals[0]), 2.6, TEXT, "ra"
+        )
+        self._text(draw, (x, y + round(3.1 * unit)), "return", 1.0, FAINT, "ra")
+        seconds = (moment.step + moment.fraction) * self._clock.dt
+        line = f"{seconds:.2f} s"
+        if self._clock.speed != 1:
+            line += f"   {self._clock.speed:g} x speed"
+        if len(self._episodes) > 1:
+            line += f"   episode {moment.episode + 1} of {len(self._episodes)}"
+        self._text(draw, layout.clock, line, 1.0, FAINT, "ls")
+        self._value(draw, layout.reward, format_number(self._mean(self._rewards, end), self._decimals[1], plus=True))
+        if self._spikes is not None and layout.rate is not None:
+            rate = sum(w * self._mean(r, end, 3) for w, r in zip(self._shares, self._spikes.rates, strict=True))
+            self._value(draw, layout.rate, f"{rate:.0f} Hz")
+
+    def _mean(self, columns: np.ndarray, end: int, frames: int = 1) -> float:
+        return float(columns[max(0, end - frames * self._per_frame) : end].mean())
+
+    def _value(self, draw: ImageDraw.ImageDraw, box: Box, text: str) -> None:
+        unit = self.layout.unit
+        self._text(
+            draw, (box.x - round(0.8 * unit), box.y + box.height // 2 + round(0.62 * unit)), text, 1.15, TEXT, "rm"
+        )
+
+    def _draw_blank(self, neurons: Neurons | None, rows: RasterRows | None) -> np.ndarray:
+        """Returns the picture without a scene and without anything that changes."""
+        layout, unit = self.layout, self.layout.unit
+        image = Image.new("RGB", self._size, BACKGROUND)
+        draw = ImageDraw.Draw(image)
+        for box, label in ((layout.reward, "reward"), (layout.rate, "rate")):
+            if box is not None:
+                y = box.y + box.height // 2 - round(0.62 * unit)
+                self._text(draw, (box.x - round(0.8 * unit), y), label, 1.0, FAINT, "rm")
+        if layout.raster is not None and neurons is not None and rows is not None:
+            self._label_raster(draw, layout.raster, neurons, rows)
+        return np.asarray(image)
+
+    def _label_raster(self, draw: ImageDraw.ImageDraw, box: Box, neurons: Neurons, rows: RasterRows) -> None:
+        x, unit = box.x - round(0.8 * self.layout.unit), self.layout.unit
+        groups: list[tuple[str, int, Rgb]] = [("neurons", neurons.num, UNTYPED)]
+        share = 1.0
+        if neurons.num_excitatory is not None:
+            groups = [
+                ("excitatory", neurons.num_excitatory, EXCITATORY),
+                ("inhibitory", neurons.num - neurons.num_excitatory, INHIBITORY),
+            ]
+            share = (rows.num_excitatory or 0) / rows.num
+        centers = [box.y + round(share * box.height / 2), box.y + round((1 + share) * box.height / 2)]
+        for (label, number, color), center in zip(groups, centers, strict=False):
+            if number:
+                self._text(draw, (x, center - round(0.62 * unit)), str(number), 1.15, color, "rm")
+                self._text(draw, (x, center + round(0.62 * unit)), label, 1.0, color, "rm")
+
+    def _text(
+        self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: float, color: Rgb, anchor: str
+    ) -> None:
+        draw.text(at, text, font=_font(round(size * self.layout.unit)), fill=color, anchor=anchor)
+
+
+def format_number(value: float, decimals: int, *, plus: bool = False) -> str:
+    """Returns a number, without a sign where it rounds to zero."""
+    text = f"{abs(value):,.{decimals}f}"
+    if not text.strip("0.,"):
+        return text
+    return ("-" if value < 0 else "+" if plus else "") + text
+
+
+def _decimals(most: float, digits: int) -> int:
+    """Returns decimals that show so many digits of the greatest value, 0 to 3."""
+    return int(np.clip(digits - 1 - np.floor(np.log10(max(float(most), 1e-3))), 0, 3))
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Returns Aileron, which ships with Pillow, or Pillow's bitmap font where it has no FreeType."""
+    return ImageFont.load_default(size)

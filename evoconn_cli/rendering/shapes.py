@@ -1,0 +1,116 @@
+"""What the bodies of a Brax v1 task look like: their colliders, as every renderer here reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.tasks.brax_v1 import brax_v1_environment
+
+
+class Shape(NamedTuple):
+    """One collider, fixed to its body.
+
+    | kind | size |
+    |---|---|
+    | `capsule` | radius, and half the length of its straight part, which lies along z |
+    | `sphere` | radius |
+    | `box` | half of each edge, x, y, z |
+    | `plane` | nothing: it is infinite, and its normal is z |
+    """
+
+    body: int
+    kind: str
+    size: tuple[float, ...]  # [m]
+    position: np.ndarray  # [3] centre in the frame of the body [m]
+    rotation: np.ndarray  # [4] quaternion (w, x, y, z) in the frame of the body
+    role: str  # floor, target, mount (does not move), left (a limb), body
+
+    @property
+    def reach(self) -> float:
+        """Distance from the centre to its farthest point [m]; 0 for a plane."""
+        return float(np.linalg.norm(self.size)) if self.kind == "box" else sum(self.size)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """All that is drawn of a task.
+
+    Attributes:
+        name: of the task.
+        bodies: names of Brax's bodies, in the order of its poses.
+        shapes: their colliders.
+        is_planar: everything moves in the plane that is seen from above.
+    """
+
+    name: str
+    bodies: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    is_planar: bool
+
+    def bodies_with(self, *roles: str) -> list[int]:
+        """Returns the bodies that have a shape of one of the `roles`."""
+        return sorted({shape.body for shape in self.shapes if shape.role in roles})
+
+
+def make_figure(name: str) -> Figure:
+    """Returns what is drawn of the Brax v1 task `name`.
+
+    Raises:
+        EvoconnError: it has a collider that cannot be drawn; none of Brax's own tasks does.
+    """
+    config = brax_v1_environment(name).sys.config
+    shapes = [
+        _shape(index, body, collider)
+        for index, body in enumerate(config.bodies)
+        for collider in body.colliders
+        if not collider.hidden
+    ]
+    frozen = config.frozen.rotation
+    return Figure(
+        name=name,
+        bodies=tuple(body.name for body in config.bodies),
+        shapes=tuple(shapes),
+        is_planar=bool(frozen.x and frozen.y),
+    )
+
+
+def _shape(index: int, body: Any, collider: Any) -> Shape:
+    from brax import math as brax_math
+    from brax.physics.base import vec_to_arr
+
+    kind = collider.WhichOneof("type")
+    if kind == "capsule":
+        radius = collider.capsule.radius
+        half_length = collider.capsule.length / 2 - radius
+        kind, size = ("capsule", (radius, half_length)) if half_length > 1e-6 else ("sphere", (radius,))
+    elif kind == "sphere":
+        size = (collider.sphere.radius,)
+    elif kind == "box":
+        size = tuple(vec_to_arr(collider.box.halfsize).tolist())
+    elif kind == "plane":
+        size = ()
+    else:
+        raise EvoconnError(f"the collider {kind!r} of the body {body.name!r} cannot be drawn.")
+    return Shape(
+        body=index,
+        kind=kind,
+        size=size,
+        position=np.asarray(vec_to_arr(collider.position), float),
+        rotation=np.asarray(brax_math.euler_to_quat(vec_to_arr(collider.rotation)), float),
+        role=_role(body, kind),
+    )
+
+
+def _role(body: Any, kind: str) -> str:
+    name = body.name.lower()
+    if kind == "plane":
+        return "floor"
+    if name in ("target", "goal"):
+        return "target"
+    if body.frozen.all:
+        return "mount"
+    return "left" if "left" in name else "body"

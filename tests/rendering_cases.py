@@ -1,0 +1,58 @@
+"""Recordings and files that several tests of rendering read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.shapes import Figure
+
+
+def make_episode(
+    figure: Figure, num_steps: int, neurons: Neurons | None = None, *, speed: float = 0.0, turn: float = 0.02
+) -> Episode:
+    """Returns an episode in which all but the floor travels along x at `speed` [m] and turns by `turn` [rad] a step."""
+    rng = np.random.default_rng(0)
+    bodies = len(figure.bodies)
+    start = rng.uniform(-0.4, 0.4, (bodies, 3)) + np.array([0.0, 0.0, 0.8])
+    for floor in figure.bodies_with("floor"):
+        start[floor] = 0.0
+    steps = np.arange(num_steps + 1)
+    positions = np.broadcast_to(start, (num_steps + 1, bodies, 3)).copy()
+    positions[:, [b for b in range(bodies) if b not in figure.bodies_with("floor")], 0] += speed * steps[:, None]
+    angle = turn * steps[:, None] * np.arange(bodies)
+    rotations = np.stack([np.cos(angle), 0 * angle, np.sin(angle), 0 * angle], axis=-1)
+    for floor in figure.bodies_with("floor"):
+        rotations[:, floor] = [1.0, 0.0, 0.0, 0.0]
+    spikes = None
+    if neurons is not None:
+        spikes = np.packbits(rng.random((num_steps, 33, neurons.num)) < 0.05, axis=-1)
+    return Episode(positions, rotations, rng.normal(1.0, 0.3, num_steps).astype(np.float32), spikes)
+
+
+def probe_video(path: Path) -> tuple[list[np.ndarray], float]:
+    """Returns the frames of a video, every one that is stored, and their rate, as ffmpeg reads them."""
+    command = [
+        get_ffmpeg_exe(),
+        "-i",
+        str(path),
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    done = subprocess.run(command, capture_output=True, check=True)
+    said = done.stderr.decode()
+    size = re.search(r"Video:.* (\d+)x(\d+)", said)
+    rate = re.search(r"([\d.]+) fps", said)
+    assert size and rate, said
+    frames = np.frombuffer(done.stdout, np.uint8).reshape(-1, int(size[2]), int(size[1]), 3)
+    return list(frames), float(rate[1])

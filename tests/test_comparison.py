@@ -1,0 +1,79 @@
+"""Several runs together: which belong together, and that they are resampled within their task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.runs.comparison import check_references, compare, parse_references
+from evoconn_cli.runs.evaluating import Evaluated
+from evoconn_cli.runs.statistics import summarize
+
+
+def evaluated(path, mean, *overrides, task="hopper", setting=None):
+    """Returns what `compare` reads of an evaluated run."""
+    opened = SimpleNamespace(
+        config=load_config(None, [f"task.name={task}", *overrides]),
+        directory=SimpleNamespace(path=Path("/runs") / path),
+        generation=1,
+    )
+    return Evaluated(opened, setting or {}, None, summarize(np.array([mean]), seed=0), None)
+
+
+def test_runs_of_an_algorithm_and_network_belong_together():
+    runs = [
+        *(evaluated(f"ec{i}", mean) for i, mean in enumerate([1.0, 2.0, 3.0, 4.0])),
+        *(evaluated(f"gru{i}", mean, "network.name=gru") for i, mean in enumerate([5.0, 7.0])),
+        evaluated("alone", 9.0, "network.name=mlp"),
+        evaluated("small", 9.0, "network.num_neurons=32"),
+    ]
+    ec, gru = compare(runs, {}, seed=0)
+    assert (ec.algo, ec.network, ec.num_neurons, ec.runs, ec.iqm) == ("ec", "conn_snn", 256, {"hopper": 4}, 2.5)
+    assert (gru.algo, gru.network, gru.runs, gru.iqm) == ("es", "gru", {"hopper": 2}, 6.0)
+    assert gru.interval == (5.0, 7.0)
+
+
+def test_tasks_are_strata_and_references_their_scale():
+    runs = [evaluated(f"h{i}", 100.0) for i in range(3)]
+    runs += [evaluated(f"w{i}", 3000.0, task="walker2d") for i in range(3)]
+    (raw,) = compare(runs, {}, seed=0)
+    assert raw.runs == {"hopper": 3, "walker2d": 3}
+    assert raw.interval == (1550.0, 1550.0)
+    (scaled,) = compare(runs, {"hopper": 200.0, "walker2d": 3000.0}, seed=0)
+    assert scaled.iqm == pytest.approx(0.75)
+
+
+def test_settings_of_a_sweep_are_not_mixed():
+    runs = [evaluated(f"r{i}", 10.0 * i + v, setting={"mass": v}) for i in range(2) for v in (1.0, 2.0)]
+    assert [(one.setting, one.iqm) for one in compare(runs, {}, seed=0)] == [({"mass": 1.0}, 6.0), ({"mass": 2.0}, 7.0)]
+
+
+def test_checkpoints_of_one_run_are_no_sample_of_runs():
+    assert compare([evaluated("same", 1.0), evaluated("same", 2.0), evaluated("other", 3.0)], {}, seed=0) == []
+
+
+def test_a_run_without_a_score_is_counted_and_left_out():
+    (one,) = compare([evaluated("a", 1.0), evaluated("b", np.nan), evaluated("c", 3.0)], {}, seed=0)
+    assert (one.iqm, one.failed, one.runs) == (2.0, 1, {"hopper": 3})
+
+
+def test_references_are_read():
+    assert parse_references(["hopper=2450", "ant=-1e3"]) == {"hopper": 2450.0, "ant": -1000.0}
+
+
+@pytest.mark.parametrize("entry", ["hopper", "hopper=high", "hopper=0", "hopper=nan"])
+def test_a_reference_that_cannot_be_used_is_told(entry):
+    with pytest.raises(ConfigError, match="--reference"):
+        parse_references([entry])
+
+
+def test_a_task_without_a_reference_is_told():
+    check_references({}, {"hopper", "walker2d"})
+    check_references({"hopper": 1.0, "ant": 1.0}, {"hopper"})
+    with pytest.raises(ConfigError, match="no --reference for walker2d"):
+        check_references({"hopper": 1.0}, {"hopper", "walker2d"})

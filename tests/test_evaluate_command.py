@@ -1,0 +1,196 @@
+"""`evoconn evaluate` as a user types it: what it prints, what it writes, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from saved_runs import files_of, save_run
+
+from evoconn_cli.app import main
+from evoconn_cli.config.perturbations import KINDS
+from evoconn_cli.runs.statistics import interquartile_mean
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two seeds of one configuration and another network."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {
+        "first": save_run(folder / "first", "task.name=probe_steps"),
+        "second": save_run(folder / "second", "task.name=probe_steps", "seed=1"),
+        "mlp": save_run(folder / "mlp", "task.name=probe_steps", "network.name=mlp"),
+    }
+    return {name: str(path) for name, path in made.items()}
+
+
+@pytest.fixture
+def evoconn(monkeypatch, capsys, tmp_path):
+    """Runs `evoconn evaluate` in an empty directory; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["evoconn", "evaluate", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def test_a_run_is_evaluated_without_any_other_flag(evoconn, runs):
+    before = files_of(Path(runs["first"]))
+    code, out, _ = evoconn(runs["first"], "--episodes", "12")
+    assert code == 0 and files_of(Path(runs["first"])) == before
+    for text in ("probe_steps, conn_snn of 40 neurons, ec", "interquartile mean", "quartiles", "effective ACs"):
+        assert text in out
+    assert "12, seed 0" in out and "of 12 episodes" in out
+
+
+def test_json_and_csv_hold_the_same_episodes(evoconn, runs, tmp_path):
+    code, out, err = evoconn(
+        runs["first"], "--step", "best", "--episodes", "20", "--seed", "7", "--json", "-", "--csv", "deep/e.csv",
+        "--energy", "45nm", "--perturb", "obs-noise=0.1",
+    )  # fmt: skip
+    assert code == 0
+    document = json.loads(out)
+    assert "probe_steps" in err
+    (one,) = document["evaluations"]
+    assert (one["generation"], one["task"], one["perturbations"]) == (4, "probe_steps", {"obs-noise": 0.1})
+    assert (document["policy"], document["seed"], document["aggregates"]) == ("deterministic", 7, [])
+    with (tmp_path / "deep" / "e.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["episode"]) for row in rows] == list(range(20))
+    assert {(row["generation"], row["seed"], row["obs-noise"]) for row in rows} == {("4", "7", "0.1")}
+    returns = np.array([float(row["return"]) for row in rows])
+    assert one["return"]["mean"] == pytest.approx(returns.mean())
+    assert one["return"]["iqm"] == pytest.approx(interquartile_mean(returns))
+    assert one["return"]["std"] == pytest.approx(returns.std(ddof=1))
+    assert one["return"]["iqm_interval"][0] <= one["return"]["iqm"] <= one["return"]["iqm_interval"][1]
+    assert one["falls"] == sum(int(row["fell"]) for row in rows)
+    assert one["length"]["maximum"] == max(int(row["length"]) for row in rows) <= one["length"]["limit"] == 8
+    step = one["per_step"]
+    assert step["energy_nj"] == pytest.approx((0.9 * step["effective_acs"] + 4.6 * step["effective_macs"]) / 1000)
+
+
+def test_the_same_command_gives_the_same_numbers(evoconn, runs):
+    first, again, other = (
+        json.loads(evoconn(runs["first"], "--episodes", "6", "--json", "-", "--policy", "sampled", *more)[1])
+        for more in ((), (), ("--seed", "1"))
+    )
+    assert first == again != other
+
+
+def test_what_is_not_a_number_is_null(evoconn, tmp_path):
+    run = save_run(tmp_path / "nan", "task.name=probe_nan", eval_fitness={1: 0.0})
+    for seed in range(20):  # Sampled policies act at random, so that some episode is soon without a return
+        _, out, err = evoconn(str(run), "--episodes", "1", "--json", "-", "--policy", "sampled", "--seed", str(seed))
+        one = json.loads(out, parse_constant=pytest.fail)["evaluations"][0]
+        if one["return"]["failed"]:
+            break
+    assert one["return"]["failed"] == 1 and one["return"]["mean"] is one["return"]["iqm"] is None
+    assert one["return"]["iqm_interval"] is None
+    assert "1 episodes, left out" in err
+
+
+def test_a_sweep_makes_a_table_and_a_curve(evoconn, runs, tmp_path):
+    run = shutil.copytree(runs["first"], tmp_path / "copy")
+    code, out, _ = evoconn("copy", "--episodes", "4", "--perturb", "lesion-neurons=0,0.25,0.5")
+    assert code == 0
+    curve = run / "plots" / "lesion-neurons-sweep.png"
+    with Image.open(curve) as picture:
+        assert picture.size == (900, 600)
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+    assert "curve: copy/plots/lesion-neurons-sweep.png" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert sum(line[:1] in (["0"], ["0.25"], ["0.5"]) for line in lines) == 6
+
+
+def test_perturbations_may_stand_among_the_runs(evoconn, runs):
+    arguments = ["--episodes", "3", "--json", "-"]
+    _, spread, _ = evoconn(runs["first"], *arguments, "--perturb", "obs-noise=0.2", "lesion-synapses=0.1")
+    _, repeated, _ = evoconn(
+        runs["first"], *arguments, "--perturb", "obs-noise=0.2", "--perturb", "lesion-synapses=0.1"
+    )
+    assert json.loads(spread) == json.loads(repeated)
+    assert json.loads(spread)["evaluations"][0]["perturbations"] == {"obs-noise": 0.2, "lesion-synapses": 0.1}
+
+
+def test_several_runs_are_compared_and_put_together(evoconn, runs):
+    code, out, _ = evoconn(*runs.values(), "--episodes", "5", "--json", "results.json")
+    assert code == 0
+    assert "1  " in out and "mlp of 40, es, seed 0" in out and "runs together" in out and "2 × probe_steps" in out
+    with open("results.json") as file:
+        document = json.load(file)
+    assert [one["run_seed"] for one in document["evaluations"]] == [0, 1, 0]
+    # Lengths of this task follow from the initial state alone, which is the same for every run.
+    assert len({str(one["length"]) for one in document["evaluations"]}) == 1
+    (together,) = document["aggregates"]
+    means = [one["return"]["mean"] for one in document["evaluations"][:2]]
+    assert together["iqm"] == pytest.approx(np.mean(means))
+    assert together["iqm_interval"] == pytest.approx(sorted(means))
+    mlp = document["evaluations"][2]["per_step"]
+    assert mlp["activation_sparsity"] is None and mlp["effective_acs"] == 0
+
+
+def test_a_run_that_is_named_twice_counts_once(evoconn, runs):
+    _, out, _ = evoconn(runs["first"], f"{runs['first']}/checkpoints/6", "--episodes", "2", "--json", "-")
+    assert len(json.loads(out)["evaluations"]) == 1
+
+
+def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):
+    for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
+        code, out, _ = evoconn(*runs.values(), "--episodes", "0", "--plot", f"c{suffix}", "--plot-x", "env-steps")
+        assert (code, out) == (0, f"learning curves: c{suffix}\n")
+        with open(f"c{suffix}", "rb") as file:
+            assert file.read(5).startswith(start)
+    assert sorted(os.listdir()) == ["c.pdf", "c.png", "c.svg"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--policy", "greedy"], 2, "unknown policy 'greedy'"),
+        (["--energy", "7nm"], 2, "unknown technology of --energy '7nm'"),
+        (["--perturb", "obs-noize=1"], 2, "Did you mean 'obs-noise'"),
+        (["--perturb", "gravity=2"], 2, "no physics"),
+        (["--curve", "c.png"], 2, "--curve draws a sweep"),
+        (["--plot", "c.jpeg"], 2, "End the name with .png"),
+        (["--plot", "c.png", "--plot-x", "generation"], 2, "Did you mean 'generations'"),
+        (["--csv", "."], 2, "is a directory"),
+        (["--json", f"{sys.executable}/y.json"], 2, "is a file, not a directory"),
+        (["--episodes", "0"], 2, "leaves nothing to do"),
+        (["--step", "5"], 1, "no generation 5. Saved: 4, 6"),
+        (["--reference", "ant=5"], 2, "no --reference for probe_steps"),
+        (["--devices", "99"], 2, "at most so many"),
+    ],
+)
+def test_a_wrong_option_is_one_message_before_any_work(evoconn, runs, options, code, message):
+    ended, out, err = evoconn(runs["first"], "--episodes", "2", *options)
+    assert ended == code
+    assert err.startswith("Error: ") and message in err and "Traceback" not in err
+    assert out == ""
+
+
+def test_a_run_that_is_not_there_is_one_message(evoconn, runs, tmp_path):
+    for path, message in (
+        ("nowhere", "no run at nowhere"),
+        (str(tmp_path), "not a run"),
+        ("mass=2", "no run is named"),
+    ):
+        code, out, err = evoconn(path)
+        assert code in (1, 2) and out == "" and err.startswith("Error: ") and message in err
+
+
+def test_help_names_every_perturbation(evoconn, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = evoconn("--help")
+    assert all(name in out for name in KINDS)

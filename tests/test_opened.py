@@ -1,0 +1,127 @@
+"""Opening a run at a checkpoint: every way to name one, and every way in which it can be broken."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from saved_runs import files_of, save_run
+
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.runs.opened import open_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("below", "step", "generation"),
+    [
+        ("", None, 6),
+        ("", "latest", 6),
+        ("", "best", 4),
+        ("", "4", 4),
+        ("checkpoints", None, 6),
+        ("checkpoints", "best", 4),
+        ("checkpoints/4", None, 4),
+        ("checkpoints/4", "4", 4),
+    ],
+)
+def test_a_checkpoint_is_named_by_path_and_step(run, below, step, generation):
+    opened = open_run(run / below, step)
+    assert opened.generation == int(opened.state.generation) == generation
+    assert opened.directory.path == run
+    assert (opened.task.name, opened.network.name, opened.strategy.name) == ("probe_sign", "conn_snn", "ec")
+
+
+def test_another_checkpoint_has_other_parameters(run):
+    first, second = (open_run(run, step).state.strategy.probs["recurrent"] for step in ("4", "6"))
+    assert not np.array_equal(first, second)
+
+
+def test_a_relative_path_is_understood(run, monkeypatch):
+    monkeypatch.chdir(run / "checkpoints")
+    assert open_run(Path("4")).generation == 4
+    assert open_run(Path(".")).generation == 6
+
+
+def test_the_state_goes_where_it_is_asked(run):
+    device = jax.devices()[2]
+    opened = open_run(run, workers=make_worker_mesh([device]))
+    assert {x.devices().pop() for x in jax.tree.leaves(opened.state)} == {device}
+
+
+def test_devices_and_blocks_of_the_training_do_not_matter(tmp_path):
+    path = save_run(tmp_path / "large", "engine.block=10240")
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(text.replace("devices: null", "devices: 64"))
+    assert open_run(path).config.engine.devices == 64
+
+
+def test_nothing_is_written(run):
+    before = files_of(run)
+    open_run(run, "best")
+    assert files_of(run) == before
+
+
+@pytest.mark.parametrize(
+    ("below", "step", "error", "message"),
+    [
+        ("", "5", CheckpointError, r"no generation 5\. Saved: 4, 6"),
+        ("", "newest", ConfigError, r"expected latest, best or .* Saved .*: 4, 6"),
+        ("checkpoints/5", None, CheckpointError, "no generation 5"),
+        ("checkpoints/4", "6", ConfigError, "leave one out"),
+        ("checkpoints/4/state", None, RunDirectoryError, "inside the run"),
+        ("config.yaml", None, RunDirectoryError, "inside the run"),
+        ("nowhere", None, RunDirectoryError, "no such file"),
+    ],
+)
+def test_a_wrong_name_is_told(run, below, step, error, message):
+    with pytest.raises(error, match=message):
+        open_run(run / below, step)
+
+
+def truncate(folder):
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:5])
+
+
+def replace_config(path, old, new):
+    text = (path / "config.yaml").read_text()
+    assert old in text
+    (path / "config.yaml").write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: shutil.rmtree(p / "checkpoints"), r"no checkpoint yet.*evoconn resume"),
+        (lambda p: truncate(p / "checkpoints" / "6"), r"generation 6|damaged"),
+        (lambda p: truncate(p / "checkpoints" / "6" / "state"), "generation 6"),
+        (lambda p: shutil.rmtree(p / "checkpoints" / "6" / "state"), "generation 6"),
+        (lambda p: replace_config(p, "num_neurons: 40", "num_neurons: 41"), "of another"),
+        (lambda p: replace_config(p, "probe_sign", "probe_sing"), r"config\.yaml.*Did you mean 'probe_sign'"),
+        (
+            lambda p: (p / "config.yaml").write_text("model: resnet\n"),
+            r"config\.yaml is not the configuration of a run",
+        ),
+        (lambda p: (p / "config.yaml").unlink(), "not a run or a checkpoint"),
+    ],
+    ids=["none", "cut off", "state cut off", "no state", "other", "edited", "foreign", "no config"],
+)
+def test_a_damaged_or_foreign_checkpoint_is_one_message(copy, damage, message):
+    damage(copy)
+    with pytest.raises(EvoconnError, match=message):
+        open_run(copy, "6")

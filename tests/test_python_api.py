@@ -1,0 +1,186 @@
+"""`load_run` and what it gives, and the example of its documentation."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from saved_runs import files_of, save_run
+
+import evoconn_cli
+from evoconn_cli.errors import CheckpointError, EvoconnError, RunDirectoryError
+
+DOCS = Path(__file__).parents[1] / "docs" / "python-api.md"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("runs") / "run", "network.gain_in=0.5")
+
+
+@pytest.fixture(scope="module")
+def run(path):
+    return evoconn_cli.load_run(path, step="best")
+
+
+def test_the_example_of_the_documentation_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    save_run(tmp_path / "runs" / "hopper-ec")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second, third, fourth, fifth = done.stdout.splitlines()
+    assert first == "probe_sign, generation 4: evaluation fitness 5.0"
+    assert re.fullmatch(r"return -?\d\.\d in 8 steps", second)
+    assert re.fullmatch(r"\d+ spikes of 40 neurons in 33 sub-steps", third)
+    excitatory, inhibitory = map(int, re.findall(r"\d+", fourth))
+    assert 0.4 * 1600 < excitatory + inhibitory < 0.6 * 1600
+    assert 10 < int(fifth.split("%")[0]) < 30
+    assert done.stderr == ""
+
+
+def test_a_run_knows_its_configuration_and_metrics(run, path):
+    assert (run.path, run.generation, run.config.network.num_neurons) == (path, 4, 40)
+    assert [line["generation"] for line in run.metrics] == [2, 4, 6]
+    assert run.task.reset(jax.random.key(0)).obs.shape == (2,)
+    assert len(repr(run)) < 200
+
+
+def test_a_path_may_be_text_and_name_a_step(path):
+    assert evoconn_cli.load_run(str(path / "checkpoints" / "6")).generation == 6
+    assert evoconn_cli.load_run(path, step=4).generation == 4
+
+
+def test_a_policy_gives_what_the_network_gives(run):
+    """Second path: the network of the run, on a block of one member."""
+    network, strategy = run._opened.network, run._opened.strategy
+    policy, params = run.policy(), network.prepare(strategy.center(run.state.strategy))
+    carry, block = policy.initial_carry(jax.random.key(1)), network.initial_carry(jax.random.key(1)[None])
+    normalizer = run.state.normalizer
+    for obs in np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32):
+        carry, action = policy.step(carry, obs)
+        block, expected = jax.jit(network.step)(params, block, ((obs - normalizer.mean) / normalizer.std)[None])
+        np.testing.assert_allclose(action, np.clip(expected[0], -1, 1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(carry.spikes, block.spikes[0])
+
+
+def test_actions_are_clipped(run):
+    policy = run.policy()
+    carry, actions = policy.initial_carry(jax.random.key(0)), []
+    for _ in range(5):
+        carry, action = policy.step(carry, np.array([100.0, -100.0]))
+        actions.append(float(action[0]))
+    assert max(np.abs(actions)) == 1.0
+
+
+def test_recording_is_the_same_step(run):
+    policy = run.policy()
+    carry, obs = policy.initial_carry(jax.random.key(2)), np.array([1.0, 0.5])
+    after, action = policy.step(carry, obs)
+    recorded, same, activity = policy.record(carry, obs)
+    for a, b in zip(jax.tree.leaves((after, action)), jax.tree.leaves((recorded, same)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert activity.spikes.shape == (33, 40)
+    assert activity.i_in.shape == activity.rate.shape == activity.updates.shape == (40,)
+    np.testing.assert_array_equal(activity.rate, after.neurons.rate)
+
+
+def test_policies_can_be_mapped_and_scanned(run):
+    policy = run.policy()
+    keys = jax.random.split(jax.random.key(0), 3)
+    observations = jax.random.normal(jax.random.key(1), (3, 5, 2))
+
+    def episode(key, obs):
+        return jax.lax.scan(policy.step, policy.initial_carry(key), obs)[1]
+
+    actions = jax.vmap(episode)(keys, observations)
+    assert actions.shape == (3, 5, 1)
+    np.testing.assert_allclose(actions[1], episode(keys[1], observations[1]), rtol=1e-5, atol=1e-6)
+
+
+def test_old_and_new_keys_give_the_same_carry(run):
+    policy = run.policy()
+    new, old = policy.initial_carry(jax.random.key(5)), policy.initial_carry(jax.random.PRNGKey(5))
+    np.testing.assert_array_equal(new.neurons.v, old.neurons.v)
+
+
+def test_a_key_draws_another_policy(run):
+    obs = np.array([1.0, -1.0])
+
+    def act(policy):
+        return float(policy.step(policy.initial_carry(jax.random.key(0)), obs)[1][0])
+
+    first, again, other = (act(run.policy(jax.random.key(seed))) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_connectivity_is_what_the_probabilities_say(run):
+    wiring = run.connectivity()
+    assert (wiring.input.shape, wiring.recurrent.shape, wiring.output.shape) == ((4, 40), (40, 40), (40, 1))
+    for name in ("input", "recurrent", "output"):
+        matrix = getattr(wiring, name)
+        assert isinstance(matrix, np.ndarray) and matrix.dtype == bool
+        np.testing.assert_array_equal(matrix, wiring.probs[name] > 0.5)
+        np.testing.assert_array_equal(wiring.probs[name], run.state.strategy.probs[name])
+    np.testing.assert_array_equal(wiring.neuron_types, [1] * 20 + [-1] * 20)
+
+
+def test_the_matrices_compute_what_the_policy_computes(run):
+    """The published equations in NumPy, on the matrices alone."""
+    wiring, normalizer, obs = run.connectivity(), run.state.normalizer, np.array([0.7, -0.4])
+    policy = run.policy()
+    carry = policy.initial_carry(jax.random.key(3))
+    v, i_syn, rate, spikes = np.asarray(carry.neurons.v, float), np.zeros(40), np.zeros(40), np.zeros(40)
+    x = (obs - np.asarray(normalizer.mean)) / np.asarray(normalizer.std)
+    i_in = 0.5 * 10.0 * np.sqrt(2 / (0.5 * 2)) * np.concatenate([x, -x]) @ wiring.input
+    for _ in range(33):
+        i_syn = np.exp(-0.1) * i_syn + 10.0 / 5.0 * np.sqrt(2 / (0.5 * 40)) * spikes @ wiring.recurrent
+        v = i_syn + i_in + np.exp(-0.05) * (v - i_syn - i_in)
+        fired = v > 1.0
+        v, spikes = np.where(fired, 0.0, v), fired * wiring.neuron_types
+        rate = spikes / 0.5 + np.exp(-0.05) * (rate - spikes / 0.5)
+    action = 5.0 * np.sqrt(1 / (0.5 * 40)) * rate @ wiring.output
+    after, given, activity = policy.record(carry, obs)
+    np.testing.assert_allclose(activity.i_in, i_in, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(activity.rate, rate, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(given, np.clip(action, -1, 1), rtol=1e-3, atol=1e-3)
+    assert np.abs(rate).max() > 0
+
+
+@pytest.mark.parametrize("network", ["gru", "dense_snn"])
+def test_real_weights_have_no_connectivity(tmp_path, network):
+    run = evoconn_cli.load_run(save_run(tmp_path / "run", f"network.name={network}", eval_fitness={1: 0.0}))
+    with pytest.raises(EvoconnError, match=rf"{network}.*run\.policy\(\)"):
+        run.connectivity()
+    policy = run.policy()
+    carry, action = policy.step(policy.initial_carry(jax.random.key(0)), np.zeros(2))
+    assert action.shape == (1,)
+    assert jax.tree.leaves(run.state.strategy.center)
+    assert (policy.record is None) == (network == "gru")
+
+
+def test_an_observation_of_another_shape_is_told(run):
+    policy = run.policy()
+    with pytest.raises(ValueError, match=r"probe_sign.*\(2,\).*\(1, 2\)"):
+        policy.step(policy.initial_carry(jax.random.key(0)), jnp.zeros((1, 2)))
+
+
+def test_what_is_not_there_is_told(path, tmp_path):
+    with pytest.raises(RunDirectoryError):
+        evoconn_cli.load_run(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="no generation 5"):
+        evoconn_cli.load_run(path, step=5)
+    with pytest.raises(AttributeError, match="no attribute 'load_runs'"):
+        evoconn_cli.load_runs  # noqa: B018
+
+
+def test_nothing_is_written(path):
+    before = files_of(path)
+    run = evoconn_cli.load_run(path)
+    run.policy().initial_carry(jax.random.key(0))
+    assert run.metrics and files_of(path) == before

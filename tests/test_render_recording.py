@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig, MlpConfig
+from evoconn_cli.engine.evaluation import episode_keys, evaluation_key, make_evaluation
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.normalizer import initial_normalizer
+from evoconn_cli.engine.perturbations import Perturbation
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.networks.flax_networks import make_flax_network
+from evoconn_cli.rendering.recording import Neurons, RecordablePolicy, make_policy, make_recorder
+from evoconn_cli.tasks import Task, TaskState
+from evoconn_cli.tasks.registry import limit_episodes
+
+NEURONS = 12
+
+
+def travelling_task(*, ends_after: int = 1000, breaks_after: int = 1000) -> Task:
+    """Returns a task with one body that travels along x, whose action is its speed."""
+
+    def state(position, reward, steps):
+        broken = jnp.where(steps > breaks_after, jnp.nan, position)
+        qp = SimpleNamespacePytree(pos=broken[None], rot=jnp.array([[1.0, 0.0, 0.0, 0.0]]))
+        return TaskState((qp, ()), jnp.stack([position[0], 1.0]), reward, steps >= ends_after, steps)
+
+    def reset(key):
+        return state(jax.random.uniform(key, (3,)), jnp.zeros(()), jnp.zeros((), jnp.int32))
+
+    def step(now, action):
+        position = now.physics[0].pos[0] + jnp.stack([action[0], 0.0, 0.0])
+        return state(position, action[0], now.steps + 1)
+
+    return Task("travel", observation_size=2, action_size=1, dt=0.1, reset=reset, step=step)
+
+
+@jax.tree_util.register_pytree_node_class
+class SimpleNamespacePytree(SimpleNamespace):
+    """Stands for Brax's QP."""
+
+    def tree_flatten(self):
+        return (self.pos, self.rot), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(pos=children[0], rot=children[1])
+
+
+def counting_policy() -> RecordablePolicy:
+    """Returns a policy whose carry counts its steps, whose action is that count, and whose spikes show it in bits."""
+
+    def step(carry, obs):
+        del obs
+        spikes = jnp.stack([(carry >> jnp.arange(NEURONS)) & 1, jnp.zeros(NEURONS, int)]).astype(bool)
+        return carry + 1, carry[None].astype(jnp.float32), spikes
+
+    return RecordablePolicy(lambda key: jnp.zeros((), int), step, Neurons(NEURONS, 6, 0.5))
+
+
+def keys(number: int = 0):
+    return episode_keys(0, number)
+
+
+def test_every_step_is_recorded_in_order():
+    task = limit_episodes(travelling_task(), episode_length=230)
+    episode = make_recorder(task, counting_policy())(*keys())
+    assert episode.num_steps == 230
+    assert episode.positions.shape == (231, 1, 3) and episode.rotations.shape == (231, 1, 4)
+    np.testing.assert_array_equal(episode.rewards, np.arange(230))
+    np.testing.assert_allclose(np.diff(episode.positions[:, 0, 0]), np.arange(230), rtol=1e-5, atol=1e-2)
+    spikes = np.unpackbits(episode.spikes, axis=-1, count=NEURONS)
+    np.testing.assert_array_equal(spikes[:, 0], (np.arange(230)[:, None] >> np.arange(NEURONS)) & 1)
+    assert not spikes[:, 1].any() and not episode.broke
+
+
+@pytest.mark.parametrize(
+    ("ends_after", "max_steps", "length"), [(57, None, 57), (57, 30, 30), (57, 400, 57), (150, 100, 100)]
+)
+def test_an_episode_ends_with_the_task_or_with_the_limit(ends_after, max_steps, length):
+    record = make_recorder(travelling_task(ends_after=ends_after), counting_policy(), max_steps=max_steps)
+    assert record(*keys()).num_steps == length
+
+
+def test_an_episode_ends_before_numbers_that_are_not_finite():
+    episode = make_recorder(travelling_task(breaks_after=40), counting_policy(), max_steps=90)(*keys())
+    assert episode.num_steps == 40 and episode.broke
+    assert np.isfinite(episode.positions).all()
+    with pytest.raises(EvoconnError, match="first step"):
+        make_recorder(travelling_task(breaks_after=0), counting_policy())(*keys())
+
+
+def test_a_warm_up_settles_the_network_and_starts_the_episode_where_it_would_start():
+    task = travelling_task(ends_after=20)
+    without = make_recorder(task, counting_policy())(*keys())
+    settled = make_recorder(task, counting_policy(), warmup_steps=33)(*keys())
+    np.testing.assert_array_equal(without.positions[0], settled.positions[0])
+    np.testing.assert_array_equal(settled.rewards, without.rewards + 33)
+
+
+def test_a_recorder_is_compiled_once():
+    traces = []
+    policy = counting_policy()
+
+    def step(carry, obs):
+        traces.append(1)
+        return policy.step(carry, obs)
+
+    record = make_recorder(travelling_task(ends_after=5), policy._replace(step=step))
+    record(*keys())
+    first = len(traces)
+    record(*keys(1))
+    assert len(traces) == first
+
+
+def test_the_recorded_spikes_are_those_of_the_network():
+    network = make_conn_snn(observation_size=2, action_size=1, num_neurons=NEURONS)
+    rng = np.random.default_rng(0)
+    kernels = {
+        name: rng.integers(0, 2**NEURONS, (1, 1, *shape.shape[1:]), np.uint32) for name, shape in network.shapes.items()
+    }
+    candidates = jax.tree.map(jnp.asarray, kernels)
+    config = ConnSnnConfig(num_neurons=NEURONS, excitatory_ratio=0.25)
+    policy = make_policy(network, candidates, initial_normalizer(2), config)
+    assert policy.neurons == Neurons(NEURONS, 3, 0.5)
+    task = travelling_task(ends_after=8)
+    episode = make_recorder(task, policy)(*keys())
+    reset_key, carry_key = keys()
+    state, carry = task.reset(reset_key), network.initial_carry(carry_key[None])
+    record = jax.jit(network.record)
+    params = network.prepare(candidates)
+    for step in range(8):
+        carry, action, activity = record(params, carry, state.obs[None])
+        spikes = np.unpackbits(episode.spikes[step], axis=-1, count=NEURONS)
+        np.testing.assert_array_equal(spikes, activity.spikes[:, 0])
+        state = task.step(state, action[0])
+        np.testing.assert_allclose(episode.positions[step + 1], state.physics[0].pos, rtol=1e-5)
+    assert 0 < episode.spikes.sum()
+
+
+def test_networks_without_types_or_spikes():
+    mlp = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=4)
+    weights = jax.tree.map(lambda x: x[None], mlp.initial_weights(jax.random.key(0)))
+    policy = make_policy(mlp, weights, initial_normalizer(2), MlpConfig(num_neurons=4))
+    assert policy.neurons is None
+    assert make_recorder(travelling_task(ends_after=8), policy)(*keys()).spikes is None
+    dense = make_policy(mlp, weights, initial_normalizer(2), DenseSnnConfig(num_neurons=4, dt_ms=0.25))
+    assert dense.neurons == Neurons(4, None, 0.25)
+
+
+def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
+    task = limit_episodes(travelling_task(), episode_length=12)
+    mlp = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=4)
+    weights = jax.tree.map(lambda x: x[None], mlp.initial_weights(jax.random.key(0)))
+    strategy = SimpleNamespace(center=lambda state: weights)
+    evaluation = make_evaluation(
+        task, mlp, strategy, make_worker_mesh(jax.local_devices(), 1),
+        num_episodes=3, block=3, episode_length=12, sampled=False, warmup_steps=2,
+    )  # fmt: skip
+    normalizer = initial_normalizer(2)
+    results = jax.jit(evaluation.run)((), normalizer, evaluation_key(7), Perturbation(), evaluation.episodes)
+    record = make_recorder(task, make_policy(mlp, weights, normalizer, MlpConfig(num_neurons=4)), warmup_steps=2)
+    episodes = [record(*episode_keys(7, number)) for number in range(3)]
+    returns = [episode.rewards.sum() for episode in episodes]
+    np.testing.assert_allclose(returns, results.returns[:3], rtol=1e-5)
+    assert len(set(returns)) == 3

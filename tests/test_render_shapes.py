@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import ast
+import copy
+import os
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rendering_cases import make_episode
+
+from evoconn_cli.config.names import BRAX_V1_TASKS
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.rendering import gl, scene, shapes
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
+from evoconn_cli.rendering.clock import Clock, Moment, pose_at
+from evoconn_cli.rendering.colors import shape_color
+from evoconn_cli.rendering.meshes import capsule_mesh
+from evoconn_cli.rendering.mjcf import make_mjcf, square_size
+from evoconn_cli.rendering.scene import open_renderer
+from evoconn_cli.rendering.shapes import make_figure
+from evoconn_cli.rendering.tiny_renderer import TinyRenderer
+from evoconn_cli.tasks.brax_compat import import_brax_envs
+from evoconn_cli.tasks.brax_v1 import brax_v1_environment
+
+PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
+
+
+@pytest.fixture(scope="session")
+def mujoco():
+    """The module, set up so that later tests can draw with it where this machine can."""
+    return gl.import_mujoco(gl.find_backend()[0] or "disable")
+
+
+@pytest.fixture(scope="session")
+def backend():
+    found, reasons = gl.find_backend()
+    if found is None:
+        pytest.skip(f"no GL on this machine: {reasons}")
+    return found
+
+
+def random_poses(num_bodies: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    rotations = rng.normal(size=(num_bodies, 4))
+    return rng.normal(size=(num_bodies, 3)), rotations / np.linalg.norm(rotations, axis=-1, keepdims=True)
+
+
+# What is drawn is what Brax simulates
+
+
+@pytest.mark.parametrize("name", BRAX_V1_TASKS)
+def test_colliders_are_where_brax_has_them(name, mujoco):
+    config = brax_v1_environment(name).sys.config
+    figure = make_figure(name)
+    from brax import math as brax_math
+    from brax.physics.base import vec_to_arr
+
+    positions, rotations = random_poses(len(config.bodies))
+    model = mujoco.MjModel.from_xml_string(make_mjcf(figure, width=64, height=48, radius=1.0, floor_height=None))
+    data = mujoco.MjData(model)
+    assert model.nmocap == len(config.bodies)
+    data.mocap_pos[:], data.mocap_quat[:] = positions, rotations
+    mujoco.mj_kinematics(model, data)
+    colliders = [(index, collider) for index, body in enumerate(config.bodies) for collider in body.colliders]
+    assert model.ngeom == len(colliders) == len(figure.shapes)
+    for geom, (body, collider) in enumerate(colliders):
+        # As Brax's own image renderer composes them.
+        offset = brax_math.rotate(np.asarray(vec_to_arr(collider.position)), rotations[body])
+        turned = brax_math.quat_mul(rotations[body], brax_math.euler_to_quat(vec_to_arr(collider.rotation)))
+        axes = np.stack([brax_math.rotate(axis, turned) for axis in np.eye(3)], axis=-1)
+        np.testing.assert_allclose(data.geom_xpos[geom], positions[body] + offset, atol=1e-5)
+        np.testing.assert_allclose(data.geom_xmat[geom].reshape(3, 3), axes, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ant", "humanoid", "pusher"])
+def test_capsules_end_where_brax_lets_them_touch(name, mujoco):
+    config = brax_v1_environment(name).sys.config
+    figure = make_figure(name)
+    from brax.physics.base import vec_to_arr
+    from brax.physics.geometry import CapsuleEnd
+
+    checked = 0
+    for index, body in enumerate(copy.deepcopy(config).bodies):
+        if len(body.colliders) == 1 and body.colliders[0].WhichOneof("type") == "capsule":
+            body.colliders[0].capsule.end = 0  # that is, both of them
+            ends = np.asarray(CapsuleEnd([body], brax_v1_environment(name).sys.body).end)[0]
+            (shape,) = [shape for shape in figure.shapes if shape.body == index]
+            reach = ends.max(axis=0) - np.asarray(vec_to_arr(body.colliders[0].position))
+            half = shape.size[1] if shape.kind == "capsule" else 0.0
+            assert np.linalg.norm(reach) == pytest.approx(half, abs=1e-5)
+            checked += 1
+    assert checked >= 4
+
+
+def test_every_kind_of_shape_is_in_some_task():
+    kinds = {shape.kind for name in BRAX_V1_TASKS for shape in make_figure(name).shapes}
+    assert kinds == {"capsule", "sphere", "box", "plane"}
+
+
+def test_a_collider_that_cannot_be_drawn_is_named(monkeypatch):
+    import_brax_envs()
+    from brax.physics import config_pb2
+
+    class Environment:
+        class sys:  # noqa: N801
+            config = config_pb2.Config(bodies=[dict(name="hill", colliders=[dict(heightMap=dict(size=1.0))])])
+
+    monkeypatch.setattr(shapes, "brax_v1_environment", lambda name: Environment)
+    with pytest.raises(EvoconnError, match="heightMap.*hill"):
+        make_figure("other")
+
+
+def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
+    figure = make_figure("acrobot")
+    episode = make_episode(figure, 20)
+    ground = floor_height(figure, [episode])
+    assert ground is not None
+    assert ground < episode.positions[..., 2].min() - 0.05
+    xml = make_mjcf(figure, width=64, height=48, radius=1.0, floor_height=ground)
+    model = mujoco.MjModel.from_xml_string(xml)
+    assert model.geom_pos[0][2] == pytest.approx(ground)
+    assert floor_height(make_figure("hopper"), [episode]) is None
+
+
+# The camera
+
+
+@pytest.mark.parametrize("camera", ["track", "side", "front"])
+@pytest.mark.parametrize("name", BRAX_V1_TASKS)
+def test_every_camera_sees_all_of_every_body(name, camera):
+    figure = make_figure(name)
+    for speed in (0.0, 0.05):
+        episode = make_episode(figure, 60, speed=speed)
+        path = CameraPath(figure, [episode], dt=0.02, camera=camera, aspect=4 / 3)
+        for step in (0, 30, 60):
+            view = path.view(Moment(0, step, 0.0))
+            right = np.cross(view.forward, [0.0, 0.0, 1.0])
+            right /= np.linalg.norm(right)
+            up = np.cross(right, view.forward)
+            away = episode.positions[step, figure.bodies_with("body", "left")] - view.eye
+            depth = away @ view.forward
+            limit = depth * np.tan(np.radians(FIELD_OF_VIEW / 2))
+            assert (depth > 0).all()
+            assert (np.abs(away @ up) < limit).all() and (np.abs(away @ right) < limit * 4 / 3).all()
+
+
+def test_side_looks_along_y_and_front_against_the_way_of_the_body():
+    figure = make_figure("hopper")
+    episode = make_episode(figure, 100, speed=0.05)
+    forward = {
+        name: CameraPath(figure, [episode], dt=0.01, camera=name, aspect=1.3).view(Moment(0, 0, 0.0)).forward
+        for name in ("side", "front")
+    }
+    assert forward["side"] @ [0, 1, 0] > 0.95
+    assert forward["front"] @ [-1, 0, 0] > 0.95
+
+
+def test_a_body_at_constant_speed_stays_in_the_middle_to_the_very_ends():
+    figure = make_figure("hopper")
+    episode = make_episode(figure, 200, speed=0.05, turn=0.0)
+    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
+    ahead = [path.view(Moment(0, step, 0.0)).target[0] - 0.05 * step for step in (0, 1, 100, 199, 200)]
+    assert np.ptp(ahead) < 0.02
+
+
+def test_the_camera_rests_where_the_body_does_not_travel():
+    figure = make_figure("inverted_pendulum")
+    path = CameraPath(figure, [make_episode(figure, 50)], dt=0.04, camera="track", aspect=1.0)
+    targets = path.targets(0)
+    assert (targets == targets[0]).all()
+
+
+def test_hops_are_smoothed_away():
+    figure = make_figure("hopper")
+    episode = make_episode(figure, 400, speed=0.05, turn=0.0)
+    hop = 0.2 * np.sin(np.arange(401) * 2 * np.pi * 0.01 * 3)  # 3 Hz
+    episode.positions[:, :4, 2] += hop[:, None]
+    height = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0).targets(0)[100:300, 2]
+    assert np.ptp(height) < 0.2 * 0.4
+
+
+def test_squares_of_the_floor_have_round_edges():
+    assert [square_size(radius) for radius in (0.1, 0.9, 1.6, 100.0)] == [0.05, 0.5, 1.0, 5.0]
+
+
+# Drawing
+
+
+def bright(image: np.ndarray) -> np.ndarray:
+    """Returns which pixels are of the body and not of the floor or the sky."""
+    return image.astype(int).min(axis=-1) > 75
+
+
+def draw_both(backend: str, name: str, camera: str):
+    figure = make_figure(name)
+    episode = make_episode(figure, 10)
+    path = CameraPath(figure, [episode], dt=0.02, camera=camera, aspect=160 / 120)
+    view = path.view(Moment(0, 5, 0.0))
+    poses = pose_at(episode, Moment(0, 5, 0.0))
+    drawn = []
+    for choice in ("mujoco", "tiny"):
+        renderer, _ = open_renderer(choice, figure, [episode], path, width=160, height=120)
+        drawn.append(renderer.draw(*poses, view))
+        renderer.close()
+    return drawn
+
+
+@pytest.mark.parametrize(("name", "camera"), [("ant", "track"), ("fetch", "front"), ("walker2d", "side")])
+def test_both_renderers_draw_the_same_body_in_the_same_place(backend, name, camera):
+    by_mujoco, by_tiny = map(bright, draw_both(backend, name, camera))
+    assert by_mujoco.sum() > 200
+    assert (by_mujoco & by_tiny).sum() / (by_mujoco | by_tiny).sum() > 0.7
+
+
+def check_projection(renderer, width: int, height: int) -> None:
+    """Checks that a small sphere appears where the camera's geometry has it."""
+    view = View(np.array([0.0, 0.0, 1.0]), distance=6.0, azimuth=90.0, elevation=0.0)
+    positions = np.zeros((2, 3))
+    positions[1] = [0.8, 0.0, 1.4]
+    rotations = np.tile([1.0, 0.0, 0.0, 0.0], (2, 1))
+    rows, columns = np.nonzero(bright(renderer.draw(positions, rotations, view)))
+    scale = height / 2 / (6.0 * np.tan(np.radians(15.0)))  # pixels a metre, at this distance
+    assert columns.mean() == pytest.approx(width / 2 + 0.8 * scale, abs=1.5)
+    assert rows.mean() == pytest.approx(height / 2 - 0.4 * scale, abs=1.5)
+
+
+def sphere_figure() -> shapes.Figure:
+    origin, unturned = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
+    floor = shapes.Shape(0, "plane", (), origin, unturned, "floor")
+    ball = shapes.Shape(1, "sphere", (0.1,), origin, unturned, "body")
+    return shapes.Figure("ball", ("ground", "ball"), (floor, ball), is_planar=False)
+
+
+def test_tiny_draws_where_the_camera_looks():
+    check_projection(TinyRenderer(sphere_figure(), width=200, height=150, radius=1.0, floor_height=None), 200, 150)
+
+
+def test_mujoco_draws_where_the_camera_looks(backend):
+    from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
+
+    renderer = MujocoRenderer(backend, sphere_figure(), width=200, height=150, radius=1.0, floor_height=None)
+    check_projection(renderer, 200, 150)
+    renderer.close()
+
+
+@pytest.mark.parametrize("choice", ["mujoco", "tiny"])
+def test_the_floor_shows_motion_and_the_body_has_a_shadow(choice, request):
+    if choice == "mujoco":
+        request.getfixturevalue("backend")
+    figure = make_figure("hopper")
+    episode = make_episode(figure, 100, speed=0.04)
+    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=4 / 3)
+    renderer, _ = open_renderer(choice, figure, [episode], path, width=160, height=120)
+    clock = Clock([episode], dt=0.01, fps=Fraction(30))
+    images = [
+        renderer.draw(*pose_at(episode, moment), path.view(moment)).astype(int)
+        for moment in (clock.moment(0.4), clock.moment(0.5))
+    ]
+    renderer.close()
+    floor = np.s_[90:, :]
+    assert (np.abs(images[0][floor] - images[1][floor]).max(axis=-1) > 3).mean() > 0.1
+    squares = images[0][60:][~bright(images[0][60:])].sum(axis=-1)
+    assert squares.min() < 0.75 * np.median(squares)  # darker than any square: a shadow
+
+
+@pytest.mark.parametrize(("radius", "half_length"), [(0.3, 0.0), (0.1, 0.4)])
+def test_the_mesh_of_a_capsule_is_closed_and_as_large_as_a_capsule(radius, half_length):
+    mesh = capsule_mesh(radius, half_length)
+    corners = mesh.vertices[mesh.faces]
+    # Signed volumes of the tetrahedra to the origin: positive only if all faces look outward.
+    volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
+    assert volume == pytest.approx(np.pi * radius**2 * (4 / 3 * radius + 2 * half_length), rel=0.02)
+    assert mesh.vertices[:, 2].max() == pytest.approx(radius + half_length)
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=-1), 1.0)
+
+
+def test_limbs_differ_and_targets_stand_out():
+    assert shape_color("body", 0) != shape_color("body", 1) != shape_color("left", 1)
+    assert shape_color("target", 0) == shape_color("target", 1)
+
+
+# Machines that cannot draw
+
+
+def test_a_driver_that_ends_the_process_is_reported(monkeypatch):
+    monkeypatch.setattr(gl, "_PROBE", "import os; os.abort()")
+    assert "signal 6" in str(gl._try_backend("egl"))
+
+
+def test_the_last_line_of_a_failing_probe_is_the_reason(monkeypatch):
+    monkeypatch.setattr(gl, "_PROBE", "raise ImportError('no EGL here')")
+    assert gl._try_backend("egl") == "ImportError: no EGL here"
+
+
+def test_a_variable_set_by_the_user_is_the_only_one_tried(monkeypatch):
+    tried = []
+    monkeypatch.setattr(gl, "_try_backend", lambda name: tried.append(name) or "none")
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert gl.find_backend.__wrapped__() == (None, "osmesa: none")
+    monkeypatch.delenv("MUJOCO_GL")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert gl.find_backend.__wrapped__() == (None, "egl: none; osmesa: none")
+    assert tried == ["osmesa", "egl", "osmesa"]
+
+
+def test_without_gl_auto_takes_the_software_rasteriser_and_says_why(monkeypatch):
+    monkeypatch.setattr(scene, "find_backend", lambda: (None, "egl: no driver"))
+    figure = make_figure("hopper")
+    episode = make_episode(figure, 3)
+    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
+    renderer, name = open_renderer("auto", figure, [episode], path, width=32, height=32)
+    assert isinstance(renderer, TinyRenderer)
+    assert "egl: no driver" in name
+    with pytest.raises(EvoconnError, match="egl: no driver.*--renderer tiny"):
+        open_renderer("mujoco", figure, [episode], path, width=32, height=32)
+
+
+def test_a_missing_rasteriser_is_reported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytinyrenderer", None)
+    with pytest.raises(EvoconnError, match="pytinyrenderer"):
+        TinyRenderer(sphere_figure(), width=32, height=32, radius=1.0, floor_height=None)
+
+
+def test_mujoco_is_imported_in_one_place():
+    importing = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == "mujoco" for name in names):
+                importing.add(os.path.relpath(path, PACKAGE))
+    assert importing == {os.path.join("rendering", "gl.py")}

@@ -1,0 +1,117 @@
+"""A video goes into the summary of the W&B run, and whatever goes wrong there costs nothing but a note."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+from test_tracking import KEY, FakeWandb, records_of
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.rendering.encoders import write_png
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.wandb_video import upload
+
+
+@pytest.fixture(autouse=True)
+def no_account(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith("WANDB_") or name == "NETRC":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def notes():
+    return []
+
+
+def run_with(tmp_path, wandb_id: str | None = "abcd1234", mode: str = "offline") -> RunDirectory:
+    config = load_config(overrides=["task.name=hopper", f"tracking.wandb={mode}", "tracking.project=probe"])
+    return RunDirectory.create(tmp_path / "run", config, {"wandb_id": wandb_id})
+
+
+def picture(tmp_path, suffix: str = ".png"):
+    path = tmp_path / f"a{suffix}"
+    write_png(path, np.full((8, 8, 3), 90, np.uint8))
+    return path
+
+
+def fake_wandb(monkeypatch, *failing: str) -> FakeWandb:
+    module = FakeWandb(*failing)
+    module.run.summary = {}
+    for kind in ("Video", "Image", "Html"):
+        setattr(module, kind, lambda path, kind=kind: (kind, path))
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".mp4", "Video"), (".gif", "Video"), (".png", "Image"), (".html", "Html")]
+)
+def test_the_file_goes_to_the_run_of_the_training(tmp_path, notes, monkeypatch, suffix, kind):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    module = fake_wandb(monkeypatch)
+    run = run_with(tmp_path, mode="auto")
+    path = picture(tmp_path, suffix)
+    assert upload(run, run.read_config(), path, notes.append)
+    (init,) = module.inits
+    assert (init["id"], init["mode"], init["resume"]) == ("abcd1234", "online", "allow")
+    assert module.run.summary == {"video": (kind, str(path))}
+    assert module.run.logged == [] and module.run.exit_code == 0
+    assert notes == []
+
+
+def test_a_run_without_wandb_gets_a_note(tmp_path, notes, monkeypatch):
+    module = fake_wandb(monkeypatch)
+    run = run_with(tmp_path, wandb_id=None)
+    assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert module.inits == [] and "not tracked" in notes[0]
+
+
+def test_a_failing_upload_is_noted_once_and_the_file_kept(tmp_path, notes, monkeypatch):
+    module = fake_wandb(monkeypatch)
+
+    def refuse(path):
+        raise OSError("disk is full")
+
+    module.Image = refuse
+    run = run_with(tmp_path)
+    path = picture(tmp_path)
+    assert not upload(run, run.read_config(), path, notes.append)
+    assert len(notes) == 1 and "disk is full" in notes[0] and str(path) in notes[0]
+    assert path.exists()
+
+
+def test_a_failing_start_is_noted_once(tmp_path, notes, monkeypatch):
+    fake_wandb(monkeypatch, "init")
+    run = run_with(tmp_path)
+    assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert len(notes) == 1
+
+
+def test_a_library_that_cannot_be_imported_is_noted(tmp_path, notes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run = run_with(tmp_path)
+    assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert len(notes) == 1
+
+
+@pytest.mark.slow
+def test_the_library_itself_takes_the_file(tmp_path, notes):
+    run = run_with(tmp_path)
+    assert upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert notes == []
+    (stored,) = (run.path / "wandb").glob("*/files/media/images/*.png")
+    assert stored.stat().st_size == (tmp_path / "a.png").stat().st_size
+    (log,) = (run.path / "wandb").glob("*/run-*.wandb")
+    records = list(records_of(log))
+    (started,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert started.run_id == "abcd1234"
+    summaries = [record.summary for record in records if record.WhichOneof("record_type") == "summary"]
+    values = {item.key: json.loads(item.value_json) for summary in summaries for item in summary.update}
+    assert values["video"]["path"].endswith(stored.name)
+    assert not [record for record in records if record.WhichOneof("record_type") == "history"]
