@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check format-check lint types fast-tests format bench clean
+.PHONY: help train test soak check format-check lint types fast-tests format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ train: $(VENV)/installed ## install into .venv and train the laptop preset
 
 test: $(VENV)/installed-dev ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+soak: $(VENV)/installed-dev ## the long form of the tests of faults, about an hour
+	EVOCONN_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_crashes.py tests/test_config_properties.py \
+	  tests/test_signals.py tests/test_full_disks.py tests/test_wandb_faults.py tests/test_security.py
 
 check: format-check lint types fast-tests ## format, lint, types and the fast tests
 

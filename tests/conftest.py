@@ -32,12 +32,6 @@ hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("soak" if SOAK else "evoconn")
 
 
-@pytest.fixture(scope="session")
-def soak() -> bool:
-    """Whether tests take their long form."""
-    return SOAK
-
-
 @pytest.fixture
 def light(monkeypatch):
     """Trainings in this process take the light engine, which need not be compiled."""

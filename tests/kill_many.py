@@ -1,7 +1,9 @@
 """Trains one run in process after process, each killed at a random moment, and looks at what is on the disk each time.
 
 Run as `python kill_many.py RUN_DIR KILLS SEED`. Processes are forked from one that has imported everything and started
-nothing of JAX, so that a start costs a tenth of a second. Prints a line of JSON for each kill.
+nothing of JAX, so that a start costs a tenth of a second. A process is killed up to some hundredths of a second after
+a random one of its operations on files: by its progress and not by the clock, since machines differ. Prints a line of
+JSON for each kill.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from evoconn_cli.runs.store import CheckpointStore
 
 OVERRIDES = ["algo.population=16", "network.num_neurons=8", "engine.block=8", "checkpoint.keep_every=25"]
 FOREVER = 10**6
-LONGEST = 0.4  # [s] that a process lives
+LAST = 700  # operations on files, of which opening a run takes a hundred
+DELAY = 0.03  # [s]
 
 
 def train(path: Path, generations: int, every: int) -> None:
@@ -54,6 +57,31 @@ def in_child(work: Callable[[], None]) -> int:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(code)
     return pid
+
+
+def kill_after(work: Callable[[], None], operations: int, delay: float) -> None:
+    """Starts a process that does `work`, and kills it `delay` seconds after so many operations on files."""
+    ours, theirs = os.pipe()
+    count = 0
+
+    def watch(event: str, arguments: object) -> None:
+        nonlocal count
+        if event == "open" or event.startswith("os."):
+            count += 1
+            if count == operations:
+                os.write(theirs, b"!")
+
+    def watched() -> None:
+        sys.addaudithook(watch)
+        work()
+
+    pid = in_child(watched)
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+    time.sleep(delay)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def wait_for(work: Callable[[], None]) -> None:
@@ -89,10 +117,7 @@ def main() -> None:
     path, kills, dice = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     before: list[int] = []
     for _ in range(kills):
-        pid = in_child(lambda: train(path, FOREVER, every=1))
-        time.sleep(dice.uniform(0, LONGEST))  # not to wait for anything: this is the random moment
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        kill_after(lambda: train(path, FOREVER, every=1), dice.randrange(1, LAST), dice.uniform(0, DELAY))
         if not path.exists():
             continue
         remains = sorted(entry.name.split("-")[0] for entry in (path / "checkpoints").glob(".*"))

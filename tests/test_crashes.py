@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +13,11 @@ import pytest
 from light_engine import make_light_engine
 from whole_runs import SMALL, assert_same_run, evoconn, run_small, wait_for_generation
 
+SOAK = os.environ.get("EVOCONN_SOAK") == "1"
 
-def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path, soak):
-    kills = 500 if soak else 50
+
+def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path):
+    kills = 500 if SOAK else 50
     script = Path(__file__).with_name("kill_many.py")
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "killed"), str(kills), "0"], capture_output=True, text=True
@@ -24,20 +26,23 @@ def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path, soak):
     looks = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(looks) > 0.8 * kills, "most were killed when there was something to lose"
     assert len({look["latest"] for look in looks}) > 0.5 * kills, "most had saved something before"
-    assert any(".saving" in look["remains"] for look in looks), "some were killed while they saved"
+    for what in (".saving", ".deleting"):
+        assert any(what in look["remains"] for look in looks), f"some were killed while {what}"
     assert_same_run(tmp_path / "straight", tmp_path / "killed", make_light_engine)
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_resumes_from_the_last_whole_checkpoint(tmp_path):
-    overrides = [*SMALL, "checkpoint.every=1", "checkpoint.keep_last=2", "algo.generations=120"]
+@pytest.mark.parametrize("network", ["conn_snn", "dense_snn", "gru", "lstm", "mlp"] if SOAK else ["conn_snn"])
+def test_the_program_itself_killed_at_any_moment_goes_on_exactly(tmp_path, network):
+    """As above with the engine of each network, which takes seconds to start: fifty times in a soak only."""
+    overrides = [*SMALL, f"network.name={network}", "checkpoint.every=1", "algo.generations=120"]
     run_small(tmp_path / "straight", *overrides)
     dice = random.Random(0)
     process = evoconn("train", "--config", "smoke", "--run-dir", "killed", *overrides, cwd=tmp_path)
-    for _ in range(4):
+    for _ in range(50 if SOAK else 3):
         wait_for_generation(process, dice.randrange(1, 100))
         # From here the process writes checkpoints all the time; where it dies is up to the scheduler.
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.communicate()
         process = evoconn("resume", "killed", cwd=tmp_path)
     output, _ = process.communicate(timeout=300)

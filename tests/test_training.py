@@ -57,6 +57,8 @@ def test_a_run_resumed_on_other_devices_equals_a_straight_one(straight, tmp_path
     run_small(tmp_path / "run", "algo.generations=4", "engine.devices=1")
     resume_small(tmp_path / "run", "algo.generations=6", "engine.devices=3")
     assert_same_run(straight, tmp_path / "run")
+    resume_small(tmp_path / "run", "engine.devices=2", from_step=4)
+    assert_same_run(straight, tmp_path / "run")
 
 
 @pytest.mark.slow

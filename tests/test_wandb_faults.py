@@ -110,11 +110,11 @@ def test_a_service_that_dies_is_noted_once(light, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nobody waits for a killed service
 def test_a_service_that_hangs_is_left_alone(light, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "CALL_TIMEOUT", 3.0)
     stopped = []
 
     def stop(generation):
         if generation == 3:
+            monkeypatch.setattr(tracking, "CALL_TIMEOUT", 2.0)
             stopped.append(service())
             os.kill(stopped[0], signal.SIGSTOP)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,21 @@ from typing import Any
 def late_writes_ignored() -> Iterator[None]:
     """Keeps Python from printing what is of no use to anybody once one of several writes has failed.
 
-    Orbax writes all arrays at once and closes its event loop at the first failure; TensorStore reports the other
-    ones to that loop, from threads of its own, perhaps a while later. So after a failure this stays in force.
+    Orbax writes all arrays at once and closes its event loop at the first failure. TensorStore reports the other ones
+    to that loop, from threads of its own, and asyncio those that nobody asked for; both perhaps a while later, so after
+    a failure this stays in force.
     """
     previous = sys.unraisablehook
     if isinstance(previous, _IgnoreClosedLoops):
         yield
         return
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     sys.unraisablehook = _IgnoreClosedLoops(previous)
     yield
     sys.unraisablehook = previous
+    logger.setLevel(level)
 
 
 class _IgnoreClosedLoops:
