@@ -245,3 +245,10 @@ def test_the_run_directory_itself_may_be_a_link(run, tmp_path):
     (tmp_path / "link").symlink_to(run)
     assert resume_small(tmp_path / "link", "algo.generations=7").finished
     assert saved(run)[-1] == 7
+
+
+def test_a_start_that_is_refused_changes_nothing(run):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match="is not saved"):
+        resume_small(run, "algo.generations=9", from_step=8)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

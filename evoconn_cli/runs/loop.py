@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 import jax
@@ -66,25 +66,27 @@ def train(
     """
     engine = build_engine(config, workers)
     directory.check_writable()
-    with interrupts or Interrupts() as interrupts, run_lock(directory.lock_file, progress.note):
+    with (
+        interrupts or Interrupts() as interrupts,
+        run_lock(directory.lock_file, progress.note),
+        closing(CheckpointStore(directory.checkpoints, config)) as store,
+    ):
         interrupts.notify = progress.note
+        state, host = starting_point(
+            directory,
+            store,
+            config,
+            jax.device_put(engine.initial_state(), workers.first_device),
+            workers.first_device,
+            progress.note,
+            from_step=from_step,
+            discard_later=discard_later,
+        )
         if config != directory.read_config():
             directory.write_config(config)
         changed = directory.record_start(start_facts(describe_devices(workers)))
-        store = CheckpointStore(directory.checkpoints, config)
         status, tracker, metrics = "failed", None, None
         try:
-            initial = jax.device_put(engine.initial_state(), workers.first_device)
-            state, host = starting_point(
-                directory,
-                store,
-                config,
-                initial,
-                workers.first_device,
-                progress.note,
-                from_step=from_step,
-                discard_later=discard_later,
-            )
             start = int(state.generation)
             metrics = MetricsFile(directory.metrics_file, start)
             progress.start(_header(directory, config, engine, workers, start), metrics.history)
@@ -105,7 +107,6 @@ def train(
             _close(
                 progress.stop,
                 lambda: metrics and metrics.close(),
-                store.close,
                 lambda: directory.update_facts(status=status),
                 lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
             )
