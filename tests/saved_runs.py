@@ -33,10 +33,12 @@ def save_run(path: Path, *overrides: str, eval_fitness: Mapping[int, float] | No
     config = load_config(None, [*SMALL, "algo.population=40", "algo.evaluation_copies=4", *overrides])
     directory = RunDirectory.create(path, config, {"status": "finished"})
     engine = build_engine(config, make_worker_mesh(jax.devices()[:1]))
-    store = CheckpointStore(directory.checkpoints, config.checkpoint)
+    store = CheckpointStore(directory.checkpoints, config)
     for generation, fitness in eval_fitness.items():
         state = _varied(engine.initial_state(), jax.random.key(100 * config.seed + generation))
-        store.save(state._replace(generation=jnp.int32(generation)), HostFacts(elapsed=1.0), fitness)
+        store.save(
+            state._replace(generation=jnp.int32(generation)), HostFacts(elapsed=1.0, env_steps_simulated=0), fitness
+        )
     store.close()
     lines = [
         {"generation": generation, "eval_fitness": fitness, "env_steps": 1000 * generation, "elapsed": 2.0 * generation}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -255,3 +257,29 @@ def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
     straight, _ = update(strategy, strategy.init(KEY), connections, fitness)
     shuffled, _ = update(strategy, strategy.init(KEY), {k: x[order] for k, x in connections.items()}, fitness[order])
     jax.tree.map(np.testing.assert_array_equal, shuffled, straight)
+
+
+def test_large_populations_are_added_in_two_parts():
+    """Ranks so large that int32 sums of them overflow; each part alone is far from it."""
+    whole = make_connectivity(connection_shapes=SHAPES)
+    in_parts = make_connectivity(connection_shapes=SHAPES, in_parts=True)
+    num_members = 3000
+    connections = random_connections(num_members)
+    ranks = np.linspace(-(2**21), 2**21, num_members).astype(np.int32)
+    low, high = jax.jit(in_parts.weighted_sums)(whole.init(KEY), pack(connections), jnp.asarray(ranks))
+    positive = {name: kernel * (ranks > 0)[:, None, None] for name, kernel in connections.items()}
+    for name, kernel in connections.items():
+        expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
+        added = np.asarray(low[name], np.int64) + 4096 * np.asarray(high[name], np.int64)
+        np.testing.assert_array_equal(added, expected)
+        assert np.einsum("m,mij->ij", ranks.astype(np.int64), positive[name]).max() > 2**31 - 1
+
+
+def test_two_parts_move_the_probabilities_as_one_does():
+    state, connections = make_connectivity(connection_shapes=SHAPES).init(KEY), random_connections(40)
+    fitness = np.random.default_rng(3).normal(size=40)
+    updated = [
+        update(make_connectivity(connection_shapes=SHAPES, in_parts=parts), state, connections, fitness)[0].probs
+        for parts in (False, True)
+    ]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), *updated)

@@ -30,6 +30,8 @@ def test_a_wheel_has_every_preset_the_types_and_no_tests(wheel):
     for preset in (ROOT / "configs").rglob("*.yaml"):
         assert f"evoconn_cli/presets/{preset.relative_to(ROOT / 'configs')}" in names
     assert "evoconn_cli/py.typed" in names
+    for part in ("page.html", "style.css", "viewer.js", "three.js", "three.LICENSE"):
+        assert f"evoconn_cli/rendering/web/{part}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs"))]
 

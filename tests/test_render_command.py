@@ -14,6 +14,7 @@ from saved_runs import files_of, save_run
 from evoconn_cli.app import app
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.rendering import gl, scene, video
+from evoconn_cli.runs import wandb_video
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -170,6 +171,16 @@ def test_options_are_checked_before_anything_is_opened(tmp_path):
 def test_what_is_wrong_is_said(run, arguments, error, message):
     with pytest.raises(error, match=message):
         render(*(argument.format(run=run) for argument in arguments))
+
+
+def test_the_file_is_uploaded_where_that_is_asked_for(run, tmp_path, monkeypatch):
+    uploads = []
+    monkeypatch.setattr(wandb_video, "upload", lambda directory, config, path, note: uploads.append((directory, path)))
+    render_small(run, "--out", tmp_path / "a.png", "--steps", 2)
+    assert uploads == []
+    render_small(run, "--out", tmp_path / "a.png", "--steps", 2, "--wandb")
+    ((directory, path),) = uploads
+    assert directory.path == run and path == tmp_path / "a.png"
 
 
 def test_a_probe_has_nothing_to_show(tmp_path):

@@ -187,6 +187,17 @@ class TestInTheBrowser:
         browser.run(WAIT % (moved % before))
         assert (np.abs(left(picture) - left(browser.picture())).max(axis=-1) > 20).mean() > 0.01
 
+    def test_a_camera_that_does_not_follow_stays(self, browser, page):
+        open_page(browser, page[0])
+        where = "return viewer.scene.camera.position.toArray()"
+        before = browser.run(where)
+        browser.run(SCRUB, 0.8)
+        moved = browser.run(where)
+        assert moved[0] - before[0] > 0.1  # the body travels along x
+        browser.run("document.getElementById('follow').click()")
+        browser.run(SCRUB, 1.2)
+        np.testing.assert_allclose(browser.run(where), moved, atol=1e-6)
+
     def test_views_and_speed(self, browser, page):
         open_page(browser, page[0])
         browser.run("const v = document.getElementById('view'); v.value = 'side'; v.dispatchEvent(new Event('change'))")

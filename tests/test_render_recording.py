@@ -119,7 +119,7 @@ def test_a_recorder_is_compiled_once():
 
 
 def test_the_recorded_spikes_are_those_of_the_network():
-    network = make_conn_snn(observation_size=2, action_size=1, num_neurons=NEURONS, tile=None)
+    network = make_conn_snn(observation_size=2, action_size=1, num_neurons=NEURONS)
     rng = np.random.default_rng(0)
     kernels = {
         name: rng.integers(0, 2**NEURONS, (1, 1, *shape.shape[1:]), np.uint32) for name, shape in network.shapes.items()

@@ -14,7 +14,7 @@ from rendering_cases import make_episode
 from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering import gl, scene, shapes
-from evoconn_cli.rendering.camera import CameraPath, View, floor_height
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.colors import shape_color
 from evoconn_cli.rendering.meshes import capsule_mesh
@@ -126,6 +126,25 @@ def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
 
 
 # The camera
+
+
+@pytest.mark.parametrize("camera", ["track", "side", "front"])
+@pytest.mark.parametrize("name", BRAX_V1_TASKS)
+def test_every_camera_sees_all_of_every_body(name, camera):
+    figure = make_figure(name)
+    for speed in (0.0, 0.05):
+        episode = make_episode(figure, 60, speed=speed)
+        path = CameraPath(figure, [episode], dt=0.02, camera=camera, aspect=4 / 3)
+        for step in (0, 30, 60):
+            view = path.view(Moment(0, step, 0.0))
+            right = np.cross(view.forward, [0.0, 0.0, 1.0])
+            right /= np.linalg.norm(right)
+            up = np.cross(right, view.forward)
+            away = episode.positions[step, figure.bodies_with("body", "left")] - view.eye
+            depth = away @ view.forward
+            limit = depth * np.tan(np.radians(FIELD_OF_VIEW / 2))
+            assert (depth > 0).all()
+            assert (np.abs(away @ up) < limit).all() and (np.abs(away @ right) < limit * 4 / 3).all()
 
 
 def test_side_looks_along_y_and_front_against_the_way_of_the_body():

@@ -124,12 +124,6 @@ def test_more_devices_than_there_are_is_an_error_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_population_beyond_whole_numbers_is_refused(tmp_path):
-    run = create_run(load_config("smoke", ["algo.population=100000"]), tmp_path / "run")
-    with pytest.raises(ConfigError, match="whole-number update"):
-        build_engine(run.config, run.workers)
-
-
 def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
     # A network whose output is always positive: every member's reward is NaN.
     with pytest.raises(TrainingError, match="generation 1"):

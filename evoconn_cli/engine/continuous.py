@@ -27,7 +27,6 @@ class Members(NamedTuple):
 
     num_present: jax.Array  # [] int32
     initial: TaskState  # [..., m]
-    carries: Carry  # [m, ...]
 
 
 class Finished(NamedTuple):
@@ -50,7 +49,7 @@ def run_first_episodes(
     rollout: Rollout,
     normalizer: NormalizerState,
     members: Members,
-    load_params: Callable[[jax.Array], Params],
+    load: Callable[[jax.Array], tuple[Params, Carry]],
     *,
     num_lanes: int,
 ) -> Finished:
@@ -60,7 +59,7 @@ def run_first_episodes(
         rollout: of first episodes.
         normalizer: of the observations.
         members: at least as many as lanes.
-        load_params: `load_params(members [n]) -> params [n, ...]`.
+        load: `load(members [n]) -> (params [n, ...], carry [n, ...])`, the networks at the start of an episode.
         num_lanes: B.
     """
     idle = members.initial.done.shape[-1]
@@ -102,8 +101,9 @@ def run_first_episodes(
 
     def load_one(now: _Progress) -> _Progress:
         lane, member = jnp.argmax(now.occupant == idle), now.num_loaded
-        initial = _take(members.initial, member, axis=-1)
-        alone = rollout.start(initial, _take(members.carries, member, axis=0), jnp.ones((1,), bool))
+        initial = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, member, 1, x.ndim - 1), members.initial)
+        params, carry = load(member[None])
+        alone = rollout.start(initial, carry, jnp.ones((1,), bool))
         lanes = now.lanes
         return now._replace(
             lanes=lanes._replace(
@@ -113,30 +113,24 @@ def run_first_episodes(
                 episodes=_put(lanes.episodes, alone.episodes, lane, axis=-1),
                 last_obs=_put(lanes.last_obs, alone.last_obs, lane, axis=-1),
             ),
-            params=_put(now.params, load_params(member[None]), lane, axis=0),
+            params=_put(now.params, params, lane, axis=0),
             occupant=now.occupant.at[lane].set(member),
             num_loaded=member + 1,
         )
 
     first = jnp.arange(num_lanes)
-    lanes = rollout.start(
-        jax.tree.map(lambda x: x[..., :num_lanes], members.initial),
-        jax.tree.map(lambda x: x[:num_lanes], members.carries),
-        first < members.num_present,
-    )
+    params, carries = load(first)
+    initial = jax.tree.map(lambda x: x[..., :num_lanes], members.initial)
+    lanes = rollout.start(initial, carries, first < members.num_present)
     nothing = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], idle), x.dtype), (lanes.finished, lanes.last_obs))
     progress = _Progress(
         lanes=lanes,
-        params=load_params(first),
+        params=params,
         occupant=jnp.where(first < members.num_present, first, idle),
         num_loaded=jnp.minimum(num_lanes, members.num_present),
         finished=Finished(nothing[0], nothing[1], lanes.lock_steps),
     )
     return lax.while_loop(some_run, run_and_refill, progress).finished
-
-
-def _take(tree: Any, index: jax.Array, axis: int) -> Any:
-    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, index, 1, axis % x.ndim), tree)
 
 
 def _put(tree: Any, one: Any, index: jax.Array, axis: int) -> Any:

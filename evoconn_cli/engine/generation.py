@@ -111,7 +111,7 @@ def make_generation(
             present=members < population,
             members=members,
             candidates=None,
-            carries=lax.map(lambda m: initial_carry(state, m), members) if carries is None else carries,
+            carries=carries,
         )
         if strategy.keeps_candidates:
             blocks = blocks._replace(candidates=_map_present(lambda b: ask(state, b.members), blocks))
@@ -119,29 +119,35 @@ def make_generation(
         def candidates_of(b: _Blocks) -> Candidates:
             return ask(state, b.members) if b.candidates is None else b.candidates
 
+        def carry_of(b: _Blocks) -> Carry:
+            return initial_carry(state, b.members) if b.carries is None else b.carries
+
         def prepare(b: _Blocks) -> tuple[Params, TaskState]:
             return network.prepare(candidates_of(b)), initial_task(state, b.members)
 
-        def load_params(indices: jax.Array) -> Params:
-            return network.prepare(candidates_of(_pick_members(blocks, indices)))
+        def load(indices: jax.Array) -> tuple[Params, Carry]:
+            picked = _pick_members(blocks, indices)
+            return network.prepare(candidates_of(picked)), carry_of(picked)
 
         if rollout.first_episode:
             initial = lax.map(lambda m: initial_task(state, m), members)
-            results, steps = _first_episodes(rollout, state.normalizer, blocks, initial, load_params)
+            results, steps = _first_episodes(rollout, state.normalizer, blocks, initial, load)
         else:
+            blocks = blocks._replace(carries=lax.map(carry_of, blocks))
             results, steps = _until_slowest(rollout, state.normalizer, blocks, prepare)
         results = _gather(results, num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[:population], results._replace(observations=None))
         ranks = doubled_centered_ranks(per_member.fitness[:num_members])
         weights = jnp.where(members < num_members, jnp.take(ranks, members, mode="clip"), 0)
-        sums = _map_present(
+        sums = _add_over_members(
             lambda args: strategy.weighted_sums(state.strategy, candidates_of(args[1]), args[2]),
             (blocks.present, blocks, weights),
+            num_blocks,
         )
         return Evaluation(
             members=per_member._replace(observations=results.observations),
             ranks=ranks,
-            sums=jax.tree.map(lambda x: _add_or_gather(x, num_blocks), sums),
+            sums=sums,
             steps_simulated=lax.psum(steps, DEVICES) * block,
         )
 
@@ -189,7 +195,7 @@ class _Blocks(NamedTuple):
     present: jax.Array
     members: jax.Array
     candidates: Candidates | None  # None: to be asked for again where they are needed
-    carries: Carry
+    carries: Carry | None  # None: to be drawn where they are needed
 
 
 def _pick_members(blocks: _Blocks, indices: jax.Array) -> _Blocks:
@@ -202,7 +208,7 @@ def _first_episodes(
     normalizer: norm.NormalizerState,
     blocks: _Blocks,
     initial: TaskState,
-    load_params: Callable[[jax.Array], Params],
+    load: Callable[[jax.Array], tuple[Params, Carry]],
 ) -> tuple[BlockResult, jax.Array]:
     """Returns results `[blocks, ...]` and lock-steps taken by a device that has as many lanes as a block has members.
 
@@ -211,15 +217,14 @@ def _first_episodes(
         normalizer: of the observations.
         blocks: of the device.
         initial: `[blocks, ..., B]`.
-        load_params: `load_params(places of members) -> params`.
+        load: `load(places of members) -> (params, carry)`.
     """
     num_blocks, block = blocks.present.shape
     members = Members(
         num_present=jnp.sum(blocks.present),
         initial=jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), initial),
-        carries=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), blocks.carries),
     )
-    finished = run_first_episodes(rollout, normalizer, members, load_params, num_lanes=block)
+    finished = run_first_episodes(rollout, normalizer, members, load, num_lanes=block)
     tally, last_obs = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], num_blocks, block), -2, 0), (finished.tally, finished.last_obs)
     )
@@ -298,11 +303,24 @@ def _gather(tree: Any, num_blocks: int) -> Any:
     return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True)[:num_blocks], tree)
 
 
-def _add_or_gather(sums: jax.Array, num_blocks: int) -> jax.Array:
-    """Returns sums of whole numbers added over all blocks, `[1, ...]`; floats by block, to be added in that order."""
-    if jnp.issubdtype(sums.dtype, jnp.integer):
-        return lax.psum(jnp.sum(sums, axis=0, keepdims=True), DEVICES)
-    return _gather(sums, num_blocks)
+def _add_over_members(sums_of: Callable[[Any], Sums], blocks: Any, num_blocks: int) -> Sums:
+    """Returns whole numbers added over all blocks, `[1, ...]`; floats by block, to be added in that order.
+
+    Args:
+        sums_of: `sums_of(block) -> sums` of a block.
+        blocks: of this device; `blocks[0]` says who is present.
+        num_blocks: of all devices, that have members.
+    """
+    shapes = jax.eval_shape(sums_of, jax.tree.map(lambda x: x[0], blocks))
+    if not all(jnp.issubdtype(x.dtype, jnp.integer) for x in jax.tree.leaves(shapes)):
+        return _gather(_map_present(sums_of, blocks), num_blocks)
+
+    def add(total: Sums, block: Any) -> tuple[Sums, None]:
+        added = lax.cond(jnp.any(block[0]), lambda b: jax.tree.map(jnp.add, total, sums_of(b)), lambda _: total, block)
+        return added, None
+
+    total, _ = lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), blocks)
+    return jax.tree.map(lambda x: lax.psum(x, DEVICES)[None], total)
 
 
 def _fitness_metrics(results: BlockResult, num_members: int) -> Metrics:

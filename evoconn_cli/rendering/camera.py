@@ -113,9 +113,8 @@ def floor_height(figure: Figure, episodes: Sequence[Episode]) -> float | None:
 def _bounds(figure: Figure, episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray]:
     """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
     extents = [_extent(figure, episode, ("body", "left", "mount", "target")) for episode in episodes]
-    return np.min([low.min(axis=0) for low, _ in extents], axis=0), np.max(
-        [high.max(axis=0) for _, high in extents], axis=0
-    )
+    low, high = (np.concatenate(bounds) for bounds in zip(*extents, strict=True))
+    return low.min(axis=0), high.max(axis=0)
 
 
 def _extent(figure: Figure, episode: Episode, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

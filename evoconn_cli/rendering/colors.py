@@ -11,7 +11,6 @@ from typing import TypeAlias
 Rgb: TypeAlias = tuple[int, int, int]
 
 BACKGROUND: Rgb = (13, 17, 23)
-PANEL: Rgb = (13, 17, 23)
 TRACK: Rgb = (20, 26, 34)
 LINE: Rgb = (48, 58, 70)
 TEXT: Rgb = (236, 240, 245)

@@ -63,7 +63,7 @@ def spike_columns(
     num_excitatory = neurons.num_excitatory
     types = [slice(None)] if num_excitatory is None else [slice(0, num_excitatory), slice(num_excitatory, None)]
     num_columns = clock.num_frames * per_frame
-    counts = np.zeros((num_columns, len(boundaries)), np.int64)
+    counts = np.zeros((num_columns, len(boundaries)), np.uint32)
     spikes_of = np.zeros((num_columns, len(types)), np.int64)
     substeps_in = np.zeros(num_columns, np.int64)
     for index, episode in enumerate(episodes):
@@ -73,7 +73,7 @@ def spike_columns(
             spikes = np.unpackbits(packed, axis=-1, count=neurons.num)
             time = clock.start_of(index) + (step + (np.arange(num_substeps) + 0.5) / num_substeps) * clock.dt
             column = _column(time, clock, per_frame, num_columns)
-            np.add.at(counts, column, np.add.reduceat(spikes, boundaries, axis=1, dtype=np.int64))
+            np.add.at(counts, column, np.add.reduceat(spikes, boundaries, axis=1, dtype=np.uint32))
             np.add.at(spikes_of, column, np.stack([spikes[:, part].sum(axis=1) for part in types], axis=-1))
             np.add.at(substeps_in, column, 1)
     sizes = np.array([max(1, len(rows.row[part])) for part in types])

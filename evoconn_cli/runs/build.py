@@ -25,7 +25,6 @@ from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
 from evoconn_cli.engine.strategies.connectivity import MAX_MEMBERS, make_connectivity
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
-from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
@@ -40,6 +39,10 @@ _CPU_BLOCK = 64
 
 _CPU_DENSE_TILE = 2
 """Members of a dense_snn whose recurrent weights (256 KiB each at 256 neurons) stay in a core's cache."""
+
+
+_HELD_BYTES = 2**30
+"""Populations whose packed connections take more than this are drawn again where they are needed, not held."""
 
 
 class Engine(NamedTuple):
@@ -154,13 +157,10 @@ def _build_strategy(config: RunConfig, network: Network) -> Strategy:
             **adam,
         )
     assert isinstance(given, EcConfig)
-    if num_members(config) > MAX_MEMBERS:
-        raise ConfigError(
-            f"algo.population={given.population}: the whole-number update of ec holds up to {MAX_MEMBERS} members "
-            "beside the evaluation copies. Lower it."
-        )
     return make_connectivity(
         connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
+        in_parts=num_members(config) > MAX_MEMBERS,
+        keeps_candidates=network.num_parameters / 8 * given.population <= _HELD_BYTES,
         learning_rate=given.learning_rate,
         eps=given.eps,
         weight_decay=given.weight_decay,

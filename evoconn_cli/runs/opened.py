@@ -13,7 +13,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
-from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
 from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.devices import start_jax
@@ -67,10 +67,10 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
             f"{min(config.checkpoint.every, config.algo.generations)}. Go on with it: evoconn resume "
             f"{shlex.quote(directory.short_path())}"
         )
-    store = _open_store(directory)
+    store = CheckpointStore(directory.checkpoints)
     try:
         generation = _find(store, directory, str(named) if named is not None else step or "latest")
-        state, _ = store.restore(generation, jax.eval_shape(engine.initial_state), workers.first_device)
+        state, _ = store.restore(generation, jax.eval_shape(engine.initial_state), workers.first_device, config)
     finally:
         store.close()
     return OpenedRun(directory, config, generation, engine.task, engine.network, engine.strategy, state, workers)
@@ -111,18 +111,6 @@ def config_of(directory: RunDirectory) -> RunConfig:
         return directory.read_config()
     except ConfigError as error:
         raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
-
-
-def _open_store(directory: RunDirectory) -> CheckpointStore:
-    try:
-        return CheckpointStore(directory.checkpoints)
-    except EvoconnError:
-        raise
-    except Exception as error:  # Orbax reads the metrics of every step at once, and raises what its parsers raise
-        raise CheckpointError(
-            f"the checkpoints in {directory.checkpoints} cannot be read, one of them has damaged metrics: {error}. "
-            "Find the one that was cut off, and move it elsewhere or copy it again from where it came."
-        ) from error
 
 
 def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:

@@ -14,11 +14,14 @@ import optax
 from jax import lax
 
 from evoconn_cli.engine import sampling
-from evoconn_cli.engine.strategies import Metrics, Strategy
+from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
 from evoconn_cli.networks import Candidates, bits
 
 MAX_MEMBERS = 90_000
-"""Beyond about so many members the int32 sums of ranks times bits could overflow."""
+"""Beyond about so many members the int32 sums of ranks times bits could overflow, and are added in two parts."""
+
+_LOW_BITS = 12
+"""Bits of a rank in its low part."""
 
 
 class ConnectivityState(NamedTuple):
@@ -31,6 +34,8 @@ class ConnectivityState(NamedTuple):
 def make_connectivity(
     *,
     connection_shapes: Mapping[str, tuple[int, ...]],
+    in_parts: bool = False,
+    keeps_candidates: bool = True,
     learning_rate: float = 0.15,
     eps: float = 1e-3,
     adam_beta1: float = 0.9,
@@ -43,6 +48,8 @@ def make_connectivity(
 
     Args:
         connection_shapes: shape of every kernel, pre-synaptic axis first.
+        in_parts: sums are added in two parts; needed beyond `MAX_MEMBERS`.
+        keeps_candidates: whether members are held for a generation; otherwise they are drawn twice.
         learning_rate: step size.
         eps: probabilities stay within `[eps, 1 - eps]`.
         adam_beta1: decay of the first moment.
@@ -75,16 +82,21 @@ def make_connectivity(
     def center(state: ConnectivityState) -> Candidates:
         return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in names}
 
-    def weighted_sums(state: ConnectivityState, candidates: Candidates, ranks: jax.Array) -> dict[str, jax.Array]:
+    def weighted_sums(state: ConnectivityState, candidates: Candidates, ranks: jax.Array) -> Sums:
         del state
-        return {name: _sum_of_ranks(candidates[name], ranks, connection_shapes[name][0]) for name in names}
 
-    def tell(
-        state: ConnectivityState, sums: dict[str, jax.Array], ranks: jax.Array
-    ) -> tuple[ConnectivityState, Metrics]:
+        def add(ranks: jax.Array) -> dict[str, jax.Array]:
+            return {name: _sum_of_ranks(candidates[name], ranks, connection_shapes[name][0]) for name in names}
+
+        return (add(ranks & (2**_LOW_BITS - 1)), add(ranks >> _LOW_BITS)) if in_parts else add(ranks)
+
+    def tell(state: ConnectivityState, sums: Sums, ranks: jax.Array) -> tuple[ConnectivityState, Metrics]:
         num_members = ranks.shape[0]
         # Centred ranks sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
-        gradient = jax.tree.map(lambda s: s.astype(jnp.float32) / (2.0 * num_members * (num_members - 1)), sums)
+        as_floats = jax.tree.map(lambda s: s.astype(jnp.float32), sums)
+        if in_parts:
+            as_floats = jax.tree.map(lambda low, high: low + 2.0**_LOW_BITS * high, *as_floats)
+        gradient = jax.tree.map(lambda s: s / (2.0 * num_members * (num_members - 1)), as_floats)
         snr = _signal_to_noise(gradient, state.probs, ranks)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
@@ -104,7 +116,7 @@ def make_connectivity(
             "saturated": jnp.mean(near_bound.astype(jnp.float32)),
         }
 
-    return Strategy("ec", init, ask, center, weighted_sums, tell, metrics, keeps_candidates=True)
+    return Strategy("ec", init, ask, center, weighted_sums, tell, metrics, keeps_candidates=keeps_candidates)
 
 
 def _sum_of_ranks(words: jax.Array, ranks: jax.Array, length: int) -> jax.Array:

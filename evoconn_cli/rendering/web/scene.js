@@ -16,7 +16,7 @@ class BodyScene {
     this.camera.up.set(0, 0, 1);
     this.controls = new THREE.OrbitControls(this.camera, canvas);
     this.controls.enableDamping = true;
-    this.follows = true;
+    this.follow(true);
     this.addLights();
     this.addFloor();
     this.bodies = header.bodies.map(() => this.scene.add(new THREE.Group()).children.at(-1));
@@ -66,6 +66,12 @@ class BodyScene {
     const narrow = Math.min(1, this.camera.aspect) * Math.tan((this.header.field_of_view * Math.PI) / 360);
     this.distance = (this.header.room * this.header.radius) / Math.sin(Math.atan(narrow));
     this.camera.updateProjectionMatrix();
+  }
+
+  // While it follows the body, the camera cannot be moved sideways: the next frame would undo that.
+  follow(follows) {
+    this.follows = follows;
+    this.controls.enablePan = !follows;
   }
 
   look(name) {

@@ -51,8 +51,7 @@ class Viewer {
     speed.addEventListener("change", () => { this.speed = Number(speed.value); this.show(); });
     view.addEventListener("change", () => { this.scene?.look(view.value); this.show(); });
     follow.addEventListener("change", () => {
-      if (!this.scene) return;
-      this.scene.follows = follow.checked;
+      this.scene?.follow(follow.checked);
       this.show();
     });
     window.addEventListener("resize", () => { this.resize(); this.show(); });
