@@ -13,7 +13,6 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental import pallas as pl
 
 from evoconn_cli.networks import bits, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
@@ -59,6 +58,7 @@ def make_fused_substeps(
     """
     if (objection := why_not_fused(num_neurons)) is not None:
         raise ValueError(objection)
+    from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
     c, words = constants, bits.num_words(num_neurons)

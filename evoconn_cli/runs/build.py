@@ -17,7 +17,7 @@ from evoconn_cli.config.schema import (
     num_evaluation_copies,
     num_members,
 )
-from evoconn_cli.engine.generation import make_generation
+from evoconn_cli.engine.generation import Generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.program import compile_generation
 from evoconn_cli.engine.rollout import make_rollout
@@ -52,6 +52,7 @@ class Engine(NamedTuple):
     network: Network
     strategy: Strategy
     kernel: KernelChoice
+    generation: Generation
     initial_state: Callable[[], RunState]
     compile: Callable[[RunState], Callable[[RunState], tuple[RunState, Metrics]]]
 
@@ -111,6 +112,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         network=network,
         strategy=strategy,
         kernel=kernel,
+        generation=generation,
         initial_state=lambda: initial_run_state(strategy, observation_size=task.observation_size, seed=config.seed),
         compile=lambda state: compile_generation(generation, workers, state),
     )
