@@ -119,7 +119,9 @@ def compare(
 
 
 def _refusal(objection: str) -> ConfigError:
-    return ConfigError(f"engine.kernel=pallas: {objection}. Take xla or auto; of a run that goes on, in its config.yaml.")
+    return ConfigError(
+        f"engine.kernel=pallas: {objection}. Take xla or auto; of a run that goes on, in its config.yaml."
+    )
 
 
 def _is_cpu(device: Device) -> bool:
