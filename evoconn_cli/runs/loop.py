@@ -65,7 +65,7 @@ def train(
         KeyboardInterrupt: the user quit.
     """
     engine = build_engine(config, workers)
-    directory.check_links()
+    directory.check_writable()
     with interrupts or Interrupts() as interrupts, run_lock(directory.lock_file, progress.note):
         interrupts.notify = progress.note
         if config != directory.read_config():
@@ -105,10 +105,10 @@ def train(
         finally:
             _close(
                 progress.stop,
-                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
                 lambda: metrics and metrics.close(),
                 store.close,
                 lambda: directory.update_facts(status=status),
+                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
             )
 
 
