@@ -36,7 +36,7 @@ def test_a_run_leaves_what_is_documented(straight):
     assert {path.name for path in straight.iterdir()} == {"config.yaml", "run.json", "metrics.jsonl", "checkpoints"}
     facts = json.loads((straight / "run.json").read_text())
     assert facts["status"] == "finished"
-    assert {"command", "versions", "devices", "git_commit", "wandb_id"} <= facts.keys()
+    assert {"command", "versions", "devices", "kernel", "git_commit", "wandb_id"} <= facts.keys()
     lines = read_metrics(straight / "metrics.jsonl")
     assert [line["generation"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert all(DOCUMENTED_KEYS <= line.keys() for line in lines)

@@ -84,13 +84,14 @@ def train(
         )
         if config != directory.read_config():
             directory.write_config(config)
-        changed = directory.record_start(start_facts(describe_devices(workers)))
+        facts = start_facts(describe_devices(workers))
+        changed = directory.record_start(facts | {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found})
         status, tracker, metrics = "failed", None, None
         try:
             start = int(state.generation)
             metrics = MetricsFile(directory.metrics_file, start)
             progress.start(_header(directory, config, engine, workers, start), metrics.history)
-            for warning in (changed, _gap(metrics, start)):
+            for warning in (engine.kernel.found, changed, _gap(metrics, start)):
                 if warning is not None:
                     progress.note(warning)
             tracker = _open_tracker(directory, config, progress)
@@ -203,9 +204,10 @@ def _gap(metrics: MetricsFile, start: int) -> str | None:
 
 
 def _header(directory: RunDirectory, config: RunConfig, engine: Engine, workers: WorkerMesh, start: int) -> RunHeader:
+    kernel = ", pallas kernel" if engine.kernel.name == "pallas" else ""
     return RunHeader(
         task=config.task.name,
-        network=f"{config.network.name}, {config.network.num_neurons} neurons",
+        network=f"{config.network.name}, {config.network.num_neurons} neurons{kernel}",
         strategy=config.algo.name,
         num_parameters=engine.network.num_parameters,
         population=config.algo.population,

@@ -14,6 +14,7 @@ from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.build import choose_block
 from evoconn_cli.runs.devices import describe_devices, start_jax
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
+from evoconn_cli.runs.kernel_choice import check_kernel
 from evoconn_cli.runs.provenance import start_facts
 
 
@@ -29,11 +30,12 @@ def create_run(config: RunConfig, path: Path | None) -> Run:
     """Returns a new run in the directory `path`, or in a new one under runs/.
 
     Raises:
-        ConfigError: more devices than there are.
+        ConfigError: more devices than there are, or a kernel that they cannot run.
         RunDirectoryError: the directory exists already or cannot be written.
     """
     RunDirectory(path or default_run_dir(config)).check_new()
     workers = start_jax(config.engine.devices)
+    check_kernel(config, workers)
     # The block is part of the arithmetic, so a resumed run must not choose it anew.
     block = choose_block(config, workers)
     config = dataclasses.replace(config, engine=dataclasses.replace(config.engine, block=block))
