@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
@@ -126,17 +129,25 @@ def test_sigterm_exits_with_75_and_says_how_to_resume(tmp_path):
     assert saved(tmp_path / "run") == [read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["generation"]]
 
 
+TAKE_TERMINAL = """
+import os, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+os.execv(sys.executable, sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
     ours, theirs = pty.openpty()
-    process = start(
-        tmp_path,
-        *ENDLESS,
+    program = [sys.executable, str(Path(__file__).with_name("light_evoconn.py"))]
+    arguments = ["train", "--config", "smoke", "--run-dir", "run", *ENDLESS]
+    process = subprocess.Popen(
+        [sys.executable, "-c", TAKE_TERMINAL, *program, *arguments],
+        cwd=tmp_path,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
     )
     os.close(theirs)
     while not read_metrics(tmp_path / "run" / "metrics.jsonl"):
