@@ -79,12 +79,19 @@ def test_a_signal_in_the_last_generation_changes_nothing(light, tmp_path):
 
 
 def test_before_the_first_generation_ctrl_c_quits_and_the_others_end_it_in_order(light, tmp_path):
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        signal.raise_signal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.requested, "also where a library has swallowed it"
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
         outcome = run_small(tmp_path / "run", interrupts=interrupts)
     assert not outcome.finished and outcome.history == []
+    progress = Listening()
+    with Interrupts() as interrupts:
+        interrupts.notify = progress.note
+        signal.raise_signal(signal.SIGUSR1)
+    assert progress.notes == ["SIGUSR1: the run ends before it has trained; Ctrl-C to quit at once."]
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert resume_small(tmp_path / "run").finished
 

@@ -49,8 +49,14 @@ def run_training(
                 discard_later=discard_later,
             )
         except KeyboardInterrupt:
-            kept = f" The latest checkpoint is kept: evoconn resume {where}" if where else ""
-            say(f"Quit.{kept}", markup=False, highlight=False, soft_wrap=True)
+            saved = run is not None and run.directory.last_saved_generation() > 0
+            kept = "The latest checkpoint is kept" if saved else "Nothing is saved yet; to start it again"
+            say(
+                f"Quit. {kept}: evoconn resume {where}" if run else "Quit.",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
             raise typer.Exit(ExitCode.QUIT) from None
         if outcome.history:
             title = "finished" if outcome.finished else "saved"

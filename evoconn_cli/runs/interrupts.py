@@ -52,12 +52,12 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         by_hand = number == signal.SIGINT
-        if by_hand and (self.requested or not self.training):
-            raise KeyboardInterrupt
-        if self.requested:
-            return
+        quits, first = by_hand and (self.requested or not self.training), not self.requested
         self.requested = True
-        if self.notify is not None:
+        if quits:
+            raise KeyboardInterrupt  # where a library swallows it, the request remains
+        if first and self.notify is not None:
             name = "Ctrl-C" if by_hand else signal.Signals(number).name
             again = "Ctrl-C again" if by_hand else "Ctrl-C"
-            self.notify(f"{name}: this generation is finished and saved; {again} to quit at once.")
+            what = "this generation is finished and saved" if self.training else "the run ends before it has trained"
+            self.notify(f"{name}: {what}; {again} to quit at once.")
