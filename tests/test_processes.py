@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from contextlib import contextmanager
@@ -26,13 +27,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def together(count, *arguments, cwd, light=False):
-    """Starts so many processes, of which none is left at the end."""
-    cluster = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", str(count)]
-    processes = [
-        evoconn(*arguments, *cluster, "--process-id", str(i), cwd=cwd, light=light, start_new_session=True)
-        for i in range(count)
-    ]
+def together(count, *arguments, cwd, light=False, slurm=False):
+    """Starts so many processes, of which none is left at the end; with `slurm` as SLURM would."""
+    port, job = free_port(), os.getpid()  # JAX makes the port of the coordinator from the number of the job
+    here = {**os.environ, "WANDB_MODE": "disabled"}
+    processes = []
+    for i in range(count):
+        by_hand = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count), "--process-id", str(i)]
+        by_slurm = {"JOB_ID": job, "STEP_NODELIST": "localhost", "NTASKS": count, "PROCID": i, "LOCALID": i}
+        variables = {f"SLURM_{name}": str(value) for name, value in by_slurm.items()} if slurm else {}
+        options = ["--distributed"] if slurm else by_hand
+        started = evoconn(*arguments, *options, cwd=cwd, light=light, env={**here, **variables}, start_new_session=True)
+        processes.append(started)
     try:
         yield processes
     finally:
@@ -85,7 +91,9 @@ def test_a_process_that_dies_ends_the_others_with_all_saved(tmp_path):
     assert codes == [76, -signal.SIGKILL], outputs
     assert "lost another one" in outputs[0] and "start all processes again" in outputs[0]
     saved = last_saved(tmp_path / "run")
-    assert saved == len(read_metrics(tmp_path / "run" / "metrics.jsonl")), "the generation that was cut off left nothing"
+    assert saved == len(read_metrics(tmp_path / "run" / "metrics.jsonl")), (
+        "the generation that was cut off left nothing"
+    )
     assert resume_small(tmp_path / "run", f"algo.generations={saved + 2}").finished
     run_small(tmp_path / "straight", f"algo.generations={saved + 2}", "checkpoint.every=1000000", *ES)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
@@ -105,7 +113,7 @@ def test_without_the_writer_the_others_end(tmp_path):
 def test_an_error_of_the_writer_is_that_of_all(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").touch()
-    with together(2, *train(), cwd=tmp_path, light=True) as processes:
+    with together(2, *train(), cwd=tmp_path, light=True, slurm=True) as processes:
         codes, outputs = ends(processes)
     assert codes == [1, 1]
     assert "exists already and is not empty" in outputs[0] and "process 0 on" in outputs[1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from evoconn_cli.errors import ConfigError, ExitCode, ProcessLostError
+from evoconn_cli.runs.guarded import within
 from evoconn_cli.runs.processes import OneProcess, Processes
 
 if TYPE_CHECKING:
@@ -84,7 +86,8 @@ def _connect(cluster: Cluster) -> JoinedProcesses:
 
     explain_aborts(ExitCode.PROCESS_LOST, explain)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    try:
+
+    def initialize() -> None:
         jax.distributed.initialize(
             cluster.coordinator,
             cluster.num_processes,
@@ -93,12 +96,18 @@ def _connect(cluster: Cluster) -> JoinedProcesses:
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
             shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
         )
+
+    try:
+        within(2.0 * JOINING_TIMEOUT, initialize)  # in a thread, so that Ctrl-C is heard meanwhile
+    except KeyboardInterrupt:
+        print("Quit.", flush=True)
+        os._exit(ExitCode.QUIT)  # nothing has begun, and Python would wait for the thread
     except ValueError:
         raise ConfigError(
             "--distributed: no cluster is to be found in the environment. Name the processes instead: --coordinator "
             "HOST:PORT --num-processes N --process-id I."
         ) from None
-    except RuntimeError as error:
+    except (RuntimeError, TimeoutError) as error:
         raise ProcessLostError(f"the processes cannot come together{at}: {error}.") from None
     joined.append(JoinedProcesses())
     return joined[0]

@@ -16,6 +16,7 @@ from evoconn_cli.runs.devices import describe_devices, start_jax
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.processes import OneProcess, Processes
 from evoconn_cli.runs.provenance import start_facts
+from evoconn_cli.runs.sharing import connect_devices
 
 
 class Run(NamedTuple):
@@ -39,7 +40,7 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
         RunDirectoryError: the directory exists already or cannot be written.
     """
     RunDirectory(path or default_run_dir(config)).check_new()
-    config, workers = _start(config, processes or OneProcess())
+    config, workers = _start_writer(config, processes or OneProcess())
     facts = {**start_facts(describe_devices(workers)), "status": "created", "wandb_id": None, "resumed": []}
     if path is not None:
         return Run(RunDirectory.create(path, config, facts), config, workers)
@@ -74,25 +75,24 @@ def reopen_run(
         raise ConfigError(
             f"algo.generations={config.algo.generations}: the run has {done} generations already. Ask for more."
         )
-    return Run(directory, *_start(config, processes or OneProcess()))
+    return Run(directory, *_start_writer(config, processes or OneProcess()))
 
 
 def join_run(processes: Processes) -> tuple[RunConfig, WorkerMesh]:
     """Returns what the writer of a run has opened, in a process that has no run directory."""
-    config = config_from_yaml(processes.broadcast(b"").decode())
-    workers = start_jax(config.engine.devices, num_processes=processes.count)
-    return _with_block(config, workers), workers
+    return _start(config_from_yaml(processes.broadcast(b"").decode()), processes)
 
 
-def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
+def _start_writer(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
     """Starts JAX here, and in the other processes with the configuration of this one."""
     if processes.count > 1:
         processes.broadcast(config_to_yaml(config).encode())
+    return _start(config, processes)
+
+
+def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
     workers = start_jax(config.engine.devices, num_processes=processes.count)
-    return _with_block(config, workers), workers
-
-
-def _with_block(config: RunConfig, workers: WorkerMesh) -> RunConfig:
+    connect_devices(processes, workers)
     # The block is part of the arithmetic, so a resumed run must not choose it anew.
     block = choose_block(config, workers)
-    return dataclasses.replace(config, engine=dataclasses.replace(config.engine, block=block))
+    return dataclasses.replace(config, engine=dataclasses.replace(config.engine, block=block)), workers

@@ -99,8 +99,9 @@ class CheckpointStore:
         try:
             partial.mkdir(parents=True)
             with late_writes_ignored():
-                # From the memory of the host: of several processes, Orbax takes no arrays that one device holds.
-                self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(jax.device_get(state)))
+                # Of several processes Orbax takes no arrays that are on a device of one.
+                held = state if jax.process_count() == 1 else jax.device_get(state)
+                self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(held))
             write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
             _flush_directory(partial)
             partial.rename(self.path(generation))
