@@ -1,4 +1,4 @@
-# `make train` trains the laptop preset; `make check` and `make test` are what the continuous integration calls.
+# `make train` trains the laptop preset; the continuous integration calls the checks and `make test`.
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -13,6 +13,7 @@ import numpy as np
 
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.state import RunState, StepCounter
+from evoconn_cli.runs.kernel_choice import KernelChoice
 
 OBSERVATION_SIZE = 3
 
@@ -50,6 +51,7 @@ def make_light_engine(config, workers):
         return jax.device_put(new, workers.first_device), metrics
 
     return SimpleNamespace(
+        kernel=KernelChoice("xla"),
         network=SimpleNamespace(num_parameters=config.network.num_neurons**2),
         initial_state=initial_state,
         compile=lambda state: step,

@@ -48,6 +48,9 @@ class FakeRun:
         self.logged = []
         self.exit_code = None
 
+    def define_metric(self, name, step_metric):
+        assert (name, step_metric) == ("*", "generation")
+
     def log(self, metrics, step):
         if "log" in self.failing:
             raise ConnectionResetError("Connection lost")

@@ -12,12 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from evoconn_cli.errors import ConfigError
 
 MAX_BYTES = 100_000
 """A configuration has about a thousand."""
+
+MAX_DEPTH = 16
+"""Collections inside each other; thousands of them overflow the stack of the YAML library, which ends the process."""
 
 
 def read_yaml(path: Path) -> DictConfig:
@@ -34,7 +38,9 @@ def read_yaml(path: Path) -> DictConfig:
     if len(data) > MAX_BYTES:
         raise ConfigError(f"{path} is too large for a configuration, which has at most {MAX_BYTES} bytes.")
     try:
-        loaded = OmegaConf.load(io.StringIO(data.decode()))
+        text = data.decode()
+        _check_depth(text)
+        loaded = OmegaConf.load(io.StringIO(text))
     except Exception as error:  # PyYAML lets through what its constructors raise, such as KeyError
         raise ConfigError(f"{path} is not valid YAML: {first_line(error)}") from None
     if not isinstance(loaded, DictConfig):
@@ -55,6 +61,11 @@ def read_overrides(overrides: Sequence[str]) -> DictConfig:
             raise ConfigError(f"cannot read the override {entry!r}: write KEY=VALUE, such as algo.population=512.")
     given = " ".join(overrides)
     try:
+        for entry in overrides:
+            key, _, value = entry.partition("=")
+            if key.count(".") + key.count("[") > MAX_DEPTH:
+                raise ValueError(f"more than {MAX_DEPTH} keys are nested in each other")
+            _check_depth(value)
         parsed = OmegaConf.from_dotlist(list(overrides))
     except Exception as error:  # as above
         raise ConfigError(f"cannot read the overrides {given}: {first_line(error)}") from None
@@ -66,6 +77,18 @@ def first_line(error: BaseException) -> str:
     """Returns the first line of what an error says, as a sentence."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") + "." if text else f"{type(error).__name__}."
+
+
+def _check_depth(text: str) -> None:
+    """Raises a ValueError where collections of a YAML text are nested too deep."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"more than {MAX_DEPTH} collections are nested in each other")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _reason(error: Exception) -> str:

@@ -171,10 +171,15 @@ class RolloutConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the machine is used. The number of devices never changes a run; the block is part of its arithmetic."""
+    """How the machine is used. Devices and kernel do not shape a run; the block is part of its arithmetic."""
 
     devices: Optional[int] = option(None, "devices to use; null: all (CPU: one a core)", low=1)
     block: Optional[int] = option(None, "members simulated in lock-step; null: chosen by platform", low=1)
+    kernel: str = option(
+        "auto",
+        "sub-steps of conn_snn; auto: by the GPU kernel where a check at the start finds it equal to XLA",
+        choices=("auto", "xla", "pallas"),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, lif
+from evoconn_cli.networks.fused_substeps import make_fused_substeps
 from evoconn_cli.networks.lif import LifConstants, LifState
 
 Count: TypeAlias = Callable[[jax.Array, jax.Array, np.ndarray], jax.Array]
@@ -52,6 +53,7 @@ def make_conn_snn(
     gain_out: float = 5.0,
     constants: LifConstants | None = None,
     one_by_one: bool = True,
+    fused: Literal["compiled", "interpreted"] | None = None,
 ) -> Network:
     """Returns the boolean spiking network.
 
@@ -68,6 +70,10 @@ def make_conn_snn(
         one_by_one: members run through all sub-steps one after the other, so that a member's recurrent bits (8 KiB at
             256 neurons) stay in a CPU's nearest cache, and words without a spike are passed over; otherwise the whole
             block runs together. Results do not depend on it.
+        fused: the sub-steps run in one GPU kernel, whatever `one_by_one` says; `interpreted` on any device, slowly.
+
+    Raises:
+        ValueError: the kernel cannot hold so many neurons.
     """
     c = constants or LifConstants()
     num_excitatory = round(num_neurons * excitatory_ratio)
@@ -78,6 +84,13 @@ def make_conn_snn(
     r_out = gain_out * math.sqrt(1.0 / (expected_density * num_neurons))
     inhibitory = np.asarray(bits.pack(jnp.asarray(np.arange(num_neurons) >= num_excitatory), axis=0))
     count_member = _count_spiking_words if bits.num_words(num_neurons) <= bits.WORD else _count
+    run_fused = fused and make_fused_substeps(
+        c,
+        num_neurons=num_neurons,
+        num_excitatory=num_excitatory,
+        r_recurrent=r_recurrent,
+        interpret=fused == "interpreted",
+    )
 
     def prepare(candidates: Candidates) -> ConnSnnParams:
         both = bits.unpack(candidates["input"], axis=1, length=2 * observation_size).astype(jnp.int8)
@@ -110,8 +123,11 @@ def make_conn_snn(
     def step(
         params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array, active: jax.Array | None = None
     ) -> tuple[ConnSnnCarry, jax.Array]:
-        if one_by_one:
-            active = jnp.ones(obs.shape[:1], bool) if active is None else active
+        active = jnp.ones(obs.shape[:1], bool) if active is None else active
+        if run_fused:
+            i_in = input_current(params.input, obs)
+            carry = ConnSnnCarry(*run_fused(params.recurrent, carry.neurons, carry.spikes, i_in, active))
+        elif one_by_one:
             carry = lax.map(lambda member: run_if_active(*member), (active, params.input, params.recurrent, carry, obs))
         else:
             carry = run_substeps(params.recurrent, carry, input_current(params.input, obs), _count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from evoconn_cli.config.schema import (
@@ -16,7 +17,7 @@ from evoconn_cli.config.schema import (
     num_evaluation_copies,
     num_members,
 )
-from evoconn_cli.engine.generation import make_generation
+from evoconn_cli.engine.generation import Generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.program import compile_generation
 from evoconn_cli.engine.rollout import make_rollout
@@ -29,6 +30,7 @@ from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.lif import LifConstants
+from evoconn_cli.runs.kernel_choice import Fused, KernelChoice, choose_kernel
 from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.registry import make_task
 
@@ -49,6 +51,8 @@ class Engine(NamedTuple):
     task: Task
     network: Network
     strategy: Strategy
+    kernel: KernelChoice
+    generation: Generation
     initial_state: Callable[[], RunState]
     compile: Callable[[RunState], Callable[[RunState], tuple[RunState, Metrics]]]
 
@@ -73,7 +77,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         task: in place of the configured one, with its episode limit.
 
     Raises:
-        ConfigError: what the strategy or the network cannot do.
+        ConfigError: what the strategy, the network or the kernel cannot do.
     """
     if config.engine.block is None:
         raise ValueError("engine.block is not resolved")
@@ -82,7 +86,9 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
     )
-    network = _build_network(config, task, on_cpu=workers.first_device.platform == "cpu")
+    make_network = partial(_build_network, config, task, workers.first_device.platform == "cpu")
+    kernel = choose_kernel(config, workers, task.observation_size, make_network)
+    network = make_network(kernel.fused)
     strategy = _build_strategy(config, network)
     rollout = make_rollout(
         task,
@@ -105,6 +111,8 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         task=task,
         network=network,
         strategy=strategy,
+        kernel=kernel,
+        generation=generation,
         initial_state=lambda: initial_run_state(strategy, observation_size=task.observation_size, seed=config.seed),
         compile=lambda state: compile_generation(generation, workers, state),
     )
@@ -115,7 +123,7 @@ def lif_constants(given: SpikingConfig) -> LifConstants:
     return LifConstants(**{f.name: getattr(given, f.name) for f in dataclasses.fields(LifConstants)})
 
 
-def _build_network(config: RunConfig, task: Task, on_cpu: bool) -> Network:
+def _build_network(config: RunConfig, task: Task, on_cpu: bool, fused: Fused) -> Network:
     given = config.network
     options: dict[str, Any] = dict(
         observation_size=task.observation_size,
@@ -132,7 +140,7 @@ def _build_network(config: RunConfig, task: Task, on_cpu: bool) -> Network:
     )
     if isinstance(given, ConnSnnConfig):
         options |= dict(excitatory_ratio=given.excitatory_ratio, expected_density=given.expected_density)
-        return make_conn_snn(**options, one_by_one=on_cpu)
+        return make_conn_snn(**options, one_by_one=on_cpu, fused=fused)
     return make_dense_snn(**options, tile=_CPU_DENSE_TILE if on_cpu else None)
 
 

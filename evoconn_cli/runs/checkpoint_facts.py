@@ -35,7 +35,7 @@ _TYPES: dict[str, Any] = {
     "digest": str,
 }
 
-_FREE = ("algo.generations", "engine.devices", "checkpoint.", "tracking.")
+_FREE = ("algo.generations", "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
 """Keys, or beginnings of keys, that may change on resume: they say how long, where and with which records."""
 
 

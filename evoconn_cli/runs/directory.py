@@ -77,8 +77,9 @@ class RunDirectory:
         """Checks that the directory can be created.
 
         Raises:
-            RunDirectoryError: it exists already, or its parent cannot be written.
+            RunDirectoryError: it exists already, its parent cannot be written, or its name cannot be used.
         """
+        self._check_name()
         if self.config_file.exists():
             facts = self.read_facts()
             raise RunDirectoryError(
@@ -94,18 +95,28 @@ class RunDirectory:
         if not os.access(parent, os.W_OK | os.X_OK):
             raise RunDirectoryError(f"cannot create {self.path}: no permission to write in {parent}.")
 
-    def check_links(self) -> None:
-        """Checks that what is written to the run stays in its directory.
+    def check_writable(self) -> None:
+        """Checks that what a training writes can be written, and stays in the directory of its run.
 
         Raises:
-            RunDirectoryError: something in it is a symbolic link.
+            RunDirectoryError: something in it is a symbolic link, or its name cannot be used.
         """
+        self._check_name()
         for entry in (self.checkpoints, self.set_aside, self.metrics_file, self.path / "wandb"):
             if entry.is_symlink():
                 raise RunDirectoryError(
                     f"{entry} is a symbolic link: a training writes nowhere but in the directory of its run. Move what "
                     "it points to in its place; the run directory as a whole may be a link."
                 )
+
+    def _check_name(self) -> None:
+        """Refuses names with which Orbax fails, or, where there are brackets, saves empty checkpoints."""
+        name = os.fspath(self.path)
+        if "[" in name or any("\ud800" <= c <= "\udfff" for c in name):
+            raise RunDirectoryError(
+                f"checkpoints cannot be saved in {name}: a path with '[', or that is not UTF-8, is not safe with "
+                "Orbax. Name another directory."
+            )
 
     def last_saved_generation(self) -> int:
         """Returns the newest generation in the checkpoint store, 0 where nothing is saved."""

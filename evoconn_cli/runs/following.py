@@ -32,6 +32,7 @@ def follow(processes: Processes, *, interrupts: Interrupts, deadline: Deadline) 
     """
     config, workers = join_run(processes)
     engine = build_engine(config, workers)
+    processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
     initial = jax.device_put(engine.initial_state(), workers.first_device)
     state = share_state(initial, processes, workers)
     session = Session(config, NoRecorder(), interrupts, deadline, processes)

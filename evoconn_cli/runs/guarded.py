@@ -45,9 +45,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     return outcome.result(timeout=seconds)
 
 
-def reason_of(error: Exception) -> str:
-    """Returns one line about `error` without anything secret."""
+def reason_of(error: Exception, *secrets: str) -> str:
+    """Returns one line about `error` without anything secret, `secrets` included."""
     lines = str(error).splitlines()
     text = (lines[0] if lines else type(error).__name__).strip().rstrip(".:")
-    text = without_secrets(text)
+    text = without_secrets(text, *secrets)
     return text if len(text) <= 160 else f"{text[:157]}..."

@@ -70,13 +70,14 @@ def train(
     """
     processes = processes or OneProcess()
     engine = build_engine(config, workers)
-    directory.check_links()
+    directory.check_writable()
     with interrupts or Interrupts() as interrupts, run_lock(directory.lock_file, progress.note):
         interrupts.notify = progress.note
         if config != directory.read_config():
             directory.write_config(config)
         several = {"processes": processes.count} if processes.count > 1 else {}
-        changed = directory.record_start(start_facts(describe_devices(workers)) | several)
+        facts = start_facts(describe_devices(workers)) | several
+        changed = directory.record_start(facts | {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found})
         store = CheckpointStore(directory.checkpoints, config)
         status, tracker, metrics = "failed", None, None
         try:
@@ -91,11 +92,12 @@ def train(
                 from_step=from_step,
                 discard_later=discard_later,
             )
+            processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
             state = share_state(state, processes, workers)
             start = int(state.generation)
             metrics = MetricsFile(directory.metrics_file, start)
             progress.start(_header(directory, config, engine, workers, processes, start), metrics.history)
-            for warning in (changed, _gap(metrics, start)):
+            for warning in (engine.kernel.found, changed, _gap(metrics, start)):
                 if warning is not None:
                     progress.note(warning)
             tracker = _open_tracker(directory, config, progress)
@@ -111,10 +113,10 @@ def train(
         finally:
             _close(
                 progress.stop,
-                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
                 lambda: metrics and metrics.close(),
                 store.close,
                 lambda: directory.update_facts(status=status),
+                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
             )
 
 
@@ -138,9 +140,10 @@ def _header(
     processes: Processes,
     start: int,
 ) -> RunHeader:
+    kernel = ", pallas kernel" if engine.kernel.name == "pallas" else ""
     return RunHeader(
         task=config.task.name,
-        network=f"{config.network.name}, {config.network.num_neurons} neurons",
+        network=f"{config.network.name}, {config.network.num_neurons} neurons{kernel}",
         strategy=config.algo.name,
         num_parameters=engine.network.num_parameters,
         population=config.algo.population,

@@ -14,6 +14,7 @@ from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.build import choose_block
 from evoconn_cli.runs.devices import describe_devices, start_jax
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
+from evoconn_cli.runs.kernel_choice import check_kernel
 from evoconn_cli.runs.processes import OneProcess, Processes
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.sharing import connect_devices
@@ -36,7 +37,7 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
         processes: that train the run; this is their writer.
 
     Raises:
-        ConfigError: more devices than there are.
+        ConfigError: more devices than there are, or a kernel that they cannot run.
         RunDirectoryError: the directory exists already or cannot be written.
     """
     RunDirectory(path or default_run_dir(config)).check_new()
@@ -92,6 +93,7 @@ def _start_writer(config: RunConfig, processes: Processes) -> tuple[RunConfig, W
 
 def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
     workers = start_jax(config.engine.devices, num_processes=processes.count)
+    check_kernel(config, workers)
     connect_devices(processes, workers)
     # The block is part of the arithmetic, so a resumed run must not choose it anew.
     block = choose_block(config, workers)

@@ -56,9 +56,11 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
         raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
     config = config_of(directory)
-    with_block = dataclasses.replace(config.engine, block=config.engine.block or 1)
+    # The GPU kernel that the run was trained with need not run here.
+    kernel = "xla" if config.engine.kernel == "xla" else "auto"
+    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel=kernel)
     workers = workers or start_jax(None)
-    engine = build_engine(dataclasses.replace(config, engine=with_block), workers)
+    engine = build_engine(dataclasses.replace(config, engine=given), workers)
     if directory.last_saved_generation() == 0:
         raise CheckpointError(
             f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "

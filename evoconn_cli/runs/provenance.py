@@ -36,7 +36,7 @@ def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     """Returns in words what may make a run go on with other bits than it would have; None where nothing is known.
 
     Args:
-        before: facts of an earlier start, as `start_facts` gave them.
+        before: facts of an earlier start, as `start_facts` gave them, and its kernel.
         now: facts of this one.
     """
     then, versions = before.get("versions"), now["versions"]
@@ -48,6 +48,9 @@ def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     kinds = [str(facts.get("devices") or "").partition(" x ")[2] for facts in (before, now)]
     if all(kinds) and kinds[0] != kinds[1]:
         changes.append(f"it ran on {kinds[0]}, now on {kinds[1]}")
+    kernels = [facts.get("kernel") for facts in (before, now)]
+    if all(kernels) and kernels[0] != kernels[1]:
+        changes.append(f"its sub-steps were computed by {kernels[0]}, now by {kernels[1]}")
     if not changes:
         return None
     return f"{'; '.join(changes)}: the run goes on from where it was, but not to the same bits as before."

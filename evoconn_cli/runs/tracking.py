@@ -10,6 +10,7 @@ import dataclasses
 import os
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ RUN_SETTINGS: dict[str, Any] = dict(
     disable_git=True,  # run.json has the commit; a remote's address may hold a password
     init_timeout=INIT_TIMEOUT,
     finish_timeout=CALL_TIMEOUT / 2,
+    finish_timeout_raises=True,
     symlink=False,
     reinit="create_new",
 )
@@ -67,11 +69,14 @@ class NullTracker:
 class WandbTracker:
     """A W&B run that turns itself off, with one note, at the first call that fails."""
 
-    def __init__(self, wandb: ModuleType, run: Any, run_id: str, note: Callable[[str], None]) -> None:
+    def __init__(self, wandb: ModuleType, run: Any, run_id: str, note: Callable[[str], None], sync: str) -> None:
         self.run_id = run_id
+        # W&B's own step goes on counting where a resumed run repeats generations; curves over this one do not.
+        run.define_metric("*", step_metric="generation")
         self._wandb = wandb
         self._run = run
         self._note = note
+        self._sync = sync
 
     @property
     def run(self) -> Any:
@@ -81,11 +86,11 @@ class WandbTracker:
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
         """Records the metrics of one generation; those that are None are left out."""
         known = {name: value for name, value in metrics.items() if value is not None}
-        self._guarded(lambda run: run.log(known, step=generation), "stopped recording")
+        self._guarded(lambda run: run.log(known, step=generation), "W&B stopped recording")
 
     def finish(self, exit_code: int = 0) -> None:
         """Closes the record of the run, marked as failed unless `exit_code` is 0."""
-        self._guarded(lambda run: run.finish(exit_code=exit_code), "did not finish cleanly")
+        self._guarded(lambda run: run.finish(exit_code=exit_code), "W&B did not take all records")
         self._run = None
         _tear_down(self._wandb)
 
@@ -97,7 +102,7 @@ class WandbTracker:
             within(CALL_TIMEOUT, lambda: call(run))
         except Exception as error:
             self._run = None
-            self._note(f"W&B {failure} ({reason_of(error)}). The run goes on, and its metrics.jsonl is complete.")
+            self._note(f"{failure} ({reason_of(error)}); metrics.jsonl is complete. To upload the rest: {self._sync}")
 
 
 def valid_run_id(run_id: object) -> str | None:
@@ -134,6 +139,7 @@ def open_tracker(
 def _open_wandb(
     config: RunConfig, run_dir: Path, run_id: str, note: Callable[[str], None], *, resume: bool, mode: str
 ) -> Tracker:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it prints what it cannot send, and delays the exit
     import wandb
 
     def init(mode: str, **more: Any) -> Tracker:
@@ -149,7 +155,7 @@ def _open_wandb(
             resume="allow" if resume else None,
             settings=wandb.Settings(**RUN_SETTINGS, **more),
         )
-        return WandbTracker(wandb, run, run_id, note)
+        return WandbTracker(wandb, run, run_id, note, _sync_command(run_dir, mode))
 
     # Silent for the whole process: `wandb.init` prints about credentials before it reads its own settings.
     silent = wandb.Settings(**SILENT)
@@ -163,16 +169,20 @@ def _open_wandb(
             try:
                 return within(CALL_TIMEOUT, lambda: init("online", **({"api_key": key} if key else {})))
             except Exception as error:
-                reason = reason_of(error)
+                reason = reason_of(error, *filter(None, [key]))
             _tear_down(wandb)  # its service would still hold the run id
             within(CALL_TIMEOUT, lambda: wandb.setup(settings=silent))
     tracker = within(CALL_TIMEOUT, lambda: init("offline"))
     if reason is not None:
-        note(
-            f"W&B: {reason}, so this run is recorded offline. To upload it: `wandb login`, "
-            f"then `wandb sync {run_dir}/wandb/offline-run-*`."
-        )
+        command = _sync_command(run_dir, "offline")
+        note(f"W&B: {reason}, so this run is recorded offline. To upload it, after `wandb login`: {command}")
     return tracker
+
+
+def _sync_command(run_dir: Path, mode: str) -> str:
+    """Returns the command that uploads what is recorded in `run_dir`; several parts of a run go in their order."""
+    which = "offline-run-*" if mode == "offline" else "run-*"
+    return f"wandb sync {'' if mode == 'offline' else '--include-online '}{shlex.quote(str(run_dir))}/wandb/{which}"
 
 
 def _tear_down(wandb: ModuleType) -> None:

@@ -1,0 +1,119 @@
+"""All sub-steps of the packed spiking network as one GPU kernel, a program a member.
+
+A member's recurrent bits (8 KiB at 256 neurons) are read once and stay in the registers of its program for all
+sub-steps, as do its neurons; the plain path reads the bits again in each sub-step. The kernel is written in Pallas and
+compiled by Triton, because Pallas's other GPU backend, Mosaic, has no `population_count`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from evoconn_cli.networks import bits, lif
+from evoconn_cli.networks.lif import LifConstants, LifState
+
+MAX_NEURONS = 1024
+"""The recurrent bits of so many neurons take half of the registers of a multiprocessor (128 KiB)."""
+
+_WORDS_A_THREAD = 16
+"""Words of recurrent bits that a thread holds, up to 1024 threads in all."""
+
+FusedSubsteps: TypeAlias = Callable[[jax.Array, LifState, jax.Array, jax.Array, jax.Array], tuple[LifState, jax.Array]]
+"""`run(recurrent [B, W, N], neurons [B, N], spikes [B, W], i_in [B, N], active [B]) -> (neurons, spikes)`."""
+
+
+def why_not_fused(num_neurons: int) -> str | None:
+    """Returns why a network of so many neurons cannot run in the kernel, None where it can."""
+    if bits.WORD <= num_neurons <= MAX_NEURONS and num_neurons & (num_neurons - 1) == 0:
+        return None
+    return f"the kernel takes a power of two from {bits.WORD} to {MAX_NEURONS} neurons, not {num_neurons}"
+
+
+def make_fused_substeps(
+    constants: LifConstants,
+    *,
+    num_neurons: int,
+    num_excitatory: int,
+    r_recurrent: float,
+    interpret: bool = False,
+) -> FusedSubsteps:
+    """Returns the function that takes a block of members through all sub-steps of an environment step.
+
+    Members that are not active keep their state but for a reset of the potentials above the threshold.
+
+    Args:
+        constants: of the neurons.
+        num_neurons: N, such that `why_not_fused` has no objection.
+        num_excitatory: the first so many neurons are excitatory.
+        r_recurrent: current that a spike injects.
+        interpret: run as plain JAX operations on any device, to test the kernel.
+
+    Raises:
+        ValueError: the kernel cannot hold so many neurons.
+    """
+    if (objection := why_not_fused(num_neurons)) is not None:
+        raise ValueError(objection)
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    c, words = constants, bits.num_words(num_neurons)
+    num_threads = min(max(num_neurons * words // _WORDS_A_THREAD, 32), 1024)
+
+    def pack(bit: jax.Array) -> jax.Array:
+        """Returns what `bits.pack` does, in whole numbers with a sign: the others have no operations in Triton."""
+        places = lax.broadcasted_iota(jnp.int32, (bits.WORD, words), 0)
+        bit = bit.reshape(bits.WORD, words)
+        return jnp.sum(jnp.where(bit, jnp.int32(1) << places, 0), axis=0, dtype=jnp.int32)
+
+    def kernel(active, recurrent, v, i_syn, rate, spikes, i_in, *outputs):
+        bits_of_member, current = recurrent[...], i_in[...]
+        excitatory = lax.broadcasted_iota(jnp.int32, (num_neurons,), 0) < num_excitatory
+        sign = jnp.where(excitatory, 1.0, -1.0)
+        # As in the plain count, bits of inhibitory neurons are inverted, and their number is taken off.
+        inhibitory = pack(~excitatory)[:, None]
+
+        def substep(_: jax.Array, now: tuple[LifState, jax.Array]) -> tuple[LifState, jax.Array]:
+            neurons, spikes = now
+            reached = (bits_of_member & spikes[:, None]) ^ inhibitory
+            count = jnp.sum(lax.population_count(reached), axis=0, dtype=jnp.int32) - (num_neurons - num_excitatory)
+            neurons, spike = lif.substep(c, neurons, r_recurrent * count.astype(jnp.float32), current, sign)
+            return neurons, pack(spike)
+
+        start = LifState(v[...], i_syn[...], rate[...]), spikes[...]
+        # A product, since a selection between whole numbers would be lowered to one between booleans.
+        neurons, packed = lax.fori_loop(0, active[...] * c.num_substeps, substep, start)
+        for ref, value in zip(outputs, (*lif.reset(c, neurons), packed), strict=True):
+            ref[...] = value
+
+    def of_member(*shape: int) -> pl.BlockSpec:
+        return pl.BlockSpec((None, *shape), lambda member: (member, *[0] * len(shape)))
+
+    scalar, per_neuron, per_word = of_member(), of_member(num_neurons), of_member(words)
+
+    def run(
+        recurrent: jax.Array, neurons: LifState, spikes: jax.Array, i_in: jax.Array, active: jax.Array
+    ) -> tuple[LifState, jax.Array]:
+        num_members = i_in.shape[0]
+        floats = jax.ShapeDtypeStruct((num_members, num_neurons), jnp.float32)
+        *state, spikes = pl.pallas_call(
+            kernel,
+            grid=(num_members,),
+            in_specs=[scalar, of_member(words, num_neurons), *[per_neuron] * 3, per_word, per_neuron],
+            out_specs=[*[per_neuron] * 3, per_word],
+            out_shape=[*[floats] * 3, jax.ShapeDtypeStruct((num_members, words), jnp.int32)],
+            compiler_params=triton.CompilerParams(num_warps=num_threads // 32, num_stages=1),
+            interpret=interpret,
+            name="fused_substeps",
+        )(active.astype(jnp.int32), _signed(recurrent), *neurons, _signed(spikes), i_in)
+        return LifState(*state), lax.bitcast_convert_type(spikes, jnp.uint32)
+
+    return run
+
+
+def _signed(words: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(words, jnp.int32)

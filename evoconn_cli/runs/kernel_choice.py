@@ -1,0 +1,164 @@
+"""Which kernel takes the spiking network through its sub-steps: XLA's or, on a GPU that shows them equal, our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.engine.mesh import Device, WorkerMesh
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.networks import Network, bits, fused_substeps
+from evoconn_cli.networks.conn_snn import ConnSnnCarry
+
+_MEMBERS, _STEPS = 64, 4
+"""What the start-up check runs: two million sub-steps of a neuron at the published sizes."""
+
+_ROUNDING = 1e-4
+"""Potentials, currents and rates may differ by so much [shares of their largest value]; one spike is far more."""
+
+Fused: TypeAlias = Literal["compiled"] | None
+"""The argument `fused` of `make_conn_snn`."""
+
+
+class KernelChoice(NamedTuple):
+    """The kernel of a run."""
+
+    name: Literal["xla", "pallas"]
+    found: str | None = None  # in words, what the choice was made by; None where there was none to make
+
+    @property
+    def fused(self) -> Fused:
+        """What `make_conn_snn` is told."""
+        return "compiled" if self.name == "pallas" else None
+
+
+class Comparison(NamedTuple):
+    """How far apart two makes of a network are."""
+
+    spikes: int  # that differ
+    state: float  # largest difference of potentials, currents and rates [shares of their largest value]
+
+    @property
+    def equal(self) -> bool:
+        """Whether spikes are the same and everything else is but for rounding."""
+        return self.spikes == 0 and self.state <= _ROUNDING
+
+    def __str__(self) -> str:
+        if not self.equal:
+            return (
+                f"the GPU kernel and XLA differ on this device, in {self.spikes} spikes and by {self.state:.1e} of the "
+                "neurons' state"
+            )
+        how = "to the last bit" if self.state == 0 else f"but for rounding ({self.state:.1e} of the neurons' state)"
+        return f"the GPU kernel and XLA are equal on this device {how}"
+
+
+def choose_kernel(
+    config: RunConfig, workers: WorkerMesh, observation_size: int, make_network: Callable[[Fused], Network]
+) -> KernelChoice:
+    """Returns the kernel that `engine.kernel` asks for; `auto` takes the GPU kernel only where it is found equal.
+
+    Args:
+        config: of the run.
+        workers: the devices.
+        observation_size: O.
+        make_network: returns the network of the run, with or without the GPU kernel.
+
+    Raises:
+        ConfigError: `pallas` is asked for and cannot run.
+    """
+    asked, device = config.engine.kernel, workers.mesh.local_devices[0]
+    is_candidate = config.network.name == "conn_snn" and not _is_cpu(device)
+    if asked == "xla" or (asked == "auto" and not is_candidate):
+        return KernelChoice("xla")
+    found = _objection(config, device) or _compare_on(device, observation_size, make_network)
+    if isinstance(found, str):
+        if asked == "pallas":
+            raise _refusal(found)
+        return KernelChoice("xla", f"engine.kernel=auto is xla: {found}.")
+    if asked == "pallas":
+        return KernelChoice("pallas", f"engine.kernel=pallas: {found}.")
+    name = "pallas" if found.equal else "xla"
+    return KernelChoice(name, f"engine.kernel=auto is {name}: {found}.")
+
+
+def check_kernel(config: RunConfig, workers: WorkerMesh) -> None:
+    """Checks that the devices can run the kernel that `engine.kernel` asks for, as far as can be known without trying.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    objection = _objection(config, workers.mesh.local_devices[0])
+    if config.engine.kernel == "pallas" and objection is not None:
+        raise _refusal(objection)
+
+
+def compare(
+    ours: Network, theirs: Network, candidates: dict[str, jax.Array], keys: jax.Array, observations: jax.Array
+) -> Comparison:
+    """Returns how far apart two makes of the spiking network are after each environment step.
+
+    Args:
+        ours: one of them.
+        theirs: the other one.
+        candidates: packed connections `[B, ...]`.
+        keys: `[B]`, of the initial state.
+        observations: `[T, B, O]`.
+    """
+    a, b = (jax.device_get(jax.jit(partial(_carries, net))(candidates, keys, observations)) for net in (ours, theirs))
+    states = zip(a.neurons, b.neurons, strict=True)
+    return Comparison(
+        spikes=int(np.bitwise_count(a.spikes ^ b.spikes).sum()),
+        state=float(np.max([np.abs(x - y).max() / max(np.abs(y).max(), 1e-30) for x, y in states])),
+    )
+
+
+def _refusal(objection: str) -> ConfigError:
+    return ConfigError(
+        f"engine.kernel=pallas: {objection}. Take xla or auto; of a run that goes on, in its config.yaml."
+    )
+
+
+def _is_cpu(device: Device) -> bool:
+    return device.platform == "cpu"
+
+
+def _objection(config: RunConfig, device: Device) -> str | None:
+    """Returns why the GPU kernel cannot run, as far as can be known without trying."""
+    if config.network.name != "conn_snn":
+        return f"{config.network.name} has no such kernel, only conn_snn has"
+    if _is_cpu(device):
+        return "it needs a GPU, and this run computes on the CPU"
+    return fused_substeps.why_not_fused(config.network.num_neurons)
+
+
+def _compare_on(device: Device, observation_size: int, make_network: Callable[[Fused], Network]) -> Comparison | str:
+    """Returns how far the GPU kernel is from XLA on random members, or why it does not run."""
+    theirs, random = make_network(None), np.random.default_rng(0)
+    shapes = {name: (_MEMBERS, bits.num_words(x.shape[0]), x.shape[1]) for name, x in theirs.shapes.items()}
+    candidates = {name: random.integers(2**32, size=shape, dtype=np.uint32) for name, shape in shapes.items()}
+    observations = random.normal(size=(_STEPS, _MEMBERS, observation_size)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), _MEMBERS)
+    try:
+        return compare(make_network("compiled"), theirs, *jax.device_put((candidates, keys, observations), device))
+    except Exception as error:  # where a kernel cannot be compiled, Pallas, Triton and XLA raise what they like
+        reason = str(error).strip().partition("\n")[0][:200]
+        return f"the GPU kernel does not run on this device ({type(error).__name__}: {reason})"
+
+
+def _carries(
+    network: Network, candidates: dict[str, jax.Array], keys: jax.Array, observations: jax.Array
+) -> ConnSnnCarry:
+    """Returns the state of the network after each environment step, `[T, B, ...]`."""
+    params = network.prepare(candidates)
+
+    def step(carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, ConnSnnCarry]:
+        carry = network.step(params, carry, obs)[0]
+        return carry, carry
+
+    return jax.lax.scan(step, network.initial_carry(keys), observations)[1]

@@ -1,0 +1,122 @@
+"""Which kernel a run takes, and what is said about it."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from saved_runs import save_run
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.runs import kernel_choice
+from evoconn_cli.runs.kernel_choice import KernelChoice, choose_kernel
+from evoconn_cli.runs.new import create_run
+from evoconn_cli.runs.opened import open_run
+from evoconn_cli.runs.provenance import start_facts, what_changed
+
+OBS = 3
+
+
+@pytest.fixture
+def as_gpu(monkeypatch):
+    """The devices of this machine pass for GPUs."""
+    monkeypatch.setattr(kernel_choice, "_is_cpu", lambda device: False)
+
+
+def make_network(fused, gain_recurrent=1.0):
+    return make_conn_snn(
+        observation_size=OBS,
+        action_size=1,
+        num_neurons=64,
+        gain_recurrent=gain_recurrent,
+        one_by_one=False,
+        fused=fused,
+    )
+
+
+def interpreted(fused):
+    return make_network(fused and "interpreted")
+
+
+def wrong(fused):
+    return make_network(fused and "interpreted", gain_recurrent=1.01 if fused else 1.0)
+
+
+def choose(*overrides: str, make=interpreted) -> KernelChoice:
+    config = load_config("smoke", ["network.num_neurons=64", *overrides])
+    return choose_kernel(config, make_worker_mesh(jax.devices()), OBS, make)
+
+
+def refusal(*overrides: str, make=interpreted) -> str:
+    with pytest.raises(ConfigError) as caught:
+        choose("engine.kernel=pallas", *overrides, make=make)
+    return str(caught.value)
+
+
+def test_on_a_cpu_auto_is_xla_without_a_word():
+    assert choose() == KernelChoice("xla")
+
+
+def test_on_a_cpu_pallas_is_refused_before_there_is_a_run(tmp_path):
+    assert refusal() == (
+        "engine.kernel=pallas: it needs a GPU, and this run computes on the CPU. Take xla or auto; of a run that goes "
+        "on, in its config.yaml."
+    )
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        create_run(load_config("smoke", ["engine.kernel=pallas"]), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_auto_takes_the_kernel_where_it_is_found_equal(as_gpu):
+    choice = choose()
+    assert choice.name == "pallas" and choice.fused == "compiled"
+    assert choice.found == (
+        "engine.kernel=auto is pallas: the GPU kernel and XLA are equal on this device to the last bit."
+    )
+
+
+def test_auto_leaves_a_kernel_that_computes_something_else(as_gpu):
+    choice = choose(make=wrong)
+    assert choice.name == "xla" and choice.fused is None
+    assert choice.found is not None and "differ on this device, in " in choice.found
+    asked_for = choose("engine.kernel=pallas", make=wrong)
+    assert asked_for.name == "pallas", "who asks for it gets it, and is told"
+    assert asked_for.found is not None and "differ on this device" in asked_for.found
+
+
+def test_a_kernel_that_does_not_compile_is_no_kernel(as_gpu):
+    """It really does not: these devices are CPUs."""
+    choice = choose(make=make_network)
+    assert choice.name == "xla"
+    assert choice.found is not None and "the GPU kernel does not run on this device (" in choice.found
+    assert "does not run on this device" in refusal(make=make_network)
+
+
+def test_who_asks_for_xla_gets_it_unchecked(as_gpu):
+    assert choose("engine.kernel=xla", make=None) == KernelChoice("xla")
+
+
+def test_sizes_and_networks_that_do_not_fit(as_gpu):
+    assert "power of two from 32 to 1024 neurons, not 48" in refusal("network.num_neurons=48")
+    assert "not 48" in (choose("network.num_neurons=48").found or "")
+    assert "gru has no such kernel" in refusal("network.name=gru", "algo.name=es")
+    assert choose("network.name=gru", "algo.name=es") == KernelChoice("xla")
+
+
+def test_a_run_of_the_kernel_opens_without_a_gpu(tmp_path):
+    path = save_run(tmp_path / "run")
+    config = path / "config.yaml"
+    text = config.read_text()
+    assert text.count("kernel: auto") == 1
+    config.write_text(text.replace("kernel: auto", "kernel: pallas"))
+    assert open_run(path).config.engine.kernel == "pallas"
+
+
+def test_another_kernel_is_said_at_a_resumption():
+    facts = start_facts("1 x cpu")
+    before = facts | {"kernel": "pallas"}
+    assert what_changed(before, before) is None
+    assert "computed by pallas, now by xla" in (what_changed(before, facts | {"kernel": "xla"}) or "")
+    assert what_changed(facts, before) is None, "nothing is known of a run from before there was a choice"

@@ -1,0 +1,286 @@
+"""What a stranger's configuration, run or checkpoint can not do: run code, write elsewhere, or learn a credential."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from wandb_server import KEY, WandbServer
+from whole_runs import resume_small, run_small
+
+import evoconn_cli
+from evoconn_cli.app import app
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, printable
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.provenance import start_facts
+from evoconn_cli.runs.secrets import without_secrets
+
+PACKAGE = Path(evoconn_cli.__file__).parent
+FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile_command", "__import__", "yaml.load", "os.system", "os.popen"}
+
+
+# Code
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_is_unpickled_or_evaluated(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not {alias.name.split(".")[0] for alias in node.names} & FORBIDDEN_MODULES
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] not in FORBIDDEN_MODULES
+        elif isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in FORBIDDEN_CALLS
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            assert given.get("allow_pickle", "False") == "False" and given.get("shell", "False") == "False"
+
+
+WATCHED = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from light_engine import make_light_engine
+from whole_runs import resume_small, run_small
+from pathlib import Path
+from evoconn_cli.runs import loop
+loop.build_engine = make_light_engine
+path = Path(sys.argv[1])
+run_small(path)
+events = []
+def watch(event, arguments):
+    if event == "pickle.find_class" or event.startswith("os.system") or event == "subprocess.Popen":
+        events.append((event, str(arguments)))
+    elif event == "open" and isinstance(arguments[0], (str, bytes)) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        events.append((event, os.fsdecode(arguments[0])))
+    elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"):
+        events.extend((event, os.fsdecode(a)) for a in arguments if isinstance(a, (str, bytes)))
+sys.addaudithook(watch)
+assert resume_small(path, "algo.generations=9", from_step=4).finished
+for event in list(events):
+    print(*event)
+"""
+
+
+def test_going_on_with_a_run_starts_no_code_and_writes_nowhere_else(tmp_path):
+    """As Python itself reports it, file by file."""
+    script = WATCHED.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    events = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert len(events) > 50
+    elsewhere = [
+        (event, where)
+        for event, where in events
+        if not (where.startswith(str(tmp_path / "run")) or where == os.devnull)
+        # What a checkpoint is deleted with names its files relative to their directory.
+        and not (event in ("os.remove", "os.rmdir") and "/" not in where)
+        and "rev-parse" not in where  # our own commit, for run.json
+    ]
+    assert elsewhere == []
+
+
+# Configurations
+
+
+def load_text(tmp_path, text: str):
+    (tmp_path / "hostile.yaml").write_text(text)
+    return load_config(str(tmp_path / "hostile.yaml"))
+
+
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+HOSTILE_YAML = {
+    "an object": "task: !!python/object/apply:os.system ['touch {canary}']",
+    "a call": "task: !!python/object/new:subprocess.Popen [['touch', '{canary}']]",
+    "a module": "task: !!python/module:antigravity",
+    "a name": "seed: !!python/name:os.system",
+    "a tuple": "seed: !!python/tuple [1]",
+    "a tag of its own": "seed: !evil 3",
+    "10^11 aliases": ALIASES,
+    "an alias of itself": "task: &a {name: *a}",
+    "a merge of itself": "task: &a\n  <<: *a",
+    "a deep list": "[" * 50_000,
+    "a deep mapping": "{a: " * 5_000,
+    "a deep block": "".join("{indent}a:\n".replace("{indent}", " " * n) for n in range(400)),
+    "a large file": "# " + "x" * 200_000,
+    "a large number": "seed: " + "9" * 90_000,
+    "the environment": "task: {name: hopper}\ntracking: {project: '${oc.env:EVOCONN_TEST_TOKEN}'}",
+    "the environment, hidden": "task: {name: hopper}\ntracking: {project: 'a${oc.env:${oc.decode:EVOCONN}}'}",
+    "decoding": "task: {name: hopper}\nseed: '${oc.decode:\"3\"}'",
+    "a reference": "task: {name: hopper}\ntracking: {project: '${task.name}'}",
+    "a path as task": "task: {name: ../../x}",
+    "a path as network": "task: {name: hopper}\nnetwork: {name: ../../x}",
+    "a path as strategy": "task: {name: hopper}\nalgo: {name: /etc/passwd}",
+    "an escape sequence": 'task: {name: "\\e]0;title\\a"}',
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_YAML.values(), ids=HOSTILE_YAML.keys())
+def test_hostile_yaml_is_one_error(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("EVOCONN_TEST_TOKEN", "hunter2-hunter2")
+    canary = tmp_path / "canary"
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text.replace("{canary}", str(canary)))
+    assert not canary.exists()
+    assert "hunter2" not in str(caught.value)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("override", ["tracking.project=${oc.env:EVOCONN_TEST_TOKEN}", "seed=!!python/name:os.system"])
+def test_hostile_overrides_are_one_error(monkeypatch, override):
+    monkeypatch.setenv("EVOCONN_TEST_TOKEN", "hunter2-hunter2")
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["task.name=hopper", override])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_ordinary_anchors_are_no_attack(tmp_path):
+    config = load_text(tmp_path, "task: {name: hopper}\nseed: &n 3\nalgo: {generations: *n}")
+    assert (config.seed, config.algo.generations) == (3, 3)
+
+
+# Paths
+
+
+NAMES = [
+    "two words",
+    "-x",
+    "--help",
+    "a'b\"c",
+    "$(touch pwned)",
+    "\x1b]0;title\x07",
+    "two\nlines",
+    "näme",
+    "100%",
+    "~",
+    "a{b}${c}",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_directory_of_any_name_can_be_trained_and_resumed_by_the_command_that_is_shown(
+    light, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["algo.population=16", "network.num_neurons=8", "--generations", "2", "--run-dir", name]
+    done = CliRunner().invoke(app, ["train", "--config", "smoke", *arguments])
+    assert done.exit_code == 0, done.output
+    assert [entry.name for entry in tmp_path.iterdir()] == [name.split("/")[0]]
+    shown = done.output.partition("To train it further: ")[2].strip()
+    if name.isprintable():
+        done = CliRunner().invoke(app, shlex.split(shown)[1:])
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / name / "checkpoints" / "4").is_dir()
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff"), "[bold]", "[/nothing]/x", "a [1]/x"], ids=ascii)
+def test_a_name_with_which_checkpoints_would_be_lost_is_refused_at_once(light, tmp_path, name):
+    """Orbax takes what is between brackets for a pattern, finds nothing, and saves that."""
+    with pytest.raises(RunDirectoryError, match="not safe with Orbax"):
+        run_small(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+    run_small(tmp_path / "run", "algo.generations=2")
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "run").rename(tmp_path / name)
+    with pytest.raises(RunDirectoryError, match="not safe with Orbax"):
+        resume_small(tmp_path / name, "algo.generations=4")
+
+
+def test_messages_hold_nothing_that_a_terminal_obeys(tmp_path):
+    with pytest.raises(RunDirectoryError) as caught:
+        RunDirectory.open(tmp_path / "\x1b[2J\nEverything is fine")
+    assert str(caught.value).isprintable() and "\\x1b[2J\\nEverything" in str(caught.value)
+    assert printable("a\tb\udcff\u202e") == "a\\tb\\udcff\\u202e"
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "set-aside", "metrics.jsonl", "wandb"])
+def test_links_out_of_a_run_are_refused(light, tmp_path, name):
+    run_small(tmp_path / "run", "algo.generations=2")
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis").write_text("text")
+    entry = tmp_path / "run" / name
+    if entry.exists():
+        entry.rename(tmp_path / "moved")
+    entry.symlink_to(precious)
+    with pytest.raises(RunDirectoryError, match="symbolic link"):
+        resume_small(tmp_path / "run", "algo.generations=4")
+    assert [path.name for path in precious.iterdir()] == ["thesis"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "checkpoints/.saving-4", "checkpoints/.deleting-2"])
+def test_links_that_are_replaced_or_removed_are_not_followed(light, tmp_path, name):
+    run_small(tmp_path / "run", "algo.generations=2")
+    target = tmp_path / "target"
+    entry = tmp_path / "run" / name
+    if entry.exists():
+        entry.rename(target)
+        text = target.read_text()
+    else:
+        target.mkdir()
+        (target / "thesis").write_text(text := "text")
+    entry.symlink_to(target)
+    try:
+        resume_small(tmp_path / "run", "algo.generations=4", "checkpoint.keep_last=1")
+    except EvoconnError:
+        pass
+    assert (target if target.is_file() else target / "thesis").read_text() == text
+
+
+def test_a_link_in_place_of_the_lock_is_refused(light, tmp_path):
+    run_small(tmp_path / "run", "algo.generations=2")
+    (tmp_path / "target").write_text("text")
+    (tmp_path / "run" / "lock").symlink_to(tmp_path / "target")
+    with pytest.raises(RunDirectoryError, match="cannot write in the run directory"):
+        resume_small(tmp_path / "run", "algo.generations=4")
+    assert (tmp_path / "target").read_text() == "text"
+
+
+# Credentials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["environment", "netrc"])
+def test_the_key_of_wandb_is_in_no_file_of_a_run(light, tmp_path, monkeypatch, where):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    server = WandbServer()
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if where == "environment":
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+    else:
+        address = server.url.removeprefix("http://")
+        (tmp_path / ".netrc").write_text(f"machine {address} login user password {KEY}\n")
+        (tmp_path / ".netrc").chmod(0o600)
+    run_small(tmp_path / "run", "tracking.wandb=online")
+    server.close()
+    (lines,) = server.history.values()
+    assert len(lines) == 6, "the key was used"
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_the_command_line_is_recorded_without_secrets(monkeypatch):
+    monkeypatch.setenv("MY_SERVICE_TOKEN", "hunter2-hunter2")
+    monkeypatch.setattr(sys, "argv", ["evoconn", "train", "tracking.entity=hunter2-hunter2", "https://me:pw@host/x"])
+    facts = json.dumps(start_facts("1 x cpu"))
+    assert "hunter2" not in facts and "me:pw" not in facts
+    assert "tracking.entity=[MY_SERVICE_TOKEN]" in facts
+
+
+def test_words_are_no_secrets(monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "a")
+    assert without_secrets("a banana at http://host/path") == "a banana at http://host/path"
+    assert without_secrets("the key abcdefgh", "abcdefgh") == "the key [key]"
