@@ -103,6 +103,8 @@ def _connect(cluster: Cluster) -> JoinedProcesses:
         print("Quit.", flush=True)
         os._exit(ExitCode.QUIT)  # nothing has begun, and Python would wait for the thread
     except ValueError:
+        if cluster.coordinator is not None:
+            raise
         raise ConfigError(
             "--distributed: no cluster is to be found in the environment. Name the processes instead: --coordinator "
             "HOST:PORT --num-processes N --process-id I."
