@@ -69,6 +69,7 @@ def test_hopper_with_a_spiking_network(gpu_form):
     assert "stablehlo.all_gather" in texts["simulate"], "two devices"
 
 
+@pytest.mark.slow
 def test_the_published_ways_to_measure_with_the_fused_kernel(gpu_form):
     gpu_form(one_by_one=False, fused="compiled")
     published = ("rollout.fitness=until_slowest", "rollout.normalizer=last_step", "rollout.warmup_steps=3")

@@ -15,7 +15,7 @@ from evoconn_cli.networks.lif import LifConstants
 
 OBS, A, B = 3, 2, 4
 UNUSUAL = LifConstants(4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0.8)
-CASES = [(32, 0.5, LifConstants()), (64, 0.3, UNUSUAL), (256, 0.5, LifConstants())]
+CASES = [pytest.param(32, 0.5, LifConstants(), marks=pytest.mark.slow), (64, 0.3, UNUSUAL), (256, 0.5, LifConstants())]
 
 
 def make_network(num_neurons=64, excitatory_ratio=0.5, constants=None, **options):
@@ -52,9 +52,8 @@ def test_interpreted_it_gives_the_same_bits_as_xla(num_neurons, excitatory_ratio
     theirs = steps(plain, *block)
     fired = bits.unpack(theirs[-1][0].spikes, axis=1, length=num_neurons)
     assert 0.0 < np.mean(fired) < 0.9 and np.abs(theirs[-1][1]).max() > 0
-    assert_equal_bits(
-        steps(make_network(num_neurons, excitatory_ratio, constants, fused="interpreted"), *block), theirs
-    )
+    fused = make_network(num_neurons, excitatory_ratio, constants, fused="interpreted")
+    assert_equal_bits(steps(fused, *block), theirs)
 
 
 def test_members_that_are_not_active_are_passed_over():

@@ -233,7 +233,8 @@ def test_another_configuration_is_refused_by_the_key_that_differs(saved, initial
 
 def test_what_may_change_on_resume_does_not_matter(saved, initial):
     changed = override_config(
-        CONFIG, ["algo.generations=9", "engine.devices=1", "checkpoint.every=3", "tracking.project=other"]
+        CONFIG,
+        ["algo.generations=9", "engine.devices=1", "engine.kernel=xla", "checkpoint.every=3", "tracking.project=other"],
     )
     restore(saved, 3, initial, changed)
 

@@ -131,11 +131,11 @@ _ATAN_DENOMINATOR = (1.0, 1.46508593, 0.57624362, 0.05089879)
 """Coefficients in rising powers of `t²`: `atan(t) / t` for t in [0, 1] is their ratio, to 1e-9 (least squares)."""
 
 
-def _atan2(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _atan2(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
     """In float32 from operations that vectorise, to 3e-7 of the value: XLA would call the C library for each member."""
-    if eqn.outvars[0].aval.dtype != jnp.float32:
-        return None
     y, x = batch.all_with_members(args)
+    if y.dtype != jnp.float32:
+        return batch.bind(eqn, [y, x], eqn.params)
     height, width = lax.abs(y), lax.abs(x)
     steep, backward = height > width, x < 0
     longer = jnp.where(steep, height, width)

@@ -56,9 +56,8 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
         raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
     config = config_of(directory)
-    # The GPU kernel that the run was trained with need not run here.
-    kernel = "xla" if config.engine.kernel == "xla" else "auto"
-    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel=kernel)
+    # The GPU kernel of a training need not run here, and does not record what neurons do.
+    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
     workers = workers or start_jax(None)
     engine = build_engine(dataclasses.replace(config, engine=given), workers)
     if directory.last_saved_generation() == 0:
