@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evoconn_cli import __version__
+from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
@@ -49,6 +50,5 @@ def main() -> None:
     try:
         app()
     except EvoconnError as error:
-        typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-        typer.echo(str(error), err=True)
+        show_error(error)
         sys.exit(int(error.exit_code))

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     SAVED_EARLY = 75
+    PROCESS_LOST = 76
     QUIT = 130
 
 
@@ -51,6 +52,12 @@ class DamagedCheckpointError(CheckpointError):
 
 class TrainingError(EvoconnError):
     """A training that cannot go on."""
+
+
+class ProcessLostError(EvoconnError):
+    """Another process of the same run that is gone, or does not answer."""
+
+    exit_code = ExitCode.PROCESS_LOST
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:

@@ -12,7 +12,7 @@ from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_sm
 
 from evoconn_cli.app import app
 from evoconn_cli.errors import ConfigError, TrainingError
-from evoconn_cli.runs import loop
+from evoconn_cli.runs import loop, session
 from evoconn_cli.runs.deadline import PROCESS_STARTED, Deadline, parse_duration
 from evoconn_cli.runs.directory import RunDirectory
 
@@ -92,7 +92,7 @@ def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(light, tmp
         return engine
 
     monkeypatch.setattr(loop, "build_engine", slow_engine)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     progress = Listening()
     deadline = Deadline(36.0, started=0.0, clock=lambda: now[0])
     outcome = run_small(tmp_path / "run", progress=progress, deadline=deadline)

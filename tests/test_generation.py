@@ -313,11 +313,12 @@ def assert_metrics(metrics, members: list[Member], num_members: int):
         "fitness_best": fitness[:num_members].max(),
         "eval_fitness": fitness[num_members:].mean(),
         "episode_length_mean": np.mean([m.steps / m.episodes for m in members[:num_members]]),
+        "episode_length_max": np.max([m.steps / m.episodes for m in members[:num_members]]),
         "spikes_per_ms": sum(m.rate for m in members) / sum(m.steps for m in members),
         "failed_members": 0,
     }
     assert {k: float(metrics[k]) for k in expected} == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    assert set(metrics) == set(expected) | {"density", "entropy", "saturated", "update_snr"}
+    assert set(metrics) == set(expected) | {"density", "entropy", "saturated", "update_snr", "steps_simulated"}
 
 
 # --- the same bits whatever the devices

@@ -14,6 +14,15 @@ MaxTime = Annotated[
     Optional[str],
     typer.Option(metavar="TIME", help="Save and exit with 75 before this is over, such as 3h50m.", show_default=False),
 ]
+Distributed = Annotated[
+    bool, typer.Option("--distributed", help="Train in all processes that the cluster (such as SLURM) has started.")
+]
+Coordinator = Annotated[
+    Optional[str],
+    typer.Option(metavar="HOST:PORT", help="Train in several processes: address of process 0.", show_default=False),
+]
+NumProcesses = Annotated[Optional[int], typer.Option(min=1, help="How many there are.", show_default=False)]
+ProcessId = Annotated[Optional[int], typer.Option(min=0, help="Which one this is, from 0.", show_default=False)]
 
 
 def to_overrides(options: dict[str, object]) -> list[str]:

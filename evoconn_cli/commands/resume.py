@@ -7,7 +7,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.commands.options import Devices, MaxTime, Wandb, to_overrides
+from evoconn_cli.commands.options import (
+    Coordinator,
+    Devices,
+    Distributed,
+    MaxTime,
+    NumProcesses,
+    ProcessId,
+    Wandb,
+    to_overrides,
+)
 
 
 def resume(
@@ -30,6 +39,10 @@ def resume(
     devices: Devices = None,
     wandb: Wandb = None,
     max_time: MaxTime = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
 ) -> None:
     """Go on with a run from its latest checkpoint, as if it had never stopped.
 
@@ -43,13 +56,15 @@ def resume(
     """
     from evoconn_cli.commands.training import run_training
     from evoconn_cli.errors import ConfigError
+    from evoconn_cli.runs.cluster import choose_cluster
     from evoconn_cli.runs.new import reopen_run
 
     if discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
     options = {"algo.generations": generations, "engine.devices": devices, "tracking.wandb": wandb}
     run_training(
-        lambda: reopen_run(run_dir, to_overrides(options), from_step),
+        lambda processes: reopen_run(run_dir, to_overrides(options), from_step, processes),
+        cluster=choose_cluster(distributed, coordinator, num_processes, process_id),
         max_time=max_time,
         from_step=from_step,
         discard_later=discard_later,

@@ -7,7 +7,16 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.commands.options import Devices, MaxTime, Wandb, to_overrides
+from evoconn_cli.commands.options import (
+    Coordinator,
+    Devices,
+    Distributed,
+    MaxTime,
+    NumProcesses,
+    ProcessId,
+    Wandb,
+    to_overrides,
+)
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
@@ -41,6 +50,10 @@ def train(
     devices: Devices = None,
     wandb: Wandb = None,
     max_time: MaxTime = None,
+    distributed: Distributed = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
 ) -> None:
     """Train a network in a new run directory.
 
@@ -54,6 +67,7 @@ def train(
     """
     from evoconn_cli.commands.training import run_training
     from evoconn_cli.config.loading import load_config
+    from evoconn_cli.runs.cluster import choose_cluster
     from evoconn_cli.runs.new import create_run
 
     options = {
@@ -67,4 +81,5 @@ def train(
         "tracking.wandb": wandb,
     }
     loaded = load_config(config, [*to_overrides(options), *(overrides or [])])
-    run_training(lambda: create_run(loaded, run_dir), max_time=max_time)
+    cluster = choose_cluster(distributed, coordinator, num_processes, process_id)
+    run_training(lambda processes: create_run(loaded, run_dir, processes), cluster=cluster, max_time=max_time)

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from evoconn_cli.commands.ending import show_failure
 from evoconn_cli.errors import ExitCode
+from evoconn_cli.runs.cluster import Cluster, join
 from evoconn_cli.runs.deadline import Deadline, parse_duration
 from evoconn_cli.runs.interrupts import Interrupts
+from evoconn_cli.runs.processes import Processes
 
 if TYPE_CHECKING:
     from evoconn_cli.runs.new import Run
 
 
 def run_training(
-    open_run: Callable[[], Run],
+    open_run: Callable[[Processes], Run],
     *,
+    cluster: Cluster | None = None,
     max_time: str | None = None,
     from_step: int | None = None,
     discard_later: bool = False,
@@ -26,44 +30,92 @@ def run_training(
     """Trains the run that `open_run` gives, and ends the process with the exit code that says how it went."""
     deadline = Deadline(parse_duration(max_time)) if max_time is not None else Deadline()
     with Interrupts() as interrupts:
-        from rich.console import Console
-
-        from evoconn_cli.runs.loop import train
-        from evoconn_cli.runs.progress import best_evaluation, make_progress, summary_table
-        from evoconn_cli.runs.terminal import lasting_stdout
-
-        console = Console(file=lasting_stdout())
-        say = console.print
-        run, where = None, ""
+        processes = join(cluster)
         try:
-            run = open_run()
-            where = shlex.quote(run.directory.short_path())
-            outcome = train(
-                run.directory,
-                run.config,
-                run.workers,
-                make_progress(console),
-                interrupts=interrupts,
-                deadline=deadline,
-                from_step=from_step,
-                discard_later=discard_later,
-            )
-        except KeyboardInterrupt:
-            saved = run is not None and run.directory.last_saved_generation() > 0
+            if processes.is_writer:
+                exit_code = _train(
+                    open_run,
+                    processes,
+                    interrupts,
+                    deadline,
+                    from_step=from_step,
+                    discard_later=discard_later,
+                )
+            else:
+                exit_code = _follow(processes, interrupts, deadline)
+            if exit_code == ExitCode.QUIT:
+                raise typer.Exit(exit_code)
+        except BaseException as failure:
+            if processes.count > 1:
+                processes.abandon(*show_failure(failure))
+            raise
+        processes.close()
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _train(
+    open_run: Callable[[Processes], Run],
+    processes: Processes,
+    interrupts: Interrupts,
+    deadline: Deadline,
+    *,
+    from_step: int | None,
+    discard_later: bool,
+) -> ExitCode:
+    """Trains in the process that writes the run, and says how it went."""
+    from rich.console import Console
+
+    from evoconn_cli.runs.loop import train
+    from evoconn_cli.runs.progress import best_evaluation, make_progress, summary_table
+    from evoconn_cli.runs.terminal import lasting_stdout
+
+    console = Console(file=lasting_stdout())
+    say = console.print
+    run, where = None, ""
+    try:
+        run = open_run(processes)
+        where = shlex.quote(run.directory.short_path())
+        outcome = train(
+            run.directory,
+            run.config,
+            run.workers,
+            make_progress(console),
+            interrupts=interrupts,
+            deadline=deadline,
+            from_step=from_step,
+            discard_later=discard_later,
+            processes=processes,
+        )
+    except KeyboardInterrupt:
+        message = "Quit."
+        if run is not None:
+            saved = run.directory.last_saved_generation() > 0
             kept = "The latest checkpoint is kept" if saved else "Nothing is saved yet; to start it again"
-            say(
-                f"Quit. {kept}: evoconn resume {where}" if run else "Quit.",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
-            raise typer.Exit(ExitCode.QUIT) from None
-        if outcome.history:
-            title = "finished" if outcome.finished else "saved"
-            say(summary_table(outcome.history[-1], best=best_evaluation(outcome.history), title=title))
-        if not outcome.finished:
-            say(f"To go on: evoconn resume {where}", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(ExitCode.SAVED_EARLY)
-        more = run.config.algo.generations * 2
-        further = f"To train it further: evoconn resume {where} --generations {more}"
-        say(further, markup=False, highlight=False, soft_wrap=True)
+            message = f"Quit. {kept}: evoconn resume {where}"
+        say(message, markup=False, highlight=False, soft_wrap=True)
+        return ExitCode.QUIT
+    if outcome.history:
+        title = "finished" if outcome.finished else "saved"
+        say(summary_table(outcome.history[-1], best=best_evaluation(outcome.history), title=title))
+    if not outcome.finished:
+        say(f"To go on: evoconn resume {where}", markup=False, highlight=False, soft_wrap=True)
+        return ExitCode.SAVED_EARLY
+    more = run.config.algo.generations * 2
+    further = f"To train it further: evoconn resume {where} --generations {more}"
+    say(further, markup=False, highlight=False, soft_wrap=True)
+    return ExitCode.DONE
+
+
+def _follow(processes: Processes, interrupts: Interrupts, deadline: Deadline) -> ExitCode:
+    """Trains in a process that writes nothing."""
+    from evoconn_cli.runs.following import follow
+
+    typer.echo(f"process {processes.index} of {processes.count}: process 0 shows the run and writes it")
+    interrupts.notify = typer.echo
+    try:
+        finished = follow(processes, interrupts=interrupts, deadline=deadline)
+    except KeyboardInterrupt:
+        typer.echo("Quit.")
+        return ExitCode.QUIT
+    return ExitCode.DONE if finished else ExitCode.SAVED_EARLY

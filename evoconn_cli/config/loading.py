@@ -115,6 +115,17 @@ def config_to_yaml(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def config_from_yaml(text: str) -> RunConfig:
+    """Returns the configuration that `config_to_yaml` wrote.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    given = OmegaConf.create(text)
+    assert isinstance(given, DictConfig)
+    return resolve_config(given)
+
+
 def _find_source(source: str) -> Path:
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.parent != Path("."):

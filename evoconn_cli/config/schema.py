@@ -173,7 +173,7 @@ class RolloutConfig:
 class EngineConfig:
     """How the machine is used. Devices and kernel do not shape a run; the block is part of its arithmetic."""
 
-    devices: Optional[int] = option(None, "devices to use; null: all (CPU: one a core)", low=1)
+    devices: Optional[int] = option(None, "devices that each process uses; null: all (CPU: one a core)", low=1)
     block: Optional[int] = option(None, "members simulated in lock-step; null: chosen by platform", low=1)
     kernel: str = option(
         "auto",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 Device: TypeAlias = Any
 """A `jax.Device`, whose class no type checker can see."""
@@ -20,7 +21,7 @@ class WorkerMesh(NamedTuple):
 
     XLA compiles a program for one device with other passes than for two or more, which then round a few operations
     otherwise. Where an idle second device is to be had (on a CPU always), a single worker gets it as a companion, so
-    that one worker and many run the same program.
+    that one worker and many run the same program. The devices may be those of several processes.
     """
 
     mesh: Mesh
@@ -38,8 +39,37 @@ class WorkerMesh(NamedTuple):
 
     @property
     def first_device(self) -> Device:
-        """The device that holds the state of the run."""
-        return self.mesh.devices.flat[0]
+        """The device that holds the state of the run; every process has one."""
+        return self.mesh.local_devices[0]
+
+    @property
+    def spans_processes(self) -> bool:
+        """Whether there are devices of other processes."""
+        return self.mesh.is_multi_process
+
+    def put_whole(self, tree: Any) -> Any:
+        """Returns arrays of the first device, of which every process has the same, on every device."""
+        if not self.spans_processes:
+            return jax.device_put(tree, self.whole)
+
+        def put(x: jax.Array) -> jax.Array:
+            copies = [jax.device_put(x, device) for device in self.mesh.local_devices]
+            return jax.make_array_from_single_device_arrays(x.shape, self.whole, copies)
+
+        return jax.tree.map(put, tree)
+
+    def put_sharded(self, array: np.ndarray) -> jax.Array:
+        """Returns an array that every process has whole, its first axis cut over the devices."""
+        return jax.make_array_from_callback(array.shape, self.sharded, lambda part: array[part])
+
+    def take_whole(self, tree: Any) -> Any:
+        """Returns on the first device what every device holds whole.
+
+        With several processes it waits for them: an error of the network appears here and nowhere later.
+        """
+        if self.spans_processes:
+            tree = jax.tree.map(lambda x: x.addressable_data(0), jax.block_until_ready(tree))
+        return jax.device_put(tree, SingleDeviceSharding(self.first_device))
 
     def deal_blocks(self, num_blocks: int, block: int, *, absent: int) -> np.ndarray:
         """Returns `[blocks of all devices, block]` int32 member numbers, the same number of blocks for every device.

@@ -19,7 +19,8 @@ def compile_generation(
 ) -> Callable[[RunState], tuple[RunState, Metrics]]:
     """Returns `step(state) -> (state, metrics)`, compiled for the shapes of `state`; `step` consumes its argument.
 
-    The state lives on the first device, and all that is not sharded is compiled for that one.
+    The state lives on the first device, and all that is not sharded is compiled for that one. Of several processes
+    each has the state and learns for itself: what they all need is gathered on every device as it is simulated.
 
     Args:
         generation: the functions to compile.
@@ -37,7 +38,7 @@ def compile_generation(
         program = jax.jit(fn, in_shardings=in_shardings, out_shardings=out_shardings)
         return program.lower(*args).compile()
 
-    members = jax.device_put(generation.members, sharded)
+    members = workers.put_sharded(generation.members)
     shapes = jax.eval_shape(lambda x: x, state)
     carries = settle = learn_observations = None
     if generation.settle is not None:
@@ -60,10 +61,10 @@ def compile_generation(
     def step(state: RunState) -> tuple[RunState, Metrics]:
         carries = None
         if settle is not None and learn_observations is not None:
-            carries, sums = settle(jax.device_put(state, whole), members)
-            normalizer = learn_observations(state.normalizer, jax.device_put(sums, one_device))
+            carries, sums = settle(workers.put_whole(state), members)
+            normalizer = learn_observations(state.normalizer, workers.take_whole(sums))
             state = state._replace(normalizer=normalizer)
-        evaluation = simulate(jax.device_put(state, whole), members, carries)
-        return learn(state, jax.device_put(evaluation, one_device))
+        evaluation = simulate(workers.put_whole(state), members, carries)
+        return learn(state, workers.take_whole(evaluation))
 
     return step

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import jax
 
-from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
+from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
 from evoconn_cli.errors import ConfigError
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold=4000000"
@@ -15,21 +16,29 @@ _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold=4000000"
 it is dispatched on its own. It makes the sub-steps of a spiking network three times as fast."""
 
 
-def start_jax(num_devices: int | None) -> WorkerMesh:
+def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     """Returns the devices that a run uses: the first `num_devices` of the fastest platform, or all of them.
 
     On a CPU one XLA host device a core is started, which must happen before anything else of JAX runs.
 
+    Args:
+        num_devices: of each process.
+        num_processes: that train together, and have joined before.
+
     Raises:
         ConfigError: more devices are asked for than there are.
     """
+    several = num_processes > 1
     try:
         configured = jax.config.values["jax_num_cpu_devices"]
-        jax.config.update("jax_num_cpu_devices", max(num_devices or num_cores(), 2, configured))
+        wanted = num_devices or num_cores()
+        jax.config.update("jax_num_cpu_devices", wanted if several else max(wanted, 2, configured))
     except RuntimeError:
         pass  # JAX runs already, as it does in a notebook: take the devices that it has
     compile_small_loops_whole()
     _use_compilation_cache()
+    if several:
+        return make_worker_mesh(_devices_of_all_processes(num_devices))
     devices = jax.local_devices()
     workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
     if workers > len(devices):
@@ -38,6 +47,21 @@ def start_jax(num_devices: int | None) -> WorkerMesh:
             f"{'s' * (len(devices) != 1)}. Ask for at most so many, or leave it out to use all."
         )
     return make_worker_mesh(devices, workers)
+
+
+def _devices_of_all_processes(num_devices: int | None) -> list[Device]:
+    """Returns the first `num_devices` of each process, or all of them, ordered by process."""
+    by_process = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    chosen = []
+    for process, devices in itertools.groupby(by_process, key=lambda device: device.process_index):
+        devices = list(devices)
+        if num_devices is not None and num_devices > len(devices):
+            raise ConfigError(
+                f"engine.devices={num_devices}: process {process} has {len(devices)} {devices[0].platform} device"
+                f"{'s' * (len(devices) != 1)}. Ask for at most so many a process, or leave it out to use all."
+            )
+        chosen += devices[:num_devices]
+    return chosen
 
 
 def compile_small_loops_whole() -> None:

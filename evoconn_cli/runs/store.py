@@ -60,7 +60,9 @@ class CheckpointStore:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax prints what it raises, and that is said here
         self._directory = directory.absolute()
         self._config = config
-        self._checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})  # whoever computes besides
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
         if config is not None:
             for remains in [*self._directory.glob(f"{_SAVING}*"), *self._directory.glob(f"{_DELETING}*")]:
                 shutil.rmtree(remains, ignore_errors=True)
@@ -97,7 +99,9 @@ class CheckpointStore:
         try:
             partial.mkdir(parents=True)
             with late_writes_ignored():
-                self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(state))
+                # Of several processes Orbax takes no arrays that are on a device of one.
+                held = state if jax.process_count() == 1 else jax.device_get(state)
+                self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(held))
             write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
             _flush_directory(partial)
             partial.rename(self.path(generation))
