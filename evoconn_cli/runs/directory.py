@@ -80,14 +80,15 @@ class RunDirectory:
             RunDirectoryError: it exists already, its parent cannot be written, or its name cannot be used.
         """
         self._check_name()
-        if self.config_file.exists():
+        occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        if occupied and self.config_file.exists():  # asked in this order, since a run appears whole
             facts = self.read_facts()
             raise RunDirectoryError(
                 f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
                 f"{facts.get('host', '?')}. To go on with it: evoconn resume {shlex.quote(str(self.path))}. "
                 "For a new run name another --run-dir."
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if occupied:
             raise RunDirectoryError(f"{self.path} exists already and is not empty. Name another --run-dir.")
         parent = next(parent for parent in self.path.parents if parent.exists())
         if not parent.is_dir():
