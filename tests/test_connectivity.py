@@ -265,7 +265,7 @@ def test_large_populations_are_added_in_two_parts():
     in_parts = make_connectivity(connection_shapes=SHAPES, in_parts=True)
     num_members = 3000
     connections = random_connections(num_members)
-    ranks = np.linspace(-(2**21), 2**21, num_members).astype(np.int32)
+    ranks = np.linspace(-(2**23), 2**23, num_members).astype(np.int32)
     low, high = jax.jit(in_parts.weighted_sums)(whole.init(KEY), pack(connections), jnp.asarray(ranks))
     positive = {name: kernel * (ranks > 0)[:, None, None] for name, kernel in connections.items()}
     for name, kernel in connections.items():
