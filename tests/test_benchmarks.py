@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,9 @@ def test_the_benchmark_writes_its_table(tmp_path):
     assert done.returncode == 0, done.stderr
     figures = json.loads(report.read_text())["tasks"]["probe_sign"]
     assert {"physics", "network", "network_dense", "sampling", "update", "generation", "baseline"} <= figures.keys()
-    assert all(value > 0 for name, value in figures.items() if name != "update")
+    assert all(math.isfinite(value) for value in figures.values())
+    # The parts are differences of two times, and a small part of a small task may come out as nothing or less.
+    assert min(figures["generation"], figures["baseline"], figures["early_generation"]) > 0
     assert figures["speedup"] == pytest.approx(figures["baseline"] / figures["generation"])
     assert figures["early_share_counted"] <= 1.0
     assert "probe_sign" in done.stdout

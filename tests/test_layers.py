@@ -11,11 +11,22 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
 LEAVES = {"config", "errors"}
-HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"}
+HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"} | {
+    "scipy",
+    "networkx",
+    "pyarrow",
+    "h5py",
+    "nir",
+    "submitit",
+    "ray",
+    "pynvml",
+}
 MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
-    "commands": {"commands", "runs", "rendering"} | LEAVES,
+    "commands": {"commands", "runs", "grid", "export", "rendering"} | LEAVES,
+    "grid": {"grid"} | LEAVES,
+    "export": {"export", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},

@@ -35,6 +35,14 @@ class Kernel(NamedTuple):
     post: Literal["neurons", "action"]
 
 
+class Gains(NamedTuple):
+    """Factors of a spiking network's three layers."""
+
+    input: float  # R_in, of the observations
+    recurrent: float  # R, of the spikes
+    output: float  # R_out, of the rates
+
+
 class Step(Protocol):
     """The type of `Network.step`."""
 
@@ -62,6 +70,7 @@ class Network:
         spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
         record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
             last bit, or None for a network without spikes.
+        gains: of the layers, or None for a network without spikes.
     """
 
     name: str
@@ -73,6 +82,7 @@ class Network:
     step: Step
     spikes_per_ms: Callable[[Carry], jax.Array] | None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
+    gains: Gains | None = None
 
     @property
     def num_parameters(self) -> int:

@@ -9,7 +9,6 @@ Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -78,17 +77,22 @@ def make_conn_snn(
     c = constants or LifConstants()
     num_excitatory = round(num_neurons * excitatory_ratio)
     sign = jnp.where(np.arange(num_neurons) < num_excitatory, 1.0, -1.0)
-    scale = c.v_threshold * c.tau_m_ms
-    r_in = gain_in * scale * math.sqrt(2.0 / (expected_density * observation_size))
-    r_recurrent = gain_recurrent * scale / c.tau_syn_ms * math.sqrt(2.0 / (expected_density * num_neurons))
-    r_out = gain_out * math.sqrt(1.0 / (expected_density * num_neurons))
+    gains = lif.make_gains(
+        c,
+        gain_in=gain_in,
+        gain_recurrent=gain_recurrent,
+        gain_out=gain_out,
+        observation_size=observation_size,
+        num_neurons=num_neurons,
+        density=expected_density,
+    )
     inhibitory = np.asarray(bits.pack(jnp.asarray(np.arange(num_neurons) >= num_excitatory), axis=0))
     count_member = _count_spiking_words if bits.num_words(num_neurons) <= bits.WORD else _count
     run_fused = fused and make_fused_substeps(
         c,
         num_neurons=num_neurons,
         num_excitatory=num_excitatory,
-        r_recurrent=r_recurrent,
+        r_recurrent=gains.recurrent,
         interpret=fused == "interpreted",
     )
 
@@ -102,7 +106,7 @@ def make_conn_snn(
         return ConnSnnCarry(lif.initial_state(c, keys, num_neurons), spikes)
 
     def substep(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count = _count) -> ConnSnnCarry:
-        synaptic = r_recurrent * count(recurrent, carry.spikes, inhibitory).astype(jnp.float32)
+        synaptic = gains.recurrent * count(recurrent, carry.spikes, inhibitory).astype(jnp.float32)
         neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
         return ConnSnnCarry(neurons, bits.pack(spike, axis=-1))
 
@@ -114,11 +118,11 @@ def make_conn_snn(
         return after_reset(carry)
 
     def input_current(kernel: jax.Array, obs: jax.Array) -> jax.Array:
-        return r_in * _sum_in_order(kernel, obs)
+        return gains.input * _sum_in_order(kernel, obs)
 
     def read_out(params: ConnSnnParams, carry: ConnSnnCarry) -> jax.Array:
         # Rates carry the sign of their neuron, so the output kernel needs none.
-        return r_out * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
+        return gains.output * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
 
     def step(
         params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array, active: jax.Array | None = None
@@ -169,6 +173,7 @@ def make_conn_snn(
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=record,
+        gains=gains,
     )
 
 

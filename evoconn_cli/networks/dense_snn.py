@@ -6,7 +6,6 @@ alone, weights start from N(0, 1), and gains are not normalised by a density.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -49,10 +48,14 @@ def make_dense_snn(
         tile: members that run together through all sub-steps; None runs the whole block together.
     """
     c = constants or LifConstants()
-    scale = c.v_threshold * c.tau_m_ms
-    r_in = gain_in * scale * math.sqrt(2.0 / observation_size)
-    r_recurrent = gain_recurrent * scale / c.tau_syn_ms * math.sqrt(2.0 / num_neurons)
-    r_out = gain_out * math.sqrt(1.0 / num_neurons)
+    gains = lif.make_gains(
+        c,
+        gain_in=gain_in,
+        gain_recurrent=gain_recurrent,
+        gain_out=gain_out,
+        observation_size=observation_size,
+        num_neurons=num_neurons,
+    )
     shapes = {
         "kernel_in": (observation_size, num_neurons),
         "kernel_h": (num_neurons, num_neurons),
@@ -68,7 +71,7 @@ def make_dense_snn(
         return DenseSnnCarry(lif.initial_state(c, keys, num_neurons), jnp.zeros((keys.shape[0], num_neurons), bool))
 
     def substep(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
-        synaptic = r_recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
+        synaptic = gains.recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
         return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
 
     def after_reset(carry: DenseSnnCarry) -> DenseSnnCarry:
@@ -81,18 +84,18 @@ def make_dense_snn(
         params: Candidates, carry: DenseSnnCarry, obs: jax.Array, active: jax.Array | None = None
     ) -> tuple[DenseSnnCarry, jax.Array]:
         del active
-        i_in = r_in * _layer(obs, params["kernel_in"])
+        i_in = gains.input * _layer(obs, params["kernel_in"])
         carry = map_tiles(run_substeps, (params["kernel_h"], carry, i_in), tile)
-        return carry, r_out * _layer(carry.neurons.rate, params["kernel_out"])
+        return carry, gains.output * _layer(carry.neurons.rate, params["kernel_out"])
 
     def record(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array, Activity]:
         def body(before: DenseSnnCarry, _: None) -> tuple[DenseSnnCarry, tuple[jax.Array, jax.Array]]:
             after = after_reset(substep(params["kernel_h"], before, i_in))
             return after, (after.spikes, after.neurons.v != before.neurons.v)
 
-        i_in = r_in * _layer(obs, params["kernel_in"])
+        i_in = gains.input * _layer(obs, params["kernel_in"])
         carry, (spikes, changed) = lax.scan(body, carry, None, length=c.num_substeps)
-        action = r_out * _layer(carry.neurons.rate, params["kernel_out"])
+        action = gains.output * _layer(carry.neurons.rate, params["kernel_out"])
         return carry, action, lif.activity(carry.neurons, i_in, spikes, changed)
 
     return Network(
@@ -109,6 +112,7 @@ def make_dense_snn(
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=record,
+        gains=gains,
     )
 
 

@@ -24,6 +24,11 @@ def kernel_arrays(network: Network, candidates: Candidates) -> dict[str, KernelA
     return {name: KernelArray(kernel, _unpacked(found[name], shapes[name])) for name, kernel in network.kernels.items()}
 
 
+def biases(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
+    """Returns what is no kernel, `[B, post]` by name."""
+    return {name: leaf for name, leaf in _by_name(candidates).items() if name not in network.kernels}
+
+
 def fan_out(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
     """Returns, by kernel, `[B, pre]` int32: connections that leave each pre-synaptic unit, weights of 0 being none."""
     arrays = kernel_arrays(network, candidates)

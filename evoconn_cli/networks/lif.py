@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.networks import Activity
+from evoconn_cli.networks import Activity, Gains
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,35 @@ class LifConstants:
     def alpha_out(self) -> float:
         """Decay of the read-out rate over a sub-step."""
         return math.exp(-self.dt_ms / self.tau_out_ms)
+
+
+def make_gains(
+    constants: LifConstants,
+    *,
+    gain_in: float,
+    gain_recurrent: float,
+    gain_out: float,
+    observation_size: int,
+    num_neurons: int,
+    density: float = 1.0,
+) -> Gains:
+    """Returns the factors of the three layers, which keep the neurons' input in the range of the threshold.
+
+    Args:
+        constants: of the neurons.
+        gain_in: K_in.
+        gain_recurrent: K_h.
+        gain_out: K_out.
+        observation_size: O.
+        num_neurons: N.
+        density: expected share of connections that exist.
+    """
+    scale = constants.v_threshold * constants.tau_m_ms
+    return Gains(
+        input=gain_in * scale * math.sqrt(2.0 / (density * observation_size)),
+        recurrent=gain_recurrent * scale / constants.tau_syn_ms * math.sqrt(2.0 / (density * num_neurons)),
+        output=gain_out * math.sqrt(1.0 / (density * num_neurons)),
+    )
 
 
 class LifState(NamedTuple):

@@ -1,0 +1,103 @@
+"""A connectome: one network of a run as plain matrices and numbers, the source of every export format."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
+from evoconn_cli.engine.normalizer import NormalizerState
+from evoconn_cli.networks import Candidates, Gains, Network
+from evoconn_cli.networks.kernels import biases, kernel_arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Connectome:
+    """One network of a run.
+
+    Attributes:
+        config: of the run.
+        generation: of the checkpoint.
+        policy: `deterministic` or `sampled`.
+        kernels: `[pre, post]` by name, bool for conn_snn and float32 else; conn_snn has `input` [2·O, N] from [x, -x],
+            `recurrent` [N, N] and `output` [N, A].
+        biases: `[post]` float32 by name; empty for the spiking networks.
+        probs: `[pre, post]` float32 evolved probability of each connection by kernel; empty for real weights.
+        neuron_types: `[N]` int8, +1 excitatory and -1 inhibitory; None where neurons have no types.
+        gains: None for networks without spikes.
+        obs_mean: `[O]` float32 of the normaliser.
+        obs_std: `[O]` float32 of the normaliser.
+        observation_size: O.
+        action_size: A.
+    """
+
+    config: RunConfig
+    generation: int
+    policy: str
+    kernels: dict[str, np.ndarray]
+    biases: dict[str, np.ndarray]
+    probs: dict[str, np.ndarray]
+    neuron_types: np.ndarray | None
+    gains: Gains | None
+    obs_mean: np.ndarray
+    obs_std: np.ndarray
+    observation_size: int
+    action_size: int
+
+    @property
+    def network(self) -> NetworkConfig:
+        """The configuration of the network."""
+        return self.config.network
+
+    @property
+    def num_neurons(self) -> int:
+        """N."""
+        return self.config.network.num_neurons
+
+
+def make_connectome(
+    config: RunConfig,
+    generation: int,
+    network: Network,
+    candidates: Candidates,
+    normalizer: NormalizerState,
+    *,
+    policy: str,
+    probs: Mapping[str, jax.Array] | None,
+    action_size: int,
+) -> Connectome:
+    """Returns one network of a run.
+
+    Args:
+        config: of the run.
+        generation: of the checkpoint.
+        network: of the run.
+        candidates: `[1, ...]` its connections or weights.
+        normalizer: of the observations.
+        policy: how the candidates were drawn, `deterministic` or `sampled`.
+        probs: `[pre, post]` evolved probabilities by kernel, or None.
+        action_size: A.
+    """
+    return Connectome(
+        config=config,
+        generation=generation,
+        policy=policy,
+        kernels={name: np.asarray(array.values[0]) for name, array in kernel_arrays(network, candidates).items()},
+        biases={name: np.asarray(values[0]) for name, values in biases(network, candidates).items()},
+        probs={name: np.asarray(values) for name, values in (probs or {}).items()},
+        neuron_types=neuron_types(config.network) if isinstance(config.network, ConnSnnConfig) else None,
+        gains=network.gains,
+        obs_mean=np.asarray(normalizer.mean),
+        obs_std=np.asarray(normalizer.std),
+        observation_size=len(normalizer.mean),
+        action_size=action_size,
+    )
+
+
+def neuron_types(network: ConnSnnConfig) -> np.ndarray:
+    """Returns `[N]` int8, +1 excitatory and -1 inhibitory."""
+    num_excitatory = round(network.num_neurons * network.excitatory_ratio)
+    return np.where(np.arange(network.num_neurons) < num_excitatory, 1, -1).astype(np.int8)
