@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "grid": {"grid"} | LEAVES,
     "export": {"export", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
-    "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
+    "runs": {"runs", "export", "engine", "networks", "tasks"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},
     "networks": {"networks"},
     "tasks": {"tasks"} | LEAVES,
@@ -77,7 +77,11 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([command, "--help"] for command in ("train", "resume", "evaluate", "render"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([command, "--help"] for command in ("train", "resume", "evaluate", "render", "export-connectivity")),
+    ],
     ids=str,
 )
 def test_help_imports_nothing_heavy(arguments):
