@@ -29,3 +29,15 @@ def density_by_block(connectome: Connectome) -> dict[str, float]:
     for name, chosen in types.items():
         blocks[f"{name}->output"] = kernels["output"][chosen]
     return {name: float(block.mean()) for name, block in blocks.items()}
+
+
+def recurrent_graph(connectome: Connectome) -> np.ndarray:
+    """Returns `[pre, post]` bool, the recurrent connections without those of a neuron to itself."""
+    recurrent = connectome.kernels["recurrent"]
+    return recurrent & ~np.eye(len(recurrent), dtype=bool)
+
+
+def observation_weights(connectome: Connectome) -> np.ndarray:
+    """Returns `[O, N]` int8, the connection from `x` less the one from `-x`: how an observation acts on a neuron."""
+    both = connectome.kernels["input"].astype(np.int8)
+    return both[: connectome.observation_size] - both[connectome.observation_size :]

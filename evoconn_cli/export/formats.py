@@ -21,15 +21,21 @@ if TYPE_CHECKING:
     from evoconn_cli.export.episode import Episode
 
 
+SORTS = ("degree", "community", "none")
+"""Orders of neurons in pictures, within their type."""
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """Options of single formats.
 
     Attributes:
         nir_tau: `continuous`, or `euler` for readers that integrate by forward Euler.
+        sort: order of neurons in pictures, one of `SORTS`.
     """
 
     nir_tau: str = "continuous"
+    sort: str = "degree"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from evoconn_cli.export import graph_measures as measures
-from evoconn_cli.export.blocks import density_by_block, excitatory_neurons
+from evoconn_cli.export.blocks import density_by_block, excitatory_neurons, recurrent_graph
 from evoconn_cli.export.certainty import Certainty, certainty_by_kernel
 from evoconn_cli.export.communities import find_communities, modularity
 from evoconn_cli.export.connectome import Connectome
@@ -108,7 +108,7 @@ def connectome_statistics(
     """
     recurrent, output = connectome.kernels["recurrent"], connectome.kernels["output"]
     excitatory = excitatory_neurons(connectome)
-    graph = recurrent & ~np.eye(len(recurrent), dtype=bool)
+    graph = recurrent_graph(connectome)
     rng = np.random.default_rng(seed)
     communities = find_communities(graph, rng)
     found = _measure(graph, communities)
