@@ -22,7 +22,7 @@ _TITLES = (
     "e  Beside random graphs",
     "f  Excitation of actions",
 )
-_MEASURES = {"reciprocity": "reciprocity", "clustering": "clustering", "modularity": "modularity"}
+_MEASURES = ("reciprocity", "clustering", "modularity")
 
 
 def evolution_figure(connectomes: Sequence[Connectome], statistics: Sequence[Statistics]) -> Figure:
@@ -47,7 +47,7 @@ def evolution_figure(connectomes: Sequence[Connectome], statistics: Sequence[Sta
     _draw_measures(panels[4], generations, statistics)
     _draw_actions(panels[5], generations, statistics)
     for panel in panels:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     return figure
 
 
@@ -72,7 +72,7 @@ def _draw_changes(panel: Axes, generations: np.ndarray, connectomes: Sequence[Co
 
 def _draw_measures(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
     panel.axhspan(-2, 2, color="#eeeeee", zorder=0)
-    _lines(panel, generations, {text: [getattr(one, name).z for one in statistics] for name, text in _MEASURES.items()})
+    _lines(panel, generations, {name: [getattr(one, name).z for one in statistics] for name in _MEASURES})
     label_axes(panel, "generation", "standard deviations of random graphs", note="grey: within two")
 
 
@@ -81,6 +81,8 @@ def _draw_actions(panel: Axes, generations: np.ndarray, statistics: Sequence[Sta
     for share in shares:
         panel.plot(generations, share, color=COLORS[4], linewidth=1.0, alpha=0.7)
     panel.plot([], [], color=COLORS[4], linewidth=1.0, label="an action")
-    panel.plot(generations, np.nanmean(shares, axis=0), color=COLORS[6], linewidth=2.0, marker=".", label="mean")
+    panel.plot(
+        generations, np.ma.masked_invalid(shares).mean(axis=0), color=COLORS[6], linewidth=2.0, marker=".", label="mean"
+    )
     panel.axhline(0.5, color=FAINT, linewidth=1.0, linestyle=":")
     label_axes(panel, "generation", "excitatory share of its connections")
