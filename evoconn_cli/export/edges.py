@@ -74,7 +74,7 @@ def kernels_from_edges(
 
     Args:
         table: columns of names as text; numbers as numbers or text.
-        connectome: whose units the table connects; its kernels are not read.
+        connectome: whose units the table connects; its own connections do not matter.
         source: the name of the table, for messages.
         first_line: number of the table's first row, for messages.
 
@@ -105,7 +105,7 @@ def kernels_from_edges(
         if kernels[layer][pre, post]:
             fail(row, f"the connection {units[0]} -> {units[1]} is there twice. Delete one of them.")
         kernels[layer][pre, post] = True
-        sign = signs[KERNEL_POPULATIONS[layer][0]][pre]
+        sign = int(signs[KERNEL_POPULATIONS[layer][0]][pre])
         for column, value in (("sign", sign), ("weight", sign * gains[layer])):
             if column in table and not _agrees(table[column][row], value):
                 fail(
