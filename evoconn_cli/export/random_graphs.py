@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 TRADES = 20
-"""Rounds in which every node trades once. After ten of them, graphs of 64 to 256 nodes have no more connections in common
-with the given one than after eighty, at densities of 0.05 to 0.9; in graphs of a few nodes a trade changes little."""
+"""Rounds in which every node trades once. After ten of them, graphs of 64 to 256 nodes have no more connections in
+common with the given one than after eighty, at densities of 0.05 to 0.9; in a few nodes a round changes little."""
 
 
 def random_graph(graph: np.ndarray, rng: np.random.Generator, *, trades: int = TRADES) -> np.ndarray:
