@@ -12,6 +12,7 @@ from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.networks import Candidates, Gains, Network
 from evoconn_cli.networks.kernels import biases, kernel_arrays
+from evoconn_cli.networks.lif import LifConstants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Connectome:
     def network(self) -> NetworkConfig:
         """The configuration of the network."""
         return self.config.network
+
+    @property
+    def constants(self) -> LifConstants:
+        """Constants of the neurons of a spiking network."""
+        names = [f.name for f in dataclasses.fields(LifConstants)]
+        return LifConstants(**{name: getattr(self.config.network, name) for name in names})
 
     @property
     def num_neurons(self) -> int:
