@@ -24,8 +24,8 @@ def write_checksums(folder: Path, holds: Mapping[str, str]) -> None:
     (folder / CHECKSUMS_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
-def changed_files(folder: Path) -> list[str]:
-    """Returns the files that are not what was exported, missing ones included.
+def changed_files(folder: Path) -> dict[str, str]:
+    """Returns the files that are not what was exported, missing ones included, and what each holds.
 
     Raises:
         EvoconnError: the checksums cannot be read, or were changed themselves.
@@ -34,12 +34,12 @@ def changed_files(folder: Path) -> list[str]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         files, own = listed["files"], listed["checksum"]
-        digests = {name: digest for name, (digest, _) in files.items()}
+        entries = [(name, digest, what) for name, (digest, what) in files.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvoconnError(f"{path} cannot be read ({error}). Export the bundle again.") from None
     if _digest_of_list(files) != own:
         raise EvoconnError(f"{path} was changed: its own checksum is another one. Export the bundle again.")
-    return [name for name, digest in digests.items() if not _is(folder / name, digest)]
+    return {name: what for name, digest, what in entries if not _is(folder / name, digest)}
 
 
 def _is(file: Path, digest: str) -> bool:
