@@ -18,7 +18,10 @@ from evoconn_cli.export import run_network
 from evoconn_cli.export.bundle_document import Arithmetic, network_document, readme
 from evoconn_cli.export.checksums import write_checksums
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.csv_tables import write_table
+from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.units import node_table
 
 if TYPE_CHECKING:
     from evoconn_cli.export.formats import ExportSource
@@ -36,6 +39,8 @@ HOLDS = {
     "neurons.npz": "types and initial state of the neurons",
     "normalizer.npz": "mean and standard deviation of the observations",
     "probabilities.npz": "the evolved probability of each connection",
+    EDGES_FILE: "connections, a line each",
+    "nodes.csv": "inputs, neurons and actions, a line each",
     EPISODE_FILE: "the recorded episode",
     PROVENANCE_FILE: "where the network comes from",
     "run_network.py": "the simulator",
@@ -89,6 +94,8 @@ def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
     _save(out / KERNELS_FILE, {name: np.packbits(kernel, axis=1) for name, kernel in kernels.items()})
     for name, kernel in kernels.items():
         scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
+    write_table(out / EDGES_FILE, edge_table(connectome))
+    write_table(out / "nodes.csv", node_table(connectome))
     _save(out / "neurons.npz", {"types": connectome.neuron_types, **episode.initial._asdict()})
     _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
     _save(out / "probabilities.npz", connectome.probs)

@@ -10,6 +10,7 @@ import numpy as np
 from evoconn_cli import __version__
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.units import unit_names
 
 FORMAT = "evoconn-bundle"
 VERSION = 1
@@ -60,17 +61,13 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
             "actions": connectome.action_size,
             "substeps": constants.num_substeps,
         },
-        "names": {
-            "inputs": [f"{sign}x{index}" for sign in "+-" for index in range(connectome.observation_size)],
-            "neurons": [f"{'E' if kind > 0 else 'I'}{index}" for index, kind in enumerate(connectome.neuron_types)],
-            "actions": [f"a{index}" for index in range(connectome.action_size)],
-        },
+        "names": unit_names(connectome),
         "constants": _constants(connectome),
         "update": list(UPDATE),
         "arithmetic": {
             "type": "float32",
             "fused": arithmetic.fused,
-            "fused_means": "a·b + c in steps 2, 4 and 6 is rounded once; in step 2, c is gain_recurrent · arrived, rounded",
+            "fused_means": "alpha · something + something (steps 2, 4, 6) is rounded once, not twice",
             "subnormals": "taken for 0",
             "exact_actions": arithmetic.exact_actions,
         },
@@ -142,8 +139,8 @@ there is one. In a program of your own: `from run_network import Network`.
 | `checksums.json` | SHA-256 of each file |
 
 Kernels are `[pre, post]`. Arrays in `episode.npz`, for T steps of S sub-steps, N neurons, O observations, A actions:
-`observations` and `normalized` [T, O], `input_currents` [T, N], `spikes` [T, S, ceil(N / 8)] packed along the neurons as
-by `numpy.packbits`, `potentials`, `synaptic_currents` and `rates` [T, N] at the end of each step, `raw_actions` and
+`observations` and `normalized` [T, O], `input_currents` [T, N], `spikes` [T, S, ceil(N / 8)] packed along the neurons
+as by `numpy.packbits`, `potentials`, `synaptic_currents` and `rates` [T, N] at the end of each step, `raw_actions` and
 `actions` (clipped) [T, A], `rewards` [T].
 
 ## The network

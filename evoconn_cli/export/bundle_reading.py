@@ -6,6 +6,7 @@ The connections are in a bundle in three forms, of which one may be edited; the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,16 +19,21 @@ import scipy.sparse
 from omegaconf import OmegaConf
 
 from evoconn_cli.config.loading import resolve_config
-from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import EDGES_FILE, KERNELS_FILE, NETWORK_FILE, PROVENANCE_FILE
 from evoconn_cli.export.bundle_document import FORMAT, VERSION
 from evoconn_cli.export.checksums import changed_files
+from evoconn_cli.export.connectome import Connectome, neuron_types
+from evoconn_cli.export.csv_tables import read_table
+from evoconn_cli.export.edges import kernels_from_edges
+from evoconn_cli.networks import Gains
 
 Kernels: TypeAlias = dict[str, np.ndarray]
 """`[pre, post]` bool by name."""
 
-Shapes: TypeAlias = dict[str, tuple[int, int]]
+Read: TypeAlias = Callable[[Path, Connectome], Kernels]
+"""Reads one form of the connections, given whose they are."""
 
 _NO_MATTER = ("README.md", "run_network.py", "episode.npz")
 """Files that say nothing about the network that is evaluated."""
@@ -50,27 +56,19 @@ class Bundle:
 
     Attributes:
         path: of the directory.
-        config: of the run that the network comes from.
-        generation: of the checkpoint.
-        policy: `deterministic` or `sampled`, how the connections were drawn before they were edited.
-        kernels: `[pre, post]` bool by name, edits included.
-        probs: `[pre, post]` float32 evolved probabilities by kernel.
-        obs_mean: `[O]` float32 of the normaliser.
-        obs_std: `[O]` float32 of the normaliser.
-        edit: None where the connections are as exported.
+        connectome: with the connections as they are now.
+        edit: None where they are as exported.
         provenance: what provenance.json holds.
     """
 
     path: Path
-    config: RunConfig
-    generation: int
-    policy: str
-    kernels: Kernels
-    probs: Kernels
-    obs_mean: np.ndarray
-    obs_std: np.ndarray
+    connectome: Connectome
     edit: Edit | None
     provenance: dict[str, Any]
+
+    def __str__(self) -> str:
+        drawn = "sampled connections, " if self.provenance["policy"] == "sampled" else ""
+        return f"bundle, {drawn}{self.edit or 'as exported'}"
 
 
 def is_bundle(path: Path) -> bool:
@@ -96,27 +94,6 @@ def read_bundle(path: Path) -> Bundle:
         raise EvoconnError(
             f"{path} is a bundle of version {document.get('version')}; this version of evoconn reads {VERSION}."
         )
-    sizes = document["sizes"]
-    inputs, neurons, actions = sizes["inputs"], sizes["neurons"], sizes["actions"]
-    shapes = {"input": (inputs, neurons), "recurrent": (neurons, neurons), "output": (neurons, actions)}
-    kernels, edit = _read_kernels(path, shapes, changed)
-    with np.load(path / "normalizer.npz") as normalizer, np.load(path / "probabilities.npz") as probs:
-        return Bundle(
-            path=path,
-            config=resolve_config(OmegaConf.create(provenance["config"])),
-            generation=provenance["generation"],
-            policy=provenance["policy"],
-            kernels=kernels,
-            probs=dict(probs),
-            obs_mean=normalizer["mean"],
-            obs_std=normalizer["std"],
-            edit=edit,
-            provenance=provenance,
-        )
-
-
-def _read_kernels(path: Path, shapes: Shapes, changed: list[str]) -> tuple[Kernels, Edit | None]:
-    """Returns the connections as they are now, and what was edited."""
     edited = [form for form in _FORMS if form in {_form_of(name) for name in changed}]
     untouched = [form for form in _FORMS if form not in edited]
     if not untouched:
@@ -124,11 +101,48 @@ def _read_kernels(path: Path, shapes: Shapes, changed: list[str]) -> tuple[Kerne
             f"{path}: {', '.join(edited)} were all changed, so nothing says what was exported. Edit one of them, and "
             "put the others back."
         )
-    before = _FORMS[untouched[0]](path, shapes)
-    now = before
+    exported = _read_connectome(path, document, provenance, _FORMS[untouched[0]])
+    kernels, edit = _read_edits(path, exported, edited)
+    policy = "edited" if edit else exported.policy
+    return Bundle(path, dataclasses.replace(exported, kernels=kernels, policy=policy), edit, provenance)
+
+
+def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str, Any], read: Read) -> Connectome:
+    """Returns the connectome as it was exported.
+
+    Args:
+        path: of the bundle.
+        document: network.json.
+        provenance: provenance.json.
+        read: reads a form that was not edited.
+    """
+    config = resolve_config(OmegaConf.create(provenance["config"]))
+    assert isinstance(config.network, ConnSnnConfig)
+    sizes, constants = document["sizes"], document["constants"]
+    with np.load(path / "normalizer.npz") as normalizer, np.load(path / "probabilities.npz") as probs:
+        connectome = Connectome(
+            config=config,
+            generation=provenance["generation"],
+            policy=provenance["policy"],
+            kernels={},
+            biases={},
+            probs=dict(probs),
+            neuron_types=neuron_types(config.network),
+            gains=Gains(*(constants[f"gain_{layer}"]["value"] for layer in Gains._fields)),
+            obs_mean=normalizer["mean"],
+            obs_std=normalizer["std"],
+            observation_size=sizes["observations"],
+            action_size=sizes["actions"],
+        )
+    return dataclasses.replace(connectome, kernels=read(path, connectome))
+
+
+def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Kernels, Edit | None]:
+    """Returns the connections as they are now, and what was edited."""
+    before = now = exported.kernels
     for index, form in enumerate(edited):
-        found = _FORMS[form](path, shapes)
-        if index > 0 and _num_connections(now, found):
+        found = _FORMS[form](path, exported)
+        if index > 0 and _num_differences(now, found):
             raise EvoconnError(
                 f"{path}: {edited[0]} and {form} were both edited, and do not say the same. Edit one of them, and put "
                 "the other back."
@@ -143,32 +157,50 @@ def _num_connections(of: Kernels, without: Kernels) -> int:
     return sum(int((kernel & ~without[name]).sum()) for name, kernel in of.items())
 
 
-def _read_packed(path: Path, shapes: Shapes) -> Kernels:
+def _num_differences(one: Kernels, other: Kernels) -> int:
+    return _num_connections(one, other) + _num_connections(other, one)
+
+
+def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
+    """Returns the shape `(pre, post)` of every kernel."""
+    return {name: probs.shape for name, probs in connectome.probs.items()}
+
+
+def _read_packed(path: Path, connectome: Connectome) -> Kernels:
     """Returns the connections of kernels.npz; after an edit they may also be there as booleans `[pre, post]`."""
-    with _reading(path / KERNELS_FILE), np.load(path / KERNELS_FILE) as arrays:
-        found = {name: arrays[name] for name in shapes}
-    for name, kernel in found.items():
-        pre, post = shapes[name]
+    file, kernels = path / KERNELS_FILE, {}
+    with _reading(file), np.load(file) as arrays:
+        found = {name: arrays[name] for name in connectome.probs}
+    for name, (pre, post) in _shapes(connectome).items():
+        kernel = found[name]
         if kernel.dtype == np.uint8 and kernel.shape == (pre, -(-post // 8)):
-            found[name] = np.unpackbits(kernel, axis=1, count=post).astype(bool)
-        elif kernel.dtype != bool or kernel.shape != shapes[name]:
+            kernels[name] = np.unpackbits(kernel, axis=1, count=post).astype(bool)
+        elif kernel.dtype == bool and kernel.shape == (pre, post):
+            kernels[name] = kernel
+        else:
             raise EvoconnError(
-                f"{path / KERNELS_FILE}: {name} is {kernel.dtype} {list(kernel.shape)}. Expected: bool [{pre}, {post}], or "
-                f"these packed along the second axis by numpy.packbits."
+                f"{file}: {name} is {kernel.dtype} {list(kernel.shape)}. Expected: bool [{pre}, {post}], or these "
+                "packed along the second axis by numpy.packbits."
             )
-    return found
+    return kernels
 
 
-def _read_sparse(path: Path, shapes: Shapes) -> Kernels:
+def _read_sparse(path: Path, connectome: Connectome) -> Kernels:
     """Returns the connections of the SciPy files; what is not zero is a connection."""
-    found = {}
-    for name, shape in shapes.items():
+    kernels = {}
+    for name, shape in _shapes(connectome).items():
         file = path / "csr" / f"{name}.npz"
         with _reading(file):
-            found[name] = scipy.sparse.load_npz(file).toarray() != 0
-        if found[name].shape != shape:
-            raise EvoconnError(f"{file} is {list(found[name].shape)}. Expected: {list(shape)}.")
-    return found
+            kernels[name] = scipy.sparse.load_npz(file).toarray() != 0
+        if kernels[name].shape != shape:
+            raise EvoconnError(f"{file} is {list(kernels[name].shape)}. Expected: {list(shape)}.")
+    return kernels
+
+
+def _read_edges(path: Path, connectome: Connectome) -> Kernels:
+    """Returns the connections of edges.csv, a line for each."""
+    file = path / EDGES_FILE
+    return kernels_from_edges(read_table(file), connectome, str(file), first_line=2)
 
 
 @contextlib.contextmanager
@@ -180,7 +212,7 @@ def _reading(file: Path) -> Iterator[None]:
         raise EvoconnError(f"{file} cannot be read: {error}. Edit it again from a fresh export.") from None
 
 
-_FORMS: dict[str, Callable[[Path, Shapes], Kernels]] = {KERNELS_FILE: _read_packed, "csr": _read_sparse}
+_FORMS: dict[str, Read] = {EDGES_FILE: _read_edges, KERNELS_FILE: _read_packed, "csr": _read_sparse}
 """The forms of the connections."""
 
 

@@ -22,7 +22,7 @@ class Connectome:
     Attributes:
         config: of the run.
         generation: of the checkpoint.
-        policy: `deterministic` or `sampled`.
+        policy: `deterministic` or `sampled`, or `edited` by hand.
         kernels: `[pre, post]` by name, bool for conn_snn and float32 else; conn_snn has `input` [2·O, N] from [x, -x],
             `recurrent` [N, N] and `output` [N, A].
         biases: `[post]` float32 by name; empty for the spiking networks.

@@ -35,7 +35,8 @@ def verify_bundle(folder: Path) -> str:
     script = folder / "run_network.py"
     if script.read_bytes() != Path(run_network.__file__).read_bytes():
         raise EvoconnError(
-            f"{script} is not the one of this version of evoconn, and is not run unseen. If you trust it: python {script}"
+            f"{script} is not the simulator of this version of evoconn, and is not run unseen. If you trust it: "
+            f"python {script}"
         )
     command = [sys.executable, "-I", "-c", _REPLAY, str(script.absolute())]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -46,12 +46,13 @@ def freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strateg
             )
         return strategy.ask(key, state.evolved, members)
 
+    connectome = bundle.connectome
     frozen = FrozenState(
-        kernels={name: bits.pack(jnp.asarray(kernel), axis=0)[None] for name, kernel in bundle.kernels.items()},
-        evolved=state.strategy._replace(probs={name: jnp.asarray(p) for name, p in bundle.probs.items()}),
+        kernels={name: bits.pack(jnp.asarray(kernel), axis=0)[None] for name, kernel in connectome.kernels.items()},
+        evolved=state.strategy._replace(probs={name: jnp.asarray(p) for name, p in connectome.probs.items()}),
     )
-    normalizer = state.normalizer._replace(mean=jnp.asarray(bundle.obs_mean), std=jnp.asarray(bundle.obs_std))
+    normalizer = state.normalizer._replace(mean=jnp.asarray(connectome.obs_mean), std=jnp.asarray(connectome.obs_std))
     return (
         dataclasses.replace(strategy, name="bundle", ask=ask, center=lambda state: state.kernels),
-        state._replace(strategy=frozen, normalizer=normalizer, generation=np.int32(bundle.generation)),
+        state._replace(strategy=frozen, normalizer=normalizer, generation=np.int32(connectome.generation)),
     )
