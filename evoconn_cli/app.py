@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli import __version__
 from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.train import train
+from evoconn_cli.commands.versions import show_version, show_versions
 from evoconn_cli.errors import EvoconnError
 
 app = typer.Typer(
@@ -29,17 +29,20 @@ app.command()(evaluate)
 app.command()(render)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"evoconn {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _common(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--versions",
+            callback=show_versions,
+            is_eager=True,
+            help="Show the versions of JAX, Brax and others, and the devices that JAX finds, and exit.",
+        ),
     ] = False,
 ) -> None:
     """Train recurrent spiking neural networks by evolving their connectivity."""
