@@ -9,6 +9,7 @@ import typer
 
 from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
+from evoconn_cli.commands.export_connectivity import export_connectivity
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.train import train
@@ -27,6 +28,7 @@ app.command()(train)
 app.command()(resume)
 app.command()(evaluate)
 app.command()(render)
+app.command()(export_connectivity)
 
 
 @app.callback()

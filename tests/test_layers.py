@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "grid": {"grid"} | LEAVES,
     "export": {"export", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
-    "runs": {"runs", "drawing", "engine", "networks", "tasks"} | LEAVES,
+    "runs": {"runs", "export", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "drawing": {"drawing"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},
     "networks": {"networks"},
@@ -79,7 +79,11 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([command, "--help"] for command in ("train", "resume", "evaluate", "render"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([command, "--help"] for command in ("train", "resume", "evaluate", "render", "export-connectivity")),
+    ],
     ids=str,
 )
 def test_help_imports_nothing_heavy(arguments):

@@ -21,13 +21,13 @@ def show_versions(asked: bool) -> None:
     import sys
 
     from evoconn_cli.runs.devices import describe_devices, start_jax
-    from evoconn_cli.runs.provenance import package_versions
+    from evoconn_cli.runs.provenance import versions
 
     try:
         devices = describe_devices(start_jax(None))
     except RuntimeError as error:  # JAX finds a platform that it cannot start
         devices = f"none, since JAX does not start: {str(error).splitlines()[0]}"
-    rows = {**package_versions(), "python": sys.version.split()[0], "devices": devices}
+    rows = {**versions(), "python": sys.version.split()[0], "devices": devices}
     for name, value in rows.items():
         typer.echo(f"{name:<18}{value or 'not installed'}")
     raise typer.Exit

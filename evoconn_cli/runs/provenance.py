@@ -27,9 +27,14 @@ def start_facts(devices: str) -> dict[str, Any]:
         "pid": os.getpid(),
         "devices": devices,
         "python": sys.version.split()[0],
-        "versions": package_versions(),
+        "versions": versions(),
         "git_commit": _git_commit(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of this package and of those that it computes with."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
@@ -54,11 +59,6 @@ def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     if not changes:
         return None
     return f"{'; '.join(changes)}: the run goes on from where it was, but not to the same bits as before."
-
-
-def package_versions() -> dict[str, str | None]:
-    """Returns the versions of the packages that a run depends on, None for one that is not installed."""
-    return {name: _version(name) for name in _PACKAGES}
 
 
 def _version(package: str) -> str | None:
