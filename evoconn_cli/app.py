@@ -12,6 +12,7 @@ from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
+from evoconn_cli.commands.run_cell import run_cell
 from evoconn_cli.commands.train import train
 from evoconn_cli.commands.versions import show_version, show_versions
 from evoconn_cli.errors import EvoconnError
@@ -29,6 +30,7 @@ app.command()(resume)
 app.command()(evaluate)
 app.command()(render)
 app.command()(export_connectivity)
+app.command(hidden=True)(run_cell)
 
 
 @app.callback()

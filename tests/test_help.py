@@ -17,7 +17,7 @@ from evoconn_cli.config.loading import preset_names
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 
 GROUP = typer.main.get_command(app)
-COMMANDS = sorted(GROUP.commands)  # pyright: ignore[reportAttributeAccessIssue]
+COMMANDS = [name for name, command in GROUP.commands.items() if not command.hidden]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def help_of(*command: str, columns: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from evoconn_cli.commands.ending import show_notice
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, setting_text, swept_name
 from evoconn_cli.errors import ConfigError, ExitCode, unknown_name
 
@@ -158,7 +159,7 @@ def _open_runs(request: Request) -> list[OpenedRun]:
     from evoconn_cli.runs.opened import open_run
 
     workers = start_jax(request.devices)
-    opened = [open_run(Path(run), request.step, workers) for run in request.runs]
+    opened = [open_run(Path(run), request.step, workers, note=show_notice) for run in request.runs]
     return list({(one.directory.path, one.generation): one for one in opened}.values())
 
 

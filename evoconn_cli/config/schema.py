@@ -219,6 +219,8 @@ class TrackingConfig:
     project: str = option("evoconn", "W&B project", source=OWN)
     entity: Optional[str] = option(None, "W&B user or team", source=OWN)
     group: Optional[str] = option(None, "W&B group", source=OWN)
+    name: Optional[str] = option(None, "W&B name of the run; null: that of its directory", source=OWN)
+    tags: str = option("", "W&B tags, separated by commas", source=OWN)
 
 
 @dataclass(frozen=True)

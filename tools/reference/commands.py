@@ -26,12 +26,16 @@ class Option(NamedTuple):
 def command_pages() -> dict[str, str]:
     """Returns the text of a page for each command, and of the page that lists them, by their paths in docs/."""
     group: Any = typer.main.get_command(app)
-    pages = {f"commands/{name}.md": _command_page(name, command) for name, command in group.commands.items()}
+    pages = {f"commands/{name}.md": _command_page(name, command) for name, command in _visible(group)}
     return {"commands/index.md": _index_page(group), **pages}
 
 
+def _visible(group: Any) -> list[tuple[str, Any]]:
+    return [(name, command) for name, command in group.commands.items() if not command.hidden]
+
+
 def _index_page(group: Any) -> str:
-    commands = [(f"[`evoconn {name}`]({name}.md)", prose(_summary(c))) for name, c in group.commands.items()]
+    commands = [(f"[`evoconn {name}`]({name}.md)", prose(_summary(c))) for name, c in _visible(group)]
     return (
         f"{NOTE}# Commands\n\n{prose(_summary(group))}\n\n{table(('command', 'what it does'), commands)}\n"
         f"`evoconn COMMAND --help` shows what these pages say. Without a command there are:\n\n"

@@ -18,7 +18,6 @@ from evoconn_cli.config.schema import (
     NetworkConfig,
     RunConfig,
     SpikingConfig,
-    TaskConfig,
 )
 from tools.reference.commands import NOTE
 from tools.reference.markdown import code, prose, table
@@ -88,7 +87,7 @@ def _section(prefix: str, config: type, title: str, *, level: int = 2, bases: tu
         f
         for f in dataclasses.fields(config)
         if "doc" in f.metadata
-        and not (f.name == "name" and config is not TaskConfig)
+        and not (f.name == "name" and issubclass(config, (AlgoConfig, NetworkConfig)))
         and not (f.name in shared and shared[f.name] == f.default)
     ]
     heading = f"{'#' * level} {title}\n\n{config.__doc__}"
