@@ -7,7 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.export.formats import FORMATS
+from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.export.formats import FORMATS, SORTS
 
 
 def export_connectivity(
@@ -16,6 +17,7 @@ def export_connectivity(
         typer.Argument(
             metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
             help="A run, its checkpoints, one step in there, or a bundle.",
+            autocompletion=complete_run,
             show_default=False,
         ),
     ],
@@ -68,6 +70,9 @@ def export_connectivity(
             "BUNDLE_DIR.",
         ),
     ] = False,
+    sort: Annotated[
+        str, typer.Option(metavar="|".join(SORTS), help="Order of the neurons of a type in png and html.")
+    ] = "degree",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, pictures.
@@ -94,6 +99,6 @@ def export_connectivity(
             episode_steps=episode_steps,
             verify=verify,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau),
+            options=ExportOptions(nir_tau=nir_tau, sort=sort),
         )
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from evoconn_cli.commands.ending import show_notice
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
-from evoconn_cli.export.formats import ExportOptions, ExportSource, Format, check_format, find_formats
+from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +85,11 @@ def run_export(request: Request) -> None:
             console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
         if request.verify and part.format.name == "bundle":
             _verify(part.target, console)
+    printed = {tuple(one.generation for one in part.opened) for part in parts if part.format.prints_statistics}
+    for generations in sorted(printed):
+        from evoconn_cli.export.statistics_table import statistics_table
+
+        console.print(statistics_table(sources[generations].statistics))
 
 
 def _verify(bundle: Path, console: Console) -> None:
@@ -101,6 +106,8 @@ def _check(request: Request) -> list[Format]:
         raise unknown_name("policy", request.policy, POLICIES)
     if request.options.nir_tau not in NIR_TAUS:
         raise unknown_name("time constant of --nir-tau", request.options.nir_tau, NIR_TAUS)
+    if request.options.sort not in SORTS:
+        raise unknown_name("--sort", request.options.sort, SORTS)
     return formats
 
 

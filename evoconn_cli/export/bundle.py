@@ -66,10 +66,8 @@ def write_bundle(source: ExportSource, out: Path) -> None:
     _write_arrays(out, connectome, episode)
     (out / PROVENANCE_FILE).write_text(_to_json(source.provenance), encoding="utf-8")
     shutil.copyfile(run_network.__file__, out / "run_network.py")
-    arithmetic = _find_arithmetic(out, connectome, episode)
-    (out / NETWORK_FILE).write_text(_to_json(network_document(connectome, episode, arithmetic)), encoding="utf-8")
     (out / "README.md").write_text(readme(connectome, episode, HOLDS), encoding="utf-8")
-    write_checksums(out, HOLDS)
+    _write_what_replays(out, connectome, episode)
 
 
 def episode_arrays(episode: Episode) -> dict[str, np.ndarray]:
@@ -102,14 +100,16 @@ def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
     _save(out / EPISODE_FILE, episode_arrays(episode))
 
 
-def _find_arithmetic(out: Path, connectome: Connectome, episode: Episode) -> Arithmetic:
-    """Returns the roundings with which the simulator replays the episode."""
+def _write_what_replays(out: Path, connectome: Connectome, episode: Episode) -> None:
+    """Writes network.json with the roundings with which the simulator replays the episode, and the checksums."""
     failures = []
     for arithmetic in _ARITHMETICS:
-        (out / NETWORK_FILE).write_text(_to_json(network_document(connectome, episode, arithmetic)), encoding="utf-8")
+        document = network_document(connectome, episode, arithmetic)
+        (out / NETWORK_FILE).write_text(_to_json(document), encoding="utf-8")
+        write_checksums(out, HOLDS)
         try:
             run_network.replay(run_network.Network(out), episode_arrays(episode))
-            return arithmetic
+            return
         except ValueError as error:
             failures.append(str(error))
     raise EvoconnError(
