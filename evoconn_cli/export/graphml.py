@@ -32,4 +32,5 @@ def write_graphml(source: ExportSource, out: Path) -> None:
 
 def _rows(table: Table) -> list[dict]:
     """Returns the rows as dictionaries of plain Python values, whose types GraphML declares."""
-    return [dict(zip(table, row, strict=True)) for row in zip(*(column.tolist() for column in table.values()))]
+    lists = [column.tolist() for column in table.values()]
+    return [dict(zip(table, row, strict=True)) for row in zip(*lists, strict=True)]
