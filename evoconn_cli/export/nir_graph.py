@@ -63,26 +63,24 @@ def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
     config, neurons = _config(connectome), connectome.num_neurons
     input_weights, recurrent_weights, output_weights = nir_weights(connectome)
 
-    def integrator(tau_ms: float, size: int) -> dict[str, np.ndarray]:
-        seconds = (tau_ms if tau == "continuous" else euler_tau(tau_ms, config.dt_ms)) / 1000
-        return {"tau": _filled(size, seconds), "r": _filled(size, 1.0)}
+    def seconds(tau_ms: float) -> float:
+        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, config.dt_ms)) / 1000
 
     return nir.NIRGraph(
         nodes={
             "input": nir.Input({"input": np.array([connectome.observation_size])}),
             "input_weights": _affine(input_weights),
             "neurons": nir.LIF(
-                **integrator(config.tau_m_ms, neurons),
+                tau=_filled(neurons, seconds(config.tau_m_ms)),
+                r=_filled(neurons, 1.0),
                 v_leak=_filled(neurons, config.v_rest),
                 v_threshold=_filled(neurons, config.v_threshold),
                 v_reset=_filled(neurons, config.v_rest),
             ),
             "recurrent_weights": _affine(recurrent_weights),
-            "synapses": nir.LI(**integrator(config.tau_syn_ms, neurons), v_leak=_filled(neurons, 0.0)),
+            "synapses": _integrator(neurons, seconds(config.tau_syn_ms)),
             "output_weights": _affine(output_weights),
-            "readout": nir.LI(
-                **integrator(config.tau_out_ms, connectome.action_size), v_leak=_filled(connectome.action_size, 0.0)
-            ),
+            "readout": _integrator(connectome.action_size, seconds(config.tau_out_ms)),
             "output": nir.Output({"output": np.array([connectome.action_size])}),
         },
         edges=list(EDGES),
@@ -126,6 +124,10 @@ def _config(connectome: Connectome) -> SpikingConfig:
 
 def _affine(weight: np.ndarray) -> nir.Affine:
     return nir.Affine(weight=weight, bias=np.zeros(len(weight), np.float32))
+
+
+def _integrator(size: int, tau_s: float) -> nir.LI:
+    return nir.LI(tau=_filled(size, tau_s), r=_filled(size, 1.0), v_leak=_filled(size, 0.0))
 
 
 def _filled(size: int, value: float) -> np.ndarray:

@@ -29,7 +29,7 @@ def write_recording(episode: Episode, dt_s: float, out: Path) -> None:
         return nir.TimeGriddedData(values[None], dt)
 
     step_s = num_substeps * dt_s
-    observables = {
+    observables: dict[str, dict[str, nir.TimeGriddedData | nir.EventData]] = {
         "input": {"x": gridded(x, dt_s)},
         "neurons": {
             "spikes": gridded(episode.spikes.reshape(-1, neurons), dt_s),

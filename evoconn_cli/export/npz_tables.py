@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +25,11 @@ def write_npz(source: ExportSource, out: Path) -> None:
         out: the file.
     """
     connectome = source.connectome
-    arrays = _tables(connectome) if connectome.neuron_types is not None else _weights(connectome)
+    arrays: dict[str, Any] = _tables(connectome) if connectome.neuron_types is not None else _weights(connectome)
     if connectome.gains is not None:
-        arrays |= {f"gains/{name}": np.float64(gain) for name, gain in connectome.gains._asdict().items()}
-    np.savez_compressed(out, **arrays, provenance=np.array(json.dumps(source.provenance)))
+        arrays |= {f"gains/{name}": np.array(gain) for name, gain in connectome.gains._asdict().items()}
+    arrays["provenance"] = np.array(json.dumps(source.provenance))
+    np.savez_compressed(out, **arrays)
 
 
 def _tables(connectome: Connectome) -> dict[str, np.ndarray]:
