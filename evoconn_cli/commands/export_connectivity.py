@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.completion import complete_run
 from evoconn_cli.export.formats import FORMATS, SORTS
 
 
@@ -14,7 +15,10 @@ def export_connectivity(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR", help="A run, its checkpoints, or one step in there.", show_default=False
+            metavar="RUN_DIR|CKPT_DIR",
+            help="A run, its checkpoints, or one step in there.",
+            autocompletion=complete_run,
+            show_default=False,
         ),
     ],
     formats: Annotated[
