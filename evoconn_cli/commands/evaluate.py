@@ -16,7 +16,7 @@ def evaluate(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+            metavar="RUN_DIR|CKPT_DIR",
             help="Run directories, their checkpoints directories, single steps in there, or exported bundles.",
             autocompletion=complete_run,
             show_default=False,
