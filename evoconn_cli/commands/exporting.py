@@ -58,7 +58,7 @@ def run_export(request: Request) -> None:
     from evoconn_cli.export.bundle_reading import is_bundle
     from evoconn_cli.runs.exporting import make_source, open_steps
 
-    console, errors = Console(), Console(stderr=True)
+    console = Console()
     if request.verify and request.formats is None and is_bundle(request.path):
         _verify(request.path, console)
         return
@@ -79,9 +79,9 @@ def run_export(request: Request) -> None:
                 max_steps=request.episode_steps,
                 options=request.options,
             )
-        with errors.status(f"writing {part.format.name}"):
-            files = write_whole(part.format, sources[generations], part.target, request.force)
-        for written in files:
+        with console.status(f"writing {part.target}"):
+            paths = write_whole(part.format, sources[generations], part.target, request.force)
+        for written in paths:
             console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
         if request.verify and part.format.name == "bundle":
             _verify(part.target, console)
