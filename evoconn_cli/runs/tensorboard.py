@@ -32,8 +32,6 @@ class EventLog:
         Raises:
             OSError: the file cannot be created.
         """
-        from tensorboardX.proto.event_pb2 import SessionLog
-
         self._note = note
         folder.mkdir(exist_ok=True)
         earlier = list(folder.glob("events.out.tfevents.*"))
@@ -42,7 +40,7 @@ class EventLog:
         name = f"events.out.tfevents.{now:017.6f}.{os.uname().nodename}.{os.getpid()}"
         self._file = (folder / name).open("xb")
         try:
-            self._begin(history, now, SessionLog(status=SessionLog.START) if earlier else None, start)
+            self._begin(history, start, now, goes_on=bool(earlier))
         except OSError:
             self.finish()
             raise
@@ -64,28 +62,26 @@ class EventLog:
         with suppress(OSError):  # what was not written was noted
             self._file.close()
 
-    def _begin(self, history: Sequence[MetricsLine], now: float, session: Any, start: int) -> None:
+    def _begin(self, history: Sequence[MetricsLine], start: int, now: float, *, goes_on: bool) -> None:
         self._write(wall_time=now, file_version="brain.Event:2")
-        if session is not None:
-            self._write(wall_time=now, step=start + 1, session_log=session)
+        if goes_on:
+            self._write(wall_time=now, step=start + 1, session_log={"status": "START"})
         else:
-            took = [line.get("elapsed") or 0.0 for line in history]
+            took = [_seconds(line.get("elapsed")) for line in history]
             for line, elapsed in zip(history, took, strict=True):
                 self._write_line(line, int(line["generation"] or 0), now - took[-1] + elapsed)
         self._file.flush()
 
     def _write_line(self, metrics: Mapping[str, Any], generation: int, wall_time: float) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
-
         values = [
-            Summary.Value(tag=name, simple_value=value)
+            {"tag": name, "simple_value": value}
             for name, value in metrics.items()
-            if value is not None and name != "generation"
+            if isinstance(value, (int, float)) and name != "generation"
         ]
-        self._write(wall_time=wall_time, step=generation, summary=Summary(value=values))
+        self._write(wall_time=wall_time, step=generation, summary={"value": values})
 
     def _write(self, **fields: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]: generated
 
         self._file.write(b"".join(_record(Event(**fields).SerializeToString())))
 
@@ -104,6 +100,10 @@ def open_event_log(
     except OSError as error:
         note(f"TensorBoard's files cannot be written ({error.strerror}); metrics.jsonl is complete.")
         return NullTracker()
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0  # others may have written the file
 
 
 def _record(data: bytes) -> Iterable[bytes]:
