@@ -12,6 +12,7 @@ from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
+from evoconn_cli.commands.run_cell import run_cell
 from evoconn_cli.commands.train import train
 from evoconn_cli.errors import EvoconnError
 
@@ -27,6 +28,7 @@ app.command()(train)
 app.command()(resume)
 app.command()(evaluate)
 app.command()(render)
+app.command(hidden=True)(run_cell)
 
 
 def _show_version(asked: bool) -> None:

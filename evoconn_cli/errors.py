@@ -42,6 +42,10 @@ class RunDirectoryError(EvoconnError):
     """A run directory that cannot be created, written or read."""
 
 
+class RunBusyError(RunDirectoryError):
+    """A run that another process trains."""
+
+
 class CheckpointError(EvoconnError):
     """A checkpoint that is missing, damaged or of another run."""
 

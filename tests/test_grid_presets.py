@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
-from evoconn_cli.config.grid import load_grid
+from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import override_config
 from evoconn_cli.config.schema import PUBLISHED_ES, EsConfig
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.grid.cells import expand
 from evoconn_cli.runs import loop
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.devices import start_jax
@@ -21,6 +24,12 @@ GRIDS = {
     "rnn_brax": [("gru", 256), ("lstm", 128)],
     "dense_snn_brax": [("dense_snn", 256)],
 }
+
+
+def load_grid(name):
+    return expand(read_grid(name), Path("runs") / name)
+
+
 CELLS = [cell for grid in GRIDS for cell in load_grid(grid)]
 SMALL = [
     "task.episode_length=4",

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
     "commands": {"commands", "runs", "grid", "export", "rendering"} | LEAVES,
-    "grid": {"grid"} | LEAVES,
+    "grid": {"grid", "runs"} | LEAVES,
     "export": {"export", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
@@ -92,6 +92,18 @@ def test_help_imports_nothing_heavy(arguments):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+HEAVY_IN_GRID = {"report"}
+"""Modules of `grid` that need numbers and plots; commands import them when they are asked for."""
+
+
+def test_a_launcher_of_grids_needs_nothing_heavy():
+    names = sorted(path.stem for path in (PACKAGE / "grid").glob("*.py"))
+    imports = "".join(f"import evoconn_cli.grid.{name}\n" for name in names if name not in {"__init__", *HEAVY_IN_GRID})
+    code = f"import sys\n{imports}heavy = {HEAVY} & set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_importing_the_package_stays_light_until_it_is_used():

@@ -26,10 +26,11 @@ def run_training(
     max_time: str | None = None,
     from_step: int | None = None,
     discard_later: bool = False,
+    interrupts: Interrupts | None = None,
 ) -> None:
     """Trains the run that `open_run` gives, and ends the process with the exit code that says how it went."""
     deadline = Deadline(parse_duration(max_time)) if max_time is not None else Deadline()
-    with Interrupts() as interrupts:
+    with interrupts or Interrupts() as interrupts:
         processes = join(cluster)
         try:
             if processes.is_writer:

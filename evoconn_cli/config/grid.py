@@ -1,66 +1,179 @@
-"""Grid files: many runs in one, expanded to the configuration of every cell."""
+"""Grid files: many runs in one file, read and checked. `grid/cells.py` expands them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from evoconn_cli.config.loading import config_dir, load_config
-from evoconn_cli.config.reading import read_yaml
-from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.config.checking import check_keys, check_values
+from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of
+from evoconn_cli.config.loading import config_dir
+from evoconn_cli.config.reading import first_line, read_yaml
+from evoconn_cli.config.schema import option
 from evoconn_cli.errors import ConfigError, unknown_name
 
-_KEYS = ("base", "sets", "tasks", "seeds")
+KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
+
+Section = TypeVar("Section")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a grid."""
+class LaunchConfig:
+    """How the cells of a grid are run; none of it shapes what they compute."""
 
-    set_name: str
-    task: str
-    seed: int
-    config: RunConfig
+    runs_per_device: int = option(1, "runs that share a GPU", low=1, high=64)
+    cores_per_run: int = option(4, "cores of a run where there is no GPU; all, where there are fewer", low=1)
+    retries: int = option(2, "times that a failed cell is tried again", low=0)
+    retry_pause: float = option(30.0, "wait before a failed cell is tried again", unit="s", low=0)
+    time_limit: str | None = option(None, "a cell saves and makes room before it has run so long, such as 3h50m")
+    environment: dict[str, str] = field(default_factory=dict)  # variables of the cells' processes
 
 
-def load_grid(name: str) -> list[Cell]:
-    """Returns the cells of the shipped grid `name`: every set on every task with every seed.
+@dataclass(frozen=True)
+class Search:
+    """Random samples of keys."""
 
-    A grid file has `base` (a preset), `sets` (named overrides), `tasks` and `seeds`.
+    samples: int = option(10, "samples", low=1, high=100_000)
+    seed: int = option(0, "the samples follow from it", low=0)
+    draw: dict[str, Any] = field(default_factory=dict)  # key -> list of values, or Range
+
+
+@dataclass(frozen=True)
+class Published:
+    """Final returns that others have published."""
+
+    source: str
+    returns: Mapping[str, Mapping[str, float]]  # set -> task -> return
+
+    def find(self, set_name: str, task: str) -> float | None:
+        """Returns what is published for a set and task, None where nothing is."""
+        return self.returns.get(set_name, {}).get(task)
+
+
+@dataclass(frozen=True)
+class GridFile:
+    """What a grid file says."""
+
+    name: str
+    base: str  # a preset or the path of a file
+    sets: Mapping[str, Mapping[str, Any]]  # set -> key -> value
+    tasks: tuple[str, ...]  # none: that of the base
+    axes: Mapping[str, list[Any]]  # key -> values
+    search: Search | None
+    seeds: tuple[int, ...]
+    launch: LaunchConfig
+    published: Published | None
+
+
+def grid_names() -> list[str]:
+    """Returns the grids that are shipped, sorted."""
+    return sorted(path.stem for path in (config_dir() / "grids").glob("*.yaml"))
+
+
+def read_grid(source: str) -> GridFile:
+    """Returns the checked content of a grid file.
+
+    Args:
+        source: name of a shipped grid, or path of a YAML file.
 
     Raises:
-        ConfigError: an unknown grid, a file without one of its keys or with another one, or a cell that is wrong.
+        ConfigError: an unknown grid, an unreadable file, an unknown key, a wrong type or value.
     """
-    known = sorted(path.stem for path in (config_dir() / "grids").glob("*.yaml"))
-    if name not in known:
-        raise unknown_name("grid", name, known)
-    path = config_dir() / "grids" / f"{name}.yaml"
-    grid = _plain(read_yaml(path))
-    for key in grid:
-        if key not in _KEYS:
-            raise unknown_name(f"key of {path.name}:", key, _KEYS)
-    missing = [key for key in _KEYS if key not in grid]
-    if missing:
-        raise ConfigError(f"{path}: {', '.join(missing)} is missing. A grid has {', '.join(_KEYS)}.")
-    return [
-        Cell(
-            set_name,
-            task,
-            seed,
-            load_config(
-                grid["base"],
-                [*(f"{key}={value}" for key, value in overrides.items()), f"task.name={task}", f"seed={seed}"],
-            ),
-        )
-        for set_name, overrides in grid["sets"].items()
-        for task in grid["tasks"]
-        for seed in grid["seeds"]
-    ]
-
-
-def _plain(grid: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(grid, resolve=True)
+    path = _find(source)
+    given = read_yaml(path)
+    plain = OmegaConf.to_container(given, resolve=False)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    for key in plain:
+        if key not in KEYS:
+            raise unknown_name(f"key of {path.name}:", str(key), KEYS)
+    missing = [key for key in ("base", "seeds") if key not in plain]
+    if missing:
+        raise ConfigError(f"{path}: {', '.join(missing)} is missing. A grid has {', '.join(KEYS)}.")
+    sets = section_of(plain.get("sets", {check_name(path.stem, str(path)): None}), "sets")
+    return GridFile(
+        name=path.stem,
+        base=_find_base(plain["base"], path),
+        sets={check_name(name, "sets"): flat_keys(keys, f"sets.{name}") for name, keys in sets.items()},
+        tasks=tuple(list_of(plain["tasks"], "tasks")) if "tasks" in plain else (),
+        axes={key: list_of(values, f"axes.{key}") for key, values in flat_keys(plain.get("axes"), "axes").items()},
+        search=_read_search(given.get("search")),
+        seeds=_read_seeds(plain["seeds"]),
+        launch=_read_section(given.get("launch"), LaunchConfig(), "launch"),
+        published=_read_published(plain.get("published"), sets),
+    )
+
+
+def _find(source: str) -> Path:
+    path = Path(source)
+    if _is_path(source):
+        return path
+    if source not in grid_names():
+        error = unknown_name("grid", source, grid_names())
+        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
+    return config_dir() / "grids" / f"{source}.yaml"
+
+
+def _find_base(base: Any, grid: Path) -> str:
+    """Returns the name of a preset as it is, and the path of a file as seen from the grid file."""
+    if not isinstance(base, str):
+        raise ConfigError(f"base: expected the name of a preset or the path of a file, got {base!r}.")
+    return str(grid.parent / base) if _is_path(base) else base
+
+
+def _is_path(source: str) -> bool:
+    return Path(source).suffix in (".yaml", ".yml") or Path(source).parent != Path(".")
+
+
+def _read_section(given: Any, defaults: Section, name: str) -> Section:
+    """Returns the dataclass `defaults` with the values of the section `name`."""
+    if given is None:
+        return defaults
+    if not isinstance(given, DictConfig):
+        raise ConfigError(f"{name}: expected a section with `key: value` lines, got {given!r}.")
+    check_keys(given, defaults, f"{name}.")
+    try:
+        section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}") from None
+    check_values(section, f"{name}.")
+    return section
+
+
+def _read_search(given: Any) -> Search | None:
+    if given is None:
+        return None
+    search = _read_section(given, Search(), "search")
+    draw = {key: choice_of(x, f"search.draw.{key}") for key, x in flat_keys(search.draw, "search.draw").items()}
+    if not draw:
+        raise ConfigError("search: `draw` is missing: for each key a list, or a range such as {low: 0.1, high: 1.0}.")
+    return Search(search.samples, search.seed, draw)
+
+
+def _read_seeds(given: Any) -> tuple[int, ...]:
+    seeds = list_of(given, "seeds")
+    for seed in seeds:
+        if type(seed) is not int:
+            raise ConfigError(f"seeds: {seed!r} is not a whole number.")
+    return tuple(seeds)
+
+
+def _read_published(given: Any, sets: Mapping[str, Any]) -> Published | None:
+    if given is None:
+        return None
+    returns = section_of(given, "published")
+    source = returns.pop("source", None)
+    if not isinstance(source, str):
+        raise ConfigError("published: `source` is missing: where the numbers are from.")
+    for name, tasks in returns.items():
+        if name not in sets:
+            raise unknown_name("set in published:", name, sets)
+        for task, value in section_of(tasks, f"published.{name}").items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ConfigError(f"published.{name}.{task}: expected a number, got {value!r}.")
+    return Published(source, returns)

@@ -7,15 +7,13 @@ the command line; it checks all of it in one place and returns frozen dataclasse
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.names import PAIRS, TASKS
 from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
 from evoconn_cli.config.schema import (
@@ -83,7 +81,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
     """
     algo, network = _choose(given)
     defaults = RunConfig(algo=algo(), network=network())
-    _check_keys(given, defaults)
+    check_keys(given, defaults, every=[name for name, _, _ in walk(RunConfig())])
     try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except MissingMandatoryValue:
@@ -158,34 +156,8 @@ def _given_name(given: DictConfig, section: str, kind: str, known: Mapping[str, 
     return name
 
 
-def _check_keys(given: DictConfig, defaults: Any, prefix: str = "") -> None:
-    known = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
-    for key in given:
-        full_key = f"{prefix}{key}"
-        if key not in known:
-            every = [name for name, _, _ in walk(RunConfig())]
-            every = [f"{prefix}{name}" for name in known] + every
-            near = difflib.get_close_matches(full_key, every, n=1, cutoff=0.4)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
-            raise ConfigError(f"unknown key {full_key!r}.{hint}")
-        if dataclasses.is_dataclass(known[key]):
-            child = given._get_node(key)
-            if not isinstance(child, DictConfig) or child._is_none():
-                raise ConfigError(f"{full_key}: expected a section with keys, got {given.get(key)!r}.")
-            _check_keys(child, known[key], f"{full_key}.")
-
-
 def _check_values(config: RunConfig) -> None:
-    for key, value, f in walk(config):
-        allowed = f.metadata
-        if value is None:
-            continue
-        if allowed["choices"] and value not in allowed["choices"]:
-            raise unknown_name("task" if key == "task.name" else f"value of {key}:", value, allowed["choices"])
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value}: must be a finite number.")
-        if isinstance(value, (int, float)):
-            _check_range(key, value, allowed)
+    check_values(config)
     if num_members(config) < 2:
         raise ConfigError(
             f"algo.population={config.algo.population}: {num_evaluation_copies(config)} of them are evaluation copies, "
@@ -207,15 +179,3 @@ def _check_values(config: RunConfig) -> None:
                 f"network.dt_ms={network.dt_ms}: must be at most network.step_ms={network.step_ms}, "
                 "so that an environment step has at least one sub-step."
             )
-
-
-def _check_range(key: str, value: float, allowed: Any) -> None:
-    bounds = (
-        (value >= allowed["low"], f"at least {allowed['low']}"),
-        (value <= allowed["high"], f"at most {allowed['high']}"),
-        (value > allowed["above"], f"more than {allowed['above']}"),
-        (value < allowed["below"], f"less than {allowed['below']}"),
-    )
-    for holds, text in bounds:
-        if not holds:
-            raise ConfigError(f"{key}={value}: must be {text}.")

@@ -203,6 +203,8 @@ class TrackingConfig:
     project: str = option("evoconn", "W&B project")
     entity: Optional[str] = option(None, "W&B user or team")
     group: Optional[str] = option(None, "W&B group")
+    name: Optional[str] = option(None, "W&B name of the run; null: that of its directory")
+    tags: str = option("", "W&B tags, separated by commas")
 
 
 @dataclass(frozen=True)

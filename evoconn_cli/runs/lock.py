@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.errors import RunBusyError, RunDirectoryError
 
 RENEWED_EVERY = 10.0  # [s]
 PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is free
@@ -37,7 +37,8 @@ def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], N
         pause: waits for so many seconds.
 
     Raises:
-        RunDirectoryError: another process trains the run, or the file cannot be written.
+        RunBusyError: another process trains the run.
+        RunDirectoryError: the file cannot be written.
     """
     descriptor = _acquire(file, note, pause)
     done = threading.Event()
@@ -64,6 +65,22 @@ def owner_of(file: Path) -> dict[str, Any] | None:
         return None
     texts = owner.get("host"), owner.get("since")
     return owner if all(isinstance(text, str) and text.isprintable() for text in texts) else None
+
+
+def living_owner(file: Path) -> dict[str, Any] | None:
+    """Returns host, pid and start of the process that trains the run; None where none does. The lock is not touched.
+
+    A process counts that has renewed the lock a short while ago and, on this host, is still there. Clocks of hosts that
+    differ by a minute or more mislead it; taking the lock does not depend on clocks.
+    """
+    owner = owner_of(file)
+    try:
+        age = time.time() - file.stat().st_mtime
+    except OSError:
+        return None
+    if owner is None or age > 2 * PATIENCE or (owner["host"] == _host() and not _is_alive(owner["pid"])):
+        return None
+    return owner
 
 
 def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], None]) -> int:
@@ -119,10 +136,10 @@ def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], paus
             raise _refusal(file)
 
 
-def _refusal(file: Path) -> RunDirectoryError:
+def _refusal(file: Path) -> RunBusyError:
     owner = owner_of(file)
     who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}" if owner else "another process"
-    return RunDirectoryError(
+    return RunBusyError(
         f"the run {file.parent} is being trained by {who}. Wait until it has ended, or end it: the run can then be "
         "resumed."
     )

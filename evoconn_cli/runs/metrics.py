@@ -28,9 +28,13 @@ def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[M
     """
     if not path.exists():
         return []
-    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    lines = [line for text in texts if (line := _parse(text)) is not None]
+    lines = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
     return [line for line in lines if after < (line["generation"] or 0) <= (math.inf if up_to is None else up_to)]
+
+
+def parse_lines(text: str) -> list[MetricsLine]:
+    """Returns the lines of a part of metrics.jsonl that are whole."""
+    return [line for part in text.splitlines() if (line := _parse(part)) is not None]
 
 
 def write_metrics(lines: Iterable[MetricsLine], path: Path) -> None:

@@ -1,0 +1,62 @@
+"""`evoconn run-cell`: what every place runs for one cell of a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evoconn_cli.commands.options import MaxTime
+
+
+def run_cell(
+    cell_dir: Annotated[Path, typer.Argument(metavar="CELL_DIR", help="Directory of the cell.", show_default=False)],
+    max_time: MaxTime = None,
+) -> None:
+    """Run a cell of a grid, or go on with it; launch-grid starts this, and so may a scheduler of your own.
+
+    All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: it is to go on later.
+    """
+    from evoconn_cli.errors import ExitCode
+    from evoconn_cli.grid.attempts import record_end, record_start
+    from evoconn_cli.grid.cell_process import pin_cores, place_of_process, write_output_to_log
+    from evoconn_cli.runs.directory import RunDirectory
+    from evoconn_cli.runs.interrupts import Interrupts
+    from evoconn_cli.runs.lock import living_owner
+
+    with Interrupts() as interrupts:
+        run = RunDirectory.open(cell_dir)
+        if living_owner(run.lock_file) is not None:
+            raise typer.Exit(ExitCode.SAVED_EARLY)
+        write_output_to_log(cell_dir)
+        pin_cores()
+        record_start(cell_dir, place_of_process(), run.last_saved_generation())
+        exit_code = _train(cell_dir, max_time, interrupts)
+        record_end(cell_dir, exit_code)
+    raise typer.Exit(exit_code)
+
+
+def _train(cell_dir: Path, max_time: str | None, interrupts) -> int:
+    """Goes on with the run, and returns the exit code."""
+    import sys
+
+    from evoconn_cli.commands.ending import show_failure
+    from evoconn_cli.errors import ExitCode, RunBusyError
+
+    try:
+        from evoconn_cli.commands.training import run_training
+        from evoconn_cli.runs.new import reopen_run
+
+        sys.argv = ["evoconn", "resume", str(cell_dir)]  # what run.json records
+        run_training(
+            lambda processes: reopen_run(cell_dir, [], None, processes), max_time=max_time, interrupts=interrupts
+        )
+        return ExitCode.DONE
+    except KeyboardInterrupt:
+        return ExitCode.QUIT
+    except RunBusyError as error:
+        show_failure(error)
+        return ExitCode.SAVED_EARLY
+    except Exception as failure:
+        return failure.exit_code if isinstance(failure, typer.Exit) else show_failure(failure)[1]

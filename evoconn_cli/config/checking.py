@@ -1,0 +1,75 @@
+"""Checking what stands in a YAML file against the dataclass it is for: names of keys, choices, ranges."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from evoconn_cli.config.schema import walk
+from evoconn_cli.errors import ConfigError, unknown_name
+
+
+def check_keys(given: DictConfig, defaults: Any, prefix: str = "", every: Sequence[str] = ()) -> None:
+    """Checks that `defaults`, a dataclass, has every key that is given.
+
+    Args:
+        given: what stands in the file.
+        defaults: an instance of the dataclass it is for.
+        prefix: of the keys, such as `launch.`.
+        every: keys elsewhere that may be meant.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest one, or a value where a section is expected.
+    """
+    known = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
+    for key in given:
+        full_key = f"{prefix}{key}"
+        if key not in known:
+            names = [*(f"{prefix}{name}" for name in known), *every]
+            near = difflib.get_close_matches(full_key, names, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
+            raise ConfigError(f"unknown key {full_key!r}.{hint}")
+        if dataclasses.is_dataclass(known[key]):
+            child = given._get_node(key)
+            if not isinstance(child, DictConfig) or child._is_none():
+                raise ConfigError(f"{full_key}: expected a section with keys, got {given.get(key)!r}.")
+            check_keys(child, known[key], f"{full_key}.", every)
+
+
+def check_values(config: Any, prefix: str = "") -> None:
+    """Checks the choices and ranges that the fields of a dataclass carry.
+
+    Args:
+        config: an instance of it.
+        prefix: of the keys, for messages.
+
+    Raises:
+        ConfigError: the first value that is not allowed.
+    """
+    for key, value, f in walk(config, prefix):
+        allowed = f.metadata
+        if value is None or not allowed:
+            continue
+        if allowed["choices"] and value not in allowed["choices"]:
+            raise unknown_name("task" if key == "task.name" else f"value of {key}:", value, allowed["choices"])
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number.")
+        if isinstance(value, (int, float)):
+            _check_range(key, value, allowed)
+
+
+def _check_range(key: str, value: float, allowed: Any) -> None:
+    bounds = (
+        (value >= allowed["low"], f"at least {allowed['low']}"),
+        (value <= allowed["high"], f"at most {allowed['high']}"),
+        (value > allowed["above"], f"more than {allowed['above']}"),
+        (value < allowed["below"], f"less than {allowed['below']}"),
+    )
+    for holds, text in bounds:
+        if not holds:
+            raise ConfigError(f"{key}={value}: must be {text}.")

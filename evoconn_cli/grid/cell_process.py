@@ -1,0 +1,35 @@
+"""What the process of a cell does before it trains: its output, and its cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from evoconn_cli.grid.places import CORES_VARIABLE, PLACE_VARIABLE
+from evoconn_cli.grid.states import LOG_FILE
+
+
+def write_output_to_log(cell: Path) -> None:
+    """Sends all that this process writes from now on to the log of its cell."""
+    log = os.open(cell / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    print(f"== {stamp}, {place_of_process() or 'by hand'}, process {os.getpid()} on {os.uname().nodename}", flush=True)
+
+
+def place_of_process() -> str:
+    """Returns the device or job of this process, as the place that started it says."""
+    return os.environ.get(PLACE_VARIABLE, "")
+
+
+def pin_cores() -> None:
+    """Keeps this process, and what JAX starts in it, on the cores that it was given; macOS cannot."""
+    cores = os.environ.get(CORES_VARIABLE)
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})

@@ -1,0 +1,51 @@
+"""Grids of tiny cells, and what their directories hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from evoconn_cli.config.grid import read_grid
+from evoconn_cli.grid.cells import Cell, expand
+
+LIGHT = (sys.executable, str(Path(__file__).with_name("light_evoconn.py")))
+"""The program with an engine that need not be compiled."""
+
+TINY = """
+base: smoke
+sets:
+  small: {algo.population: 32, algo.evaluation_copies: 4, network.num_neurons: 16}
+  smaller: {algo.population: 24, algo.evaluation_copies: 4, network.num_neurons: 8}
+tasks: [probe_sign, probe_bias]
+axes:
+  algo.generations: [4]
+  task.episode_length: [4]
+  engine.block: [8]
+  checkpoint.every: [2]
+seeds: [0, 1]
+launch: {retry_pause: 0, cores_per_run: 1}
+"""
+"""Two sets, two tasks, two seeds."""
+
+
+def write_grid(folder: Path, text: str = TINY, name: str = "tiny") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+def load_cells(path: Path, directory: Path) -> list[Cell]:
+    return expand(read_grid(str(path)), directory)
+
+
+def generations_of(cell: Cell) -> list[int]:
+    """Returns the generations in metrics.jsonl."""
+    lines = (cell.path / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["generation"] for line in lines]
+
+
+def starts_of(cell: Cell) -> list[int]:
+    """Returns from which saved generation each attempt at a cell started."""
+    lines = [json.loads(line) for line in (cell.path / "attempts.jsonl").read_text().splitlines()]
+    return [line["saved"] for line in lines if line["event"] == "start"]

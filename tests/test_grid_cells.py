@@ -1,0 +1,162 @@
+"""A cell: its attempts, its state, and the command that runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from whole_runs import assert_same_run, comparable, run_small  # noqa: F401
+
+from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.grid import attempts
+from evoconn_cli.grid.places import cell_command, cell_environment, prepare
+from evoconn_cli.grid.states import State, last_log_lines, read_progress, read_status
+from evoconn_cli.runs.lock import run_lock
+
+
+@pytest.fixture
+def cell(tmp_path):
+    return load_cells(write_grid(tmp_path), tmp_path / "grid")[0]
+
+
+@pytest.fixture
+def prepared(cell):
+    prepare(cell, "tiny")
+    return cell
+
+
+def save(cell, generation):
+    (cell.path / "checkpoints" / str(generation)).mkdir(parents=True)
+
+
+def state(cell):
+    return read_status(cell).state
+
+
+# States
+
+
+def test_a_cell_without_a_directory_waits_and_one_that_is_prepared_too(cell):
+    assert state(cell) == State.WAITING
+    prepare(cell, "tiny")
+    prepare(cell, "tiny")
+    assert state(cell) == State.WAITING and read_status(cell).is_due(retries=0)
+    facts = json.loads((cell.path / "run.json").read_text())
+    assert facts["grid"]["name"] == "tiny" and facts["status"] == "created"
+
+
+def test_a_directory_of_another_run_is_refused(cell):
+    prepare(cell, "tiny")
+    config = cell.path / "config.yaml"
+    config.write_text(config.read_text().replace("num_neurons: 16", "num_neurons: 17"))
+    with pytest.raises(RunDirectoryError, match=r"network\.num_neurons differ"):
+        prepare(cell, "tiny")
+
+
+def test_what_need_not_be_the_same_may_be_changed_in_the_directory(prepared):
+    config = prepared.path / "config.yaml"
+    config.write_text(config.read_text().replace("every: 2", "every: 3").replace("devices: null", "devices: 1"))
+    prepare(prepared, "tiny")
+
+
+def test_a_cell_is_finished_when_its_last_generation_is_saved(prepared):
+    save(prepared, 2)
+    assert state(prepared) == State.SAVED
+    save(prepared, 4)
+    assert state(prepared) == State.FINISHED and not read_status(prepared).is_due(retries=9)
+
+
+def test_the_lock_says_who_runs_it(prepared):
+    with run_lock(prepared.path / "lock", print):
+        attempts.record_start(prepared.path, "gpu 3", 0)
+        assert state(prepared) == State.RUNNING and read_status(prepared).place == "gpu 3"
+        old = time.time() - 3600
+        os.utime(prepared.path / "lock", (old, old))
+        assert state(prepared) != State.RUNNING, "a lock that nobody renews"
+    assert state(prepared) != State.RUNNING
+
+
+def attempt(cell, exit_code=None, *, saves=None):
+    status = read_status(cell)
+    attempts.record_start(cell.path, "here", status.saved)
+    if saves is not None:
+        save(cell, saves)
+    if exit_code is not None:
+        attempts.record_end(cell.path, exit_code)
+
+
+def test_an_attempt_that_ends_in_an_error_or_without_a_word_has_failed(prepared):
+    attempt(prepared, 1)
+    assert (state(prepared), read_status(prepared).failures) == (State.FAILED, 1)
+    attempt(prepared)
+    status = read_status(prepared)
+    assert (status.state, status.failures, status.attempts) == (State.FAILED, 2, 2)
+    assert status.is_due(retries=2) and not status.is_due(retries=1)
+
+
+def test_an_attempt_that_saves_has_not_failed_however_it_ended(prepared):
+    attempt(prepared, 1)
+    attempt(prepared, saves=2)
+    assert (state(prepared), read_status(prepared).failures) == (State.SAVED, 0)
+    attempt(prepared)
+    assert (state(prepared), read_status(prepared).failures) == (State.FAILED, 1)
+
+
+@pytest.mark.parametrize("exit_code", [75, 130])
+def test_what_was_asked_to_end_has_not_failed_and_does_not_excuse_earlier_failures(prepared, exit_code):
+    attempt(prepared, exit_code)
+    assert (state(prepared), read_status(prepared).failures) == (State.WAITING, 0)
+    attempt(prepared, 1)
+    attempt(prepared, exit_code)
+    attempt(prepared, 1)
+    assert read_status(prepared).failures == 2
+
+
+def test_failures_can_be_forgiven(prepared):
+    attempt(prepared, 1)
+    attempts.forgive(prepared.path)
+    assert read_status(prepared).is_due(retries=0) and read_status(prepared).attempts == 1
+    attempt(prepared, 1)
+    assert read_status(prepared).failures == 1
+
+
+def test_a_line_that_was_cut_off_is_left_out(prepared):
+    attempt(prepared, 1)
+    with (prepared.path / attempts.FILE).open("a") as file:
+        file.write('{"event": "start", "pla')
+    assert read_status(prepared).attempts == 1
+
+
+def test_a_submitted_job_is_shown_until_it_starts(prepared):
+    attempts.record_submission(prepared.path, "slurm 17_3")
+    assert (state(prepared), read_status(prepared).place) == (State.WAITING, "slurm 17_3")
+    attempt(prepared, 75)
+    assert read_status(prepared).submitted is None
+
+
+def test_progress_is_read_from_the_end_of_the_metrics(prepared):
+    assert read_progress(prepared).generation == 0
+    line = {"seconds": 2.0, "eval_fitness": 1.5}
+    text = "".join(json.dumps({"generation": g, "env_steps": 100 * g, **line}) + "\n" for g in range(1, 1000))
+    (prepared.path / "metrics.jsonl").write_text(text + '{"generation": 10')
+    progress = read_progress(prepared)
+    assert (progress.generation, progress.eval_fitness, progress.steps_per_second) == (999, 1.5, 50.0)
+
+
+# The command
+
+
+def run_cell(cell, *arguments, **environment):
+    command = [*cell_command(cell, LAUNCH, LIGHT), *arguments]
+    done = subprocess.run(command, env={**os.environ, **cell_environment(LAUNCH, "slot 1"), **environment})
+    return done.returncode
+
+
+from evoconn_cli.config.grid import LaunchConfig  # noqa: E402
+
+LAUNCH = LaunchConfig()

@@ -1,0 +1,159 @@
+"""Grid files: what they expand to, and what is said where they are wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from grids import TINY, load_cells, write_grid
+
+from evoconn_cli.config.grid import grid_names, read_grid
+from evoconn_cli.config.loading import load_config, override_config
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.grid.cells import cell_id, expand
+
+ONE = "base: smoke\nseeds: [0]\n"
+
+
+def cells_of(tmp_path, text, name="tiny"):
+    return load_cells(write_grid(tmp_path, text, name), tmp_path / "runs")
+
+
+def test_every_set_on_every_task_with_every_combination_and_seed(tmp_path):
+    cells = cells_of(tmp_path, TINY.replace("[4]\n  task", "[4, 6]\n  task"))
+    assert len(cells) == len({cell.path for cell in cells}) == 2 * 2 * 2 * 2
+    cell = cells[0]
+    assert cell.path == tmp_path / "runs" / f"small-probe_sign-{cell.id}" / "seed0"
+    assert (cell.config.algo.population, cell.config.task.name, cell.config.seed) == (32, "probe_sign", 0)
+    assert dict(cell.settings)["algo.generations"] == cell.config.algo.generations == 4
+    assert {cell.config.algo.generations for cell in cells} == {4, 6}
+
+
+def test_a_cell_is_what_the_same_overrides_give_train(tmp_path):
+    (cell,) = cells_of(tmp_path, ONE + "tasks: [probe_bias]\nsets: {a: {algo: {eps: 1.0e-2, learning_rate: 1e-1}}}\n")
+    config = load_config("smoke", ["task.name=probe_bias", "algo.eps=0.01", "algo.learning_rate=0.1"])
+    assert dataclasses.replace(cell.config, tracking=config.tracking) == config
+
+
+def test_tracking_has_the_group_the_seed_and_the_grid(tmp_path):
+    tracking = cells_of(tmp_path, TINY)[1].config.tracking
+    assert (tracking.group, tracking.name, tracking.tags) == ("small-probe_sign", "seed1", "tiny,small,probe_sign")
+    (own,) = cells_of(tmp_path, ONE + "sets: {a: {tracking.group: mine, tracking.name: me}}\n")
+    assert (own.config.tracking.group, own.config.tracking.name) == ("mine", "me")
+
+
+def test_the_id_is_of_what_shapes_the_run(tmp_path):
+    config = load_config("smoke")
+    for same in ("seed=1", "engine.devices=1", "engine.kernel=xla", "checkpoint.every=7", "tracking.wandb=offline"):
+        assert cell_id(override_config(config, [same])) == cell_id(config)
+    others = ["algo.generations=99", "algo.eps=0.01", "engine.block=8", "rollout.resets=fresh", "task.name=hopper"]
+    assert len({cell_id(override_config(config, [other])) for other in others} | {cell_id(config)}) == 6
+
+
+def test_a_changed_grid_keeps_the_cells_it_had(tmp_path):
+    before = {cell.path for cell in cells_of(tmp_path, TINY)}
+    more = TINY.replace("[0, 1]", "[0, 1, 2]").replace("[8]", "[8, 16]")
+    after = {cell.path for cell in cells_of(tmp_path, more)}
+    assert before < after and len(after) == 3 * len(before)
+
+
+SEARCH = """
+search:
+  samples: {}
+  seed: 3
+  draw:
+    algo.learning_rate: [0.05, 0.1, 0.2]
+    algo.eps: {{low: 1e-4, high: 1e-1, scale: log}}
+    network.num_neurons: {{low: 8, high: 64}}
+"""
+
+
+def test_samples_follow_from_their_number_and_seed(tmp_path):
+    few, more = (cells_of(tmp_path, ONE + SEARCH.format(samples)) for samples in (20, 200))
+    assert [cell.path for cell in more[:20]] == [cell.path for cell in few] and len(more) == 200
+    other = cells_of(tmp_path, ONE + SEARCH.format(20).replace("seed: 3", "seed: 4"))
+    assert not {cell.path for cell in few} & {cell.path for cell in other}
+    algos = [cell.config.algo for cell in more]
+    assert {algo.learning_rate for algo in algos} == {0.05, 0.1, 0.2}
+    assert all(1e-4 <= algo.eps <= 1e-1 for algo in algos)
+    below = sum(algo.eps < 10**-2.5 for algo in algos)
+    assert 70 <= below <= 130, "half of them lie below the geometric middle"
+    sizes = [cell.config.network.num_neurons for cell in more]
+    assert min(sizes) < 12 and max(sizes) > 60 and all(type(size) is int for size in sizes)
+
+
+def test_samples_that_are_drawn_twice_are_one_cell(tmp_path):
+    text = ONE + "search: {samples: 50, draw: {algo.learning_rate: [0.1, 0.2]}}\n"
+    assert len(cells_of(tmp_path, text)) == 2
+
+
+def test_the_base_may_be_a_file_beside_the_grid(tmp_path):
+    (tmp_path / "own.yaml").write_text("task: {name: probe_bias}\nalgo: {population: 64}\n")
+    (cell,) = cells_of(tmp_path, "base: ./own.yaml\nseeds: [5]\n")
+    assert (cell.set_name, cell.task, cell.config.algo.population, cell.config.seed) == ("tiny", "probe_bias", 64, 5)
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_shipped_grids_expand(name, tmp_path):
+    assert len(expand(read_grid(name), tmp_path)) in (9, 18)
+
+
+WRONG = {
+    "sed: 1": "'seeds'",
+    "sets: [a]": "sets: expected a section",
+    "sets: {a-b: {}}": "without '-'",
+    "sets: {a: {algo.popluation: 3}}": "'algo.population'",
+    "sets: {a: {algo.population: many}}": "algo.population",
+    "sets: {a: {seed: 1}}": "`seeds`",
+    "sets: {a: {task.name: ant}}": "`tasks`",
+    "tasks: []": "tasks: expected a list",
+    "tasks: [hoper]": "'hopper'",
+    "axes: {algo.eps: 0.1}": "axes.algo.eps: expected a list",
+    "axes: {algo.eps: [0.1, 0.1]}": "twice",
+    "axes: {algo.eps: [0.1, 0.7]}": "algo.eps=0.7",
+    "axes: {algo.eps: [0.1]}\nsets: {a: {algo.eps: 0.2}}": "both set algo.eps",
+    "axes: {algo.eps: [0.1]}\nsearch: {draw: {algo.eps: [0.2]}}": "both set algo.eps",
+    "search: {samples: 3}": "`draw` is missing",
+    "search: {samples: 0, draw: {algo.eps: [0.1]}}": "search.samples=0: must be at least 1",
+    "search: {draw: {algo.eps: {low: 0.2, high: 0.1}}}": "low=0.2 must be less",
+    "search: {draw: {algo.eps: {low: 0, high: 0.1, scale: log}}}": "more than 0",
+    "search: {draw: {algo.eps: {low: 0.01, high: 0.1, scale: lg}}}": "'log'",
+    "launch: {retrys: 3}": "'launch.retries'",
+    "launch: {retries: -1}": "launch.retries=-1: must be at least 0",
+    "launch: {retries: often}": "launch.retries",
+    "launch: {time_limit: soon}": "cannot read the time 'soon'",
+    "published: {tiny: {hopper: 1}}": "`source` is missing",
+    "published: {source: a paper, other: {hopper: 1}}": "unknown set in published",
+    "published: {source: a paper, tiny: {hopper: much}}": "expected a number",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.items())
+def test_what_is_wrong_is_named(tmp_path, text, message):
+    with pytest.raises(ConfigError) as error:
+        cells_of(tmp_path, f"{ONE}{text}\n")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    {
+        "seeds: [0]": "base is missing",
+        "base: smoke": "seeds is missing",
+        "base: smoke\nseeds: 3": "seeds: expected a list",
+        "base: smoke\nseeds: [a]": "not a whole number",
+        "base: smoke\nseeds: [-1]": "seed=-1",
+        "base: smok\nseeds: [0]": "'smoke'",
+    }.items(),
+)
+def test_a_grid_needs_a_base_and_seeds(tmp_path, text, message):
+    with pytest.raises(ConfigError) as error:
+        cells_of(tmp_path, text)
+    assert message in str(error.value)
+
+
+def test_unknown_grids_name_the_nearest(tmp_path):
+    with pytest.raises(ConfigError, match=r"'ec_brax'.*named by its path"):
+        read_grid("ec_brx")
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: No such file"):
+        read_grid(str(tmp_path / "nowhere.yaml"))
