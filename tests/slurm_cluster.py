@@ -6,6 +6,7 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -104,7 +105,7 @@ class SlurmCluster:
     def kill(self, daemon: str) -> None:
         """Ends a daemon as if the machine had killed it."""
         process = self._daemons.pop(daemon)
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def stop(self) -> None:
@@ -134,6 +135,27 @@ class SlurmCluster:
     def start_now(self, task: str) -> None:
         """Starts a requeued task without the two minutes that SLURM lets it wait."""
         self.run("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+    def save_state(self, task: str) -> None:
+        """Waits until the controller, which writes every few seconds, has written what it knows of a task."""
+        mark = f"written-{secrets.token_hex(8)}"
+        self.run("scontrol", "update", f"JobId={task}", f"Comment={mark}")
+        file = self.folder / "state" / "job_state"
+        wait_until(lambda: file.exists() and mark.encode() in file.read_bytes(), "the controller has saved")
+
+    def job_processes(self) -> list[int]:
+        """Returns the processes of all jobs, and those that watch over them."""
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._is_of_a_job(path)]
+
+    def _is_of_a_job(self, process: Path) -> bool:
+        try:
+            if (process / "comm").read_text().startswith("slurmstepd"):
+                return str(self.folder).encode() in (process / "environ").read_bytes()
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        of_this_cluster = f"SLURM_CONF={self.folder}/slurm.conf".encode() in environment
+        return of_this_cluster and any(name.startswith(b"SLURM_JOB_ID=") for name in environment)
 
     def _is_up(self) -> bool:
         return self.run("sinfo", "--noheader", "--partition=long", "--format=%T").strip() in (

@@ -16,6 +16,7 @@ from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, lis
 from evoconn_cli.config.loading import config_dir
 from evoconn_cli.config.reading import first_line, read_yaml
 from evoconn_cli.config.schema import option
+from evoconn_cli.config.slurm import SlurmConfig, check_slurm
 from evoconn_cli.errors import ConfigError, unknown_name
 
 KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
@@ -33,6 +34,7 @@ class LaunchConfig:
     retry_pause: float = option(30.0, "wait before a failed cell is tried again", unit="s", low=0)
     time_limit: str | None = option(None, "a cell saves and makes room before it has run so long, such as 3h50m")
     environment: dict[str, str] = field(default_factory=dict)  # variables of the cells' processes
+    slurm: SlurmConfig = SlurmConfig()
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def read_grid(source: str) -> GridFile:
         axes={key: list_of(values, f"axes.{key}") for key, values in flat_keys(plain.get("axes"), "axes").items()},
         search=_read_search(given.get("search")),
         seeds=_read_seeds(plain["seeds"]),
-        launch=_read_section(given.get("launch"), LaunchConfig(), "launch"),
+        launch=_read_launch(given.get("launch")),
         published=_read_published(plain.get("published"), sets),
     )
 
@@ -143,6 +145,12 @@ def _read_section(given: Any, defaults: Section, name: str) -> Section:
         raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}") from None
     check_values(section, f"{name}.")
     return section
+
+
+def _read_launch(given: Any) -> LaunchConfig:
+    launch = _read_section(given, LaunchConfig(), "launch")
+    check_slurm(launch.slurm)
+    return launch
 
 
 def _read_search(given: Any) -> Search | None:
