@@ -17,17 +17,20 @@ from evoconn_cli.engine.state import RunState
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.tasks import Task, TaskState
 
-EARLY = 10
+EARLY = (10, 20)
 """Generations that count as early."""
 
-FULL_EPISODE = 250
+LATE = 60
+"""Generations after which a population counts as trained: its neurons fire as sparsely as they will."""
+
+FULL_EPISODE = 1000
 """Steps of an episode that no member ends early."""
 
 
 class Early(NamedTuple):
-    """The first generations of a training."""
+    """The first so many generations of a training, all together."""
 
-    seconds: float  # of all of them together
+    seconds: float
     counted_steps: int  # environment steps that counted
     share_counted: float  # of all steps simulated
     slowest_steps: int  # of the slowest member of each generation, added up
@@ -40,21 +43,25 @@ class Late(NamedTuple):
     spikes_a_substep: float  # of all neurons
 
 
-def early_generations(config: RunConfig, workers: WorkerMesh) -> tuple[Early, RunState]:
-    """Returns the cost of the first generations and the state after them."""
+def first_generations(config: RunConfig, workers: WorkerMesh) -> tuple[list[Early], RunState]:
+    """Returns the cost of the first generations, for each of `EARLY`, and the state of a trained population."""
     engine = build_engine(config, workers)
     state = engine.initial_state()
     step = engine.compile(state)
     seconds, simulated, slowest = 0.0, 0, 0.0
-    for _ in range(EARLY):
+    early = []
+    for generation in range(1, LATE + 1):
         before = time.perf_counter()
         state, measured = step(state)
+        # One at a time: XLA's collectives on CPUs may wait for each other for ever where two programs are under way.
         jax.block_until_ready(measured)
         seconds += time.perf_counter() - before
         simulated += int(measured["steps_simulated"])
         slowest += float(measured["episode_length_max"])
-    counted = int(state.env_steps)
-    return Early(seconds, counted, counted / simulated, round(slowest)), state
+        if generation in EARLY:
+            counted = int(state.env_steps)
+            early.append(Early(seconds, counted, counted / simulated, round(slowest)))
+    return early, state
 
 
 def late_generation(config: RunConfig, workers: WorkerMesh, state: RunState, repetitions: int = 3) -> Late:

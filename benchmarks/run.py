@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.baseline import make_baseline_steps, make_dense_network_steps
-from benchmarks.generations import early_generations, late_generation
+from benchmarks.generations import EARLY, first_generations, late_generation
 from benchmarks.machine import describe_machine
 from benchmarks.parts import network_steps, physics_steps, sampling_steps, seconds_a_step, update_steps
 from benchmarks.processes import compile_seconds, first_generation_seconds, help_seconds, peak_memory
@@ -39,11 +39,16 @@ _PARTS = {
 }
 _RATIOS = {
     "speedup": "baseline / generation, full episodes",
-    "early_speedup": "the same over the first ten generations",
+    **{f"early_speedup_{count}": f"the same over the first {count} generations" for count in EARLY},
     "network_speedup": "dense / packed network",
     "over_physics": "generation / physics",
-    "early_share_counted": "share of simulated steps that count, first ten generations",
+    **{f"early_share_counted_{count}": f"share of simulated steps that count, first {count}" for count in EARLY},
     "spikes": "spikes a sub-step, full episodes",
+}
+_THROUGHPUTS = {
+    f"early_steps{which}_{count}": f"{label}, first {count} generations"
+    for count in EARLY
+    for which, label in {"": "evoconn", "_baseline": "baseline"}.items()
 }
 
 
@@ -89,8 +94,8 @@ def measure(task: str, population: int, workers: WorkerMesh) -> dict[str, float]
     baseline_options = dict(steps=_BASELINE_STEPS, repetitions=_BASELINE_REPETITIONS)
     baseline = make_baseline_steps(engine.task, population)
     baselines = [alone(baseline, population, **baseline_options)]
-    early, state = early_generations(config, workers)
-    late = late_generation(config, workers, state)
+    first, trained = first_generations(config, workers)
+    late = late_generation(config, workers, trained)
     baselines.append(alone(baseline, population, **baseline_options))
     figures = {
         "physics": alone(physics_steps(engine, workers, block), on_all),
@@ -102,11 +107,14 @@ def measure(task: str, population: int, workers: WorkerMesh) -> dict[str, float]
         "generation": late.seconds_a_step * 1e6,
         "baseline": sum(baselines) / len(baselines),
         "spikes": late.spikes_a_substep,
-        "early_generation": early.seconds / early.counted_steps * 1e6,
-        "early_share_counted": early.share_counted,
     }
+    for generations, early in zip(EARLY, first, strict=True):
+        in_lock_step = figures["baseline"] * 1e-6 * early.slowest_steps * population
+        figures[f"early_speedup_{generations}"] = in_lock_step / early.seconds
+        figures[f"early_share_counted_{generations}"] = early.share_counted
+        figures[f"early_steps_{generations}"] = early.counted_steps / early.seconds
+        figures[f"early_steps_baseline_{generations}"] = early.counted_steps / in_lock_step
     figures["speedup"] = figures["baseline"] / figures["generation"]
-    figures["early_speedup"] = figures["baseline"] * 1e-6 * early.slowest_steps * population / early.seconds
     figures["network_speedup"] = figures["network_dense"] / figures["network"]
     figures["over_physics"] = figures["generation"] / figures["physics"]
     return figures
@@ -130,6 +138,7 @@ def markdown(report: dict[str, Any]) -> str:
     sections = {
         "µs per environment step and member": (_PARTS, 2),
         "Ratios": (_RATIOS, 2),
+        "Environment steps that count, a second": (_THROUGHPUTS, 0),
         "Peak memory above the bare process [MB]": (
             {f"memory_{size}": f"population {size}" for size in _MEMORY_POPULATIONS},
             0,

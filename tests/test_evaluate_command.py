@@ -55,6 +55,18 @@ def test_a_run_is_evaluated_without_any_other_flag(evoconn, runs):
     assert "12, seed 0" in out and "of 12 episodes" in out
 
 
+def test_a_damaged_latest_checkpoint_is_passed_over_and_said(evoconn, runs, tmp_path):
+    copy = shutil.copytree(runs["first"], tmp_path / "copy")
+    for file in (copy / "checkpoints" / "6" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    code, out, err = evoconn(str(copy), "--episodes", "4", "--json", "-")
+    assert code == 0 and json.loads(out)["evaluations"][0]["generation"] == 4
+    assert "Notice: " in err and "generation 6" in err
+    code, _, err = evoconn(str(copy), "--episodes", "4", "--step", "6")
+    assert code == 1 and "Error: " in err and "damaged" in err
+
+
 def test_json_and_csv_hold_the_same_episodes(evoconn, runs, tmp_path):
     code, out, err = evoconn(
         runs["first"], "--step", "best", "--episodes", "20", "--seed", "7", "--json", "-", "--csv", "deep/e.csv",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import time
 
 import pytest
-from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
-from whole_runs import assert_same_run, comparable, run_small  # noqa: F401
+from grids import LIGHT, generations_of, load_cells, starts_of, write_grid
+from whole_runs import assert_same_run, evoconn
 
+from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
 from evoconn_cli.grid.places import cell_command, cell_environment, prepare
@@ -151,12 +151,33 @@ def test_progress_is_read_from_the_end_of_the_metrics(prepared):
 # The command
 
 
-def run_cell(cell, *arguments, **environment):
-    command = [*cell_command(cell, LAUNCH, LIGHT), *arguments]
-    done = subprocess.run(command, env={**os.environ, **cell_environment(LAUNCH, "slot 1"), **environment})
-    return done.returncode
+LAUNCH = LaunchConfig(environment={"WANDB_MODE": "disabled"})
 
 
-from evoconn_cli.config.grid import LaunchConfig  # noqa: E402
+def start_cell(cell, *arguments):
+    environment = {**os.environ, **cell_environment(LAUNCH, "slot 1", cores=sorted(os.sched_getaffinity(0))[:1])}
+    return subprocess.Popen([*cell_command(cell, LAUNCH, LIGHT), *arguments], env=environment)
 
-LAUNCH = LaunchConfig()
+
+def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, tmp_path, light):
+    overrides = ["algo.population=32", "algo.evaluation_copies=4", "network.num_neurons=16", "task.episode_length=4"]
+    overrides += ["algo.generations=4", "engine.block=8", "checkpoint.every=2", "--seed", "0"]
+    single = evoconn("train", "--config", "smoke", "--run-dir", "single", *overrides, cwd=tmp_path, light=True)
+    process = start_cell(prepared, "--max-time", "1s")
+    assert process.wait() == 1 and state(prepared) == State.FAILED
+    log = read_status(prepared).log
+    assert "--max-time was over" in " ".join(last_log_lines(log))
+    assert log.read_text().startswith("== ") and "slot 1, process" in log.read_text()
+    assert start_cell(prepared).wait() == 0 and state(prepared) == State.FINISHED
+    single.communicate()
+    assert single.returncode == 0
+    assert_same_run(tmp_path / "single", prepared.path, light)
+    assert starts_of(prepared) == [0, 0] and generations_of(prepared) == [1, 2, 3, 4]
+    facts = json.loads((prepared.path / "run.json").read_text())
+    assert facts["command"] == f"evoconn resume {prepared.path}" and facts["devices"].startswith("1 x")
+
+
+def test_a_cell_that_runs_elsewhere_is_left_alone(prepared):
+    with run_lock(prepared.path / "lock", print):
+        assert start_cell(prepared).wait() == 75
+    assert state(prepared) == State.WAITING and not (prepared.path / "log.txt").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
-LEAVES = {"config", "errors"}
+LEAVES = {"config", "errors", "output"}
 HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"} | {
     "scipy",
     "networkx",
@@ -24,16 +24,18 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
 MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
-    "commands": {"commands", "runs", "grid", "export", "rendering"} | LEAVES,
-    "grid": {"grid", "runs"} | LEAVES,
-    "export": {"export", "engine", "networks", "tasks"} | LEAVES,
-    "rendering": {"rendering", "engine", "networks", "tasks"} | LEAVES,
-    "runs": {"runs", "engine", "networks", "tasks"} | LEAVES,
+    "commands": {"commands", "runs", "grid", "export", "rendering", "drawing"} | LEAVES,
+    "grid": {"grid", "runs", "drawing"} | LEAVES,
+    "export": {"export", "drawing", "engine", "networks", "tasks"} | LEAVES,
+    "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
+    "runs": {"runs", "export", "drawing", "engine", "networks", "tasks"} | LEAVES,
+    "drawing": {"drawing"} | LEAVES,
     "engine": {"engine", "networks", "tasks"},
     "networks": {"networks"},
     "tasks": {"tasks"} | LEAVES,
     "config": LEAVES,
     "errors": set(),
+    "output": {"errors"},
     "__init__": {"runs"},
 }
 
@@ -77,7 +79,11 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([command, "--help"] for command in ("train", "resume", "evaluate", "render"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([command, "--help"] for command in ("train", "resume", "evaluate", "render", "export-connectivity")),
+    ],
     ids=str,
 )
 def test_help_imports_nothing_heavy(arguments):

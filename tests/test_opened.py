@@ -125,3 +125,20 @@ def test_a_damaged_or_foreign_checkpoint_is_one_message(copy, damage, message):
     damage(copy)
     with pytest.raises(EvoconnError, match=message):
         open_run(copy, "6")
+
+
+@pytest.mark.parametrize("step", [None, "latest"])
+def test_where_the_latest_is_damaged_the_one_before_is_taken_and_said(copy, step):
+    truncate(copy / "checkpoints" / "6" / "state")
+    notes = []
+    opened = open_run(copy, step, note=notes.append)
+    assert opened.generation == int(opened.state.generation) == 4
+    assert len(notes) == 1 and "generation 6" in notes[0] and "before" in notes[0]
+    with pytest.warns(UserWarning, match="generation 6"):
+        open_run(copy, step)
+
+
+def test_where_all_are_damaged_that_is_an_error(copy):
+    truncate(copy / "checkpoints")
+    with pytest.raises(CheckpointError, match="all are damaged"):
+        open_run(copy, note=lambda _: None)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from saved_runs import save_run
 
+from evoconn_cli.drawing.canvas import make_figure, save_figure
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
-from evoconn_cli.runs.canvas import make_figure, save_figure
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.evaluating import Evaluated
 from evoconn_cli.runs.learning_curves import learning_figure, read_curve

@@ -164,7 +164,7 @@ def test_options_are_checked_before_anything_is_opened(tmp_path):
     [
         (["{run}/nowhere"], RunDirectoryError, "no run at"),
         (["{run}", "--step", "5"], CheckpointError, "no generation 5"),
-        (["{run}", "--out", "{run}/config.yaml/a.mp4"], EvoconnError, "cannot write"),
+        (["{run}", "--out", "{run}/config.yaml/a.mp4"], EvoconnError, "cannot be written"),
         (["{run}", "--renderer", "mujoco"], EvoconnError, "no GL in this test.*libegl1"),
     ],
 )

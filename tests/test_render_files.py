@@ -11,9 +11,10 @@ from PIL import Image
 from rendering_cases import probe_video
 
 from evoconn_cli.errors import ConfigError, EvoconnError
+from evoconn_cli.output import whole_file
 from evoconn_cli.rendering import encoders
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
-from evoconn_cli.rendering.encoders import make_palette, whole_file, write_gif, write_mp4, write_png
+from evoconn_cli.rendering.encoders import make_palette, write_gif, write_mp4, write_png
 from evoconn_cli.rendering.options import check_task, make_options
 from evoconn_cli.rendering.quaternions import between, multiply, rotate
 from evoconn_cli.rendering.recording import Episode
@@ -234,7 +235,7 @@ def test_a_failing_encoder_is_reported_and_leaves_nothing(tmp_path, monkeypatch)
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(EvoconnError, match="cannot write .*file"):
+    with pytest.raises(EvoconnError, match="file.* cannot be written"):
         write_png(tmp_path / "file" / "a.png", next(frames(1)))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoconn_cli.rendering import colors
+from evoconn_cli.drawing import colors
 from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, fit_rows, reward_columns, spike_columns
 from evoconn_cli.rendering.layout import Box, make_layout

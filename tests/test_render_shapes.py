@@ -12,11 +12,11 @@ import pytest
 from rendering_cases import make_episode
 
 from evoconn_cli.config.names import BRAX_V1_TASKS
+from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering import gl, scene, shapes
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
-from evoconn_cli.rendering.colors import shape_color
 from evoconn_cli.rendering.meshes import capsule_mesh
 from evoconn_cli.rendering.mjcf import make_mjcf, square_size
 from evoconn_cli.rendering.scene import open_renderer

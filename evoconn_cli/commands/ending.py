@@ -1,4 +1,4 @@
-"""How a command ends: what is shown of an error, and the exit code of whatever else happened."""
+"""What a command says on standard error, and the exit code of whatever happened."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def show_error(error: EvoconnError) -> None:
     """Prints the message of an error."""
     typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
     typer.echo(str(error), err=True)
+
+
+def show_notice(text: str) -> None:
+    """Prints what the user has to know and what stops nothing."""
+    typer.secho("Notice: ", fg=typer.colors.YELLOW, bold=True, nl=False, err=True)
+    typer.echo(text, err=True)
 
 
 def show_failure(failure: BaseException) -> tuple[str, int]:

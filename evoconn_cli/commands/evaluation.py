@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from evoconn_cli.commands.ending import show_notice
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, setting_text, swept_name
 from evoconn_cli.errors import ConfigError, ExitCode, unknown_name
 
@@ -83,10 +84,10 @@ def _with_perturbations_among_runs(request: Request) -> Request:
 
 
 def _check(request: Request) -> None:
-    from evoconn_cli.runs.canvas import FORMATS
+    from evoconn_cli.drawing.canvas import FORMATS
+    from evoconn_cli.output import check_output
     from evoconn_cli.runs.comparison import parse_references
     from evoconn_cli.runs.neurobench import ENERGY_PJ
-    from evoconn_cli.runs.output import check_output
 
     if request.policy not in POLICIES:
         raise unknown_name("policy", request.policy, POLICIES)
@@ -107,7 +108,7 @@ def _check(request: Request) -> None:
 
 
 def _draw_learning_curves(request: Request, console: Console) -> None:
-    from evoconn_cli.runs.canvas import save_figure
+    from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.learning_curves import learning_figure, read_curve
     from evoconn_cli.runs.opened import locate
@@ -120,10 +121,10 @@ def _draw_learning_curves(request: Request, console: Console) -> None:
 
 
 def _evaluate(request: Request, console: Console) -> None:
-    from evoconn_cli.runs.canvas import save_figure
+    from evoconn_cli.drawing.canvas import save_figure
+    from evoconn_cli.output import whole_file
     from evoconn_cli.runs.comparison import check_references, compare, parse_references
     from evoconn_cli.runs.evaluation_files import to_csv, to_json
-    from evoconn_cli.runs.output import whole_file
     from evoconn_cli.runs.sweep_curve import sweep_figure
 
     settings, references = parse_perturbations(request.perturb), parse_references(request.reference)
@@ -158,13 +159,13 @@ def _open_runs(request: Request) -> list[OpenedRun]:
     from evoconn_cli.runs.opened import open_run
 
     workers = start_jax(request.devices)
-    opened = [open_run(Path(run), request.step, workers) for run in request.runs]
+    opened = [open_run(Path(run), request.step, workers, note=show_notice) for run in request.runs]
     return list({(one.directory.path, one.generation): one for one in opened}.values())
 
 
 def _curve_path(request: Request, first: OpenedRun, swept: str) -> Path:
-    from evoconn_cli.runs.canvas import FORMATS
-    from evoconn_cli.runs.output import check_output
+    from evoconn_cli.drawing.canvas import FORMATS
+    from evoconn_cli.output import check_output
 
     path = request.curve or Path(first.directory.short_path()) / "plots" / f"{swept}-sweep.png"
     check_output(path, "--curve", FORMATS)

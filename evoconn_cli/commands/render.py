@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.ending import show_notice
+
 
 def render(
     path: Annotated[
@@ -78,7 +80,7 @@ def render(
         still_at_end=steps is not None,
     )
     console = Console()
-    opened = open_run(path, step)
+    opened = open_run(path, step, note=show_notice)
     check_task(opened.task.name)
 
     from evoconn_cli.rendering.recording import make_policy

@@ -79,6 +79,11 @@ def evaluation_key(seed: int) -> jax.Array:
     return jax.random.key_data(jax.random.fold_in(key, _EVALUATION))
 
 
+def candidates_key(seed: int) -> jax.Array:
+    """Returns the key that draws the networks of a sampled evaluation, one for each episode."""
+    return jax.random.fold_in(jax.random.wrap_key_data(evaluation_key(seed), impl=KEY_IMPLEMENTATION), _CANDIDATES)
+
+
 def episode_keys(seed: int, episode: int) -> tuple[jax.Array, jax.Array]:
     """Returns the keys that draw the initial states of the task and of the network in one episode of an evaluation."""
     key = jax.random.wrap_key_data(evaluation_key(seed), impl=KEY_IMPLEMENTATION)

@@ -75,6 +75,6 @@ def prepare(cell: Cell, grid_name: str) -> None:
     differ = differing_keys(cell, run.read_config())
     if differ:
         raise RunDirectoryError(
-            f"{cell.path} holds another run than the grid asks for: {', '.join(differ[:3])} differ. Its config.yaml was "
-            "changed, or it was made by a version with other defaults. Move it away, or name another --grid-dir."
+            f"{cell.path} holds another run than the grid asks for: {', '.join(differ[:3])} differ. Its config.yaml "
+            "was changed, or it was made by a version with other defaults. Move it away, or name another --grid-dir."
         )

@@ -6,8 +6,6 @@ A file is written under another name beside its place and renamed when it is who
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,34 +15,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from evoconn_cli.drawing.colors import BACKGROUND, EXCITATORY, INHIBITORY, LINE, REWARD, TEXT, TRACK
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.rendering.colors import BACKGROUND, EXCITATORY, INHIBITORY, LINE, REWARD, TEXT, TRACK
+from evoconn_cli.output import whole_file
 
 _PALETTE_SIZE = 64
 _PALETTE_PIXELS = 400_000
 """Pixels of all sample frames that a palette is made from."""
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a path to write to; the file appears at `path` when the block ends, and not at all when it raises.
-
-    Raises:
-        EvoconnError: it cannot be written there.
-    """
-    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-    except OSError as error:
-        raise EvoconnError(f"cannot write {path}: {error.strerror}. Name another --out.") from None
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise EvoconnError(f"cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_png(path: Path, frame: np.ndarray) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
+from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, Rgb, shape_color
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW
-from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, Rgb, shape_color
 from evoconn_cli.rendering.shapes import Figure, Shape
 
 FOG = (7.0, 26.0)

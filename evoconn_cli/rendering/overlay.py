@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from evoconn_cli.rendering.clock import Clock
-from evoconn_cli.rendering.colors import (
+from evoconn_cli.drawing.colors import (
     BACKGROUND,
     EXCITATORY,
     FAINT,
@@ -19,6 +18,7 @@ from evoconn_cli.rendering.colors import (
     UNTYPED,
     Rgb,
 )
+from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, reward_columns, spike_columns
 from evoconn_cli.rendering.layout import Box, make_layout
 from evoconn_cli.rendering.recording import Episode, Neurons

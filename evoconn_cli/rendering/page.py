@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from evoconn_cli.rendering import colors
+from evoconn_cli.drawing import colors
+from evoconn_cli.output import whole_file
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, ROOM, CameraPath, angles_of, floor_height
-from evoconn_cli.rendering.encoders import whole_file
 from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
 from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.recording import Episode, Neurons

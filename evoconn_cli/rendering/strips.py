@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from evoconn_cli.rendering.colors import EXCITATORY, INHIBITORY, LINE, TRACK, UNTYPED, Rgb
+from evoconn_cli.drawing.colors import EXCITATORY, INHIBITORY, LINE, TRACK, UNTYPED, Rgb
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns
 
 _SUPERSAMPLING = 3

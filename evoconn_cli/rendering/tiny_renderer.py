@@ -7,9 +7,9 @@ from types import ModuleType
 import numpy as np
 from PIL import Image
 
+from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
-from evoconn_cli.rendering.colors import BACKGROUND, FLOOR, shape_color
 from evoconn_cli.rendering.meshes import capsule_mesh
 from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
 from evoconn_cli.rendering.quaternions import multiply, rotate

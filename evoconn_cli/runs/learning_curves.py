@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure
 from evoconn_cli.errors import RunDirectoryError, unknown_name
-from evoconn_cli.runs.canvas import color_of, draw_series, label_axes, make_figure
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.runs.opened import config_of

@@ -18,6 +18,7 @@ from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.connectome import neuron_types
 from evoconn_cli.networks import Activity, Candidates, Carry, Network
 from evoconn_cli.networks.kernels import kernel_arrays
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
@@ -106,10 +107,9 @@ class LoadedRun:
                 "weights are in run.state.strategy.center, and run.policy() computes with them."
             )
         center = kernel_arrays(self._opened.network, self._opened.strategy.center(state))
-        num_excitatory = round(network.num_neurons * network.excitatory_ratio)
         return Connectivity(
             **{name: np.asarray(array.values[0]) for name, array in center.items()},
-            neuron_types=np.where(np.arange(network.num_neurons) < num_excitatory, 1, -1).astype(np.int8),
+            neuron_types=neuron_types(network),
             probs={name: np.asarray(probs) for name, probs in state.probs.items()},
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,13 +40,26 @@ class OpenedRun(NamedTuple):
     workers: WorkerMesh
 
 
-def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = None) -> OpenedRun:
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+def open_run(
+    path: Path,
+    step: str | None = None,
+    workers: WorkerMesh | None = None,
+    *,
+    note: Callable[[str], None] = _warn,
+) -> OpenedRun:
     """Returns the run that `path` belongs to, as it was at one checkpoint. Nothing is written.
+
+    Where the latest checkpoint is damaged and no other is asked for, the one before is taken.
 
     Args:
         path: a run directory, its `checkpoints` directory, or one step in that, such as `checkpoints/40`.
         step: `latest` (default), `best` by evaluation fitness, or a generation; the path's own where it names one.
         workers: the devices; those of this machine by default, whatever the run was trained on.
+        note: is told about each damaged checkpoint that is passed over; a Python warning by default.
 
     Raises:
         CheckpointError: no such step, or one that is damaged or of another run.
@@ -68,11 +83,18 @@ def open_run(path: Path, step: str | None = None, workers: WorkerMesh | None = N
         )
     store = CheckpointStore(directory.checkpoints)
     try:
-        generation = _find(store, directory, str(named) if named is not None else step or "latest")
-        state, _ = store.restore(generation, jax.eval_shape(engine.initial_state), workers.first_device, config)
+        like = jax.eval_shape(engine.initial_state)
+        asked = str(named) if named is not None else step or "latest"
+        found = store.restore_latest(like, workers.first_device, note, config) if asked == "latest" else None
+        if found is None:
+            state, _ = store.restore(_find(store, directory, asked), like, workers.first_device, config)
+        else:
+            state = found.state
     finally:
         store.close()
-    return OpenedRun(directory, config, generation, engine.task, engine.network, engine.strategy, state, workers)
+    return OpenedRun(
+        directory, config, int(state.generation), engine.task, engine.network, engine.strategy, state, workers
+    )
 
 
 def locate(path: Path) -> tuple[Path, int | None]:

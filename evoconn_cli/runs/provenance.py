@@ -27,9 +27,14 @@ def start_facts(devices: str) -> dict[str, Any]:
         "pid": os.getpid(),
         "devices": devices,
         "python": sys.version.split()[0],
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": versions(),
         "git_commit": _git_commit(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of this package and of those that it computes with."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:

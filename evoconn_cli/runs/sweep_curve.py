@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from evoconn_cli.config.perturbations import KINDS, setting_text
-from evoconn_cli.runs.canvas import draw_series, label_axes, make_figure
+from evoconn_cli.drawing.canvas import draw_series, label_axes, make_figure
 from evoconn_cli.runs.comparison import compare
 from evoconn_cli.runs.evaluating import Evaluated
 from evoconn_cli.runs.statistics import CONFIDENCE, Interval

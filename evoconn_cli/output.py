@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,13 +42,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         EvoconnError: it cannot be written.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()  # so that a place which cannot be written is named before any work
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise EvoconnError(f"{path} cannot be written: {error.strerror}. Name another place.") from None
+        raise EvoconnError(f"{path} cannot be written: {error.strerror or error}. Name another place.") from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

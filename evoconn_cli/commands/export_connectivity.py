@@ -1,0 +1,86 @@
+"""`evoconn export-connectivity`: an evolved network as files that other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from evoconn_cli.export.formats import FORMATS
+
+
+def export_connectivity(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR|CKPT_DIR", help="A run, its checkpoints, or one step in there.", show_default=False
+        ),
+    ],
+    formats: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--format",
+            metavar="NAME[,NAME...]",
+            help=f"{', '.join(FORMATS)}; bundle by default.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="File or directory to write; with several formats, the directory that holds them. In the run's "
+            "exports/ by default.",
+            show_default=False,
+        ),
+    ] = None,
+    step: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="N[,N...]|latest|best|all",
+            help="Checkpoints; formats that cannot compare several are written for each.",
+            show_default="latest",
+        ),
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(metavar="deterministic|sampled", help="p > 0.5, or connections drawn as in training.")
+    ] = "deterministic",
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of sampled connections and of the recorded episode.")
+    ] = 0,
+    episode_steps: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Cut the recorded episode after so many steps.", show_default="to its end"),
+    ] = None,
+    nir_tau: Annotated[
+        str,
+        typer.Option(
+            metavar="continuous|euler", help="Time constants of nir: the true ones, or those for forward Euler."
+        ),
+    ] = "continuous",
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+) -> None:
+    """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, pictures.
+
+    [bold]Examples[/bold]
+
+      evoconn export-connectivity runs/hopper-ec
+
+      evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png
+    """
+    from evoconn_cli.commands.exporting import Request, run_export
+    from evoconn_cli.export.formats import ExportOptions
+
+    run_export(
+        Request(
+            path=path,
+            formats=formats or ["bundle"],
+            out=out,
+            step=step,
+            policy=policy,
+            seed=seed,
+            episode_steps=episode_steps,
+            force=force,
+            options=ExportOptions(nir_tau=nir_tau),
+        )
+    )

@@ -1,0 +1,148 @@
+"""What `evoconn export-connectivity` does with its options: check them all, open, write, say where."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
+from evoconn_cli.export.formats import ExportOptions, ExportSource, Format, check_format, find_formats
+
+if TYPE_CHECKING:
+    from evoconn_cli.runs.opened import OpenedRun
+
+POLICIES = ("deterministic", "sampled")
+NIR_TAUS = ("continuous", "euler")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The options of `evoconn export-connectivity`, as its help describes them."""
+
+    path: Path
+    formats: list[str]
+    out: Path | None
+    step: str | None
+    policy: str
+    seed: int
+    episode_steps: int | None
+    force: bool
+    options: ExportOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One thing to write."""
+
+    format: Format
+    opened: list[OpenedRun]
+    target: Path
+
+
+def run_export(request: Request) -> None:
+    """Writes a network in every format that is asked for, and prints what was written.
+
+    Raises:
+        EvoconnError: anything the user can act on, before the first file where it can be known.
+    """
+    from rich.console import Console
+
+    formats = _check(request)
+    from evoconn_cli.runs.exporting import make_source, open_steps
+
+    opened = open_steps(request.path, request.step)
+    for one in formats:
+        check_format(one, opened[0].config.network.name)
+    parts = list(_parts(request, formats, opened))
+    for part in parts:
+        _check_target(part.target, request.force)
+    console = Console()
+    sources: dict[tuple[int, ...], ExportSource] = {}
+    for part in parts:
+        generations = tuple(one.generation for one in part.opened)
+        if generations not in sources:
+            sources[generations] = make_source(
+                part.opened,
+                policy=request.policy,
+                seed=request.seed,
+                max_steps=request.episode_steps,
+                options=request.options,
+            )
+        for written in _write(part, sources[generations], request.force):
+            console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
+
+
+def _check(request: Request) -> list[Format]:
+    formats = find_formats(request.formats)
+    if request.policy not in POLICIES:
+        raise unknown_name("policy", request.policy, POLICIES)
+    if request.options.nir_tau not in NIR_TAUS:
+        raise unknown_name("time constant of --nir-tau", request.options.nir_tau, NIR_TAUS)
+    return formats
+
+
+def _parts(request: Request, formats: Sequence[Format], opened: Sequence[OpenedRun]) -> Iterator[_Part]:
+    """Yields what is to be written, and where."""
+    groups = [(one, group) for one in formats for group in _groups(one, opened)]
+    if request.out is not None and len(groups) == 1:
+        known = (groups[0][0].suffix, *groups[0][0].suffixes)
+        if request.out.suffix.lower() not in known and any(known):
+            names = " or ".join(known)
+            raise ConfigError(f"--out {request.out}: {groups[0][0].name} is a file. End its name with {names}.")
+        yield _Part(*groups[0], request.out)
+        return
+    folder = request.out or Path(opened[0].directory.short_path()) / "exports"
+    drawn = f"-sampled-{request.seed}" if request.policy == "sampled" else ""
+    for one, group in groups:
+        first, last = group[0].generation, group[-1].generation
+        steps = f"generation-{last}" if len(group) == 1 else f"generations-{first}-to-{last}"
+        yield _Part(one, group, folder / f"{steps}{drawn}{one.suffix or f'-{one.name}'}")
+
+
+def _groups(one: Format, opened: Sequence[OpenedRun]) -> list[list[OpenedRun]]:
+    return [list(opened)] if one.compares_steps else [[run] for run in opened]
+
+
+def _check_target(target: Path, force: bool) -> None:
+    """Checks that `target` can be written.
+
+    Raises:
+        ConfigError: it exists already, or its place cannot be written.
+    """
+    if target.exists() and not force:
+        raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
+    parent = next(parent for parent in target.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise ConfigError(f"{target} cannot be written: {parent} is a file, not a directory. Name another --out.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{target} cannot be written: no permission to write in {parent}. Name another --out.")
+
+
+def _write(part: _Part, source: ExportSource, force: bool) -> list[Path]:
+    """Writes one thing, whole or not at all, and returns all files and directories that are there now."""
+    folder = part.target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as partial:
+            part.format.write(source, Path(partial) / part.target.name)
+            written = sorted(Path(partial).iterdir())
+            for entry in written:
+                _check_target(folder / entry.name, force)
+            for entry in written:
+                _move(entry, folder / entry.name)
+    except OSError as error:
+        raise EvoconnError(f"{part.target} cannot be written: {error.strerror}. Name another --out.") from None
+    return [folder / entry.name for entry in written]
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves a file or directory; of a directory that exists, the files that have the same names are replaced."""
+    if source.is_dir() and target.is_dir():
+        for entry in source.iterdir():
+            _move(entry, target / entry.name)
+    else:
+        source.replace(target)

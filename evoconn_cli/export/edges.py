@@ -1,0 +1,135 @@
+"""The connections of a boolean network as a table, and back: what csv, npz, parquet and an edited bundle share."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import numpy as np
+
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.units import KERNEL_POPULATIONS, Table, unit_names, unit_signs, unit_types
+
+EDGE_COLUMNS = {
+    "layer": "input, recurrent or output",
+    "pre": "name of the unit that sends",
+    "post": "name of the unit that receives",
+    "pre_index": "of the sending unit in its population, from 0",
+    "post_index": "of the receiving unit in its population, from 0",
+    "pre_type": "observation, excitatory or inhibitory",
+    "sign": "+1 or -1, of the sending unit",
+    "probability": "that evolution gave the connection",
+    "weight": "sign times the gain of the layer",
+}
+REQUIRED_COLUMNS = ("layer", "pre", "post")
+"""Columns that say which connections there are; of the others, sign and weight have to agree with them."""
+
+
+def layer_gains(connectome: Connectome) -> dict[str, float]:
+    """Returns the gain of each kernel of a boolean network."""
+    if connectome.gains is None:
+        raise ValueError(f"{connectome.network.name} has no gains")
+    return connectome.gains._asdict()
+
+
+def edge_table(connectome: Connectome) -> Table:
+    """Returns one row for every connection that exists, by layer, sending and receiving unit.
+
+    Args:
+        connectome: of a boolean network.
+
+    Returns:
+        The columns of `EDGE_COLUMNS`. Probabilities are those of evolution, so with `--policy deterministic` they are
+        all above 0.5; connections that do not exist have no row.
+    """
+    layers = [_layer_edges(connectome, name) for name in KERNEL_POPULATIONS]
+    return {column: np.concatenate([layer[column] for layer in layers]) for column in EDGE_COLUMNS}
+
+
+def _layer_edges(connectome: Connectome, name: str) -> Table:
+    kernel, (pre_population, post_population) = connectome.kernels[name], KERNEL_POPULATIONS[name]
+    pre, post = np.nonzero(kernel)
+    names, sign = unit_names(connectome), unit_signs(connectome)[pre_population][pre]
+    probs = connectome.probs.get(name)
+    return {
+        "layer": np.full(len(pre), name),
+        "pre": np.array(names[pre_population])[pre],
+        "post": np.array(names[post_population])[post],
+        "pre_index": pre.astype(np.int32),
+        "post_index": post.astype(np.int32),
+        "pre_type": unit_types(connectome)[pre_population][pre],
+        "sign": sign,
+        "probability": probs[pre, post] if probs is not None else np.full(len(pre), np.nan, np.float32),
+        "weight": sign * layer_gains(connectome)[name],
+    }
+
+
+def kernels_from_edges(
+    table: Table, connectome: Connectome, source: str, *, first_line: int = 1
+) -> dict[str, np.ndarray]:
+    """Returns the kernels that a table of connections describes, `[pre, post]` bool by name.
+
+    Only `layer`, `pre` and `post` are needed. Signs and weights may be there, but connections have none of their own:
+    they must be those of the sending unit and the layer.
+
+    Args:
+        table: columns of names as text; numbers as numbers or text.
+        connectome: whose units the table connects; its own connections do not matter.
+        source: the name of the table, for messages.
+        first_line: number of the table's first row, for messages.
+
+    Raises:
+        EvoconnError: a column is missing, a layer or unit is unknown, a connection is there twice, a sign or weight is
+            not what it would be.
+    """
+    _check_columns(table, source)
+
+    def fail(row: int, text: str) -> NoReturn:
+        raise EvoconnError(f"{source}, line {first_line + row}: {text}")
+
+    names, signs, gains = unit_names(connectome), unit_signs(connectome), layer_gains(connectome)
+    numbers = {population: {name: i for i, name in enumerate(names[population])} for population in names}
+    kernels = {
+        name: np.zeros((len(names[pre]), len(names[post])), bool) for name, (pre, post) in KERNEL_POPULATIONS.items()
+    }
+    for row, (layer, *units) in enumerate(zip(*(table[column] for column in REQUIRED_COLUMNS), strict=True)):
+        if layer not in kernels:
+            fail(row, f"unknown layer {str(layer)!r}. Known: {', '.join(kernels)}.")
+        found = []
+        for unit, population in zip(units, KERNEL_POPULATIONS[layer], strict=True):
+            if unit not in numbers[population]:
+                known = names[population]
+                fail(row, f"{layer} has no unit {str(unit)!r} there. Known: {known[0]} to {known[-1]}.")
+            found.append(numbers[population][unit])
+        pre, post = found
+        if kernels[layer][pre, post]:
+            fail(row, f"the connection {units[0]} -> {units[1]} is there twice. Delete one of them.")
+        kernels[layer][pre, post] = True
+        sign = int(signs[KERNEL_POPULATIONS[layer][0]][pre])
+        for column, value in (("sign", sign), ("weight", sign * gains[layer])):
+            if column in table and not _agrees(table[column][row], value):
+                fail(
+                    row,
+                    f"{column} is {table[column][row]}, but {units[0]} -> {units[1]} has {value:.9g}: connections are "
+                    "there or not, and have no strength or sign of their own. Put it back, or delete the line.",
+                )
+    return kernels
+
+
+def _check_columns(table: Table, source: str) -> None:
+    missing = [column for column in REQUIRED_COLUMNS if column not in table]
+    if missing:
+        raise EvoconnError(
+            f"{source}: no column {' and no column '.join(missing)}. It needs {', '.join(REQUIRED_COLUMNS)}; it has "
+            f"{', '.join(table) or 'none'}."
+        )
+
+
+def _agrees(given: object, value: float) -> bool:
+    """Whether a sign or weight of a table is empty or what it has to be, within the rounding of float32."""
+    if given == "":
+        return True
+    try:
+        return bool(np.isclose(float(given), value, rtol=1e-6, atol=0.0))  # type: ignore[arg-type]
+    except ValueError:
+        return False

@@ -1,0 +1,133 @@
+"""The formats of `evoconn export-connectivity`: one entry each, with what it needs and which networks it serves.
+
+To add one: a module with its writer, a function here that imports it and calls it, and an entry in `FORMATS`. A writer
+is given an `ExportSource` and a path. The path does not exist yet, and its directory holds nothing else: whatever is
+written in there, files beside `out` included, is moved to where the user wants it once the writer is done.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
+
+if TYPE_CHECKING:
+    from evoconn_cli.export.connectome import Connectome
+    from evoconn_cli.export.episode import Episode
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of single formats.
+
+    Attributes:
+        nir_tau: `continuous`, or `euler` for readers that integrate by forward Euler.
+    """
+
+    nir_tau: str = "continuous"
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What is exported.
+
+    Attributes:
+        connectomes: one for every step that was asked for, by generation; all but formats that compare steps are given
+            one at a time.
+        record: `record() -> Episode` of the last connectome.
+        provenance: where the network comes from, as JSON values: run, generation, versions, configuration.
+        options: of single formats.
+    """
+
+    connectomes: Sequence[Connectome]
+    record: Callable[[], Episode] = field(repr=False)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    options: ExportOptions = field(default_factory=ExportOptions)
+
+    @property
+    def connectome(self) -> Connectome:
+        """The connectome, the last one where there are several."""
+        return self.connectomes[-1]
+
+    @functools.cached_property
+    def episode(self) -> Episode:
+        """The recorded episode, played when it is first asked for."""
+        return self.record()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        name: on the command line.
+        suffix: of the file that it writes; empty for a directory.
+        summary: what it is, in a line.
+        write: `write(source, out)`.
+        networks: the names of the networks that it serves.
+        refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
+        needs: modules that are not part of a plain installation.
+        extra: of `pip install 'evoconn[EXTRA]'`, which has them.
+        suffixes: other suffixes that `--out` may ask for.
+        compares_steps: it takes the connectomes of several steps together.
+    """
+
+    name: str
+    suffix: str
+    summary: str
+    write: Callable[[ExportSource, Path], None]
+    networks: Sequence[str] = ("conn_snn",)
+    refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
+    needs: Sequence[str] = ()
+    extra: str = ""
+    suffixes: Sequence[str] = ()
+    compares_steps: bool = False
+
+
+def _write_bundle(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.bundle import write_bundle
+
+    write_bundle(source, out)
+
+
+ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
+
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (Format("bundle", "", "a directory with all there is and a simulator that replays it", _write_bundle),)
+}
+
+
+def find_formats(names: Sequence[str]) -> list[Format]:
+    """Returns the formats of these names, each once; a name may be a list with commas.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    wanted = dict.fromkeys(name.strip() for text in names for name in text.split(","))
+    for name in wanted:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    return [FORMATS[name] for name in wanted]
+
+
+def check_format(one: Format, network: str) -> None:
+    """Checks that a format can be written for a network.
+
+    Raises:
+        ConfigError: it is not for this network.
+        EvoconnError: a package is not installed.
+    """
+    if network not in one.networks:
+        others = ", ".join(name for name, other in FORMATS.items() if network in other.networks) or "none"
+        raise ConfigError(f"{one.name} does not hold {network}: {one.refusal} Formats for {network}: {others}.")
+    missing = [module for module in one.needs if importlib.util.find_spec(module) is None]
+    if missing:
+        raise EvoconnError(
+            f"{one.name} needs {' and '.join(missing)}, which is not installed: pip install 'evoconn[{one.extra}]'"
+        )

@@ -1,0 +1,97 @@
+"""The units of a boolean network, which all graph formats name alike: observation inputs, neurons, actions."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+
+from evoconn_cli.export.connectome import Connectome
+
+Table: TypeAlias = dict[str, np.ndarray]
+"""Columns of equal length by name."""
+
+POPULATIONS = ("inputs", "neurons", "actions")
+
+KERNEL_POPULATIONS = {
+    "input": ("inputs", "neurons"),
+    "recurrent": ("neurons", "neurons"),
+    "output": ("neurons", "actions"),
+}
+"""Populations that each kernel connects."""
+
+NODE_COLUMNS = {
+    "node": "name, by which edges refer to it",
+    "population": "inputs, neurons or actions",
+    "index": "of the unit in its population, from 0",
+    "type": "observation, excitatory, inhibitory or action",
+    "sign": "+1 or -1, of what the unit sends; 0 for actions, which send nothing",
+    "observation": "number of the observation that an input carries; -1 for other units",
+    "factor": "+1 where an input carries x, -1 where it carries -x; 0 for other units",
+    "mean": "that is subtracted from the observation to give x; 0 for other units",
+    "std": "by which the difference is divided; 1 for other units",
+}
+
+
+def unit_names(connectome: Connectome) -> dict[str, list[str]]:
+    """Returns the names of all units by population.
+
+    `x3+` carries the normalised observation 3 and `x3-` the same with the opposite sign; `n3` is a neuron and `a3` an
+    action. No name begins with a sign, which spreadsheets would take for a formula.
+    """
+    observations = range(connectome.observation_size)
+    return {
+        "inputs": [f"x{i}+" for i in observations] + [f"x{i}-" for i in observations],
+        "neurons": [f"n{i}" for i in range(connectome.num_neurons)],
+        "actions": [f"a{i}" for i in range(connectome.action_size)],
+    }
+
+
+def unit_types(connectome: Connectome) -> dict[str, np.ndarray]:
+    """Returns the type of every unit by population."""
+    return {
+        "inputs": np.full(2 * connectome.observation_size, "observation"),
+        "neurons": np.where(neuron_signs(connectome) > 0, "excitatory", "inhibitory"),
+        "actions": np.full(connectome.action_size, "action"),
+    }
+
+
+def unit_signs(connectome: Connectome) -> dict[str, np.ndarray]:
+    """Returns int8 signs of what the units send, by population: 1 for inputs, whose value has a sign of its own."""
+    return {
+        "inputs": np.ones(2 * connectome.observation_size, np.int8),
+        "neurons": neuron_signs(connectome),
+        "actions": np.zeros(connectome.action_size, np.int8),
+    }
+
+
+def neuron_signs(connectome: Connectome) -> np.ndarray:
+    """Returns `[N]` int8 types of the neurons, +1 excitatory and -1 inhibitory.
+
+    Raises:
+        ValueError: the neurons have no types.
+    """
+    if connectome.neuron_types is None:
+        raise ValueError(f"{connectome.network.name} has no types of neurons")
+    return connectome.neuron_types
+
+
+def node_table(connectome: Connectome) -> Table:
+    """Returns one row for every unit, with the columns of `NODE_COLUMNS`."""
+    size, names = connectome.observation_size, unit_names(connectome)
+    others = connectome.num_neurons + connectome.action_size
+
+    def of_inputs(values: np.ndarray, else_value: float, dtype: type) -> np.ndarray:
+        return np.concatenate([values, np.full(others, else_value)]).astype(dtype)
+
+    return {
+        "node": np.array(sum(names.values(), [])),
+        "population": np.repeat(POPULATIONS, [len(names[population]) for population in POPULATIONS]),
+        "index": np.concatenate([np.arange(len(names[population]), dtype=np.int32) for population in POPULATIONS]),
+        "type": np.concatenate(list(unit_types(connectome).values())),
+        "sign": np.concatenate(list(unit_signs(connectome).values())),
+        "observation": of_inputs(np.tile(np.arange(size), 2), -1, np.int32),
+        "factor": of_inputs(np.repeat([1, -1], size), 0, np.int8),
+        "mean": of_inputs(np.tile(connectome.obs_mean, 2), 0, np.float32),
+        "std": of_inputs(np.tile(connectome.obs_std, 2), 1, np.float32),
+    }

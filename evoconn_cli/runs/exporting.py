@@ -1,0 +1,117 @@
+"""From saved runs to what is exported: connectomes, where they come from, and a recorded episode."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from evoconn_cli.engine.evaluation import candidates_key
+from evoconn_cli.engine.strategies.connectivity import ConnectivityState
+from evoconn_cli.export.connectome import Connectome, make_connectome
+from evoconn_cli.export.episode import Episode, record_episode
+from evoconn_cli.export.formats import ExportOptions, ExportSource
+from evoconn_cli.networks import Candidates
+from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.opened import OpenedRun, locate, open_run
+from evoconn_cli.runs.provenance import versions
+from evoconn_cli.runs.store import CheckpointStore
+
+_RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_id")
+"""What run.json says that belongs to where a network comes from."""
+
+
+def open_steps(path: Path, step: str | None) -> list[OpenedRun]:
+    """Returns a run at all checkpoints that are asked for, each once, by generation. JAX computes on the CPU.
+
+    Args:
+        path: as for `open_run`.
+        step: as for `open_run`, several of them with commas between, or `all`.
+
+    Raises:
+        EvoconnError: as `open_run`.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    workers = start_jax(1)
+    steps: list[str | None] = [None] if step is None else [name.strip() for name in step.split(",")]
+    if step == "all":
+        store = CheckpointStore(RunDirectory.open(locate(path)[0]).checkpoints)
+        steps = [str(generation) for generation in store.generations()] or [None]
+        store.close()
+    opened = {one.generation: one for one in (open_run(path, name, workers) for name in steps)}
+    return [opened[generation] for generation in sorted(opened)]
+
+
+def make_source(
+    opened: Sequence[OpenedRun], *, policy: str, seed: int, max_steps: int | None, options: ExportOptions
+) -> ExportSource:
+    """Returns what is exported.
+
+    Args:
+        opened: a run at one or several checkpoints.
+        policy: `deterministic` or `sampled`; sampled connections are those of episode 0 of an evaluation with `seed`.
+        seed: of sampled connections and of the initial states of the recorded episode.
+        max_steps: the recorded episode is cut after so many steps.
+        options: of single formats.
+    """
+
+    def record() -> Episode:
+        last = opened[-1]
+        return record_episode(
+            last.task,
+            last.network,
+            _candidates(last, policy, seed),
+            last.state.normalizer,
+            seed=seed,
+            max_steps=max_steps,
+            warmup_steps=last.config.rollout.warmup_steps,
+        )
+
+    return ExportSource(
+        connectomes=[_connectome(one, policy, seed) for one in opened],
+        record=record,
+        provenance=_provenance(opened[-1], policy, seed),
+        options=options,
+    )
+
+
+def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
+    state = opened.state.strategy
+    return make_connectome(
+        opened.config,
+        opened.generation,
+        opened.network,
+        _candidates(opened, policy, seed),
+        opened.state.normalizer,
+        policy=policy,
+        probs=state.probs if isinstance(state, ConnectivityState) else None,
+        action_size=opened.task.action_size,
+    )
+
+
+def _candidates(opened: OpenedRun, policy: str, seed: int) -> Candidates:
+    """Returns `[1, ...]` the network."""
+    if policy == "deterministic":
+        return opened.strategy.center(opened.state.strategy)
+    return opened.strategy.ask(candidates_key(seed), opened.state.strategy, jnp.zeros((1,), jnp.int32))
+
+
+def _provenance(opened: OpenedRun, policy: str, seed: int) -> dict[str, Any]:
+    """Returns where a network comes from, as JSON values."""
+    facts = opened.directory.read_facts()
+    return {
+        "run": opened.directory.path.name,
+        "generation": opened.generation,
+        "policy": policy,
+        "seed": seed,
+        "training": {name: facts[name] for name in _RUN_FACTS if name in facts},
+        "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": versions(),
+        "config": dataclasses.asdict(opened.config),
+    }
