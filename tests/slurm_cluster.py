@@ -38,6 +38,8 @@ SelectTypeParameters=CR_Core
 MpiDefault=none
 MailProg=/bin/true
 ReturnToService=2
+BatchStartTimeout=1
+MessageTimeout=5
 JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -130,7 +132,7 @@ class SlurmCluster:
     def tasks(self) -> dict[str, str]:
         """Returns the state of every task of an array in the queue, by its id such as `12_0`."""
         lines = self.run("squeue", "--noheader", "--array", "--format=%F_%K %T").splitlines()
-        return {name: state for name, state in (line.split() for line in lines)}
+        return {name: state for name, state in map(str.split, lines) if not name.endswith("N/A")}
 
     def start_now(self, task: str) -> None:
         """Starts a requeued task without the two minutes that SLURM lets it wait."""
@@ -142,6 +144,10 @@ class SlurmCluster:
         self.run("scontrol", "update", f"JobId={task}", f"Comment={mark}")
         file = self.folder / "state" / "job_state"
         wait_until(lambda: file.exists() and mark.encode() in file.read_bytes(), "the controller has saved")
+
+    def look_at_nodes(self) -> None:
+        """Lets the controller compare what runs on its nodes with what should; it does so every few minutes."""
+        self.run("scontrol", "reconfigure")
 
     def job_processes(self) -> list[int]:
         """Returns the processes of all jobs, and those that watch over them."""
@@ -173,13 +179,13 @@ class SlurmCluster:
             )
 
 
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0, every: float = 0.1) -> None:
     """Waits for something that has no other way to tell."""
     end = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not so after {seconds:.0f} s")
-        threading.Event().wait(0.1)
+        threading.Event().wait(every)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -141,8 +141,9 @@ def submit(grid, cells, directory, program=LIGHT):
     notes = []
     for cell in cells:
         prepare(cell, grid.name)
-    due = [cell for cell in cells if read_status(cell).is_due(grid.launch.retries)]
-    Slurm(grid.name, directory, grid.launch, program=program).run(due, notes.append)
+    states = {cell: read_status(cell) for cell in cells}
+    left = [cell for cell in cells if states[cell].is_due(grid.launch.retries) or states[cell].state is State.RUNNING]
+    Slurm(grid.name, directory, grid.launch, program=program).run(left, notes.append)
     return notes
 
 
@@ -212,7 +213,7 @@ def test_a_preempted_cell_saves_in_the_time_of_grace_and_is_requeued(slurm, runn
 @pytest.mark.slow
 def test_a_cancelled_cell_saves_and_stays_out_of_the_queue_until_it_is_launched_again(slurm, running):
     cell, task, launch_again, _ = running
-    assert launch_again() == [], "it runs"
+    assert launch_again() == ["1 cells are in SLURM's queue already."]
     slurm.run("scancel", task)
     wait_until(lambda: not slurm.tasks(), "it is cancelled")
     assert read_status(cell).state == State.SAVED
@@ -244,7 +245,12 @@ def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, 
     for process in slurm.job_processes():
         os.kill(process, signal.SIGKILL)
     slurm.start()
-    wait_until(lambda: slurm.tasks().get(task) != "RUNNING", "SLURM knows that the task is gone")
+
+    def is_missed():
+        slurm.look_at_nodes()
+        return slurm.tasks().get(task) != "RUNNING"
+
+    wait_until(is_missed, "SLURM knows that the task is gone", every=2.0)
     launch_again()
     drain(slurm)
     assert read_status(cell).state == State.FINISHED and starts_of(cell) == [0, 0]

@@ -14,6 +14,7 @@ from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.places import PROGRAM
 from evoconn_cli.grid.slurm_queue import Task, queued_cells, submit
 from evoconn_cli.grid.slurm_script import FOLDER, make_script
+from evoconn_cli.grid.states import State, read_status
 
 _POLL = 10.0
 """SLURM is asked so seldom for its queue [s]."""
@@ -63,15 +64,19 @@ class Slurm:
         return make_script(self._new_name(), cells, self._launch, self._directory, self._program)
 
     def run(self, cells: Sequence[Cell], note: Callable[[str], None]) -> None:
-        """Submits the cells that are not in the queue.
+        """Submits the cells that are not in the queue, and do not run elsewhere.
 
         Raises:
             GridError: SLURM does not answer, or refuses the array.
         """
         queued = self._queued()
-        new = [cell for cell in cells if cell.path.absolute() not in queued]
-        if len(new) < len(cells):
-            note(f"{len(cells) - len(new)} cells are in SLURM's queue already.")
+        in_queue = sum(cell.path.absolute() in queued for cell in cells)
+        if in_queue:
+            note(f"{in_queue} cells are in SLURM's queue already.")
+        out = [cell for cell in cells if cell.path.absolute() not in queued]
+        new = [cell for cell in out if read_status(cell).state is not State.RUNNING]
+        if len(new) < len(out):
+            note(f"{len(out) - len(new)} cells run outside of SLURM: they are left alone.")
         if new:
             job = self._submit(new)
             note(f"SLURM array {job}: {len(new)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
