@@ -11,6 +11,7 @@ from evoconn_cli import __version__
 from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
+from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
@@ -30,6 +31,7 @@ app.command()(resume)
 app.command()(evaluate)
 app.command()(render)
 app.command()(export_connectivity)
+app.command()(launch_grid)
 app.command(hidden=True)(run_cell)
 
 

@@ -82,7 +82,10 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
     [
         ["--help"],
         ["--version"],
-        *([command, "--help"] for command in ("train", "resume", "evaluate", "render", "export-connectivity")),
+        *(
+            [command, "--help"]
+            for command in ("train", "resume", "evaluate", "render", "launch-grid", "run-cell", "export-connectivity")
+        ),
     ],
     ids=str,
 )

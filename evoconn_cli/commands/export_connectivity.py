@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.export.formats import FORMATS
+from evoconn_cli.export.formats import FORMATS, SORTS
 
 
 def export_connectivity(
@@ -58,6 +58,9 @@ def export_connectivity(
             metavar="continuous|euler", help="Time constants of nir: the true ones, or those for forward Euler."
         ),
     ] = "continuous",
+    sort: Annotated[
+        str, typer.Option(metavar="|".join(SORTS), help="Order of the neurons of a type in png and html.")
+    ] = "degree",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, pictures.
@@ -81,6 +84,6 @@ def export_connectivity(
             seed=seed,
             episode_steps=episode_steps,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau),
+            options=ExportOptions(nir_tau=nir_tau, sort=sort),
         )
     )

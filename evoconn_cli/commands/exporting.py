@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
-from evoconn_cli.export.formats import ExportOptions, ExportSource, Format, check_format, find_formats
+from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
 
 if TYPE_CHECKING:
     from evoconn_cli.runs.opened import OpenedRun
@@ -74,6 +74,11 @@ def run_export(request: Request) -> None:
             )
         for written in _write(part, sources[generations], request.force):
             console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
+    printed = {tuple(one.generation for one in part.opened) for part in parts if part.format.prints_statistics}
+    for generations in sorted(printed):
+        from evoconn_cli.export.statistics_table import statistics_table
+
+        console.print(statistics_table(sources[generations].statistics))
 
 
 def _check(request: Request) -> list[Format]:
@@ -82,6 +87,8 @@ def _check(request: Request) -> list[Format]:
         raise unknown_name("policy", request.policy, POLICIES)
     if request.options.nir_tau not in NIR_TAUS:
         raise unknown_name("time constant of --nir-tau", request.options.nir_tau, NIR_TAUS)
+    if request.options.sort not in SORTS:
+        raise unknown_name("--sort", request.options.sort, SORTS)
     return formats
 
 

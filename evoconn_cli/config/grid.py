@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of
 from evoconn_cli.config.loading import config_dir
-from evoconn_cli.config.reading import first_line, read_yaml
+from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
 from evoconn_cli.config.schema import option
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
 from evoconn_cli.errors import ConfigError, unknown_name
@@ -34,7 +34,7 @@ class LaunchConfig:
     retry_pause: float = option(30.0, "wait before a failed cell is tried again", unit="s", low=0)
     time_limit: str | None = option(None, "a cell saves and makes room before it has run so long, such as 3h50m")
     environment: dict[str, str] = field(default_factory=dict)  # variables of the cells' processes
-    slurm: SlurmConfig = SlurmConfig()
+    slurm: SlurmConfig = SlurmConfig()  # what --on slurm asks for
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,12 @@ def grid_names() -> list[str]:
     return sorted(path.stem for path in (config_dir() / "grids").glob("*.yaml"))
 
 
-def read_grid(source: str) -> GridFile:
+def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
     """Returns the checked content of a grid file.
 
     Args:
         source: name of a shipped grid, or path of a YAML file.
+        overrides: `launch.KEY=VALUE` entries.
 
     Raises:
         ConfigError: an unknown grid, an unreadable file, an unknown key, a wrong type or value.
@@ -106,7 +107,7 @@ def read_grid(source: str) -> GridFile:
         axes={key: list_of(values, f"axes.{key}") for key, values in flat_keys(plain.get("axes"), "axes").items()},
         search=_read_search(given.get("search")),
         seeds=_read_seeds(plain["seeds"]),
-        launch=_read_launch(given.get("launch")),
+        launch=_read_launch(given.get("launch"), overrides),
         published=_read_published(plain.get("published"), sets),
     )
 
@@ -147,8 +148,12 @@ def _read_section(given: Any, defaults: Section, name: str) -> Section:
     return section
 
 
-def _read_launch(given: Any) -> LaunchConfig:
+def _read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
     launch = _read_section(given, LaunchConfig(), "launch")
+    for entry in overrides:
+        if not entry.startswith("launch."):
+            raise ConfigError(f"{entry}: only keys of launch can be given here, such as launch.retries=0.")
+    launch = _read_section(read_overrides(overrides).get("launch"), launch, "launch")
     check_slurm(launch.slurm)
     return launch
 

@@ -19,6 +19,11 @@ from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
 if TYPE_CHECKING:
     from evoconn_cli.export.connectome import Connectome
     from evoconn_cli.export.episode import Episode
+    from evoconn_cli.export.statistics import Statistics
+
+
+SORTS = ("degree", "community", "none")
+"""Orders of neurons in pictures, within their type."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,11 @@ class ExportOptions:
 
     Attributes:
         nir_tau: `continuous`, or `euler` for readers that integrate by forward Euler.
+        sort: order of neurons in pictures, one of `SORTS`.
     """
 
     nir_tau: str = "continuous"
+    sort: str = "degree"
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,13 @@ class ExportSource:
         """The recorded episode, played when it is first asked for."""
         return self.record()
 
+    @functools.cached_property
+    def statistics(self) -> list[Statistics]:
+        """The statistics of each connectome, computed when they are first asked for."""
+        from evoconn_cli.export.statistics import connectome_statistics
+
+        return [connectome_statistics(connectome) for connectome in self.connectomes]
+
 
 @dataclass(frozen=True)
 class Format:
@@ -75,6 +89,7 @@ class Format:
         extra: of `pip install 'evoconn[EXTRA]'`, which has them.
         suffixes: other suffixes that `--out` may ask for.
         compares_steps: it takes the connectomes of several steps together.
+        prints_statistics: the command prints the statistics, too.
     """
 
     name: str
@@ -87,6 +102,7 @@ class Format:
     extra: str = ""
     suffixes: Sequence[str] = ()
     compares_steps: bool = False
+    prints_statistics: bool = False
 
 
 def _write_bundle(source: ExportSource, out: Path) -> None:
@@ -95,11 +111,28 @@ def _write_bundle(source: ExportSource, out: Path) -> None:
     write_bundle(source, out)
 
 
+def _write_picture(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.pictures import write_picture
+
+    write_picture(source, out)
+
+
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
 
 FORMATS: dict[str, Format] = {
     one.name: one
-    for one in (Format("bundle", "", "a directory with all there is and a simulator that replays it", _write_bundle),)
+    for one in (
+        Format("bundle", "", "a directory with all there is and a simulator that replays it", _write_bundle),
+        Format(
+            "png",
+            ".png",
+            "a figure with statistics; of several steps: how they moved",
+            _write_picture,
+            suffixes=(".pdf", ".svg"),
+            compares_steps=True,
+            prints_statistics=True,
+        ),
+    )
 }
 
 

@@ -90,15 +90,16 @@ def read_attempts(cell: Path) -> Attempts:
     return Attempts(attempts, forgiven, submitted)
 
 
-def record_start(cell: Path, place: str, saved: int) -> None:
-    """Records that this process begins an attempt.
+def record_start(cell: Path, place: str, saved: int, pid: int | None = None) -> None:
+    """Records that a process of this host begins an attempt.
 
     Args:
         cell: directory of the cell.
         place: device or job, in words.
         saved: the newest generation that is saved.
+        pid: of the process; this one by default.
     """
-    _append(cell, event="start", place=place, host=os.uname().nodename, pid=os.getpid(), saved=saved)
+    _append(cell, event="start", place=place, host=os.uname().nodename, pid=pid or os.getpid(), saved=saved)
 
 
 def record_end(cell: Path, exit_code: int, pid: int | None = None) -> None:

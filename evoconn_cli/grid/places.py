@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid.cells import Cell, differing_keys
+from evoconn_cli.grid.devices import Note
 from evoconn_cli.runs.directory import RunDirectory
 
 PLACE_VARIABLE = "EVOCONN_CELL_PLACE"
@@ -32,14 +33,14 @@ class Place(Protocol):
         """Returns for each of the cells where it would run, in words; nothing is started."""
         ...
 
-    def run(self, cells: Sequence[Cell], note: Any) -> None:
-        """Runs cells that are due, or hands them to a scheduler; how it went is read from their directories.
+    def run(self, cells: Sequence[Cell], note: Note) -> None:
+        """Runs cells, or hands them to a scheduler; how it went is read from their directories.
 
         One cell that fails never stops the others.
 
         Args:
-            cells: that are due, in the order to run them.
-            note: is told in a sentence what the user has to know.
+            cells: that are due or run already, in the order to run them; their directories are there.
+            note: is told what happens.
         """
         ...
 

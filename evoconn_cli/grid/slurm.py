@@ -11,8 +11,9 @@ from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.errors import GridError
 from evoconn_cli.grid.attempts import record_submission
 from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.places import PROGRAM
-from evoconn_cli.grid.slurm_queue import Task, queued_cells, submit
+from evoconn_cli.grid.slurm_queue import Task, is_installed, queued_cells, submit
 from evoconn_cli.grid.slurm_script import FOLDER, make_script
 from evoconn_cli.grid.states import State, read_status
 
@@ -59,51 +60,67 @@ class Slurm:
         tasks = [queued.get(cell.path.absolute()) for cell in cells]
         return [f"slurm {task.id}, {task.state.lower()}" if task else "a new array of slurm" for task in tasks]
 
-    def script(self, cells: Sequence[Cell]) -> str:
-        """Returns what `run` would give to sbatch for these cells."""
-        return make_script(self._new_name(), cells, self._launch, self._directory, self._program)
-
-    def run(self, cells: Sequence[Cell], note: Callable[[str], None]) -> None:
+    def run(self, cells: Sequence[Cell], note: Note) -> None:
         """Submits the cells that are not in the queue, and do not run elsewhere.
+
+        Ctrl-C ends the waiting and not the cells.
+
+        Args:
+            cells: that are not finished; their directories are there.
+            note: is told what happens.
 
         Raises:
             GridError: SLURM does not answer, or refuses the array.
         """
+        new = self._new(cells, note)
+        if new:
+            job = submit(self._write(new))
+            for number, cell in enumerate(new):
+                record_submission(cell.path, f"slurm {job}_{number}")
+            note(f"SLURM array {job}: {len(new)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
+        if self._wait:
+            self._follow({cell.path.absolute() for cell in cells}, note)
+
+    def write_script(self, cells: Sequence[Cell], note: Note) -> Path | None:
+        """Returns the script that `run` would submit, which is written; None where no cell is left for it.
+
+        Without SLURM on this machine no cell counts as queued.
+
+        Raises:
+            GridError: SLURM does not answer, or the script cannot be written.
+        """
+        new = self._new(cells, note) if is_installed() else list(cells)
+        return self._write(new) if new else None
+
+    def _new(self, cells: Sequence[Cell], note: Note) -> list[Cell]:
+        """Returns the cells that nobody runs, or will."""
         queued = self._queued()
-        in_queue = sum(cell.path.absolute() in queued for cell in cells)
-        if in_queue:
-            note(f"{in_queue} cells are in SLURM's queue already.")
         out = [cell for cell in cells if cell.path.absolute() not in queued]
+        if len(out) < len(cells):
+            note(f"{len(cells) - len(out)} cells are in SLURM's queue already.")
         new = [cell for cell in out if read_status(cell).state is not State.RUNNING]
         if len(new) < len(out):
             note(f"{len(out) - len(new)} cells run outside of SLURM: they are left alone.")
-        if new:
-            job = self._submit(new)
-            note(f"SLURM array {job}: {len(new)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
-        if self._wait:
-            self._follow({cell.path.absolute() for cell in cells})
+        return new
 
     def _queued(self) -> dict[Path, Task]:
         return queued_cells(self._directory / FOLDER)
 
-    def _submit(self, cells: Sequence[Cell]) -> str:
-        """Returns the number of the array."""
-        name = self._new_name()
+    def _write(self, cells: Sequence[Cell]) -> Path:
+        """Returns the script of an array, whose name no other array has."""
+        name = f"evoconn-{self._grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
         script = self._directory / FOLDER / f"{name}.sbatch"
         try:
             script.parent.mkdir(parents=True, exist_ok=True)
             script.write_text(make_script(name, cells, self._launch, self._directory, self._program), encoding="utf-8")
         except OSError as error:
             raise GridError(f"cannot write {script}: {error.strerror}.") from None
-        job = submit(script)
-        for number, cell in enumerate(cells):
-            record_submission(cell.path, f"slurm {job}_{number}")
-        return job
+        return script
 
-    def _follow(self, paths: set[Path]) -> None:
-        """Returns when none of the cells is in the queue any more."""
-        while paths & self._queued().keys():
-            self._pause(_POLL)
-
-    def _new_name(self) -> str:
-        return f"evoconn-{self._grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    def _follow(self, paths: set[Path], note: Note) -> None:
+        """Returns when none of the cells is in the queue any more, or at Ctrl-C."""
+        try:
+            while paths & self._queued().keys():
+                self._pause(_POLL)
+        except KeyboardInterrupt:
+            note("the cells stay in SLURM's queue.")

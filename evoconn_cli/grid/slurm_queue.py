@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,11 @@ class Task(NamedTuple):
 
     id: str  # such as 1234_5
     state: str  # in SLURM's words, such as PENDING
+
+
+def is_installed() -> bool:
+    """Returns whether this machine has SLURM's commands."""
+    return shutil.which("squeue") is not None
 
 
 def submit(script: Path) -> str:

@@ -1,0 +1,137 @@
+"""Running a grid in the terminal: its places, its display, and what is said at its end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from evoconn_cli.commands.opened_grid import OpenedGrid
+from evoconn_cli.commands.places import PlaceOptions, open_place
+from evoconn_cli.errors import EvoconnError, ExitCode
+from evoconn_cli.grid.attempts import forgive
+from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.devices import Note
+from evoconn_cli.grid.places import prepare
+from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.table import GridTable, Row, read_rows
+from evoconn_cli.runs.terminal import lasting_stdout
+
+_REDRAWN_EVERY = 1.0  # [s]
+
+
+def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> None:
+    """Runs what is left of a grid, and ends the process with the exit code that says how it went."""
+    console = Console(file=lasting_stdout())
+
+    def note(message: str) -> None:
+        console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    place = open_place(opened, options, note)
+    if retry_failed:
+        for cell in opened.cells:
+            if read_status(cell).state is State.FAILED:
+                forgive(cell.path)
+    refused = _prepare(opened, note)
+    to_run = [cell for cell in opened.cells if cell not in refused and _is_to_run(cell, opened.file.launch.retries)]
+    try:
+        if to_run:
+            with _display(opened, console):
+                place.run(to_run, note)
+    except KeyboardInterrupt:
+        note("Quit. The latest checkpoints are kept; the same command goes on.")
+        raise typer.Exit(ExitCode.QUIT) from None
+    rows = read_rows(opened.cells)
+    console.print(GridTable(_title(opened), rows))
+    exit_code = _end(rows, refused, note)
+    is_handed_over = options.hands_over and exit_code == ExitCode.SAVED_EARLY
+    raise typer.Exit(ExitCode.DONE if is_handed_over else exit_code)
+
+
+def print_script(opened: OpenedGrid) -> None:
+    """Prints the script of what is left of a grid, for sbatch; it is in the directory of the grid, too."""
+    from evoconn_cli.grid.slurm import Slurm
+
+    def note(message: str) -> None:
+        typer.echo(message, err=True)
+
+    refused = _prepare(opened, note)
+    left = [cell for cell in opened.cells if cell not in refused and _is_to_run(cell, opened.file.launch.retries)]
+    script = Slurm(opened.file.name, opened.directory, opened.file.launch).write_script(left, note)
+    if script is not None:
+        typer.echo(script.read_text(encoding="utf-8"), nl=False)
+        note(f"It is in {script}, too. Submitted by hand, it is found in the queue by its job name.")
+
+
+def show_plan(opened: OpenedGrid, options: PlaceOptions) -> None:
+    """Prints the cells, their states, and where those that are left would run; nothing is written."""
+    console = Console()
+    place = open_place(opened, options, typer.echo)
+    rows = read_rows(opened.cells)
+    due = [row.cell for row in rows if row.status.is_due(opened.file.launch.retries)]
+    plan = dict(zip((cell.name for cell in due), place.plan(due), strict=True))
+    console.print(GridTable(_title(opened), rows, plan))
+
+
+def show_status(opened: OpenedGrid, *, watch: bool) -> None:
+    """Prints what the files of a grid say; with `watch` until Ctrl-C."""
+    console = Console()
+    if not watch:
+        console.print(GridTable(_title(opened), read_rows(opened.cells)))
+        return
+    try:
+        with _live(opened, console):
+            while True:
+                time.sleep(_REDRAWN_EVERY)
+    except KeyboardInterrupt:
+        return
+
+
+def _is_to_run(cell: Cell, retries: int) -> bool:
+    status = read_status(cell)
+    return status.is_due(retries) or status.state is State.RUNNING
+
+
+def _prepare(opened: OpenedGrid, note: Note) -> dict[Cell, str]:
+    """Makes the directories of all cells; returns those that cannot be made, and why."""
+    refused = {}
+    for cell in opened.cells:
+        try:
+            prepare(cell, opened.file.name)
+        except EvoconnError as error:
+            refused[cell] = str(error)
+            note(f"{cell.name} is left out: {error}")
+    return refused
+
+
+def _display(opened: OpenedGrid, console: Console) -> AbstractContextManager:
+    """Returns a context that shows the table where the terminal can redraw it; elsewhere the notes are enough."""
+    return _live(opened, console) if console.is_terminal and not console.is_dumb_terminal else nullcontext()
+
+
+def _live(opened: OpenedGrid, console: Console) -> Live:
+    def table() -> GridTable:
+        return GridTable(_title(opened), read_rows(opened.cells), max_lines=console.height)
+
+    return Live(get_renderable=table, console=console, refresh_per_second=1 / _REDRAWN_EVERY)
+
+
+def _title(opened: OpenedGrid) -> str:
+    return f"{opened.file.name} in {opened.directory}"
+
+
+def _end(rows: list[Row], refused: dict[Cell, str], note: Note) -> ExitCode:
+    """Says which cells have failed and why; returns the exit code."""
+    failed = [row for row in rows if row.status.state is State.FAILED and row.cell not in refused]
+    for row in failed:
+        note(f"\n{row.cell.name} has failed; {row.status.log} ends with:")
+        for line in last_log_lines(row.status.log):
+            note(f"  {line}")
+    for cell, reason in refused.items():
+        note(f"\n{cell.name} was left out: {reason}")
+    if failed or refused:
+        return ExitCode.ERROR
+    return ExitCode.DONE if all(row.status.state is State.FINISHED for row in rows) else ExitCode.SAVED_EARLY

@@ -1,0 +1,59 @@
+"""Locks of devices: launchers, of one user or of several, do not use a device at the same time.
+
+The operating system holds a lock as long as any process has its file open, so it passes from a launcher to its cells:
+where a launcher is killed, its devices are free when its cells have ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+
+def lock_folder() -> Path:
+    """Returns the folder of the lock files, which all users of this machine share."""
+    return Path(tempfile.gettempdir()) / "evoconn-devices"
+
+
+def take_locks(names: Sequence[str], folder: Path | None = None) -> list[int] | None:
+    """Returns open files that hold all locks; None where another process has one of them, or where they cannot be made.
+
+    Args:
+        names: of the locks.
+        folder: of the lock files.
+    """
+    folder = folder or lock_folder()
+    held: list[int] = []
+    try:
+        _make_shared(folder)
+        for name in names:
+            held.append(_open(folder / f"{name}.lock"))
+            fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        give_back(held)
+        return None
+    return held
+
+
+def give_back(held: Sequence[int]) -> None:
+    """Closes files of locks; a lock is free when every process that has it open has closed it."""
+    for file in held:
+        os.close(file)
+
+
+def _make_shared(folder: Path) -> None:
+    with suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o1777)
+
+
+def _open(file: Path) -> int:
+    """Returns the open file; that of another user can be locked without being written."""
+    try:
+        return os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

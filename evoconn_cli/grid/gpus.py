@@ -1,0 +1,103 @@
+"""The NVIDIA GPUs of this machine, and their MIG instances, by NVML."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from evoconn_cli.grid.devices import Note
+
+MEMORY_OF_IDLE = 2**30
+"""An idle GPU has less memory in use [bytes]: drivers and desktops take some."""
+
+
+class Gpu(NamedTuple):
+    """A GPU, or a MIG instance of one.
+
+    Attributes:
+        index: number of the GPU in nvidia-smi.
+        instance: number of the MIG instance; None for a whole GPU.
+        uuid: that CUDA_VISIBLE_DEVICES takes.
+        parent_uuid: of the GPU that it is, or is a part of.
+        handle: of NVML.
+    """
+
+    index: int
+    instance: int | None
+    uuid: str
+    parent_uuid: str
+    handle: Any
+
+    @property
+    def name(self) -> str:
+        """As the user knows it, such as `gpu 3` or `gpu 3 mig 0`."""
+        return f"gpu {self.index}" + ("" if self.instance is None else f" mig {self.instance}")
+
+
+class GpuDriver:
+    """NVML, started.
+
+    Args:
+        nvml: the module pynvml, or one like it.
+    """
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        nvml.nvmlInit()
+
+    def gpus(self, note: Note) -> list[Gpu]:
+        """Returns all GPUs; where MIG is on, its instances in place of the GPU. Those that fail are left out."""
+        found = []
+        for index in range(self._nvml.nvmlDeviceGetCount()):
+            try:
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                whole = Gpu(index, None, uuid := _text(self._nvml.nvmlDeviceGetUUID(handle)), uuid, handle)
+                found += self._instances(whole) if self._has_mig(handle) else [whole]
+            except self._nvml.NVMLError as error:
+                note(f"gpu {index} is left out: {error}.")
+        return found
+
+    def is_idle(self, gpu: Gpu) -> bool:
+        """Returns whether no process computes on a GPU and little of its memory is in use at this moment.
+
+        Raises:
+            NVMLError: it fails.
+        """
+        processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
+        return not processes and self._nvml.nvmlDeviceGetMemoryInfo(gpu.handle).used < MEMORY_OF_IDLE
+
+    @property
+    def error(self) -> type[Exception]:
+        """What is raised where a GPU fails."""
+        return self._nvml.NVMLError
+
+    def _has_mig(self, handle: Any) -> bool:
+        try:
+            current, _ = self._nvml.nvmlDeviceGetMigMode(handle)
+        except self._nvml.NVMLError:  # a GPU that has no such thing
+            return False
+        return bool(current)
+
+    def _instances(self, gpu: Gpu) -> list[Gpu]:
+        instances = []
+        for number in range(self._nvml.nvmlDeviceGetMaxMigDeviceCount(gpu.handle)):
+            try:
+                handle = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, number)
+            except self._nvml.NVMLError:  # the numbers have gaps
+                continue
+            uuid = _text(self._nvml.nvmlDeviceGetUUID(handle))
+            instances.append(Gpu(gpu.index, number, uuid, gpu.uuid, handle))
+        return instances
+
+
+def open_driver() -> GpuDriver | None:
+    """Returns NVML, None where there is no driver of NVIDIA."""
+    import pynvml
+
+    try:
+        return GpuDriver(pynvml)
+    except pynvml.NVMLError:
+        return None
+
+
+def _text(uuid: str | bytes) -> str:
+    return uuid.decode() if isinstance(uuid, bytes) else uuid

@@ -1,0 +1,142 @@
+"""The cells of a grid and what state they are in, as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence, Set
+from typing import NamedTuple
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from evoconn_cli.grid.cells import Cell, Settings
+from evoconn_cli.grid.states import CellStatus, Progress, State, read_progress, read_status
+from evoconn_cli.runs.figures import count, duration, encodable, fitness
+
+_STYLES = {
+    State.RUNNING: "bold cyan",
+    State.FAILED: "bold red",
+    State.SAVED: "yellow",
+    State.WAITING: "dim",
+    State.FINISHED: "green",
+}
+"""In the order of what is worth looking at most."""
+
+_FIGURES = ("seed", "generation", "evaluation", "steps/s", "left", "failures")
+"""Columns of numbers."""
+
+_WIDE = 100
+"""Columns of a terminal that has room for settings too."""
+
+_AROUND_THE_ROWS = 6
+"""Lines that title, head and foot take."""
+
+
+class Row(NamedTuple):
+    """A cell and what its files say."""
+
+    cell: Cell
+    status: CellStatus
+    progress: Progress
+
+
+def read_rows(cells: Sequence[Cell]) -> list[Row]:
+    """Returns the cells with what their files say now."""
+    return [Row(cell, read_status(cell), read_progress(cell)) for cell in cells]
+
+
+class GridTable:
+    """A table of cells, to be printed by Rich.
+
+    Args:
+        title: of the table.
+        rows: of the cells.
+        plan: for some cells, by name, where they would run.
+        max_lines: of the table; what does not fit is counted below it. None for any.
+    """
+
+    def __init__(
+        self, title: str, rows: Sequence[Row], plan: dict[str, str] | None = None, max_lines: int | None = None
+    ) -> None:
+        self._title = title
+        self._rows = rows
+        self._plan = plan
+        self._max_lines = max_lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yields the table, and below it how many cells are in which state."""
+        columns = self._columns(options.max_width)
+        table = Table(title=self._title, title_justify="left", title_style="bold", header_style="dim", box=None)
+        for name, _ in columns:
+            is_figure = name in _FIGURES
+            table.add_column(name, justify="right" if is_figure else "left", no_wrap=is_figure, overflow="fold")
+        for row in self._shown():
+            style = _STYLES[row.status.state]
+            table.add_row(
+                *(
+                    Text(encodable(text(row), ascii_only=options.ascii_only), style if name == "state" else "")
+                    for name, text in columns
+                ),
+                style="dim" if row.status.state is State.WAITING else "",
+            )
+        yield table
+        yield Text(self._foot(), style="dim")
+
+    def _columns(self, width: int) -> list[tuple[str, Callable[[Row], str]]]:
+        """Returns names and texts of the columns: those that have something to say, and room for it."""
+        columns = [
+            ("cell", lambda row: row.cell.group),
+            ("seed", lambda row: str(row.cell.seed)),
+            ("state", lambda row: row.status.state.value),
+            ("on", lambda row: row.status.place),
+            ("generation", _generation),
+            ("evaluation", lambda row: fitness(row.progress.eval_fitness)),
+        ]
+        varying = varying_keys([row.cell for row in self._rows])
+        if varying and width >= _WIDE:
+            columns.insert(2, ("settings", lambda row: settings_text(row.cell.settings, varying)))
+        if self._plan is not None:
+            plan = self._plan
+            columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))
+        if any(row.status.state is State.RUNNING for row in self._rows):
+            columns.append(("steps/s", lambda row: count(_while_running(row, row.progress.steps_per_second))))
+            columns.append(("left", lambda row: duration(_while_running(row, row.progress.seconds_left))))
+        if any(row.status.failures for row in self._rows):
+            columns.append(("failures", lambda row: count(row.status.failures)))
+        return columns
+
+    def _shown(self) -> Sequence[Row]:
+        if self._max_lines is None or len(self._rows) <= self._max_lines - _AROUND_THE_ROWS:
+            return self._rows
+        order = list(_STYLES)
+        by_interest = sorted(self._rows, key=lambda row: order.index(row.status.state))
+        return by_interest[: max(1, self._max_lines - _AROUND_THE_ROWS)]
+
+    def _foot(self) -> str:
+        states = Counter(row.status.state for row in self._rows)
+        known = [f"{states[state]} {state.value}" for state in reversed(State) if states[state]]
+        hidden = len(self._rows) - len(self._shown())
+        return f"{len(self._rows)} cells: {', '.join(known)}{f'; {hidden} not shown' if hidden else ''}"
+
+
+def settings_text(settings: Settings, keys: Set[str]) -> str:
+    """Returns what axes and samples have chosen for some keys, such as `learning_rate=0.1 num_neurons=64`."""
+    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings if key in keys)
+
+
+def varying_keys(cells: Sequence[Cell]) -> set[str]:
+    """Returns the keys of which axes and samples have chosen several values."""
+    values: dict[str, set[str]] = {}
+    for cell in cells:
+        for key, value in cell.settings:
+            values.setdefault(key, set()).add(repr(value))
+    return {key for key, chosen in values.items() if len(chosen) > 1}
+
+
+def _generation(row: Row) -> str:
+    return f"{count(row.progress.generation)}/{count(row.cell.config.algo.generations)}"
+
+
+def _while_running(row: Row, figure: float | None) -> float | None:
+    return figure if row.status.state is State.RUNNING else None

@@ -1,0 +1,241 @@
+"""The local pool: what it starts where, what it does when cells or it itself are ended, and that nothing runs twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from grids import LIGHT, load_cells, starts_of, write_grid
+
+from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.grid.attempts import read_attempts
+from evoconn_cli.grid.cores import CoreGroups
+from evoconn_cli.grid.device_locks import give_back, take_locks
+from evoconn_cli.grid.devices import Device
+from evoconn_cli.grid.held_devices import HeldDevices
+from evoconn_cli.grid.local import LocalPool
+from evoconn_cli.grid.places import prepare
+from evoconn_cli.grid.states import State, read_status
+
+QUICK = LaunchConfig(retries=1, retry_pause=0.0, cores_per_run=1)
+
+STAND_IN = """
+import json, os, sys, time
+from pathlib import Path
+cell = Path(sys.argv[2])
+from evoconn_cli.grid.attempts import record_end, record_start
+saved = max((int(path.name) for path in (cell / "checkpoints").glob("*")), default=0)
+record_start(cell, os.environ["EVOCONN_CELL_PLACE"], saved)
+shown = ("CUDA_VISIBLE_DEVICES", "EVOCONN_CELL_CORES", "XLA_PYTHON_CLIENT_MEM_FRACTION", "OWN")
+(cell / "seen.json").write_text(json.dumps({name: os.environ.get(name) for name in shown}))
+def save(generation):
+    (cell / "checkpoints" / str(generation)).mkdir(parents=True)
+"""
+"""A program in place of `evoconn`: what it does then, each test says."""
+
+
+class FixedDevices:
+    """Devices that are always idle."""
+
+    def __init__(self, *devices: Device) -> None:
+        self.devices = list(devices)
+
+    def all(self):
+        return self.devices
+
+    def idle(self, held, note):
+        return [device for device in self.devices if device not in held]
+
+
+GPU = Device("gpu 7", ("GPU-7",), (("CUDA_VISIBLE_DEVICES", "GPU-7"),), capacity=2)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    cells = load_cells(write_grid(tmp_path), tmp_path / "grid")
+    for cell in cells:
+        prepare(cell, "tiny")
+    return cells
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs cells with a program that goes on after `STAND_IN`; returns the notes."""
+
+    def run(cells, program, launch=QUICK, devices=None):
+        script = tmp_path / "program.py"
+        script.write_text(STAND_IN + program)
+        notes = []
+        pool = LocalPool(launch, devices or FixedDevices(GPU), (sys.executable, str(script)), tmp_path / "locks")
+        pool.run(cells, notes.append)
+        return notes
+
+    return run
+
+
+def states(cells):
+    return [read_status(cell).state for cell in cells]
+
+
+def test_a_process_sees_its_device_and_the_grids_variables(cells, run):
+    launch = LaunchConfig(environment={"OWN": "1", "XLA_PYTHON_CLIENT_MEM_FRACTION": ".2"})
+    run(cells[:1], "save(4)", launch)
+    seen = json.loads((cells[0].path / "seen.json").read_text())
+    assert seen["CUDA_VISIBLE_DEVICES"] == "GPU-7" and seen["OWN"] == "1"
+    assert seen["XLA_PYTHON_CLIENT_MEM_FRACTION"] == ".2", "the grid file has the last word"
+    assert states(cells[:1]) == [State.FINISHED] and read_status(cells[0]).place == "gpu 7"
+
+
+def test_one_bad_cell_is_tried_again_and_never_stops_the_others(cells, run):
+    notes = run(cells, f"sys.exit('no luck') if {cells[2].id!r} in str(cell) else save(4)")
+    bad = [cell for cell in cells if cell.id == cells[2].id]
+    assert [cell for cell in cells if read_status(cell).state is State.FINISHED] == [c for c in cells if c not in bad]
+    for cell in bad:
+        assert read_status(cell).attempts == 2, "as often as retries allow"
+        assert sum(cell.name in note and "no luck" in note for note in notes) == 2
+    assert sum("not tried again" in note for note in notes) == len(bad)
+
+
+def test_a_program_that_cannot_even_start_is_a_failure_too(cells, tmp_path):
+    pool = LocalPool(QUICK, FixedDevices(GPU), (sys.executable, "-c", "import nowhere"), tmp_path / "locks")
+    pool.run(cells[:1], lambda _: None)
+    status = read_status(cells[0])
+    assert (status.state, status.attempts) == (State.FAILED, 2)
+    assert "nowhere" in status.log.read_text()
+
+
+def test_what_ends_with_75_goes_on(cells, run):
+    run(cells[:2], "save(saved + 1)\nif saved < 3: record_end(cell, 75); sys.exit(75)")
+    for cell in cells[:2]:
+        assert starts_of(cell) == [0, 1, 2, 3] and read_status(cell).state is State.FINISHED
+
+
+def test_killed_workers_are_started_again_as_long_as_they_get_further(cells, run):
+    run(cells[:1], "save(saved + 1)\nif saved < 3: os.kill(os.getpid(), 9)", LaunchConfig(retries=0, retry_pause=0))
+    assert starts_of(cells[0]) == [0, 1, 2, 3] and states(cells[:1]) == [State.FINISHED]
+
+
+WAIT_FOR_ANOTHER = """
+import signal
+(cell / "here").touch()
+others = [cell.parent / "seed0" / "here", cell.parent / "seed1" / "here"]
+while not all(other.exists() for other in others): time.sleep(0.01)
+save(4)
+"""
+
+
+def test_runs_share_a_device_as_far_as_it_has_room(cells, run):
+    run(cells[:2], WAIT_FOR_ANOTHER)
+    assert states(cells[:2]) == [State.FINISHED] * 2
+
+
+def test_a_device_with_room_for_one_runs_one_at_a_time(cells, run):
+    run(cells[:4], "save(4)\nrecord_end(cell, 0)", devices=CoreGroups(1, cores=sorted(os.sched_getaffinity(0))[:1]))
+    (first, second, third, fourth) = [read_attempts(cell.path).attempts[0] for cell in cells[:4]]
+    assert first.ended < second.started and second.ended < third.started and third.ended < fourth.started
+
+
+UNTIL_TOLD = """
+import signal
+def end(*_):
+    save(3)
+    record_end(cell, 75)
+    sys.exit(75)
+signal.signal(signal.SIGTERM, end)
+(cell / "here").touch()
+while True: time.sleep(0.01)
+"""
+
+
+def signal_when(cell, file, *numbers):
+    """Sends signals to this process once a file is there, and after each other once the first has an effect."""
+
+    def wait():
+        pause = threading.Event()
+        while not (cell.path / file).exists():
+            pause.wait(0.01)
+        os.kill(os.getpid(), numbers[0])
+        for number in numbers[1:]:
+            while not (cell.path / "told").exists():
+                pause.wait(0.01)
+            os.kill(os.getpid(), number)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_one_signal_lets_the_running_cells_save_and_starts_no_others(cells, run, number):
+    signal_when(cells[0], "here", number)
+    notes = run(cells, UNTIL_TOLD, devices=CoreGroups(1, cores=[sorted(os.sched_getaffinity(0))[0]]))
+    assert states(cells) == [State.SAVED] + [State.WAITING] * 7
+    assert any("Ctrl-C again" in note for note in notes)
+
+
+DEAF = """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: (cell / "told").touch())
+(cell / "here").touch()
+while True: time.sleep(0.01)
+"""
+
+
+def test_a_second_ctrl_c_quits_and_that_is_no_failure(cells, run):
+    signal_when(cells[0], "here", signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(cells[:1], DEAF)
+    status = read_status(cells[0])
+    assert (status.state, status.failures, status.attempts) == (State.WAITING, 0, 1)
+
+
+def test_two_launchers_do_not_use_a_device_at_the_same_time(cells, tmp_path):
+    notes = []
+    files = take_locks(GPU.locks, tmp_path / "locks")
+    assert files is not None
+    other = HeldDevices(FixedDevices(GPU), notes.append, tmp_path / "locks", clock=lambda: 0.0)
+    assert other.take() is None and "nothing is idle here" in notes[0]
+    give_back(files)
+    other = HeldDevices(FixedDevices(GPU), notes.append, tmp_path / "locks")
+    assert [other.take(), other.take(), other.take()] == [GPU, GPU, None]
+    other.leave(GPU)
+    assert other.take() == GPU
+    assert take_locks(GPU.locks, tmp_path / "locks") is None
+    other.leave(GPU)
+    other.leave(GPU)
+    other.give_back_unused()
+    files = take_locks(GPU.locks, tmp_path / "locks")
+    assert files is not None
+    give_back(files)
+
+
+def test_all_locks_of_a_device_are_taken_or_none(tmp_path):
+    one = take_locks(["core-1"], tmp_path / "locks")
+    assert one is not None and take_locks(["core-0", "core-1"], tmp_path / "locks") is None
+    zero = take_locks(["core-0"], tmp_path / "locks")
+    assert zero is not None
+    give_back([*one, *zero])
+
+
+def test_the_lock_of_a_device_lasts_as_long_as_the_cell_that_runs_on_it(tmp_path):
+    files = take_locks(["GPU-1"], tmp_path / "locks")
+    assert files is not None
+    orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=files)
+    give_back(files)
+    assert take_locks(["GPU-1"], tmp_path / "locks") is None
+    orphan.communicate(b"\n")
+    files = take_locks(["GPU-1"], tmp_path / "locks")
+    assert files is not None
+    give_back(files)
+
+
+# With real trainings
+
+
+def launch_light(grid: Path, *arguments: str, **kwargs) -> subprocess.Popen:
+    environment = {**os.environ, "WANDB_MODE": "disabled", "TMPDIR": str(grid.parent)}
+    return subprocess.Popen([*LIGHT, "launch-grid", str(grid), *arguments], cwd=grid.parent, env=environment, **kwargs)
