@@ -184,7 +184,6 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(address,
         assert_same_run(run.directory.path, cell.path)
 
 
-@pytest.mark.slow
 def test_a_ray_that_is_not_there_is_named(tmp_path):
     grid, cells = load(tmp_path, LONG)
     with pytest.raises(GridError, match="no Ray can be reached at 127.0.0.1:1"):

@@ -70,5 +70,6 @@ def choose_devices(
 
 
 def has_jax_for_gpus() -> bool:
+    """Returns whether the JAX that is installed can use GPUs."""
     names = {(distribution.name or "").lower().replace("_", "-") for distribution in metadata.distributions()}
     return any(name.startswith("jax-cuda") and name.endswith("-plugin") for name in names)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,6 +14,9 @@ from evoconn_cli.errors import GridError
 
 _OBJECT_STORE = 100 * 2**20
 """Of a Ray that is started here [bytes]: nothing but exit codes goes through it."""
+
+_PATIENCE = 10.0
+"""For the answer of a cluster [s]."""
 
 
 class Request(NamedTuple):
@@ -39,12 +44,12 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     except ImportError:
         raise GridError("--on ray needs Ray: pip install 'evoconn[ray]'.") from None
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_listening(address)
     own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise GridError(f"no Ray can be reached at {address}: {reason} Is it running? Look at `ray status`.") from None
+        raise _unreachable(address, str(error).strip().partition("\n")[0]) from None
     try:
         yield ray
     finally:
@@ -69,3 +74,18 @@ def request_of_a_cell(launch: LaunchConfig, nodes: Sequence[Mapping[str, Any]], 
     if most < 1:
         raise GridError("no node of the Ray cluster has a core for tasks. Start Ray with --num-cpus.")
     return Request(num_cpus=min(launch.cores_per_run, most), num_gpus=0)
+
+
+def _check_listening(address: str) -> None:
+    """Finds out at once where nothing listens, for which Ray takes a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, f"{getattr(error, 'strerror', None) or error}.") from None
+
+
+def _unreachable(address: str, reason: str) -> GridError:
+    return GridError(f"no Ray can be reached at {address}: {reason} Is it running? Look at `ray status`.")

@@ -107,6 +107,6 @@ def _ask(*command: str) -> str:
             f"{command[0]} does not answer for {_PATIENCE} s. Look at `scontrol ping`, and try again."
         ) from None
     if done.returncode:
-        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise GridError(f"{command[0]}: {message}")
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise GridError(f"{command[0]} has failed: {lines[-1].removeprefix(f'{command[0]}: ')}")
     return done.stdout
