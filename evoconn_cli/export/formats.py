@@ -111,18 +111,90 @@ def _write_bundle(source: ExportSource, out: Path) -> None:
     write_bundle(source, out)
 
 
+def _write_npz(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.npz_tables import write_npz
+
+    write_npz(source, out)
+
+
+def _write_csv(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.csv_tables import write_csv
+
+    write_csv(source, out)
+
+
+def _write_parquet(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.parquet_tables import write_parquet
+
+    write_parquet(source, out)
+
+
+def _write_graphml(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.graphml import write_graphml
+
+    write_graphml(source, out)
+
+
+def _write_nir(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.nir_graph import write_nir
+
+    write_nir(source, out)
+
+
+def _write_sonata(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.sonata import write_sonata
+
+    write_sonata(source, out)
+
+
 def _write_picture(source: ExportSource, out: Path) -> None:
     from evoconn_cli.export.pictures import write_picture
 
     write_picture(source, out)
 
 
+def _write_explorer(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.explorer_page import write_explorer
+
+    write_explorer(source, out)
+
+
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
+SPIKING_NETWORKS = ("conn_snn", "dense_snn")
 
 FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
         Format("bundle", "", "a directory with all there is and a simulator that replays it", _write_bundle),
+        Format("npz", ".npz", "connections and units as NumPy columns, or real weights", _write_npz, ALL_NETWORKS),
+        Format("csv", "", "a directory with edges.csv and nodes.csv", _write_csv),
+        Format(
+            "parquet",
+            "",
+            "a directory with edges.parquet and nodes.parquet",
+            _write_parquet,
+            needs=("pyarrow",),
+            extra="export",
+        ),
+        Format("graphml", ".graphml", "a graph for Gephi, Cytoscape, igraph and networkx", _write_graphml),
+        Format(
+            "nir",
+            ".nir",
+            "a graph of equations for neuromorphic tools, and the recorded episode",
+            _write_nir,
+            SPIKING_NETWORKS,
+            refusal="it has no spikes.",
+            needs=("nir", "h5py"),
+            extra="nir",
+        ),
+        Format(
+            "sonata",
+            "",
+            "a directory with circuit, spikes and reports as the SONATA guide has them",
+            _write_sonata,
+            needs=("h5py",),
+            extra="export",
+        ),
         Format(
             "png",
             ".png",
@@ -130,6 +202,13 @@ FORMATS: dict[str, Format] = {
             _write_picture,
             suffixes=(".pdf", ".svg"),
             compares_steps=True,
+            prints_statistics=True,
+        ),
+        Format(
+            "html",
+            ".html",
+            "a page to look through every connection",
+            _write_explorer,
             prints_statistics=True,
         ),
     )
