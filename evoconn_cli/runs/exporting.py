@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,13 @@ _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_
 """What run.json says that belongs to where a network comes from."""
 
 
-def open_steps(path: Path, step: str | None, note: Callable[[str], None]) -> list[OpenedRun]:
+def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warnings.warn) -> list[OpenedRun]:
     """Returns a run at all checkpoints that are asked for, each once, by generation. JAX computes on the CPU.
 
     Args:
         path: as for `open_run`.
         step: as for `open_run`, several of them with commas between, or `all`.
-        note: as for `open_run`.
+        note: is told about each damaged checkpoint that is passed over.
 
     Raises:
         EvoconnError: as `open_run`.
