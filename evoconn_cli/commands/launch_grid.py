@@ -42,6 +42,7 @@ def launch_grid(
         bool, typer.Option("--retry-failed", help="Try cells again that have failed too often.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and what would run where.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write REPORT.md, results and learning curves.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what state the cells are in.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="With --status: go on showing it.")] = False,
 ) -> None:
@@ -54,12 +55,14 @@ def launch_grid(
       evoconn launch-grid my-grid.yaml --devices 0,1 --runs-per-device 2
 
       evoconn launch-grid my-grid.yaml --status --watch
+
+      evoconn launch-grid my-grid.yaml --report
     """
     from evoconn_cli.commands.launching import launch, show_plan, show_status
     from evoconn_cli.commands.opened_grid import open_grid
     from evoconn_cli.errors import ConfigError
 
-    asked = [name for name, given in {"--dry-run": dry_run, "--status": status}.items() if given]
+    asked = [name for name, given in {"--dry-run": dry_run, "--status": status, "--report": report}.items() if given]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)}: ask for one at a time.")
     if watch and not status:
@@ -68,6 +71,10 @@ def launch_grid(
     opened = open_grid(grid, grid_dir, [*own, *(overrides or [])])
     if status:
         show_status(opened, watch=watch)
+    elif report:
+        from evoconn_cli.commands.grid_report import write_grid_report
+
+        write_grid_report(opened)
     elif dry_run:
         show_plan(opened, on, devices)
     else:
