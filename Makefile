@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help train test soak check format-check lint types fast-tests format bench clean
+.PHONY: help train test soak check format-check lint types fast-tests format docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ fast-tests: $(VENV)/installed-dev
 format: $(VENV)/installed-dev ## format and repair what ruff can repair
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(VENV)/installed-dev ## write the generated pages anew and build the site, build/site/index.html
+	$(BIN)/python -m tools.reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/installed-dev ## measure speed and memory
 	$(BIN)/python -m benchmarks.run

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli import __version__
 from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
@@ -16,6 +15,7 @@ from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
 from evoconn_cli.commands.train import train
+from evoconn_cli.commands.versions import show_version, show_versions
 from evoconn_cli.errors import EvoconnError
 
 app = typer.Typer(
@@ -35,17 +35,20 @@ app.command()(launch_grid)
 app.command(hidden=True)(run_cell)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"evoconn {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
 def _common(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+    versions: Annotated[
+        bool,
+        typer.Option(
+            "--versions",
+            callback=show_versions,
+            is_eager=True,
+            help="Show the versions of JAX, Brax and others, and the devices that JAX finds, and exit.",
+        ),
     ] = False,
 ) -> None:
     """Train recurrent spiking neural networks by evolving their connectivity."""

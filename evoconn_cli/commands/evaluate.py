@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.completion import complete_run
 from evoconn_cli.commands.options import Devices
 from evoconn_cli.config.perturbations import KINDS
 
@@ -16,15 +17,16 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="RUN_DIR|CKPT_DIR",
-            help="Run directories, their checkpoints directories, or single steps in there.",
+            help="Run directories, their checkpoints directories, single steps in there, or exported bundles.",
+            autocompletion=complete_run,
             show_default=False,
         ),
     ],
     step: Annotated[
         Optional[str],
         typer.Option(
-            metavar="N|latest|best",
-            help="Which checkpoint; best by evaluation fitness, latest by default.",
+            metavar="STEP",
+            help="Checkpoint: latest (default), best by evaluation fitness, or the number of a generation.",
             show_default=False,
         ),
     ] = None,
@@ -33,13 +35,14 @@ def evaluate(
         int, typer.Option(min=0, max=2**32 - 1, help="Of the episodes; apart from what training drew.")
     ] = 0,
     policy: Annotated[
-        str, typer.Option(metavar="deterministic|sampled", help="p > 0.5, or other connections in each episode.")
+        str,
+        typer.Option(metavar="POLICY", help="deterministic: p > 0.5; sampled: other connections in each episode."),
     ] = "deterministic",
     perturb: Annotated[
         Optional[list[str]],
         typer.Option(
-            metavar="NAME=VALUE[,VALUE...]",
-            help=f"{', '.join(KINDS)}. Several values make a sweep.",
+            metavar="NAME=VALUE",
+            help=f"{', '.join(KINDS)}. Several values, as in mass=0.8,1.2, make a sweep.",
             show_default=False,
         ),
     ] = None,
@@ -69,7 +72,9 @@ def evaluate(
         Optional[Path],
         typer.Option(metavar="FILE", help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False),
     ] = None,
-    plot_x: Annotated[str, typer.Option(metavar="generations|env-steps|time", help="Axis of --plot.")] = "generations",
+    plot_x: Annotated[
+        str, typer.Option(metavar="AXIS", help="Axis of --plot: generations, env-steps or time.")
+    ] = "generations",
     devices: Devices = None,
 ) -> None:
     """Evaluate saved policies: returns, spikes and operations, robustness, learning curves.

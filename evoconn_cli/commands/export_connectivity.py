@@ -7,14 +7,18 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.export.formats import FORMATS
+from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.export.formats import FORMATS, SORTS
 
 
 def export_connectivity(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR", help="A run, its checkpoints, or one step in there.", show_default=False
+            metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+            help="A run, its checkpoints, one step in there, or a bundle.",
+            autocompletion=complete_run,
+            show_default=False,
         ),
     ],
     formats: Annotated[
@@ -58,6 +62,17 @@ def export_connectivity(
             metavar="continuous|euler", help="Time constants of nir: the true ones, or those for forward Euler."
         ),
     ] = "continuous",
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Replay the bundle in a process without jax, and compare spike by spike; without --format, that of "
+            "BUNDLE_DIR.",
+        ),
+    ] = False,
+    sort: Annotated[
+        str, typer.Option(metavar="|".join(SORTS), help="Order of the neurons of a type in png and html.")
+    ] = "degree",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, pictures.
@@ -66,7 +81,9 @@ def export_connectivity(
 
       evoconn export-connectivity runs/hopper-ec
 
-      evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png
+      evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png --verify
+
+      evoconn export-connectivity runs/hopper-ec/exports/generation-120-bundle --verify
     """
     from evoconn_cli.commands.exporting import Request, run_export
     from evoconn_cli.export.formats import ExportOptions
@@ -74,13 +91,14 @@ def export_connectivity(
     run_export(
         Request(
             path=path,
-            formats=formats or ["bundle"],
+            formats=formats,
             out=out,
             step=step,
             policy=policy,
             seed=seed,
             episode_steps=episode_steps,
+            verify=verify,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau),
+            options=ExportOptions(nir_tau=nir_tau, sort=sort),
         )
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.completion import complete_run
 from evoconn_cli.commands.ending import show_notice
 
 
@@ -14,19 +15,27 @@ def render(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR", help="A run, its checkpoints, or one step in there.", show_default=False
+            metavar="RUN_DIR|CKPT_DIR",
+            help="A run, its checkpoints, or one step in there.",
+            autocompletion=complete_run,
+            show_default=False,
         ),
     ],
     out: Annotated[
         Optional[Path],
         typer.Option(
+            metavar="FILE",
             help="File to write: .mp4, .gif, .html (a page that plays it) or .png; an mp4 in the run by default.",
             show_default=False,
         ),
     ] = None,
     step: Annotated[
         Optional[str],
-        typer.Option(help="Checkpoint: latest, best, or the number of a generation.", show_default="latest"),
+        typer.Option(
+            metavar="STEP",
+            help="Checkpoint: latest, best by evaluation fitness, or the number of a generation.",
+            show_default="latest",
+        ),
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to show, one after the other.")] = 1,
     steps: Annotated[
@@ -38,7 +47,7 @@ def render(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial states.")] = 0,
-    camera: Annotated[str, typer.Option(help="track, side or front.")] = "track",
+    camera: Annotated[str, typer.Option(metavar="VIEW", help="track, side or front.")] = "track",
     fps: Annotated[Optional[float], typer.Option(help="Frames a second.", show_default="30")] = None,
     speed: Annotated[
         Optional[float], typer.Option(help="0.5 is slow motion at half the speed.", show_default="1")
@@ -48,7 +57,11 @@ def render(
     ] = None,
     renderer: Annotated[
         Optional[str],
-        typer.Option(help="mujoco, tiny (slower, needs no GL) or auto: the first that works.", show_default="auto"),
+        typer.Option(
+            metavar="NAME",
+            help="mujoco, tiny (slower, needs no GL) or auto: the first that works.",
+            show_default="auto",
+        ),
     ] = None,
     overlay: Annotated[bool, typer.Option(help="Draw spikes, rates and rewards beside the body.")] = True,
     wandb: Annotated[bool, typer.Option("--wandb", help="Upload the file to the run at W&B.")] = False,

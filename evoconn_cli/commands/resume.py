@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.completion import complete_run
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -20,7 +21,12 @@ from evoconn_cli.commands.options import (
 
 
 def resume(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Directory of the run.", show_default=False)],
+    run_dir: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="Directory of the run.", autocompletion=complete_run, show_default=False
+        ),
+    ],
     generations: Annotated[
         Optional[int],
         typer.Option(help="Train up to this generation instead of the configured one.", show_default=False),

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.commands.completion import complete_algo, complete_network, complete_preset, complete_task
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -26,19 +27,43 @@ def train(
     overrides: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.",
             show_default=False,
         ),
     ] = None,
     task: Annotated[
-        Optional[str], typer.Option(help=f"What to learn: {', '.join(BRAX_V1_TASKS)}.", show_default=False)
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help=f"What to learn: {', '.join(BRAX_V1_TASKS)}.",
+            autocompletion=complete_task,
+            show_default=False,
+        ),
     ] = None,
-    algo: Annotated[Optional[str], typer.Option(help=f"Strategy: {', '.join(PAIRS)}.", show_default=False)] = None,
-    network: Annotated[Optional[str], typer.Option(help=f"Network: {_NETWORKS}.", show_default=False)] = None,
+    algo: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help=f"Strategy: {', '.join(PAIRS)}.",
+            autocompletion=complete_algo,
+            show_default=False,
+        ),
+    ] = None,
+    network: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME", help=f"Network: {_NETWORKS}.", autocompletion=complete_network, show_default=False
+        ),
+    ] = None,
     config: Annotated[
         Optional[str],
-        typer.Option(help="Preset (laptop, paper, smoke) or path of a YAML file.", show_default=False),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Preset (laptop, paper, smoke) or path of a YAML file.",
+            autocompletion=complete_preset,
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[Optional[int], typer.Option(help="Every random draw follows from it.", show_default=False)] = None,
     run_dir: Annotated[

@@ -1,7 +1,6 @@
-"""The configuration of a run: every key with its type, unit, range and default.
+"""The configuration of a run: every key with its type, unit, range, default and where that comes from.
 
-The dataclasses are OmegaConf structured configs. Defaults without another source are the published values
-(arXiv 2305.17650 and its code).
+The dataclasses are OmegaConf structured configs. `docs/configuration.md` is written from them.
 """
 
 from __future__ import annotations
@@ -16,6 +15,13 @@ from omegaconf import MISSING
 
 from evoconn_cli.config.names import TASKS
 
+PUBLISHED = "published"
+"""The paper (arXiv 2305.17650) or its code."""
+MEASURED = "measured"
+"""A figure in docs/."""
+OWN = "own"
+"""A decision of this software."""
+
 
 def option(
     default: Any,
@@ -27,6 +33,7 @@ def option(
     above: float = -math.inf,
     below: float = math.inf,
     choices: Sequence[str] = (),
+    source: str = PUBLISHED,
 ) -> Any:
     """Returns a dataclass field that carries its documentation and its range.
 
@@ -39,8 +46,11 @@ def option(
         above: the value must be larger than this.
         below: the value must be smaller than this.
         choices: the allowed values, where they are names.
+        source: where the default comes from; empty for what is no choice of a value.
     """
-    metadata = dict(doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices))
+    metadata = dict(
+        doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices), source=source
+    )
     return field(default=default, metadata=metadata)
 
 
@@ -48,7 +58,7 @@ def option(
 class TaskConfig:
     """What the network has to do."""
 
-    name: str = option(MISSING, "name of the task", choices=TASKS)
+    name: str = option(MISSING, "name of the task", choices=TASKS, source="")
     episode_length: int = option(1000, "an episode ends after so many steps at the latest", unit="steps", low=1)
     action_repeat: int = option(1, "physics steps that one action lasts", unit="steps", low=1)
 
@@ -72,7 +82,7 @@ class AlgoConfig:
 class EcConfig(AlgoConfig):
     """Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies."""
 
-    name: str = option("ec", "name of the strategy", choices=("ec",))
+    name: str = option("ec", "name of the strategy", choices=("ec",), source="")
     learning_rate: float = option(0.15, "step size of Adam on the probabilities", above=0)
     eps: float = option(1e-3, "probabilities stay within [eps, 1 - eps]", above=0, below=0.5)
     weight_decay: float = option(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
@@ -83,7 +93,7 @@ class EcConfig(AlgoConfig):
 class EsConfig(AlgoConfig):
     """Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW."""
 
-    name: str = option("es", "name of the strategy", choices=("es",))
+    name: str = option("es", "name of the strategy", choices=("es",), source="")
     sigma: Optional[float] = option(None, "standard deviation of the perturbations; null: published", above=0)
     learning_rate: Optional[float] = option(None, "step size of AdamW; null: published", above=0)
     weight_decay: float = option(0.1, "decay of the weights toward 0, times the step size", low=0)
@@ -117,7 +127,7 @@ class SpikingConfig(NetworkConfig):
 class ConnSnnConfig(SpikingConfig):
     """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
 
-    name: str = option("conn_snn", "name of the network", choices=("conn_snn",))
+    name: str = option("conn_snn", "name of the network", choices=("conn_snn",), source="")
     excitatory_ratio: float = option(0.5, "share of excitatory neurons", low=0, high=1)
     expected_density: float = option(0.5, "density that the gains are normalised by", above=0, high=1)
 
@@ -126,21 +136,21 @@ class ConnSnnConfig(SpikingConfig):
 class DenseSnnConfig(SpikingConfig):
     """The same neurons with real weights and without types (Dense-RSNN)."""
 
-    name: str = option("dense_snn", "name of the network", choices=("dense_snn",))
+    name: str = option("dense_snn", "name of the network", choices=("dense_snn",), source="")
 
 
 @dataclass(frozen=True)
 class GruConfig(NetworkConfig):
     """A GRU cell and a dense read-out."""
 
-    name: str = option("gru", "name of the network", choices=("gru",))
+    name: str = option("gru", "name of the network", choices=("gru",), source="")
 
 
 @dataclass(frozen=True)
 class LstmConfig(NetworkConfig):
     """An LSTM cell and a dense read-out."""
 
-    name: str = option("lstm", "name of the network", choices=("lstm",))
+    name: str = option("lstm", "name of the network", choices=("lstm",), source="")
     num_neurons: int = option(128, "size of the cell", low=1)
 
 
@@ -148,7 +158,7 @@ class LstmConfig(NetworkConfig):
 class MlpConfig(NetworkConfig):
     """One tanh layer and a dense read-out; feed-forward."""
 
-    name: str = option("mlp", "name of the network", choices=("mlp",))
+    name: str = option("mlp", "name of the network", choices=("mlp",), source="")
 
 
 @dataclass(frozen=True)
@@ -159,12 +169,14 @@ class RolloutConfig:
         "first_episode",
         "return of the first episode, or mean of the episodes done until the slowest member ends one",
         choices=("first_episode", "until_slowest"),
+        source=MEASURED,
     )
     resets: str = option("fixed", "initial states: drawn once, or anew each generation", choices=("fixed", "fresh"))
     normalizer: str = option(
         "all_steps",
         "observations that update the normaliser: all that count, or those at hand at the end",
         choices=("all_steps", "last_step"),
+        source=MEASURED,
     )
     warmup_steps: int = option(0, "steps before the episode that settle the network", unit="steps", low=0)
 
@@ -173,12 +185,15 @@ class RolloutConfig:
 class EngineConfig:
     """How the machine is used. Devices and kernel do not shape a run; the block is part of its arithmetic."""
 
-    devices: Optional[int] = option(None, "devices that each process uses; null: all (CPU: one a core)", low=1)
-    block: Optional[int] = option(None, "members simulated in lock-step; null: chosen by platform", low=1)
+    devices: Optional[int] = option(
+        None, "devices that each process uses; null: all (CPU: one a core)", low=1, source=OWN
+    )
+    block: Optional[int] = option(None, "members simulated in lock-step; null: chosen by platform", low=1, source=OWN)
     kernel: str = option(
         "auto",
         "sub-steps of conn_snn; auto: by the GPU kernel where a check at the start finds it equal to XLA",
         choices=("auto", "xla", "pallas"),
+        source=OWN,
     )
 
 
@@ -187,8 +202,8 @@ class CheckpointConfig:
     """When a run is saved and what is kept."""
 
     every: int = option(50, "save each so many generations, and at the end", unit="generations", low=1)
-    keep_last: int = option(2, "newest checkpoints to keep", low=1)
-    keep_every: int = option(200, "keep each so many generations for good", unit="generations", low=1)
+    keep_last: int = option(2, "newest checkpoints to keep", low=1, source=OWN)
+    keep_every: int = option(200, "keep each so many generations for good", unit="generations", low=1, source=OWN)
 
 
 @dataclass(frozen=True)
@@ -199,19 +214,20 @@ class TrackingConfig:
         "auto",
         "auto: online with credentials, else offline",
         choices=("auto", "online", "offline", "disabled"),
+        source=OWN,
     )
-    project: str = option("evoconn", "W&B project")
-    entity: Optional[str] = option(None, "W&B user or team")
-    group: Optional[str] = option(None, "W&B group")
-    name: Optional[str] = option(None, "W&B name of the run; null: that of its directory")
-    tags: str = option("", "W&B tags, separated by commas")
+    project: str = option("evoconn", "W&B project", source=OWN)
+    entity: Optional[str] = option(None, "W&B user or team", source=OWN)
+    group: Optional[str] = option(None, "W&B group", source=OWN)
+    name: Optional[str] = option(None, "W&B name of the run; null: that of its directory", source=OWN)
+    tags: str = option("", "W&B tags, separated by commas", source=OWN)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """The whole configuration of a run."""
 
-    seed: int = option(0, "every random draw of the run follows from it", low=0, high=2**32 - 1)
+    seed: int = option(0, "every random draw of the run follows from it", low=0, high=2**32 - 1, source=OWN)
     task: TaskConfig = field(default_factory=TaskConfig)
     algo: AlgoConfig = field(default_factory=EcConfig)
     network: NetworkConfig = field(default_factory=ConnSnnConfig)

@@ -16,27 +16,38 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Told apart by the colour-blind too. Source: Okabe and Ito, Color Universal Design, 2008."""
 
 FORMATS = (".png", ".pdf", ".svg")
-_INK, _FAINT = "#222222", "#9a9a9a"
+INK, FAINT = "#222222", "#9a9a9a"
 
 
 def make_figure(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """Returns a figure with a panel for every title, at most three beside each other."""
     columns = min(3, len(titles))
     rows = -(-len(titles) // columns)
-    figure = Figure(figsize=(0.6 + 5.4 * columns, 4.0 * rows), dpi=150, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(0.6 + 5.4 * columns, 4.0 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for panel in panels[len(titles) :]:
         panel.remove()
     for panel, title in zip(panels, titles, strict=False):
-        panel.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
-        panel.grid(axis="y", color="#e8e8e8", linewidth=0.8)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.spines[["left", "bottom"]].set_color(_FAINT)
-        panel.tick_params(colors=_INK, labelsize=10, color=_FAINT)
-        panel.margins(x=0.02)
+        style_panel(panel, title)
     return figure, panels[: len(titles)]
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """Returns a figure of this size [inches] without panels."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_panel(panel: Axes, title: str) -> None:
+    """Gives a panel its title and the look that all panels share."""
+    panel.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+    panel.grid(axis="y", color="#e8e8e8", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color(FAINT)
+    panel.tick_params(colors=INK, labelsize=10, color=FAINT)
+    panel.margins(x=0.02)
 
 
 def color_of(index: int) -> str:
@@ -57,10 +68,10 @@ def draw_series(
 
 def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = True) -> None:
     """Writes what the axes are, with a note below them, and the legend."""
-    panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=_INK)
-    panel.set_ylabel(y, fontsize=10, color=_INK)
+    panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=INK)
+    panel.set_ylabel(y, fontsize=10, color=INK)
     if legend:
-        panel.legend(frameon=False, fontsize=9, labelcolor=_INK)
+        panel.legend(frameon=False, fontsize=9, labelcolor=INK)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -18,6 +18,9 @@ FAINT: Rgb = (139, 150, 164)
 
 EXCITATORY: Rgb = (255, 168, 38)
 INHIBITORY: Rgb = (86, 180, 255)
+ON_WHITE: dict[str, str] = {"E": "#E08A00", "I": "#2383C4", "+": "#3B8F6B", "-": "#B4588F"}
+"""In plots on white: types of neurons, and observations that act directly or reversed."""
+
 UNTYPED: Rgb = (236, 240, 245)
 REWARD: Rgb = (122, 214, 160)
 

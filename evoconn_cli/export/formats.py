@@ -19,6 +19,11 @@ from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
 if TYPE_CHECKING:
     from evoconn_cli.export.connectome import Connectome
     from evoconn_cli.export.episode import Episode
+    from evoconn_cli.export.statistics import Statistics
+
+
+SORTS = ("degree", "community", "none")
+"""Orders of neurons in pictures, within their type."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,11 @@ class ExportOptions:
 
     Attributes:
         nir_tau: `continuous`, or `euler` for readers that integrate by forward Euler.
+        sort: order of neurons in pictures, one of `SORTS`.
     """
 
     nir_tau: str = "continuous"
+    sort: str = "degree"
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,13 @@ class ExportSource:
         """The recorded episode, played when it is first asked for."""
         return self.record()
 
+    @functools.cached_property
+    def statistics(self) -> list[Statistics]:
+        """The statistics of each connectome, computed when they are first asked for."""
+        from evoconn_cli.export.statistics import connectome_statistics
+
+        return [connectome_statistics(connectome) for connectome in self.connectomes]
+
 
 @dataclass(frozen=True)
 class Format:
@@ -75,6 +89,7 @@ class Format:
         extra: of `pip install 'evoconn[EXTRA]'`, which has them.
         suffixes: other suffixes that `--out` may ask for.
         compares_steps: it takes the connectomes of several steps together.
+        prints_statistics: the command prints the statistics, too.
     """
 
     name: str
@@ -87,6 +102,7 @@ class Format:
     extra: str = ""
     suffixes: Sequence[str] = ()
     compares_steps: bool = False
+    prints_statistics: bool = False
 
 
 def _write_bundle(source: ExportSource, out: Path) -> None:
@@ -95,11 +111,107 @@ def _write_bundle(source: ExportSource, out: Path) -> None:
     write_bundle(source, out)
 
 
+def _write_npz(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.npz_tables import write_npz
+
+    write_npz(source, out)
+
+
+def _write_csv(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.csv_tables import write_csv
+
+    write_csv(source, out)
+
+
+def _write_parquet(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.parquet_tables import write_parquet
+
+    write_parquet(source, out)
+
+
+def _write_graphml(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.graphml import write_graphml
+
+    write_graphml(source, out)
+
+
+def _write_nir(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.nir_graph import write_nir
+
+    write_nir(source, out)
+
+
+def _write_sonata(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.sonata import write_sonata
+
+    write_sonata(source, out)
+
+
+def _write_picture(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.pictures import write_picture
+
+    write_picture(source, out)
+
+
+def _write_explorer(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.explorer_page import write_explorer
+
+    write_explorer(source, out)
+
+
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
+SPIKING_NETWORKS = ("conn_snn", "dense_snn")
 
 FORMATS: dict[str, Format] = {
     one.name: one
-    for one in (Format("bundle", "", "a directory with all there is and a simulator that replays it", _write_bundle),)
+    for one in (
+        Format("bundle", "", "a directory with all there is and a simulator that replays it", _write_bundle),
+        Format("npz", ".npz", "connections and units as NumPy columns, or real weights", _write_npz, ALL_NETWORKS),
+        Format("csv", "", "a directory with edges.csv and nodes.csv", _write_csv),
+        Format(
+            "parquet",
+            "",
+            "a directory with edges.parquet and nodes.parquet",
+            _write_parquet,
+            needs=("pyarrow",),
+            extra="export",
+        ),
+        Format("graphml", ".graphml", "a graph for Gephi, Cytoscape, igraph and networkx", _write_graphml),
+        Format(
+            "nir",
+            ".nir",
+            "a graph of equations for neuromorphic tools, and the recorded episode",
+            _write_nir,
+            SPIKING_NETWORKS,
+            refusal="it has no spikes.",
+            needs=("nir", "h5py"),
+            extra="nir",
+        ),
+        Format(
+            "sonata",
+            "",
+            "a directory with circuit, spikes and reports as the SONATA guide has them",
+            _write_sonata,
+            needs=("h5py",),
+            extra="export",
+        ),
+        Format(
+            "png",
+            ".png",
+            "a figure with statistics; of several steps: how they moved",
+            _write_picture,
+            suffixes=(".pdf", ".svg"),
+            compares_steps=True,
+            prints_statistics=True,
+        ),
+        Format(
+            "html",
+            ".html",
+            "a page to look through every connection",
+            _write_explorer,
+            prints_statistics=True,
+        ),
+    )
 }
 
 

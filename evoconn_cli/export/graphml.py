@@ -1,0 +1,36 @@
+"""The network as a graph in GraphML, which Gephi, Cytoscape, igraph and networkx open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import networkx as nx
+
+from evoconn_cli.export.edges import edge_table
+from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.units import Table, node_table
+
+
+def write_graphml(source: ExportSource, out: Path) -> None:
+    """Writes a directed graph whose nodes and edges have the columns of the tables as attributes.
+
+    `weight` of an edge is positive, since layouts and path lengths take it for a strength; the sign is in `sign`, and
+    `signed_weight` is both.
+
+    Args:
+        source: a boolean network.
+        out: the file.
+    """
+    graph = nx.DiGraph(provenance=json.dumps(source.provenance))
+    nodes, edges = node_table(source.connectome), edge_table(source.connectome)
+    edges["signed_weight"], edges["weight"] = edges["weight"], abs(edges["weight"])
+    graph.add_nodes_from((row.pop("node"), row) for row in _rows(nodes | {"label": nodes["node"]}))
+    graph.add_edges_from((row.pop("pre"), row.pop("post"), row) for row in _rows(edges))
+    nx.write_graphml(graph, out)
+
+
+def _rows(table: Table) -> list[dict]:
+    """Returns the rows as dictionaries of plain Python values, whose types GraphML declares."""
+    lists = [column.tolist() for column in table.values()]
+    return [dict(zip(table, row, strict=True)) for row in zip(*lists, strict=True)]

@@ -1,0 +1,159 @@
+"""The network in the Neuromorphic Intermediate Representation: equations of neurons in continuous time.
+
+The input current bypasses the synapses, so there is no CubaLIF: synapses are a leaky integrator (LI) of their own, and
+the read-out is another one. Signs and gains are folded into the weights, so that every resistance is 1:
+
+    input -> Affine -> LIF        LIF -> Affine -> LI -> LIF        LIF -> Affine -> LI -> output
+
+With the input of a node held over a sub-step, the equation `tau dv/dt = v_leak - v + i` gives
+`v' = a v + (1 - a)(v_leak + i)` with `a = exp(-dt/tau)`, exactly. That is the membrane of the network as it is; its
+synapses and read-out lack the factor `1 - a`, or have the impulse `1/dt`, and their weights make up for it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+
+from evoconn_cli.config.schema import SpikingConfig
+from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.nir_recording import write_recording
+
+EDGES = (
+    ("input", "input_weights"),
+    ("input_weights", "neurons"),
+    ("neurons", "recurrent_weights"),
+    ("recurrent_weights", "synapses"),
+    ("synapses", "neurons"),
+    ("neurons", "output_weights"),
+    ("output_weights", "readout"),
+    ("readout", "output"),
+)
+DELAYED_EDGE = "neurons -> recurrent_weights"
+"""The one edge that carries what the sub-step before gave; along all others, values arrive in the same sub-step."""
+
+
+def write_nir(source: ExportSource, out: Path) -> None:
+    """Writes the graph, and beside it the recorded episode: `NAME.nir` and `NAME-recording.h5`.
+
+    Args:
+        source: a spiking network.
+        out: the file of the graph.
+    """
+    graph = nir_graph(source.connectome, source.options.nir_tau)
+    graph.metadata["provenance"] = json.dumps(source.provenance)
+    graph.nodes["neurons"].metadata["initial_v"] = source.episode.initial.v
+    nir.write(out, graph)
+    write_recording(source.episode, _config(source.connectome).dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
+
+
+def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
+    """Returns the graph of a spiking network; times in seconds.
+
+    Args:
+        connectome: of conn_snn or dense_snn.
+        tau: `continuous`, or `euler` for readers that integrate by forward Euler with the step `dt` of the metadata.
+    """
+    config, neurons = _config(connectome), connectome.num_neurons
+    input_weights, recurrent_weights, output_weights = nir_weights(connectome)
+
+    def seconds(tau_ms: float) -> float:
+        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, config.dt_ms)) / 1000
+
+    return nir.NIRGraph(
+        nodes={
+            "input": nir.Input({"input": np.array([connectome.observation_size])}),
+            "input_weights": _affine(input_weights),
+            "neurons": nir.LIF(
+                tau=_filled(neurons, seconds(config.tau_m_ms)),
+                r=_filled(neurons, 1.0),
+                v_leak=_filled(neurons, config.v_rest),
+                v_threshold=_filled(neurons, config.v_threshold),
+                v_reset=_filled(neurons, config.v_rest),
+            ),
+            "recurrent_weights": _affine(recurrent_weights),
+            "synapses": _integrator(neurons, seconds(config.tau_syn_ms)),
+            "output_weights": _affine(output_weights),
+            "readout": _integrator(connectome.action_size, seconds(config.tau_out_ms)),
+            "output": nir.Output({"output": np.array([connectome.action_size])}),
+        },
+        edges=list(EDGES),
+        metadata=_metadata(connectome, tau),
+    )
+
+
+def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the weights `[post, pre]` float32 of input `[N, O]`, recurrence `[N, N]` and read-out `[A, N]`.
+
+    A spike is 1 for one sub-step. An inhibitory neuron's spikes are subtracted by its weights.
+    """
+    config, gains = _config(connectome), connectome.gains
+    assert gains is not None
+    if connectome.neuron_types is None:
+        names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
+        k_in, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
+    else:
+        names, signs = ("input", "recurrent", "output"), connectome.neuron_types.astype(np.float64)
+        both, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
+        k_in = both[: connectome.observation_size] - both[connectome.observation_size :]
+    recurrent = gains.recurrent / (1 - math.exp(-config.dt_ms / config.tau_syn_ms))
+    return (
+        (gains.input * k_in.T).astype(np.float32),
+        (recurrent * k_h.T * signs).astype(np.float32),
+        (gains.output / config.dt_ms * k_out.T * signs).astype(np.float32),
+    )
+
+
+def euler_tau(tau_ms: float, dt_ms: float) -> float:
+    """Returns the time constant [ms] with which a forward Euler step of `dt_ms` decays as `tau_ms` does exactly."""
+    return dt_ms / (1 - math.exp(-dt_ms / tau_ms))
+
+
+def _config(connectome: Connectome) -> SpikingConfig:
+    config = connectome.network
+    if not isinstance(config, SpikingConfig):
+        raise ValueError(f"{config.name} has no spikes")
+    return config
+
+
+def _affine(weight: np.ndarray) -> nir.Affine:
+    return nir.Affine(weight=weight, bias=np.zeros(len(weight), np.float32))
+
+
+def _integrator(size: int, tau_s: float) -> nir.LI:
+    return nir.LI(tau=_filled(size, tau_s), r=_filled(size, 1.0), v_leak=_filled(size, 0.0))
+
+
+def _filled(size: int, value: float) -> np.ndarray:
+    return np.full(size, value, np.float32)
+
+
+def _metadata(connectome: Connectome, tau: str) -> dict[str, Any]:
+    config = _config(connectome)
+    exactly = "the exact solution over dt with the input held, v' = a v + (1 - a)(v_leak + i) with a = exp(-dt/tau)"
+    return {
+        "network": config.name,
+        "task": connectome.config.task.name,
+        "dt": config.dt_ms / 1000,
+        "substeps": round(config.step_ms / config.dt_ms),
+        "unit_of_time": "s",
+        "unit_of_potential": "1, of which the threshold is a multiple",
+        "tau": tau,
+        "discretization": exactly if tau == "continuous" else "forward Euler with dt, v' = v + dt/tau (v_leak - v + i)",
+        "delayed_edge": DELAYED_EDGE,
+        "order": "in each sub-step: synapses, neurons, readout",
+        "threshold": "strict: a neuron spikes where v > v_threshold, and its v is v_reset then",
+        "spike": "1 for the sub-step, not 1/dt",
+        "initial_state": "neurons: initial_v in the metadata of the node, of the recorded episode; else 0",
+        "input": "(observation - mean) / std, held for all sub-steps of an environment step",
+        "output": "the action is the output after the last sub-step, clipped to [-1, 1]",
+        "observation_mean": connectome.obs_mean,
+        "observation_std": connectome.obs_std,
+        "output_clip": np.array([-1.0, 1.0], np.float32),
+    }

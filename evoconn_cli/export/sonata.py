@@ -1,0 +1,207 @@
+"""The network and its recorded episode in the SONATA format: a circuit, a simulation of it, spikes and reports.
+
+SONATA has no model of these neurons, so their template is named `evoconn:lif` and the directory says what it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoconn_cli.config.schema import SpikingConfig
+from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.edges import edge_table
+from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.sonata_files import write_edges, write_nodes, write_report, write_spikes
+from evoconn_cli.export.units import KERNEL_POPULATIONS, POPULATIONS, Table, node_table
+
+NODE_TYPES = (
+    ("node_type_id", "population", "model_type", "model_template", "dynamics_params", "pop_name"),
+    (0, "inputs", "virtual", "NULL", "NULL", "observation"),
+    (1, "neurons", "point_neuron", "evoconn:lif", "lif.json", "excitatory"),
+    (2, "neurons", "point_neuron", "evoconn:lif", "lif.json", "inhibitory"),
+    (3, "actions", "point_neuron", "evoconn:leaky_integrator", "readout.json", "action"),
+)
+EDGE_TYPES = (
+    ("edge_type_id", "population", "model_template", "pre_type"),
+    (0, "input", "NULL", "observation"),
+    (1, "recurrent", "NULL", "excitatory"),
+    (2, "recurrent", "NULL", "inhibitory"),
+    (3, "output", "NULL", "excitatory"),
+    (4, "output", "NULL", "inhibitory"),
+)
+REPORTS = {
+    "input_x": ("inputs", "x", "1"),
+    "input_current": ("neurons", "i_in", "1"),
+    "action": ("actions", "action", "1"),
+}
+"""Population, variable and unit of each report, a frame for every environment step."""
+
+MODEL = (
+    "Inputs send no spikes, but the values in output/input_x.h5, each for all sub-steps of an environment step.",
+    "In each sub-step of dt, for all neurons at once, with a spike being 1:",
+    "i_in = sum over inputs of syn_weight * x (output/input_current.h5)",
+    "i_syn = exp(-dt/tau_syn) * i_syn + sum of syn_weight over recurrent edges whose source spiked a sub-step ago",
+    "v = t + exp(-dt/tau_m) * (v - t) with t = v_rest + i_syn + i_in",
+    "a neuron spikes where v > v_threshold, strictly; there v = v_rest. Its time is the end of the sub-step.",
+    "rate = s/dt + exp(-dt/tau_out) * (rate - s/dt), with s = 1 where it spiked, else 0",
+    "action = sum over output edges of syn_weight * rate at the end of an environment step (output/action.h5; the task "
+    "takes it clipped to [-1, 1]).",
+)
+
+
+def write_sonata(source: ExportSource, out: Path) -> None:
+    """Writes a directory with `circuit_config.json`, `simulation_config.json` and what they name.
+
+    Args:
+        source: a boolean network and its episode.
+        out: the directory, which is made.
+    """
+    for folder in (out / "network", out / "components", out / "output"):
+        folder.mkdir(parents=True)
+    connectome, episode = source.connectome, source.episode
+    nodes, edges = node_table(connectome), edge_table(connectome)
+    for population in POPULATIONS:
+        _write_population(out / "network", population, nodes, episode)
+    for kernel in KERNEL_POPULATIONS:
+        _write_kernel(out / "network", kernel, edges, connectome)
+    (out / "network" / "node_types.csv").write_text(_csv(NODE_TYPES))
+    (out / "network" / "edge_types.csv").write_text(_csv(EDGE_TYPES))
+    _write_output(out / "output", connectome, episode)
+    _write_json(out / "components" / "lif.json", _parameters(connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms"))
+    _write_json(out / "components" / "readout.json", _parameters(connectome, "tau_out_ms"))
+    _write_json(out / "circuit_config.json", _circuit(source))
+    _write_json(out / "simulation_config.json", _simulation(connectome, episode))
+    _write_json(out / "node_sets.json", {population: {"population": population} for population in POPULATIONS})
+
+
+def _write_population(folder: Path, population: str, nodes: Table, episode: Episode) -> None:
+    here = nodes["population"] == population
+    own = {"inputs": ("observation", "factor", "mean", "std"), "neurons": ("type", "sign"), "actions": ()}[population]
+    types = nodes["type"][here]
+    write_nodes(
+        folder / f"{population}_nodes.h5",
+        population,
+        _type_ids(NODE_TYPES, population, types),
+        {"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
+        {"v_init": episode.initial.v} if population == "neurons" else None,
+    )
+
+
+def _write_kernel(folder: Path, kernel: str, edges: Table, connectome: Connectome) -> None:
+    here, dt_ms = edges["layer"] == kernel, _config(connectome).dt_ms
+    num_edges = int(here.sum())
+    write_edges(
+        folder / f"{kernel}_edges.h5",
+        kernel,
+        KERNEL_POPULATIONS[kernel],
+        (edges["pre_index"][here], edges["post_index"][here]),
+        connectome.kernels[kernel].shape,
+        _type_ids(EDGE_TYPES, kernel, edges["pre_type"][here]),
+        {
+            "syn_weight": edges["weight"][here].astype(np.float32),
+            "delay": np.full(num_edges, dt_ms if kernel == "recurrent" else 0.0, np.float32),
+            "probability": edges["probability"][here],
+        },
+    )
+
+
+def _type_ids(types: Sequence[Sequence[Any]], population: str, names: np.ndarray) -> np.ndarray:
+    """Returns the id of each name in the last column of a table of types."""
+    ids = {row[-1]: row[0] for row in types[1:] if row[1] == population}
+    return np.array([ids[name] for name in names.tolist()], np.int64)
+
+
+def _write_output(folder: Path, connectome: Connectome, episode: Episode) -> None:
+    num_steps, num_substeps, num_neurons = episode.spikes.shape
+    dt_ms = _config(connectome).dt_ms
+    substep, neuron = np.nonzero(episode.spikes.reshape(num_steps * num_substeps, num_neurons))
+    write_spikes(folder / "spikes.h5", "neurons", (substep + 1) * dt_ms, neuron)
+    x = episode.normalized
+    values = {
+        "input_x": np.concatenate([x, -x], axis=1),
+        "input_current": episode.input_currents,
+        "action": episode.raw_actions,
+    }
+    for name, (population, _, unit) in REPORTS.items():
+        write_report(folder / f"{name}.h5", population, values[name], num_substeps * dt_ms, unit)
+
+
+def _circuit(source: ExportSource) -> dict[str, Any]:
+    nodes = [
+        {
+            "nodes_file": f"$NETWORK_DIR/{population}_nodes.h5",
+            "node_types_file": "$NETWORK_DIR/node_types.csv",
+            "populations": {population: {"type": "virtual" if population == "inputs" else "point_neuron"}},
+        }
+        for population in POPULATIONS
+    ]
+    edges = [
+        {
+            "edges_file": f"$NETWORK_DIR/{kernel}_edges.h5",
+            "edge_types_file": "$NETWORK_DIR/edge_types.csv",
+            "populations": {kernel: {"type": "point_neuron"}},
+        }
+        for kernel in KERNEL_POPULATIONS
+    ]
+    return {
+        "manifest": {"$BASE_DIR": ".", "$NETWORK_DIR": "$BASE_DIR/network", "$COMPONENT_DIR": "$BASE_DIR/components"},
+        "components": {"point_neuron_models_dir": "$COMPONENT_DIR"},
+        "networks": {"nodes": nodes, "edges": edges},
+        "metadata": {"model": list(MODEL), "provenance": dict(source.provenance)},
+    }
+
+
+def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
+    dt_ms = _config(connectome).dt_ms
+    num_steps, num_substeps, _ = episode.spikes.shape
+    step_ms = num_substeps * dt_ms
+    return {
+        "manifest": {"$BASE_DIR": ".", "$OUTPUT_DIR": "$BASE_DIR/output"},
+        "network": "$BASE_DIR/circuit_config.json",
+        "node_sets_file": "$BASE_DIR/node_sets.json",
+        "node_set": "neurons",
+        "run": {"tstop": num_steps * step_ms, "dt": dt_ms, "random_seed": episode.seed},
+        "output": {"output_dir": "$OUTPUT_DIR", "spikes_file": "spikes.h5"},
+        "reports": {
+            name: {
+                "cells": population,
+                "type": "compartment",
+                "sections": "soma",
+                "variable_name": variable,
+                "unit": unit,
+                "dt": step_ms,
+                "start_time": 0.0,
+                "end_time": num_steps * step_ms,
+                "file_name": f"{name}.h5",
+            }
+            for name, (population, variable, unit) in REPORTS.items()
+        },
+    }
+
+
+def _parameters(connectome: Connectome, *times: str) -> dict[str, float]:
+    """Returns the parameters of a model; times in ms, without their suffix."""
+    config = _config(connectome)
+    potentials = ("v_rest", "v_threshold") if "tau_m_ms" in times else ()
+    return {name.removesuffix("_ms"): getattr(config, name) for name in (*times, "dt_ms", *potentials)}
+
+
+def _config(connectome: Connectome) -> SpikingConfig:
+    config = connectome.network
+    if not isinstance(config, SpikingConfig):
+        raise ValueError(f"{config.name} has no spikes")
+    return config
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    return "".join(" ".join(str(value) for value in row) + "\n" for row in rows)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,165 @@
+"""The HDF5 files of the SONATA format: nodes, edges, spikes and reports.
+
+Nothing is compressed: libsonata is built without the filters.
+
+Source: SONATA developer guide, version 0.1. Types of numbers are those that it names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+MAGIC, VERSION = 0x0A7A, (0, 1)
+SORTING = {"none": 0, "by_id": 1, "by_time": 2}
+
+
+def write_nodes(
+    path: Path,
+    population: str,
+    type_ids: np.ndarray,
+    attributes: Mapping[str, np.ndarray],
+    dynamics: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes a population of nodes.
+
+    Args:
+        path: the file.
+        population: its name.
+        type_ids: `[n]` type of each node.
+        attributes: `[n]` by name; text is stored as an enumeration.
+        dynamics: `[n]` by name, parameters of the nodes' models.
+    """
+    with _sonata_file(path) as file:
+        group = _population(file, f"nodes/{population}", "node", type_ids, attributes, dynamics or {})
+        group.create_dataset("node_id", data=np.arange(len(type_ids)), dtype=np.uint64)
+
+
+def write_edges(
+    path: Path,
+    population: str,
+    ends: tuple[str, str],
+    connected: tuple[np.ndarray, np.ndarray],
+    sizes: tuple[int, int],
+    type_ids: np.ndarray,
+    attributes: Mapping[str, np.ndarray],
+) -> None:
+    """Writes a population of edges with both indices.
+
+    Args:
+        path: the file.
+        population: its name.
+        ends: populations of the nodes that send and receive.
+        connected: `[n]` ids of the nodes that send and receive.
+        sizes: number of nodes in each population.
+        type_ids: `[n]` type of each edge.
+        attributes: `[n]` by name.
+    """
+    with _sonata_file(path) as file:
+        group = _population(file, f"edges/{population}", "edge", type_ids, attributes, {})
+        for side, index, end, ids, size in zip(
+            ("source", "target"), ("source_to_target", "target_to_source"), ends, connected, sizes, strict=True
+        ):
+            dataset = group.create_dataset(f"{side}_node_id", data=ids, dtype=np.uint64)
+            dataset.attrs["node_population"] = end
+            nodes, ranges = edge_index(ids, size)
+            group.create_dataset(f"indices/{index}/node_id_to_ranges", data=nodes)
+            group.create_dataset(f"indices/{index}/range_to_edge_id", data=ranges)
+
+
+def edge_index(ids: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the edges of each node are.
+
+    Args:
+        ids: `[n]` node at one end of each edge.
+        num_nodes: of the population.
+
+    Returns:
+        `[num_nodes, 2]` int64, the range of rows of the second result that belong to a node, and `[rows, 2]` int64,
+        ranges of edges. Ends are not included.
+    """
+    order = np.argsort(ids, kind="stable")
+    nodes = ids[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(order) != 1) | (np.diff(nodes) != 0)
+    starts = np.flatnonzero(first)
+    lengths = np.diff(np.append(starts, len(order)))
+    ranges = np.stack([order[starts], order[starts] + lengths], axis=1)
+    bounds = np.searchsorted(nodes[starts], np.arange(num_nodes + 1))
+    return np.stack([bounds[:-1], bounds[1:]], axis=1).astype(np.int64), ranges.astype(np.int64)
+
+
+def write_spikes(path: Path, population: str, times_ms: np.ndarray, node_ids: np.ndarray) -> None:
+    """Writes spikes, which are in the order of time.
+
+    Args:
+        path: the file.
+        population: of the nodes.
+        times_ms: `[n]`.
+        node_ids: `[n]`.
+    """
+    with _sonata_file(path) as file:
+        group = file.create_group(f"spikes/{population}")
+        group.attrs.create("sorting", SORTING["by_time"], dtype=h5py.enum_dtype(SORTING, basetype="i"))
+        group.create_dataset("timestamps", data=times_ms, dtype=np.float64).attrs["units"] = "ms"
+        group.create_dataset("node_ids", data=node_ids, dtype=np.uint64)
+
+
+def write_report(path: Path, population: str, values: np.ndarray, step_ms: float, units: str) -> None:
+    """Writes one value for every node and frame.
+
+    Args:
+        path: the file.
+        population: of the nodes.
+        values: `[frames, nodes]`.
+        step_ms: from one frame to the next; the first is at time 0.
+        units: of the values.
+    """
+    frames, nodes = values.shape
+    with _sonata_file(path) as file:
+        group = file.create_group(f"report/{population}")
+        data = group.create_dataset("data", data=values, dtype=np.float32)
+        data.attrs["units"] = units
+        ids = group.create_dataset("mapping/node_ids", data=np.arange(nodes), dtype=np.uint64)
+        ids.attrs["sorted"] = np.int8(1)
+        group.create_dataset("mapping/index_pointers", data=np.arange(nodes + 1), dtype=np.uint64)
+        group.create_dataset("mapping/element_ids", data=np.zeros(nodes), dtype=np.uint32)
+        time = group.create_dataset("mapping/time", data=np.array([0.0, frames * step_ms, step_ms]))
+        time.attrs["units"] = "ms"
+
+
+@contextlib.contextmanager
+def _sonata_file(path: Path) -> Iterator[h5py.File]:
+    with h5py.File(path, "w") as file:
+        file.attrs["magic"] = np.uint32(MAGIC)
+        file.attrs["version"] = np.array(VERSION, np.uint32)
+        yield file
+
+
+def _population(
+    file: h5py.File,
+    name: str,
+    kind: str,
+    type_ids: np.ndarray,
+    attributes: Mapping[str, np.ndarray],
+    dynamics: Mapping[str, np.ndarray],
+) -> h5py.Group:
+    """Returns a population of one group, `0`, which has the attributes."""
+    population = file.create_group(name)
+    population.create_dataset(f"{kind}_type_id", data=type_ids, dtype=np.int64)
+    population.create_dataset(f"{kind}_group_id", data=np.zeros(len(type_ids)), dtype=np.uint32)
+    population.create_dataset(f"{kind}_group_index", data=np.arange(len(type_ids)), dtype=np.uint64)
+    group = population.create_group("0")
+    for attribute, values in attributes.items():
+        if values.dtype.kind == "U":
+            library, values = np.unique(values, return_inverse=True)
+            group.create_dataset(f"@library/{attribute}", data=library.tolist(), dtype=h5py.string_dtype())
+            values = values.astype(np.uint32)
+        group.create_dataset(attribute, data=values)
+    for parameter, values in dynamics.items():
+        group.create_dataset(f"dynamics_params/{parameter}", data=values)
+    return population

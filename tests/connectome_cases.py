@@ -1,0 +1,49 @@
+"""Connectomes that no run made: random ones, and ones written down by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.export.connectome import Connectome, neuron_types
+from evoconn_cli.networks import Gains
+
+
+def connectome_of(kernels: Mapping[str, np.ndarray], probs: Mapping[str, np.ndarray] | None = None, **given):
+    """Returns a conn_snn with these kernels.
+
+    Args:
+        kernels: `input` [2·O, N], `recurrent` [N, N] and `output` [N, A] bool.
+        probs: evolved probabilities; 0.9 and 0.1 by default.
+        given: `excitatory_ratio` and `generation`.
+    """
+    num_neurons = len(kernels["recurrent"])
+    ratio = given.get("excitatory_ratio", 0.5)
+    config = load_config(
+        None, ["task.name=probe_sign", f"network.num_neurons={num_neurons}", f"network.excitatory_ratio={ratio}"]
+    )
+    size = len(kernels["input"]) // 2
+    return Connectome(
+        config=config,
+        generation=given.get("generation", 7),
+        policy="deterministic",
+        kernels=dict(kernels),
+        biases={},
+        probs={n: np.where(k, 0.9, 0.1).astype(np.float32) for n, k in kernels.items()} if probs is None else probs,
+        neuron_types=neuron_types(config.network),
+        gains=Gains(0.3, 1.0, 0.5),
+        obs_mean=np.zeros(size, np.float32),
+        obs_std=np.ones(size, np.float32),
+        observation_size=size,
+        action_size=kernels["output"].shape[1],
+    )
+
+
+def random_connectome(num_neurons: int = 20, *, seed: int = 0, density: float = 0.5, **given) -> Connectome:
+    """Returns a conn_snn of 3 observations and 2 actions whose connections are drawn independently."""
+    rng = np.random.default_rng(seed)
+    shapes = {"input": (6, num_neurons), "recurrent": (num_neurons, num_neurons), "output": (num_neurons, 2)}
+    probs = {name: rng.uniform(1e-3, 1 - 1e-3, shape).astype(np.float32) for name, shape in shapes.items()}
+    return connectome_of({name: p > 1 - density for name, p in probs.items()}, probs, **given)

@@ -1,0 +1,20 @@
+"""Saved runs that are exported, with an episode long enough for neurons to spike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saved_runs import save_run
+
+from evoconn_cli.export.formats import ExportOptions, ExportSource
+from evoconn_cli.runs.exporting import make_source, open_steps
+
+DENSE = ("algo.name=es", "network.name=dense_snn")
+
+
+def recorded_source(path: Path, *overrides: str, nir_tau: str = "continuous") -> ExportSource:
+    """Returns the last checkpoint of a new run with 70 neurons, and its episode of 20 steps."""
+    save_run(path, "network.num_neurons=70", "task.episode_length=20", *overrides, eval_fitness={2: 1.0})
+    return make_source(
+        open_steps(path, None), policy="deterministic", seed=3, max_steps=None, options=ExportOptions(nir_tau=nir_tau)
+    )

@@ -1,0 +1,168 @@
+"""Figures of connectomes: what is drawn, and the files that the command writes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from connectome_cases import random_connectome
+from matplotlib.colors import to_rgb
+from PIL import Image
+from saved_runs import save_run
+from typer.testing import CliRunner
+
+from evoconn_cli.app import app
+from evoconn_cli.drawing.colors import ON_WHITE
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.export.blocks import observation_weights
+from evoconn_cli.export.connectome_figure import connectome_figure
+from evoconn_cli.export.evolution import agreement_with_last, changed_connections, evolution_as_json
+from evoconn_cli.export.evolution_figure import evolution_figure
+from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource
+from evoconn_cli.export.ordering import communities_of, neuron_order
+from evoconn_cli.export.pictures import write_picture
+from evoconn_cli.export.statistics import connectome_statistics
+
+
+def source_of(*connectomes, **options) -> ExportSource:
+    def record():
+        raise AssertionError("pictures need no episode")
+
+    return ExportSource(connectomes, record, {"run": "a"}, ExportOptions(**options))
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_neurons_are_ordered_by_type_and_then_as_asked(sort):
+    connectome = random_connectome(21)
+    order = neuron_order(connectome, sort)
+    assert sorted(order) == list(range(21))
+    num_excitatory = int((connectome.neuron_types > 0).sum())
+    assert set(order[:num_excitatory]) == set(range(num_excitatory))
+    recurrent = connectome.kernels["recurrent"]
+    degree = recurrent.sum(axis=0) + recurrent.sum(axis=1)
+    for part in (order[:num_excitatory], order[num_excitatory:]):
+        if sort == "none":
+            assert (np.diff(part) > 0).all()
+        elif sort == "degree":
+            assert (np.diff(degree[part]) <= 0).all()
+        else:
+            communities = communities_of(connectome)[part]
+            assert (np.diff(communities) >= 0).all()
+            assert (np.diff(degree[part])[np.diff(communities) == 0] <= 0).all()
+
+
+def picture_of(panel, positive: str, negative: str) -> np.ndarray:
+    """Returns `[rows, columns]` of 1, 0 and -1: the colours of the picture in a panel."""
+    (image,) = panel.get_images()
+    pixels = np.asarray(image.get_array())
+    found = np.full(pixels.shape[:2], 9)
+    for value, color in ((1, to_rgb(ON_WHITE[positive])), (-1, to_rgb(ON_WHITE[negative])), (0, (1, 1, 1))):
+        found[np.isclose(pixels, color).all(axis=-1)] = value
+    return found
+
+
+def test_every_connection_is_where_it_belongs():
+    connectome = random_connectome(20)
+    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "degree")
+    order = neuron_order(connectome, "degree")
+    signs = connectome.neuron_types[order][:, None]
+    panels = {panel.get_ylabel() or panel.get_xlabel(): panel for panel in figure.axes if panel.get_images()}
+    recurrent = picture_of(panels["from neuron, by degree within a type"], "E", "I")
+    np.testing.assert_array_equal(recurrent, connectome.kernels["recurrent"][order][:, order] * signs)
+    np.testing.assert_array_equal(
+        picture_of(panels["onto action"], "E", "I"), connectome.kernels["output"][order] * signs
+    )
+    seen = picture_of(panels["observation"], "+", "-")
+    np.testing.assert_array_equal(seen, observation_weights(connectome)[:, order])
+    both = connectome.kernels["input"].astype(int)
+    np.testing.assert_array_equal(seen, (both[:3] - both[3:])[:, order])
+
+
+def test_the_bars_are_the_counts():
+    connectome = random_connectome(20)
+    statistics = connectome_statistics(connectome, num_random_graphs=2)
+    figure = connectome_figure(connectome, statistics, "none")
+    panels = {panel.get_title(loc="left"): panel for panel in figure.axes}
+    heights = [bar.get_height() for bar in panels["f  Onto actions"].patches]
+    assert heights == [a["E"] for a in statistics.onto_actions] + [-a["I"] for a in statistics.onto_actions]
+    weights = observation_weights(connectome)
+    heights = [bar.get_height() for bar in panels["g  Observations"].patches]
+    assert heights == [*(weights > 0).sum(axis=1), *-(weights < 0).sum(axis=1)]
+    for title, axis in (("b  In-degree", 0), ("c  Out-degree", 1)):
+        drawn = sum(np.nansum(step.get_data().values) for step in panels[title].patches if not step.get_fill())
+        assert drawn == 20
+        random = panels[title].get_lines()
+        assert sum(np.sum(line.get_ydata()) for line in random) == pytest.approx(20, rel=0.1)
+        degrees = connectome.kernels["recurrent"].sum(axis=axis)
+        assert panels[title].get_xlim()[0] <= degrees.min() and degrees.max() <= panels[title].get_xlim()[1]
+
+
+def test_changes_between_steps():
+    connectomes = [random_connectome(seed=seed, generation=seed) for seed in (1, 2, 3)]
+    changed, agreement = changed_connections(connectomes), agreement_with_last(connectomes)
+    first, second = (one.kernels["recurrent"] for one in connectomes[:2])
+    assert changed[0]["recurrent"] == (first ^ second).sum() / 400
+    assert agreement[-1] == {"input": 1, "recurrent": 1, "output": 1}
+    assert agreement[0]["input"] == (connectomes[0].kernels["input"] == connectomes[2].kernels["input"]).mean()
+    statistics = [connectome_statistics(one, num_random_graphs=2) for one in connectomes]
+    steps = evolution_as_json(connectomes, statistics)["steps"]
+    assert [step["generation"] for step in steps] == [1, 2, 3]
+    assert steps[0]["changed_since_step_before"] is None and steps[1]["changed_since_step_before"] == changed[0]
+    figure = evolution_figure(connectomes, statistics)
+    densities = figure.axes[0].get_lines()[0]
+    np.testing.assert_array_equal(densities.get_xdata(), [1, 2, 3])
+    np.testing.assert_array_equal(densities.get_ydata(), [one.density["E->E"] for one in statistics])
+
+
+@pytest.mark.parametrize(
+    "given", [{"density": 0.0}, {"density": 1.0}, {"excitatory_ratio": 0.0}, {"excitatory_ratio": 1.0}], ids=str
+)
+def test_extremes_can_be_drawn(given, tmp_path):
+    one, two = (random_connectome(8, generation=g, **given) for g in (1, 2))
+    write_picture(source_of(one, sort="community"), tmp_path / "a.png")
+    write_picture(source_of(one, two), tmp_path / "b.png")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.png", "a-statistics.json", "b.png", "b-statistics.json"
+    }  # fmt: skip
+
+
+def test_a_network_of_one_neuron(tmp_path):
+    write_picture(source_of(random_connectome(1)), tmp_path / "a.svg")
+    assert b"</svg>" in (tmp_path / "a.svg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return save_run(tmp_path_factory.mktemp("runs") / "a", "checkpoint.keep_every=1")
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(app, ["export-connectivity", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_command_writes_a_picture_and_its_statistics(run, tmp_path):
+    output = invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "a.pdf")
+    assert "Connectome of generation 4" in output and "modularity" in output
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    facts = json.loads((tmp_path / "a-statistics.json").read_text())
+    assert facts["generation"] == 4 and facts["provenance"]["run"] == "a"
+    with pytest.raises(ConfigError, match="exists already"):
+        invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "a.pdf")
+
+
+def test_the_command_compares_steps(run):
+    output = invoke(run, "--format", "png", "--step", "all")
+    assert "over generations" in output
+    with Image.open(run / "exports" / "generations-2-to-6.png") as picture:
+        assert picture.size[0] > 1000
+    steps = json.loads((run / "exports" / "generations-2-to-6-statistics.json").read_text())["steps"]
+    assert [step["generation"] for step in steps] == [2, 4, 6]
+
+
+def test_an_unknown_order_is_refused(run):
+    with pytest.raises(ConfigError, match="unknown --sort 'degre'. Did you mean 'degree'"):
+        invoke(run, "--format", "png", "--sort", "degre")
+    assert not (run / "exports" / "generation-6.png").exists()

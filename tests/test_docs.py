@@ -1,0 +1,79 @@
+"""The pages of docs/: what is generated is what the code says, and every command line in them can be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from evoconn_cli.app import app
+from evoconn_cli.commands.options import to_overrides
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
+from tools.reference.pages import generate_pages, write_pages
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+SHOWN = [name for name, command in COMMANDS.items() if not command.hidden]
+WRITTEN = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize("name", generate_pages())
+def test_a_generated_page_is_what_the_code_says(name):
+    assert (DOCS / name).read_text() == generate_pages()[name], "write it anew: make docs"
+
+
+def test_writing_the_pages_removes_those_of_commands_that_are_no_more(tmp_path):
+    (tmp_path / "commands").mkdir()
+    (tmp_path / "commands" / "dance.md").write_text("evoconn dance")
+    write_pages(tmp_path)
+    assert sorted(path.stem for path in (tmp_path / "commands").iterdir()) == sorted([*SHOWN, "index"])
+
+
+def test_every_key_of_every_strategy_and_network_is_on_the_page_of_the_configuration():
+    page = (DOCS / "configuration.md").read_text()
+    pairs = [(algo(), network()) for algo in ALGOS.values() for network in NETWORKS.values()]
+    keys = {key for algo, network in pairs for key, _, _ in walk(RunConfig(algo=algo, network=network))}
+    assert {key for key in keys if f"| `{key}` |" not in page} == {"algo.name", "network.name"}
+    for name in (*ALGOS, *NETWORKS):
+        assert re.search(rf"^### (algo|network)\.name={name}$", page, re.MULTILINE)
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = re.findall(r"[\w/-]+\.md", str(yaml.safe_load(text)["nav"]))
+    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Returns (page, command line) for all command lines in code blocks; lines that show usage are left out."""
+    found = []
+    for path in WRITTEN:
+        for block in re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = re.sub(r"^(\w+\$|srun|[A-Z_]+=\S+) +", "", line.strip()).partition("   ")[0].partition(" #")[0]
+                if line.startswith("evoconn ") and not re.search(r"[\[{(|]|\.\.\. ", line):
+                    found.append((path.name, line))
+    return found
+
+
+def test_command_lines_are_found():
+    assert len(command_lines()) > 40
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_every_command_line_can_be_typed(page, line):
+    variables = {"task": "hopper", "seed": "0", "network": "gru"}
+    name, *arguments = shlex.split(re.sub(r"\$(\w+)", lambda found: variables[found[1]], line))[1:]
+    if name.startswith("--"):
+        assert name in ("--help", "--versions", "--install-completion")
+        return
+    given = COMMANDS[name].make_context(name, arguments).params
+    if name == "train":
+        options = {"task.name": given["task"], "algo.name": given["algo"], "network.name": given["network"]}
+        load_config(given["config"], [*to_overrides(options), *(given["overrides"] or [])])

@@ -1,0 +1,115 @@
+"""What `--help`, `--version` and the shell's TAB key show."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from evoconn_cli import __version__
+from evoconn_cli.app import app
+from evoconn_cli.config.loading import preset_names
+from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
+
+GROUP = typer.main.get_command(app)
+COMMANDS = [name for name, command in GROUP.commands.items() if not command.hidden]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def help_of(*command: str, columns: int) -> str:
+    done = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def examples_of(command: str) -> list[str]:
+    text = inspect.cleandoc(GROUP.commands[command].help)  # pyright: ignore[reportAttributeAccessIssue]
+    return re.findall(r"^\s*(evoconn .+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits_and_nothing_is_cut_off_at_80_columns(monkeypatch, command, columns):
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", columns)
+    shown = help_of(*command, columns=columns)
+    assert max(map(len, shown.splitlines())) <= columns
+    assert columns < 80 or "…" not in shown
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_is_a_command_line_that_parses(command):
+    examples = examples_of(command)
+    assert len(examples) >= 2
+    for example in examples:
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("evoconn", command)
+        GROUP.commands[name].make_context(name, arguments)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_training_lists_tasks_strategies_networks_and_presets():
+    shown = re.sub(r"[\s│]+", " ", help_of("train", columns=80))
+    networks = [network for several in PAIRS.values() for network in several]
+    for name in [*BRAX_V1_TASKS, *PAIRS, *networks, *preset_names()]:
+        assert re.search(rf"\b{name}\b", shown), name
+
+
+def test_the_version_is_one_line_and_the_versions_name_jax_brax_and_the_devices():
+    assert CliRunner().invoke(app, ["--version"]).output == f"evoconn {__version__}\n"
+    shown = dict(line.split(maxsplit=1) for line in CliRunner().invoke(app, ["--versions"]).output.splitlines())
+    import jax
+
+    assert shown["evoconn"] == __version__
+    assert shown["jax"] == jax.__version__
+    assert shown["brax"] == "0.1.2"
+    assert shown["python"] == sys.version.split()[0]
+    assert re.fullmatch(r"\d+ x cpu", shown["devices"])
+
+
+# The TAB key
+
+
+@pytest.fixture
+def offered(monkeypatch, tmp_path):
+    """Returns what the shell offers for the last word of a command line, in a directory with two runs."""
+    for name in ("runs/hopper-1", "runs/walker-1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "run.json").write_text("{}")
+    (tmp_path / "runs" / "notes").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def complete(line: str) -> list[str]:
+        words = line.split(" ")
+        environment = {"_EVOCONN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+        return CliRunner().invoke(app, [], prog_name="evoconn", env=environment).output.split()
+
+    return complete
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("evoconn tr", ["train"]),
+        ("evoconn train --task hu", ["humanoid", "humanoidstandup"]),
+        ("evoconn train --algo ", ["ec", "es"]),
+        ("evoconn train --network d", ["dense_snn"]),
+        ("evoconn train --config p", ["paper"]),
+        ("evoconn resume ", ["runs/hopper-1", "runs/walker-1"]),
+        ("evoconn resume ru", ["runs/hopper-1", "runs/walker-1"]),
+        ("evoconn evaluate runs/hopper-1 runs/w", ["runs/walker-1"]),
+        ("evoconn render runs/h", ["runs/hopper-1"]),
+        ("evoconn render nowhere/", []),
+    ],
+)
+def test_the_shell_offers_names_and_runs(offered, line, expected):
+    assert offered(line) == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_for_a_shell_calls_evoconn(monkeypatch, shell):
+    monkeypatch.setattr("typer.completion._get_shell_name", lambda: shell)
+    shown = CliRunner().invoke(app, ["--show-completion"], prog_name="evoconn").output
+    assert f"_EVOCONN_COMPLETE=complete_{shell}" in shown

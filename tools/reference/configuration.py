@@ -1,0 +1,138 @@
+"""The page of all configuration keys, from the schema."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import MISSING
+
+from evoconn_cli.config.schema import (
+    ALGOS,
+    NETWORKS,
+    PUBLISHED_ES,
+    AlgoConfig,
+    NetworkConfig,
+    RunConfig,
+    SpikingConfig,
+)
+from tools.reference.commands import NOTE
+from tools.reference.markdown import code, prose, table
+
+INTRODUCTION = """# Configuration
+
+Every key of a run. Give it to [`evoconn train`](commands/train.md) as `KEY=VALUE`, or write it into a YAML file for
+`--config`:
+
+```
+evoconn train --task hopper algo.population=1024 network.num_neurons=128
+```
+
+Values come from, in this order, the last one wins: the defaults below, the preset or file of `--config`, the options
+such as `--population`, the `KEY=VALUE` entries. `config.yaml` in a run directory has every key of that run. A key that
+does not exist is an error that names the nearest one.
+
+*Source* says where a default comes from: **published**, the paper (arXiv 2305.17650) and its code; **measured**, from
+[figures on these pages](training.md#how-fitness-is-measured); **own**, a decision of this software. With
+[`--config paper`](training.md#presets) the measured ones are as published, too. `null` means that nothing is given: the
+meaning says what happens then.
+"""
+
+TITLES = ("key", "type", "default", "unit", "range", "source", "meaning")
+
+ES_NOTE = """Published sigma and step size of `es`, which hold where the keys are null:
+
+"""
+
+
+def configuration_page() -> str:
+    """Returns the text of the page."""
+    config = RunConfig()
+    sections = [_section("", RunConfig, "The run")]
+    for f in dataclasses.fields(config):
+        part = type(getattr(config, f.name))
+        if f.name == "algo":
+            sections += [*_family("algo", AlgoConfig, ALGOS), _published_es()]
+        elif f.name == "network":
+            sections += _family("network", NetworkConfig, NETWORKS, SpikingConfig)
+        elif dataclasses.is_dataclass(part):
+            sections.append(_section(f"{f.name}.", part, f.name))
+    return f"{NOTE}{INTRODUCTION}\n" + "\n".join(sections)
+
+
+def _published_es() -> str:
+    rows = [(code(name), str(sigma), str(rate)) for name, (sigma, rate) in PUBLISHED_ES.items()]
+    return ES_NOTE + table(("network", "`algo.sigma`", "`algo.learning_rate`"), rows)
+
+
+def _family(section: str, base: type, members: Mapping[str, type], *between: type) -> list[str]:
+    """Returns what all members of a family have, and then what each has of its own or with another default."""
+    parts = [_section(f"{section}.", base, section)]
+    for shared in between:
+        users = ", ".join(code(name) for name, member in members.items() if issubclass(member, shared))
+        parts.append(_section(f"{section}.", shared, users, level=3, bases=(base,)))
+    for name, member in members.items():
+        known = tuple(cls for cls in (base, *between) if issubclass(member, cls))
+        parts.append(_section(f"{section}.", member, f"{section}.name={name}", level=3, bases=known))
+    return parts
+
+
+def _section(prefix: str, config: type, title: str, *, level: int = 2, bases: tuple[type, ...] = ()) -> str:
+    """Returns the keys that a section has beside those of `bases`, or with another default than there."""
+    shared = {f.name: f.default for base in bases for f in dataclasses.fields(base)}
+    fields = [
+        f
+        for f in dataclasses.fields(config)
+        if "doc" in f.metadata
+        and not (f.name == "name" and issubclass(config, (AlgoConfig, NetworkConfig)))
+        and not (f.name in shared and shared[f.name] == f.default)
+    ]
+    heading = f"{'#' * level} {title}\n\n{config.__doc__}"
+    if not fields:
+        return f"{heading} No keys of its own.\n"
+    types = typing.get_type_hints(config)
+    rows = [
+        (
+            code(prefix + f.name),
+            prose(_type(types[f.name])),
+            _default(f.default),
+            prose(f.metadata["unit"]),
+            _range(f.metadata),
+            f.metadata["source"],
+            prose(f.metadata["doc"]),
+        )
+        for f in fields
+    ]
+    return f"{heading}\n\n{table(TITLES, rows)}"
+
+
+def _type(hint: Any) -> str:
+    names = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    return " or ".join(_names(hint, names))
+
+
+def _names(hint: Any, names: dict[Any, str]) -> Iterator[str]:
+    for part in typing.get_args(hint) or (hint,):
+        yield names[part]
+
+
+def _default(value: Any) -> str:
+    if value == MISSING:
+        return "has to be given"
+    if value is None:
+        return "null"
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _range(allowed: Any) -> str:
+    if allowed["choices"]:
+        return ", ".join(code(choice) for choice in allowed["choices"])
+    low = f"≥ {allowed['low']:g}" if allowed["low"] > -math.inf else ""
+    above = f"&gt; {allowed['above']:g}" if allowed["above"] > -math.inf else ""
+    high = f"≤ {allowed['high']:,.0f}" if 1e6 < allowed["high"] < math.inf else ""
+    high = high or (f"≤ {allowed['high']:g}" if allowed["high"] < math.inf else "")
+    below = f"&lt; {allowed['below']:g}" if allowed["below"] < math.inf else ""
+    return ", ".join(filter(None, (low, above, high, below)))
