@@ -49,7 +49,7 @@ def script_of(folder, text=TINY):
 def test_the_script_is_one_array_with_what_the_grid_asks_for(tmp_path):
     launch = (
         "{cores_per_run: 3, retries: 5, time_limit: 2h, environment: {NAME: a value}, slurm: {partition: gpu, "
-        "account: me, qos: low, gres: 'gpu:1', time: '4:00:00', mem: 16G, max_running: 2, save_before: 90, "
+        "account: me, qos: low, gres: 'gpu:1', time: 4h, mem: 16G, max_running: 2, save_before: 90, "
         "sbatch: {constraint: a100|h100, exclusive: ''}}}"
     )
     text, cells = script_of(tmp_path, TINY.replace("{retry_pause: 0, cores_per_run: 1}", launch))
@@ -61,7 +61,7 @@ def test_the_script_is_one_array_with_what_the_grid_asks_for(tmp_path):
         "--account=me",
         "--qos=low",
         "--gres=gpu:1",
-        "--time=4:00:00",
+        "--time=0-04:00:00",
         "--mem=16G",
         "--signal=USR1@90",
         "--requeue",
@@ -111,6 +111,20 @@ def test_wrong_options_are_refused_before_anything_is_submitted(tmp_path, slurm,
         load(tmp_path, TINY.replace("cores_per_run: 1}", f"cores_per_run: 1, slurm: {slurm}}}"))
 
 
+@pytest.mark.parametrize(
+    "written, option", [("90s", "0-00:02:00"), ("1d12h", "1-12:00:00"), ("'4:30:00'", "0-04:30:00")]
+)
+def test_time_limits_are_written_as_elsewhere(tmp_path, written, option):
+    text, _ = script_of(tmp_path, TINY.replace("cores_per_run: 1}", f"cores_per_run: 1, slurm: {{time: {written}}}}}"))
+    assert f"#SBATCH --time={option}\n" in text
+
+
+def test_a_time_that_yaml_has_made_a_number_is_refused(tmp_path):
+    grid, _, directory = load(tmp_path, TINY.replace("cores_per_run: 1}", "cores_per_run: 1, slurm: {time: 4:00:00}}"))
+    with pytest.raises(ConfigError, match=r"launch.slurm.time: cannot read the time '14400'.*needs quotes"):
+        Slurm(grid.name, directory, grid.launch)
+
+
 def test_without_slurm_the_message_says_what_is_missing(tmp_path, monkeypatch):
     grid, cells, directory = load(tmp_path, TINY)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -147,7 +161,7 @@ def submit(grid, cells, directory, program=LIGHT):
     return notes
 
 
-def drain(slurm):
+def drain(slurm, seconds=60.0):
     """Waits until the queue is empty; requeued tasks start without the two minutes that SLURM lets them wait."""
 
     def is_empty():
@@ -157,7 +171,7 @@ def drain(slurm):
                 slurm.start_now(task)
         return not tasks
 
-    wait_until(is_empty, "the queue is empty", seconds=60)
+    wait_until(is_empty, "the queue is empty", seconds=seconds)
 
 
 def wait_for_generation(cell, generation=1):
@@ -260,7 +274,7 @@ def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, 
 @pytest.mark.slow
 def test_before_its_time_limit_a_cell_saves_and_goes_back_to_the_queue(slurm, tmp_path):
     text = LONG.replace("algo.generations: 1500", "algo.generations: 1000000")
-    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: '1', save_before: 58}")
+    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: 1m, save_before: 58}")
     grid, cells, directory = load(tmp_path, text, "limited")
     submit(grid, cells, directory)
     (cell,) = cells
@@ -297,7 +311,7 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(slurm, t
     assert "8 cells" in note and "scancel" in note
     (again,) = submit(grid, cells, directory)
     assert "in SLURM's queue already" in again
-    drain(slurm)
+    drain(slurm, seconds=240)
     for number, cell in enumerate(cells):
         assert len(starts_of(cell)) == 1
         assert read_status(cell).place == f"slurm {note.split()[2].rstrip(':')}_{number}"

@@ -14,7 +14,7 @@ from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.places import PROGRAM
 from evoconn_cli.grid.slurm_queue import Task, is_installed, queued_cells, submit
-from evoconn_cli.grid.slurm_script import FOLDER, make_script
+from evoconn_cli.grid.slurm_script import FOLDER, make_script, time_option
 from evoconn_cli.grid.states import State, read_status
 
 _POLL = 10.0
@@ -31,6 +31,9 @@ class Slurm:
         wait: whether `run` returns when the cells have ended, and not when they are submitted.
         program: the command line.
         pause: waits for so many seconds.
+
+    Raises:
+        ConfigError: the time limit cannot be read.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class Slurm:
         program: Sequence[str] = PROGRAM,
         pause: Callable[[float], None] = time.sleep,
     ):
+        if launch.slurm.time is not None:
+            time_option(launch.slurm.time)
         self._grid_name = grid_name
         self._directory = directory.absolute()
         self._launch = launch
