@@ -1,6 +1,7 @@
 """evoconn: recurrent spiking neural networks trained by evolving their connectivity.
 
-`load_run(path)` opens a saved run in Python; it is imported when it is first used.
+`load_run(path)` opens a saved run in Python, `load_bundle(path)` an exported network; they are imported when they are
+first used.
 """
 
 from __future__ import annotations
@@ -8,14 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evoconn_cli.runs.loaded import load_bundle as load_bundle
     from evoconn_cli.runs.loaded import load_run as load_run
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    if name == "load_run":
-        from evoconn_cli.runs.loaded import load_run
+    if name in ("load_run", "load_bundle"):
+        from evoconn_cli.runs import loaded
 
-        return load_run
+        return getattr(loaded, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

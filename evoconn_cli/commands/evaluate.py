@@ -17,7 +17,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="RUN_DIR|CKPT_DIR",
-            help="Run directories, their checkpoints directories, or single steps in there.",
+            help="Run directories, their checkpoints directories, single steps in there, or exported bundles.",
             autocompletion=complete_run,
             show_default=False,
         ),

@@ -15,8 +15,8 @@ def export_connectivity(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR",
-            help="A run, its checkpoints, or one step in there.",
+            metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+            help="A run, its checkpoints, one step in there, or a bundle.",
             autocompletion=complete_run,
             show_default=False,
         ),
@@ -62,6 +62,14 @@ def export_connectivity(
             metavar="continuous|euler", help="Time constants of nir: the true ones, or those for forward Euler."
         ),
     ] = "continuous",
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Replay the bundle in a process without jax, and compare spike by spike; without --format, that of "
+            "BUNDLE_DIR.",
+        ),
+    ] = False,
     sort: Annotated[
         str, typer.Option(metavar="|".join(SORTS), help="Order of the neurons of a type in png and html.")
     ] = "degree",
@@ -73,7 +81,9 @@ def export_connectivity(
 
       evoconn export-connectivity runs/hopper-ec
 
-      evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png
+      evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png --verify
+
+      evoconn export-connectivity runs/hopper-ec/exports/generation-120-bundle --verify
     """
     from evoconn_cli.commands.exporting import Request, run_export
     from evoconn_cli.export.formats import ExportOptions
@@ -81,12 +91,13 @@ def export_connectivity(
     run_export(
         Request(
             path=path,
-            formats=formats or ["bundle"],
+            formats=formats,
             out=out,
             step=step,
             policy=policy,
             seed=seed,
             episode_steps=episode_steps,
+            verify=verify,
             force=force,
             options=ExportOptions(nir_tau=nir_tau, sort=sort),
         )

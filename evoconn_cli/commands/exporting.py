@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evoconn_cli.commands.ending import show_notice
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
 from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from evoconn_cli.runs.opened import OpenedRun
 
 POLICIES = ("deterministic", "sampled")
@@ -24,12 +27,13 @@ class Request:
     """The options of `evoconn export-connectivity`, as its help describes them."""
 
     path: Path
-    formats: list[str]
+    formats: list[str] | None
     out: Path | None
     step: str | None
     policy: str
     seed: int
     episode_steps: int | None
+    verify: bool
     force: bool
     options: ExportOptions
 
@@ -51,16 +55,21 @@ def run_export(request: Request) -> None:
     """
     from rich.console import Console
 
+    from evoconn_cli.export.bundle_reading import is_bundle
+
+    console = Console()
+    if request.verify and request.formats is None and is_bundle(request.path):
+        _verify(request.path, console)
+        return
     formats = _check(request)
     from evoconn_cli.runs.exporting import make_source, open_steps
 
-    opened = open_steps(request.path, request.step)
+    opened = open_steps(request.path, request.step, show_notice)
     for one in formats:
         check_format(one, opened[0].config.network.name)
     parts = list(_parts(request, formats, opened))
     for part in parts:
         _check_target(part.target, request.force)
-    console = Console()
     sources: dict[tuple[int, ...], ExportSource] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)
@@ -74,6 +83,8 @@ def run_export(request: Request) -> None:
             )
         for written in _write(part, sources[generations], request.force):
             console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
+        if request.verify and part.format.name == "bundle":
+            _verify(part.target, console)
     printed = {tuple(one.generation for one in part.opened) for part in parts if part.format.prints_statistics}
     for generations in sorted(printed):
         from evoconn_cli.export.statistics_table import statistics_table
@@ -81,8 +92,16 @@ def run_export(request: Request) -> None:
         console.print(statistics_table(sources[generations].statistics))
 
 
+def _verify(bundle: Path, console: Console) -> None:
+    from evoconn_cli.export.verification import verify_bundle
+
+    console.print(f"verified: {verify_bundle(bundle)}", highlight=False, soft_wrap=True)
+
+
 def _check(request: Request) -> list[Format]:
-    formats = find_formats(request.formats)
+    formats = find_formats(request.formats or ["bundle"])
+    if request.verify and "bundle" not in [one.name for one in formats]:
+        raise ConfigError("--verify replays a bundle: add bundle to --format, or leave --verify out.")
     if request.policy not in POLICIES:
         raise unknown_name("policy", request.policy, POLICIES)
     if request.options.nir_tau not in NIR_TAUS:

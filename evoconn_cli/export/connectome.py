@@ -12,6 +12,7 @@ from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.networks import Candidates, Gains, Network
 from evoconn_cli.networks.kernels import biases, kernel_arrays
+from evoconn_cli.networks.lif import LifConstants
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Connectome:
     Attributes:
         config: of the run.
         generation: of the checkpoint.
-        policy: `deterministic` or `sampled`.
+        policy: `deterministic` or `sampled`, or `edited` by hand.
         kernels: `[pre, post]` by name, bool for conn_snn and float32 else; conn_snn has `input` [2·O, N] from [x, -x],
             `recurrent` [N, N] and `output` [N, A].
         biases: `[post]` float32 by name; empty for the spiking networks.
@@ -51,6 +52,12 @@ class Connectome:
     def network(self) -> NetworkConfig:
         """The configuration of the network."""
         return self.config.network
+
+    @property
+    def constants(self) -> LifConstants:
+        """Constants of the neurons of a spiking network."""
+        names = [f.name for f in dataclasses.fields(LifConstants)]
+        return LifConstants(**{name: getattr(self.config.network, name) for name in names})
 
     @property
     def num_neurons(self) -> int:

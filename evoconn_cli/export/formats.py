@@ -153,6 +153,12 @@ def _write_picture(source: ExportSource, out: Path) -> None:
     write_picture(source, out)
 
 
+def _write_explorer(source: ExportSource, out: Path) -> None:
+    from evoconn_cli.export.explorer_page import write_explorer
+
+    write_explorer(source, out)
+
+
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
 SPIKING_NETWORKS = ("conn_snn", "dense_snn")
 
@@ -196,6 +202,13 @@ FORMATS: dict[str, Format] = {
             _write_picture,
             suffixes=(".pdf", ".svg"),
             compares_steps=True,
+            prints_statistics=True,
+        ),
+        Format(
+            "html",
+            ".html",
+            "a page to look through every connection",
+            _write_explorer,
             prints_statistics=True,
         ),
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich import box
 from rich.table import Table
 
+from evoconn_cli.export.degrees import Degrees
 from evoconn_cli.export.statistics import Measure, Statistics
 
 _NAMES = {
@@ -18,9 +20,61 @@ _NAMES = {
 }
 
 
+class Row(NamedTuple):
+    """One statistic in words."""
+
+    label: str
+    value: str
+    random: str = ""  # of random graphs
+    z: str = ""
+
+
 def statistics_table(statistics: Sequence[Statistics]) -> Table:
     """Returns a table with a row for every statistic of one connectome, or for every one of several connectomes."""
     return _of_one(statistics[0]) if len(statistics) == 1 else _of_several(statistics)
+
+
+def statistics_rows(one: Statistics) -> list[list[Row]]:
+    """Returns the rows of a connectome, in sections."""
+    sizes, certainty = one.sizes, one.certainty["all"]
+    kernels = [
+        Row(f"{kernel} connections", f"{sizes[f'{kernel}_connections']:,}, density {one.density[kernel]:.3f}")
+        for kernel in ("input", "recurrent", "output")
+    ]
+    blocks = [Row(f"density {name}", f"{density:.3f}") for name, density in one.density.items() if "->" in name]
+    compared: list[tuple[str, Measure]] = [(label, getattr(one, name)) for name, label in _NAMES.items()]
+    actions = [
+        Row(f"onto action {action}", f"{counts['E']} E, {counts['I']} I")
+        for action, counts in enumerate(one.onto_actions)
+    ]
+    return [
+        [Row("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I"), *kernels, *blocks],
+        [
+            *(Row(label, _number(m.value, ".4f"), _random(m), _number(m.z, "+.1f")) for label, m in compared),
+            Row("small-worldness", _number(one.small_worldness, ".4f"), "1"),
+            Row("communities", _listed(one.communities)),
+            Row("strong components", _listed(one.components)),
+            Row("neurons no observation reaches", str(one.unreached)),
+            Row("neurons without way to an action", str(one.without_effect)),
+        ],
+        [
+            *_degree_rows("in-degree", one.in_degree),
+            *_degree_rows("out-degree", one.out_degree),
+            Row("balance (E - I) / (E + I)", f"{_number(one.balance, '+.3f')} ± {_number(one.balance_std, '.3f')}"),
+            *actions,
+        ],
+        [
+            Row("entropy of probabilities", f"{certainty.entropy:.3f} bits"),
+            Row("saturated probabilities", f"{100 * certainty.saturated:.1f} %"),
+        ],
+    ]
+
+
+def _degree_rows(label: str, degrees: Degrees) -> list[Row]:
+    return [
+        Row(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"± {degrees.random_std:.2f}"),
+        Row(f"entropy of {label}", f"{degrees.entropy:.2f} bits"),
+    ]
 
 
 def _of_one(one: Statistics) -> Table:
@@ -28,32 +82,10 @@ def _of_one(one: Statistics) -> Table:
     table.add_column("")
     for name in ("value", f"{one.random_graphs} random graphs", "z"):
         table.add_column(name, justify="right", no_wrap=True)
-    sizes = one.sizes
-    table.add_row("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I", "", "")
-    for kernel in ("input", "recurrent", "output"):
-        connections = f"{sizes[f'{kernel}_connections']:,}"
-        table.add_row(f"{kernel} connections", f"{connections}, density {one.density[kernel]:.3f}", "", "")
-    for name, density in one.density.items():
-        if "->" in name:
-            table.add_row(f"density {name}", f"{density:.3f}", "", "")
-    table.add_section()
-    for name, label in _NAMES.items():
-        measure: Measure = getattr(one, name)
-        table.add_row(label, _number(measure.value, ".4f"), _random(measure), _number(measure.z, "+.1f"))
-    table.add_row("small-worldness", _number(one.small_worldness, ".4f"), "1", "")
-    table.add_row("communities", ", ".join(map(str, one.communities)), "", "")
-    table.add_row("strong components", _listed(one.components), "", "")
-    table.add_section()
-    for label, degrees in (("in-degree", one.in_degree), ("out-degree", one.out_degree)):
-        table.add_row(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"± {degrees.random_std:.2f}", "")
-        table.add_row(f"entropy of {label}", f"{degrees.entropy:.2f} bits", "", "")
-    table.add_row("balance (E - I) / (E + I)", f"{one.balance:+.3f} ± {one.balance_std:.3f}", "", "")
-    for action, counts in enumerate(one.onto_actions):
-        table.add_row(f"onto action {action}", f"{counts['E']} E, {counts['I']} I", "", "")
-    table.add_section()
-    certainty = one.certainty["all"]
-    table.add_row("entropy of probabilities", f"{certainty.entropy:.3f} bits", "", "")
-    table.add_row("saturated probabilities", f"{100 * certainty.saturated:.1f} %", "", "")
+    for section in statistics_rows(one):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
     return table
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import html
-import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evoconn_cli.drawing import colors
+from evoconn_cli.drawing.page_parts import fill, pack, read_web
 from evoconn_cli.output import whole_file
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, ROOM, CameraPath, angles_of, floor_height
 from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
@@ -20,7 +17,7 @@ from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.recording import Episode, Neurons
 from evoconn_cli.rendering.shapes import Figure, Shape
 
-_SCRIPTS = ("recording.js", "scene.js", "plots.js", "viewer.js")
+_SCRIPTS = ("timeline.js", "scene.js", "plots.js", "viewer.js")
 _ROTATION_SCALE = 32767
 """Quaternions are stored as whole numbers of 16 bits, to about 0.003 degrees."""
 
@@ -80,27 +77,24 @@ def write_page(
         "shapes": [_shape(shape) for shape in figure.shapes if shape.kind != "plane"],
         "neurons": _neurons(episodes, neurons),
     }
-    arrays = [_arrays(episode, path.targets(index)) for index, episode in enumerate(episodes)]
-    filled = {
+    groups = [
+        ({"steps": len(episode.rewards)}, _arrays(episode, path.targets(index)))
+        for index, episode in enumerate(episodes)
+    ]
+    parts = {
         "title": html.escape(f"{figure.name}: {about}"),
         "style": _read("style.css"),
-        "data": base64.b64encode(_pack(header, arrays)).decode("ascii"),
+        "data": pack(header, "episodes", groups),
         "three_license": _read("three.LICENSE"),
         "three": _read("three.js"),
-        "scripts": "\n".join(map(_read, _SCRIPTS)),
+        "scripts": "\n".join([read_web("evoconn_cli.drawing", "unpack.js"), *map(_read, _SCRIPTS)]),
     }
-    # Every part is put in once, so that nothing in one of them is taken for the place of another.
-    first, *rest = _read("page.html").split("{{")
-    pieces = [first]
-    for piece in rest:
-        name, text = piece.split("}}", 1)
-        pieces += [filled[name], text]
     with whole_file(out) as partial:
-        partial.write_text("".join(pieces), encoding="utf-8")
+        partial.write_text(fill(_read("page.html"), parts), encoding="utf-8")
 
 
 def _read(name: str) -> str:
-    return resources.files("evoconn_cli.rendering").joinpath("web", name).read_text(encoding="utf-8")
+    return read_web("evoconn_cli.rendering", name)
 
 
 def _shape(shape: Shape) -> dict[str, Any]:
@@ -143,23 +137,3 @@ def _arrays(episode: Episode, targets: np.ndarray) -> dict[str, np.ndarray]:
     if episode.spikes is not None:
         arrays["spikes"] = episode.spikes
     return arrays
-
-
-def _pack(header: dict[str, Any], episodes: list[dict[str, np.ndarray]]) -> bytes:
-    """Returns the compressed recording: length of the header, the header as JSON, then the arrays on whole words."""
-    described, chunks, offset = [], [], 0
-    for arrays in episodes:
-        entry = {}
-        for name, array in arrays.items():
-            data = array.tobytes()
-            entry[name] = {"type": array.dtype.name, "offset": offset, "length": array.size}
-            chunks += [data, bytes(-len(data) % 4)]
-            offset += len(data) + len(chunks[-1])
-        described.append({"steps": len(arrays["rewards"]), "arrays": entry})
-    header = {**header, "episodes": described}
-    # The place of the first array is a part of the header that says it: a number of fixed width.
-    text = json.dumps({"start": "#" * 8, **header}).encode()
-    start = (4 + len(text) + 3) // 4 * 4
-    text = text.replace(b'"########"', f"{start:10d}".encode(), 1)
-    padding = bytes(start - 4 - len(text))
-    return gzip.compress(b"".join([len(text).to_bytes(4, "little"), text, padding, *chunks]), mtime=0)

@@ -69,7 +69,14 @@ def evaluate(
         for setting in settings:
             physics, perturbation = _split(setting)
             config = opened.config
-            same = (config.task, config.algo, config.network, config.rollout.warmup_steps, physics)
+            same = (
+                opened.strategy.name,
+                config.task,
+                config.algo,
+                config.network,
+                config.rollout.warmup_steps,
+                physics,
+            )
             if same not in programs:
                 programs[same] = _compile(opened, physics, num_episodes=num_episodes, sampled=sampled)
             gathered = jax.device_get(programs[same](opened.state, key, perturbation))

@@ -48,6 +48,7 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
         [
             ("run", one.opened.directory.short_path()),
             ("generation", count(one.opened.generation)),
+            *([("network", str(one.opened.bundle))] if one.opened.bundle else []),
             ("policy", policy),
             ("episodes", episodes),
             *perturbed,
@@ -79,10 +80,11 @@ def runs_list(evaluated: Sequence[Evaluated]) -> list[str]:
     """Returns a line for every run, whose numbers stand for it in the tables; none for a single one."""
     lines = []
     for (path, generation), number_of_run in _runs(evaluated).items():
-        config = next(one.opened.config for one in evaluated if one.opened.directory.path == path)
-        short = next(one.opened.directory.short_path() for one in evaluated if one.opened.directory.path == path)
+        opened = next(one.opened for one in evaluated if one.opened.directory.path == path)
+        config, short = opened.config, opened.directory.short_path()
         what = f"{config.task.name}, {config.network.name} of {config.network.num_neurons}, {config.algo.name}"
-        lines.append(f"{number_of_run}  {short}: {what}, seed {config.seed}, generation {count(generation)}")
+        whence = f"; {opened.bundle}" if opened.bundle else ""
+        lines.append(f"{number_of_run}  {short}: {what}, seed {config.seed}, generation {count(generation)}{whence}")
     return lines if len(lines) > 1 else []
 
 

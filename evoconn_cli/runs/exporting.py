@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import jax.numpy as jnp
 
 from evoconn_cli.engine.evaluation import candidates_key
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
+from evoconn_cli.export.bundle_reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
 from evoconn_cli.export.formats import ExportOptions, ExportSource
 from evoconn_cli.networks import Candidates
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.frozen import FrozenState
 from evoconn_cli.runs.opened import OpenedRun, locate, open_run
 from evoconn_cli.runs.provenance import versions
 from evoconn_cli.runs.store import CheckpointStore
@@ -27,12 +30,13 @@ _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_
 """What run.json says that belongs to where a network comes from."""
 
 
-def open_steps(path: Path, step: str | None) -> list[OpenedRun]:
+def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warnings.warn) -> list[OpenedRun]:
     """Returns a run at all checkpoints that are asked for, each once, by generation. JAX computes on the CPU.
 
     Args:
         path: as for `open_run`.
         step: as for `open_run`, several of them with commas between, or `all`.
+        note: is told about each damaged checkpoint that is passed over.
 
     Raises:
         EvoconnError: as `open_run`.
@@ -40,11 +44,11 @@ def open_steps(path: Path, step: str | None) -> list[OpenedRun]:
     jax.config.update("jax_platforms", "cpu")
     workers = start_jax(1)
     steps: list[str | None] = [None] if step is None else [name.strip() for name in step.split(",")]
-    if step == "all":
+    if step == "all" and not is_bundle(path):
         store = CheckpointStore(RunDirectory.open(locate(path)[0]).checkpoints)
         steps = [str(generation) for generation in store.generations()] or [None]
         store.close()
-    opened = {one.generation: one for one in (open_run(path, name, workers) for name in steps)}
+    opened = {one.generation: one for one in (open_run(path, name, workers, note=note) for name in steps)}
     return [opened[generation] for generation in sorted(opened)]
 
 
@@ -89,8 +93,8 @@ def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
         opened.network,
         _candidates(opened, policy, seed),
         opened.state.normalizer,
-        policy=policy,
-        probs=state.probs if isinstance(state, ConnectivityState) else None,
+        policy=_drawn(opened, policy),
+        probs=state.probs if isinstance(state, ConnectivityState | FrozenState) else None,
         action_size=opened.task.action_size,
     )
 
@@ -102,15 +106,25 @@ def _candidates(opened: OpenedRun, policy: str, seed: int) -> Candidates:
     return opened.strategy.ask(candidates_key(seed), opened.state.strategy, jnp.zeros((1,), jnp.int32))
 
 
+def _drawn(opened: OpenedRun, policy: str) -> str:
+    """Returns how connections were drawn; those of a bundle are deterministic only where they were when exported."""
+    return opened.bundle.connectome.policy if policy == "deterministic" and opened.bundle else policy
+
+
 def _provenance(opened: OpenedRun, policy: str, seed: int) -> dict[str, Any]:
     """Returns where a network comes from, as JSON values."""
-    facts = opened.directory.read_facts()
+    if opened.bundle is None:
+        run, facts = opened.directory.path.name, opened.directory.read_facts()
+        training = {name: facts[name] for name in _RUN_FACTS if name in facts}
+    else:
+        run, training = opened.bundle.provenance["run"], opened.bundle.provenance["training"]
     return {
-        "run": opened.directory.path.name,
+        "run": run,
         "generation": opened.generation,
-        "policy": policy,
+        "policy": _drawn(opened, policy),
+        "edit": opened.bundle.edit._asdict() if opened.bundle and opened.bundle.edit else None,
         "seed": seed,
-        "training": {name: facts[name] for name in _RUN_FACTS if name in facts},
+        "training": training,
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "config": dataclasses.asdict(opened.config),

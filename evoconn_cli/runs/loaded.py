@@ -18,9 +18,11 @@ from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.bundle_reading import Edit, is_bundle
 from evoconn_cli.export.connectome import neuron_types
 from evoconn_cli.networks import Activity, Candidates, Carry, Network
 from evoconn_cli.networks.kernels import kernel_arrays
+from evoconn_cli.runs.frozen import FrozenState
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.runs.opened import OpenedRun, open_run
 from evoconn_cli.tasks import Task
@@ -80,6 +82,11 @@ class LoadedRun:
         """The lines of metrics.jsonl, one a generation, those after the checkpoint too."""
         return read_metrics(self._opened.directory.metrics_file)
 
+    @property
+    def edit(self) -> Edit | None:
+        """What was changed by hand in a bundle, None where nothing was."""
+        return self._opened.bundle.edit if self._opened.bundle is not None else None
+
     def policy(self, key: jax.Array | None = None) -> Policy:
         """Returns the policy.
 
@@ -101,7 +108,7 @@ class LoadedRun:
             EvoconnError: the network has real weights.
         """
         network, state = self.config.network, self.state.strategy
-        if not isinstance(network, ConnSnnConfig) or not isinstance(state, ConnectivityState):
+        if not isinstance(network, ConnSnnConfig) or not isinstance(state, ConnectivityState | FrozenState):
             raise EvoconnError(
                 f"the network {network.name!r} has real weights and no boolean connectivity; only conn_snn has. Its "
                 "weights are in run.state.strategy.center, and run.policy() computes with them."
@@ -128,6 +135,22 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
     opened = open_run(Path(path), None if step is None else str(step), workers)
     task = dataclasses.replace(opened.task, reset=jax.jit(opened.task.reset), step=jax.jit(opened.task.step))
     return LoadedRun(opened.directory.path, opened.generation, opened.config, task, opened.state, opened)
+
+
+def load_bundle(path: str | Path) -> LoadedRun:
+    """Returns the network of a bundle, edited or not, to use it in Python. Nothing is written.
+
+    What it has is the same as of a run, without metrics; `edit` says what was changed by hand.
+
+    Args:
+        path: a directory that `evoconn export-connectivity` wrote.
+
+    Raises:
+        EvoconnError: it is no bundle, or cannot be read; the message says what to do.
+    """
+    if not is_bundle(Path(path)):
+        raise EvoconnError(f"{path} is not a bundle. Name a directory that `evoconn export-connectivity` wrote.")
+    return load_run(path)
 
 
 def _make_policy(network: Network, task: Task, candidates: Candidates, normalizer: norm.NormalizerState) -> Policy:

@@ -16,10 +16,12 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
+from evoconn_cli.export.bundle_reading import Bundle, is_bundle, read_bundle
 from evoconn_cli.networks import Network
-from evoconn_cli.runs.build import build_engine
+from evoconn_cli.runs.build import Engine, build_engine
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.frozen import freeze
 from evoconn_cli.runs.store import CheckpointStore
 from evoconn_cli.tasks import Task
 
@@ -38,6 +40,7 @@ class OpenedRun(NamedTuple):
     strategy: Strategy
     state: RunState  # on the first device of `workers`
     workers: WorkerMesh
+    bundle: Bundle | None = None  # that the network comes from; None for a checkpoint of a run
 
 
 def _warn(text: str) -> None:
@@ -51,12 +54,13 @@ def open_run(
     *,
     note: Callable[[str], None] = _warn,
 ) -> OpenedRun:
-    """Returns the run that `path` belongs to, as it was at one checkpoint. Nothing is written.
+    """Returns the run that `path` belongs to, as it was at one checkpoint, or a bundle. Nothing is written.
 
     Where the latest checkpoint is damaged and no other is asked for, the one before is taken.
 
     Args:
-        path: a run directory, its `checkpoints` directory, or one step in that, such as `checkpoints/40`.
+        path: a run directory, its `checkpoints` directory, or one step in that, such as `checkpoints/40`; or a bundle
+            that `evoconn export-connectivity` wrote, edited or not.
         step: `latest` (default), `best` by evaluation fitness, or a generation; the path's own where it names one.
         workers: the devices; those of this machine by default, whatever the run was trained on.
         note: is told about each damaged checkpoint that is passed over; a Python warning by default.
@@ -65,16 +69,17 @@ def open_run(
         CheckpointError: no such step, or one that is damaged or of another run.
         ConfigError: a step that cannot be read, or a configuration that was edited into nonsense.
         RunDirectoryError: the path is not part of a run.
+        EvoconnError: a bundle that cannot be read.
     """
+    if is_bundle(path):
+        return _open_bundle(path, step, workers or start_jax(None))
     run_path, named = locate(path)
     if named is not None and step is not None and step != str(named):
         raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
     config = config_of(directory)
-    # The GPU kernel of a training need not run here, and does not record what neurons do.
-    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
     workers = workers or start_jax(None)
-    engine = build_engine(dataclasses.replace(config, engine=given), workers)
+    engine = _build(config, workers)
     if directory.last_saved_generation() == 0:
         raise CheckpointError(
             f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
@@ -95,6 +100,33 @@ def open_run(
     return OpenedRun(
         directory, config, int(state.generation), engine.task, engine.network, engine.strategy, state, workers
     )
+
+
+def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun:
+    """Returns the network of a bundle as a run that learns no more."""
+    if step is not None:
+        raise ConfigError(f"{path} is a bundle, which holds one network, and --step says {step}: leave it out.")
+    bundle = read_bundle(path)
+    config = bundle.connectome.config
+    engine = _build(config, workers)
+    strategy, state = freeze(engine.strategy, engine.initial_state(), bundle)
+    return OpenedRun(
+        directory=RunDirectory(path),
+        config=config,
+        generation=bundle.connectome.generation,
+        task=engine.task,
+        network=engine.network,
+        strategy=strategy,
+        state=jax.device_put(state, workers.first_device),
+        workers=workers,
+        bundle=bundle,
+    )
+
+
+def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
+    """Returns an engine without the GPU kernel of a training, which need not run here and does not record neurons."""
+    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
+    return build_engine(dataclasses.replace(config, engine=given), workers)
 
 
 def locate(path: Path) -> tuple[Path, int | None]:

@@ -118,7 +118,7 @@ class Viewer {
 }
 
 // `#t=1.5` opens the page at that second, paused; otherwise it plays.
-readRecording().then((header) => {
+unpack().then((header) => {
   window.viewer = new Viewer(header);
   const at = new URLSearchParams(location.hash.slice(1)).get("t");
   if (at === null) window.viewer.play();

@@ -1,0 +1,270 @@
+"""A bundle that was edited by hand: what is evaluated, what is said about it, and which edits are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import scipy.sparse
+from saved_runs import files_of, save_run
+
+import evoconn_cli
+from evoconn_cli.app import main
+from evoconn_cli.errors import ConfigError, EvoconnError
+from evoconn_cli.export.bundle import write_bundle
+from evoconn_cli.export.bundle_reading import is_bundle, read_bundle
+from evoconn_cli.export.formats import ExportOptions
+from evoconn_cli.export.run_network import Network
+from evoconn_cli.export.verification import verify_bundle
+from evoconn_cli.runs.exporting import make_source, open_steps
+from evoconn_cli.runs.opened import open_run
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A run of a network that has to see and to remember, and a bundle of it."""
+    folder = tmp_path_factory.mktemp("exported")
+    run = save_run(folder / "run", "network.gain_in=0.5", eval_fitness={3: 1.0})
+    for policy in ("deterministic", "sampled"):
+        source = make_source(
+            open_steps(run, None, pytest.fail), policy=policy, seed=5, max_steps=4, options=ExportOptions()
+        )
+        write_bundle(source, folder / policy)
+    return folder
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    return Path(shutil.copytree(exported / "deterministic", tmp_path / "bundle"))
+
+
+@pytest.fixture
+def evoconn(monkeypatch, capsys):
+    """Runs `evoconn`; returns exit code, standard output and standard error."""
+
+    def run(*arguments: str | Path):
+        monkeypatch.setattr(sys, "argv", ["evoconn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def cut_in_edges(bundle: Path, *beginnings: str) -> int:
+    """Removes the lines of edges.csv that begin so; returns how many."""
+    lines = (bundle / "edges.csv").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(beginnings)]
+    (bundle / "edges.csv").write_text("".join(kept))
+    return len(lines) - len(kept)
+
+
+def edit_kernels(bundle: Path, name: str, change, *, packed: bool) -> None:
+    """Changes one kernel of kernels.npz, and writes it back as bits or as booleans."""
+    post = {"input": 40, "recurrent": 40, "output": 1}[name]
+    with np.load(bundle / "kernels.npz") as arrays:
+        found = dict(arrays)
+    kernel = np.unpackbits(found[name], axis=1, count=post).astype(bool)
+    change(kernel)
+    np.savez(bundle / "kernels.npz", **{**found, name: np.packbits(kernel, axis=1) if packed else kernel})
+
+
+def edit_sparse(bundle: Path, name: str, change) -> None:
+    kernel = scipy.sparse.load_npz(bundle / "csr" / f"{name}.npz").toarray()
+    change(kernel)
+    scipy.sparse.save_npz(bundle / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
+
+
+def silence(kernel: np.ndarray) -> None:
+    kernel[5] = False
+
+
+def test_a_bundle_is_the_network_that_was_exported(exported, bundle):
+    run, read = evoconn_cli.load_run(exported / "run"), read_bundle(bundle)
+    assert is_bundle(bundle) and not is_bundle(exported / "run")
+    assert read.edit is None and str(read) == "bundle, as exported"
+    for name, kernel in read.connectome.kernels.items():
+        np.testing.assert_array_equal(kernel, getattr(run.connectivity(), name))
+        np.testing.assert_array_equal(read.connectome.probs[name], run.connectivity().probs[name])
+    np.testing.assert_array_equal(read.connectome.obs_std, run.state.normalizer.std)
+    assert read.connectome.config == run.config and read.connectome.gains == run._opened.network.gains
+
+
+def test_a_sampled_network_stays_the_one_that_was_drawn(exported):
+    read, other = read_bundle(exported / "sampled"), read_bundle(exported / "deterministic")
+    assert str(read) == "bundle, sampled connections, as exported"
+    assert (read.connectome.kernels["recurrent"] != other.connectome.kernels["recurrent"]).mean() > 0.1
+
+
+def test_a_lesion_study(exported, evoconn, tmp_path, monkeypatch):
+    """Export, edit, evaluate: the published way of asking what a neuron is for."""
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = evoconn("export-connectivity", exported / "run", "--out", "blind", "--verify")
+    assert code == 0 and "bundle: blind" in out and "verified: " in out and "all as recorded" in out
+    whole = json.loads(evoconn("evaluate", exported / "run", "--episodes", "4", "--json", "-")[1])
+    same = json.loads(evoconn("evaluate", "blind", "--episodes", "4", "--json", "-")[1])
+    assert same["evaluations"][0]["return"] == whole["evaluations"][0]["return"]
+    assert same["evaluations"][0]["edited"] is None
+
+    removed = cut_in_edges(Path("blind"), "input,")
+    code, out, _ = evoconn("evaluate", "blind", "--episodes", "4", "--energy", "45nm")
+    assert code == 0 and f"bundle, edited in edges.csv: {removed} connections removed, 0 added" in " ".join(out.split())
+    lesioned = json.loads(
+        evoconn("evaluate", "blind", "--episodes", "4", "--json", "-", "--perturb", "lesion-neurons=0.2")[1]
+    )["evaluations"][0]
+    assert lesioned["edited"] == {"form": "edges.csv", "added": 0, "removed": removed}
+    assert lesioned["perturbations"] == {"lesion-neurons": 0.2}
+    spikes = [one["per_step"]["spikes_per_second"] for one in (whole["evaluations"][0], lesioned)]
+    assert spikes[0] > 10 * spikes[1]  # without input there is nothing but the initial potentials
+    both = json.loads(evoconn("evaluate", exported / "run", "blind", "--episodes", "4", "--json", "-")[1])
+    assert [one["edited"] is None for one in both["evaluations"]] == [True, False]
+    assert both["evaluations"][0]["return"] == whole["evaluations"][0]["return"]
+    assert both["evaluations"][0]["per_step"] != both["evaluations"][1]["per_step"]
+
+
+@pytest.mark.parametrize("form", ["edges.csv", "kernels.npz as bits", "kernels.npz as bool", "csr"])
+def test_every_form_can_be_edited(exported, bundle, form):
+    before = evoconn_cli.load_run(exported / "run").connectivity()
+    if form == "edges.csv":
+        cut_in_edges(bundle, "recurrent,n5,")
+    elif form == "csr":
+        edit_sparse(bundle, "recurrent", silence)
+    else:
+        edit_kernels(bundle, "recurrent", silence, packed=form.endswith("bits"))
+    loaded = evoconn_cli.load_bundle(bundle)
+    after = loaded.connectivity()
+    assert loaded.edit == (form.partition(" ")[0], 0, before.recurrent[5].sum())
+    assert not after.recurrent[5].any()
+    np.testing.assert_array_equal(np.delete(after.recurrent, 5, axis=0), np.delete(before.recurrent, 5, axis=0))
+    np.testing.assert_array_equal(after.input, before.input)
+    assert loaded.metrics == [] and loaded.generation == 3
+
+
+def test_connections_can_be_added(bundle):
+    with (bundle / "edges.csv").open("a") as file:
+        kernel = read_bundle(bundle).connectome.kernels["recurrent"]
+        pre, post = np.argwhere(~kernel)[0]
+        file.write(f"recurrent,n{pre},n{post},,,,,,\n")
+    read = read_bundle(bundle)
+    assert read.edit == ("edges.csv", 1, 0) and read.connectome.kernels["recurrent"][pre, post]
+
+
+def test_the_policy_computes_with_what_was_edited(exported, bundle):
+    """Second path: the run's own policy, whose output layer is cut in its parameters."""
+    cut_in_edges(bundle, "output,")
+    policy = evoconn_cli.load_bundle(bundle).policy()
+    carry, action = policy.step(policy.initial_carry(jax.random.key(0)), np.array([1.0, -0.5]))
+    assert action == 0.0
+    whole = evoconn_cli.load_run(exported / "run").policy()
+    other, moved = whole.step(whole.initial_carry(jax.random.key(0)), np.array([1.0, -0.5]))
+    np.testing.assert_array_equal(carry.spikes, other.spikes)
+    assert moved != 0.0
+
+
+def test_the_same_edit_in_two_forms_is_one(bundle):
+    edit_kernels(bundle, "recurrent", silence, packed=False)
+    edit_sparse(bundle, "recurrent", silence)
+    assert read_bundle(bundle).edit.form == "kernels.npz and csr"
+
+
+def test_another_layout_of_the_same_connections_is_no_edit(bundle):
+    lines = (bundle / "edges.csv").read_text().splitlines()
+    short = [",".join(line.split(",")[:3]) for line in [lines[0], *reversed(lines[1:])]]
+    (bundle / "edges.csv").write_text("\n".join(short))
+    assert read_bundle(bundle).edit is None
+
+
+def contradict(bundle: Path) -> None:
+    cut_in_edges(bundle, "input,x0+,")
+    edit_kernels(bundle, "recurrent", silence, packed=True)
+
+
+def change_all(bundle: Path) -> None:
+    cut_in_edges(bundle, "recurrent,n5,")
+    edit_kernels(bundle, "recurrent", silence, packed=True)
+    edit_sparse(bundle, "recurrent", silence)
+
+
+def shorten(bundle: Path) -> None:
+    with np.load(bundle / "kernels.npz") as arrays:
+        found = dict(arrays)
+    np.savez(bundle / "kernels.npz", **{**found, "input": np.ones((3, 40), bool)})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (contradict, r"edges\.csv and kernels\.npz were both edited, and do not say the same"),
+        (change_all, "all changed.*nothing says what was exported"),
+        (shorten, r"kernels\.npz: input is bool \[3, 40\]\. Expected: bool \[4, 40\]"),
+        (lambda path: (path / "kernels.npz").write_bytes(b"bits"), r"kernels\.npz cannot be read"),
+        (lambda path: (path / "csr" / "input.npz").unlink(), r"csr/input\.npz cannot be read: .*No such file"),
+        (lambda path: cut_in_edges(path, "layer,"), r"edges\.csv: no column layer"),
+        (
+            lambda path: (path / "neurons.npz").write_bytes(b"types"),
+            r"neurons\.npz was changed .* put neurons\.npz back",
+        ),
+        (lambda path: (path / "normalizer.npz").unlink(), r"normalizer\.npz was changed or is missing"),
+        (lambda path: (path / "checksums.json").write_text("{}"), r"checksums\.json cannot be read"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(bundle, damage, message):
+    damage(bundle)
+    with pytest.raises(EvoconnError, match=message):
+        read_bundle(bundle)
+
+
+def test_a_line_that_says_something_else_is_named(bundle):
+    with (bundle / "edges.csv").open("a") as file:
+        file.write("recurrent,n5,n99,,,,,,\n")
+    number = len((bundle / "edges.csv").read_text().splitlines())
+    with pytest.raises(EvoconnError, match=rf"edges\.csv, line {number}: .*n99"):
+        read_bundle(bundle)
+
+
+def test_what_needs_a_run_is_refused(exported, bundle, evoconn):
+    with pytest.raises(ConfigError, match="holds one network, and --step says best"):
+        open_run(bundle, "best")
+    with pytest.raises(EvoconnError, match="is not a bundle"):
+        evoconn_cli.load_bundle(exported / "run")
+    code, _, err = evoconn("export-connectivity", exported / "run", "--verify", "--format", "csv")
+    assert code == 2 and "--verify replays a bundle" in err
+    cut_in_edges(bundle, "input,")
+    code, _, err = evoconn("evaluate", bundle, "--policy", "sampled", "--episodes", "2")
+    assert code == 1 and "was edited" in err and "--policy deterministic" in err
+
+
+def test_sampled_episodes_of_a_bundle_are_those_of_its_run(exported, bundle, evoconn):
+    results = [
+        json.loads(evoconn("evaluate", path, "--policy", "sampled", "--episodes", "4", "--json", "-")[1])
+        for path in (exported / "run", bundle)
+    ]
+    assert results[0]["evaluations"][0]["return"] == results[1]["evaluations"][0]["return"]
+
+
+def test_the_simulator_does_not_run_what_it_cannot_see(bundle):
+    edit_kernels(bundle, "output", lambda kernel: kernel.fill(False), packed=False)
+    assert Network(bundle).step(np.zeros(2)) == 0.0
+    cut_in_edges(bundle, "input,")
+    with pytest.raises(ValueError, match=r"edges\.csv was changed"):
+        Network(bundle)
+
+
+def test_an_edited_network_is_exported_again_with_an_episode_of_its_own(bundle, evoconn, tmp_path):
+    cut_in_edges(bundle, "recurrent,")
+    before = files_of(bundle)
+    with pytest.raises(EvoconnError, match=r"edges\.csv"):
+        verify_bundle(bundle)
+    code, out, _ = evoconn("export-connectivity", bundle, "--out", tmp_path / "new")
+    assert code == 0 and files_of(bundle) == before
+    assert evoconn("export-connectivity", tmp_path / "new", "--verify")[0] == 0
+    again = read_bundle(tmp_path / "new")
+    assert again.edit is None and not again.connectome.kernels["recurrent"].any()
+    assert (again.provenance["policy"], again.provenance["run"]) == ("edited", "run")
+    assert again.provenance["edit"]["form"] == "edges.csv"
