@@ -58,6 +58,10 @@ class TrainingError(EvoconnError):
     """A training that cannot go on."""
 
 
+class GridError(EvoconnError):
+    """A grid that cannot be run where it was asked to be."""
+
+
 class ProcessLostError(EvoconnError):
     """Another process of the same run that is gone, or does not answer."""
 

@@ -150,6 +150,22 @@ def test_a_read_only_disk_can_be_read_and_not_trained_on(disk, light):
     saved_state(disk.path / "run", light)
 
 
+@pytest.mark.parametrize("full_at", [0, 3])
+def test_a_full_disk_for_event_files_is_noted_once_and_the_run_goes_on(tmp_path, light, full_at):
+    run_small(tmp_path / "run", "algo.generations=2")
+    small = Disk(tmp_path / "run" / "tensorboard", "64k")
+    try:
+        listening = Listening(lambda generation: small.fill() if generation == full_at else None)
+        if full_at == 0:
+            small.fill()
+        keys = ["algo.generations=60", "tracking.tensorboard=true"]
+        assert resume_small(tmp_path / "run", *keys, progress=listening).finished
+    finally:
+        small.unmount()
+    assert len([note for note in listening.notes if "TensorBoard" in note and "No space left" in note]) == 1
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == 60
+
+
 @pytest.mark.slow
 def test_the_program_says_it_in_one_line_and_exits_with_1(disk):
     arguments = ["train", "--config", "smoke", "--run-dir", str(disk.path / "run"), "--generations", "1000000"]

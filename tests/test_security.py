@@ -203,7 +203,7 @@ def test_messages_hold_nothing_that_a_terminal_obeys(tmp_path):
     assert printable("a\tb\udcff\u202e") == "a\\tb\\udcff\\u202e"
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "set-aside", "metrics.jsonl", "wandb"])
+@pytest.mark.parametrize("name", ["checkpoints", "set-aside", "metrics.jsonl", "tensorboard", "wandb"])
 def test_links_out_of_a_run_are_refused(light, tmp_path, name):
     run_small(tmp_path / "run", "algo.generations=2")
     precious = tmp_path / "precious"

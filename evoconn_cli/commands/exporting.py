@@ -81,7 +81,9 @@ def run_export(request: Request) -> None:
                 max_steps=request.episode_steps,
                 options=request.options,
             )
-        for written in _write(part, sources[generations], request.force):
+        with console.status(f"writing {part.target}"):
+            paths = _write(part, sources[generations], request.force)
+        for written in paths:
             console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
         if request.verify and part.format.name == "bundle":
             _verify(part.target, console)

@@ -36,11 +36,23 @@ def launch_grid(
         ),
     ] = None,
     runs_per_device: Annotated[
-        Optional[int], typer.Option(help="local: runs that share a GPU.", show_default=False)
+        Optional[int], typer.Option(help="local, ray: runs that share a GPU.", show_default=False)
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try cells again that have failed too often.")
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="slurm: go on until the cells have ended.")] = False,
+    print_: Annotated[
+        bool, typer.Option("--print", help="slurm: print the script for sbatch, submit nothing.")
+    ] = False,
+    address: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="HOST:PORT",
+            help="ray: a running cluster; RAY_ADDRESS, or else this machine alone, by default.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and what would run where.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what state the cells are in.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="With --status: go on showing it.")] = False,
@@ -54,21 +66,33 @@ def launch_grid(
       evoconn launch-grid my-grid.yaml --devices 0,1 --runs-per-device 2
 
       evoconn launch-grid my-grid.yaml --status --watch
+
+      evoconn launch-grid ec_brax --on slurm launch.slurm.partition=gpu launch.slurm.gres=gpu:1
+
+      evoconn launch-grid ec_brax --on ray --address auto
     """
-    from evoconn_cli.commands.launching import launch, show_plan, show_status
+    from evoconn_cli.commands.launching import launch, print_script, show_plan, show_status
     from evoconn_cli.commands.opened_grid import open_grid
+    from evoconn_cli.commands.places import PlaceOptions
     from evoconn_cli.errors import ConfigError
 
-    asked = [name for name, given in {"--dry-run": dry_run, "--status": status}.items() if given]
+    asks = {"--dry-run": dry_run, "--status": status, "--print": print_}
+    asked = [name for name, given in asks.items() if given]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)}: ask for one at a time.")
     if watch and not status:
         raise ConfigError("--watch goes with --status.")
+    if print_ and on != "slurm":
+        raise ConfigError("--print goes with --on slurm.")
+    options = PlaceOptions(on, devices, wait, address)
+    options.check()
     own = [] if runs_per_device is None else [f"launch.runs_per_device={runs_per_device}"]
     opened = open_grid(grid, grid_dir, [*own, *(overrides or [])])
     if status:
         show_status(opened, watch=watch)
+    elif print_:
+        print_script(opened)
     elif dry_run:
-        show_plan(opened, on, devices)
+        show_plan(opened, options)
     else:
-        launch(opened, on, devices, retry_failed=retry_failed)
+        launch(opened, options, retry_failed=retry_failed)

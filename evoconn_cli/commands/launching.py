@@ -10,44 +10,27 @@ from rich.console import Console
 from rich.live import Live
 
 from evoconn_cli.commands.opened_grid import OpenedGrid
-from evoconn_cli.errors import ConfigError, EvoconnError, ExitCode, unknown_name
+from evoconn_cli.commands.places import PlaceOptions, open_place
+from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import forgive
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
-from evoconn_cli.grid.places import Place, prepare
+from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.states import State, last_log_lines, read_status
 from evoconn_cli.grid.table import GridTable, Row, read_rows
 from evoconn_cli.runs.terminal import lasting_stdout
 
 _REDRAWN_EVERY = 1.0  # [s]
 
-PLACES = ("local", "slurm", "ray")
 
-
-def open_place(opened: OpenedGrid, on: str, devices: str | None, note: Note) -> Place:
-    """Returns the place that `--on` names.
-
-    Raises:
-        ConfigError: there is no such place, or an option that it does not have.
-    """
-    if on == "local":
-        from evoconn_cli.grid.local import LocalPool
-        from evoconn_cli.grid.machine import find_devices
-
-        return LocalPool(opened.file.launch, find_devices(opened.file.launch, devices, note))
-    if devices is not None:
-        raise ConfigError("--devices goes with --on local: elsewhere the scheduler chooses them.")
-    raise unknown_name("place:", on, PLACES)
-
-
-def launch(opened: OpenedGrid, on: str, devices: str | None, *, retry_failed: bool) -> None:
+def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> None:
     """Runs what is left of a grid, and ends the process with the exit code that says how it went."""
     console = Console(file=lasting_stdout())
 
     def note(message: str) -> None:
         console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
-    place = open_place(opened, on, devices, note)
+    place = open_place(opened, options, note)
     if retry_failed:
         for cell in opened.cells:
             if read_status(cell).state is State.FAILED:
@@ -63,13 +46,30 @@ def launch(opened: OpenedGrid, on: str, devices: str | None, *, retry_failed: bo
         raise typer.Exit(ExitCode.QUIT) from None
     rows = read_rows(opened.cells)
     console.print(GridTable(_title(opened), rows))
-    raise typer.Exit(_end(rows, refused, note))
+    exit_code = _end(rows, refused, note)
+    is_handed_over = options.hands_over and exit_code == ExitCode.SAVED_EARLY
+    raise typer.Exit(ExitCode.DONE if is_handed_over else exit_code)
 
 
-def show_plan(opened: OpenedGrid, on: str, devices: str | None) -> None:
+def print_script(opened: OpenedGrid) -> None:
+    """Prints the script of what is left of a grid, for sbatch; it is in the directory of the grid, too."""
+    from evoconn_cli.grid.slurm import Slurm
+
+    def note(message: str) -> None:
+        typer.echo(message, err=True)
+
+    refused = _prepare(opened, note)
+    left = [cell for cell in opened.cells if cell not in refused and _is_to_run(cell, opened.file.launch.retries)]
+    script = Slurm(opened.file.name, opened.directory, opened.file.launch).write_script(left, note)
+    if script is not None:
+        typer.echo(script.read_text(encoding="utf-8"), nl=False)
+        note(f"It is in {script}, too. Submitted by hand, it is found in the queue by its job name.")
+
+
+def show_plan(opened: OpenedGrid, options: PlaceOptions) -> None:
     """Prints the cells, their states, and where those that are left would run; nothing is written."""
     console = Console()
-    place = open_place(opened, on, devices, typer.echo)
+    place = open_place(opened, options, typer.echo)
     rows = read_rows(opened.cells)
     due = [row.cell for row in rows if row.status.is_due(opened.file.launch.retries)]
     plan = dict(zip((cell.name for cell in due), place.plan(due), strict=True))

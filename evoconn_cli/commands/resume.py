@@ -27,6 +27,14 @@ def resume(
             metavar="RUN_DIR", help="Directory of the run.", autocompletion=complete_run, show_default=False
         ),
     ],
+    overrides: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
+            show_default=False,
+        ),
+    ] = None,
     generations: Annotated[
         Optional[int],
         typer.Option(help="Train up to this generation instead of the configured one.", show_default=False),
@@ -58,7 +66,7 @@ def resume(
 
       evoconn resume runs/hopper-ec --generations 500
 
-      evoconn resume runs/hopper-ec --from-step 200
+      evoconn resume runs/hopper-ec --from-step 200 checkpoint.every=10
     """
     from evoconn_cli.commands.training import run_training
     from evoconn_cli.errors import ConfigError
@@ -69,7 +77,7 @@ def resume(
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
     options = {"algo.generations": generations, "engine.devices": devices, "tracking.wandb": wandb}
     run_training(
-        lambda processes: reopen_run(run_dir, to_overrides(options), from_step, processes),
+        lambda processes: reopen_run(run_dir, [*to_overrides(options), *(overrides or [])], from_step, processes),
         cluster=choose_cluster(distributed, coordinator, num_processes, process_id),
         max_time=max_time,
         from_step=from_step,

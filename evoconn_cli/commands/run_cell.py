@@ -20,7 +20,7 @@ def run_cell(
     """
     from evoconn_cli.errors import ExitCode
     from evoconn_cli.grid.attempts import record_end, record_start
-    from evoconn_cli.grid.cell_process import pin_cores, place_of_process, write_output_to_log
+    from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.interrupts import Interrupts
     from evoconn_cli.runs.lock import living_owner
@@ -31,6 +31,7 @@ def run_cell(
             raise typer.Exit(ExitCode.SAVED_EARLY)
         write_output_to_log(cell_dir)
         pin_cores()
+        end_with_parent()
         record_start(cell_dir, place_of_process(), run.last_saved_generation())
         exit_code = _train(cell_dir, max_time, interrupts)
         record_end(cell_dir, exit_code)

@@ -16,6 +16,7 @@ from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, lis
 from evoconn_cli.config.loading import config_dir
 from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
 from evoconn_cli.config.schema import option
+from evoconn_cli.config.slurm import SlurmConfig, check_slurm
 from evoconn_cli.errors import ConfigError, unknown_name
 
 KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
@@ -33,6 +34,7 @@ class LaunchConfig:
     retry_pause: float = option(30.0, "wait before a failed cell is tried again", unit="s", low=0)
     time_limit: str | None = option(None, "a cell saves and makes room before it has run so long, such as 3h50m")
     environment: dict[str, str] = field(default_factory=dict)  # variables of the cells' processes
+    slurm: SlurmConfig = SlurmConfig()  # what --on slurm asks for
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def _read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
     for entry in overrides:
         if not entry.startswith("launch."):
             raise ConfigError(f"{entry}: only keys of launch can be given here, such as launch.retries=0.")
-    return _read_section(read_overrides(overrides).get("launch"), launch, "launch")
+    launch = _read_section(read_overrides(overrides).get("launch"), launch, "launch")
+    check_slurm(launch.slurm)
+    return launch
 
 
 def _read_search(given: Any) -> Search | None:

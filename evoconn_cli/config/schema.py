@@ -208,7 +208,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Weights & Biases."""
+    """Where metrics go besides metrics.jsonl: Weights & Biases, TensorBoard."""
 
     wandb: str = option(
         "auto",
@@ -221,6 +221,7 @@ class TrackingConfig:
     group: Optional[str] = option(None, "W&B group", source=OWN)
     name: Optional[str] = option(None, "W&B name of the run; null: that of its directory", source=OWN)
     tags: str = option("", "W&B tags, separated by commas", source=OWN)
+    tensorboard: bool = option(False, "write TensorBoard event files into tensorboard/ of the run", source=OWN)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from evoconn_cli.export.matrix_picture import draw_matrix, strip_ratio
 from evoconn_cli.export.statistics import Measure, Statistics
 
 _SIZE = (15.0, 8.6)
+_DASHES = (0, (1.6, 0.9))  # short, so that the legend shows two
 
 
 def connectome_figure(connectome: Connectome, statistics: Statistics, sort: str) -> Figure:
@@ -96,8 +97,8 @@ def _draw_degrees(
         panel.stairs(counts, edges, fill=True, color=color, alpha=0.3, linewidth=0)
         panel.stairs(counts, edges, color=color, linewidth=1.4, label=name)
         expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(density[name])))
-        panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle="--")
-    panel.plot([], [], color=FAINT, linewidth=1.6, linestyle="--", label="random")
+        panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle=_DASHES)
+    panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="random")
 
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:

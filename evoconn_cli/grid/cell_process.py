@@ -1,14 +1,21 @@
-"""What the process of a cell does before it trains: its output, and its cores."""
+"""What the process of a cell does before it trains: its output, its cores, and whom it does not outlive."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from evoconn_cli.grid.places import CORES_VARIABLE, PLACE_VARIABLE
 from evoconn_cli.grid.states import LOG_FILE
+
+PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
+"""Environment variable of `run-cell`: the process that it does not outlive; it saves and ends when that is gone."""
+
+_PR_SET_PDEATHSIG = 1
 
 
 def write_output_to_log(cell: Path) -> None:
@@ -33,3 +40,13 @@ def pin_cores() -> None:
     cores = os.environ.get(CORES_VARIABLE)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+
+
+def end_with_parent() -> None:
+    """Lets this process be asked to save and end when the one that started it is gone; Linux alone can tell."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # gone before it could tell
+        signal.raise_signal(signal.SIGTERM)

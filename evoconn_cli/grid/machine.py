@@ -30,7 +30,7 @@ def find_devices(launch: LaunchConfig, names: str | None, note: Note) -> Devices
     """
     cores_asked_for = names == "cpu" or (names is None and os.environ.get("JAX_PLATFORMS", "").startswith("cpu"))
     driver = None if cores_asked_for else open_driver()
-    return choose_devices(launch, names, note, driver, os.environ, has_jax_for_gpus=_has_jax_for_gpus())
+    return choose_devices(launch, names, note, driver, os.environ, has_jax_for_gpus=has_jax_for_gpus())
 
 
 def choose_devices(
@@ -69,6 +69,7 @@ def choose_devices(
     return IdleGpus(driver, gpus, launch.runs_per_device)
 
 
-def _has_jax_for_gpus() -> bool:
+def has_jax_for_gpus() -> bool:
+    """Returns whether the JAX that is installed can use GPUs."""
     names = {(distribution.name or "").lower().replace("_", "-") for distribution in metadata.distributions()}
     return any(name.startswith("jax-cuda") and name.endswith("-plugin") for name in names)

@@ -141,7 +141,7 @@ def check_run(name: str, facts: dict[str, Any], config: RunConfig | None) -> Non
         was, now = (", ".join(f"{key}={_as_yaml(of.get(key))}" for key in differ[:3]) for of in (trained, wanted))
         raise CheckpointError(
             f"{name} is of another configuration: it was trained with {was}, and the run's configuration says {now}"
-            f"{', and more' * (len(differ) > 3)}. Put that back into config.yaml to go on, or start a new run."
+            f"{', and more' * (len(differ) > 3)}. Put that back to go on, or start a new run."
         )
 
 

@@ -103,7 +103,13 @@ class RunDirectory:
             RunDirectoryError: something in it is a symbolic link, or its name cannot be used.
         """
         self._check_name()
-        for entry in (self.checkpoints, self.set_aside, self.metrics_file, self.path / "wandb"):
+        for entry in (
+            self.checkpoints,
+            self.set_aside,
+            self.metrics_file,
+            self.path / "wandb",
+            self.path / "tensorboard",
+        ):
             if entry.is_symlink():
                 raise RunDirectoryError(
                     f"{entry} is a symbolic link: a training writes nowhere but in the directory of its run. Move what "

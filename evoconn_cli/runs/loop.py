@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from evoconn_cli.runs.session import Session
 from evoconn_cli.runs.sharing import share_state
 from evoconn_cli.runs.starting import starting_point
 from evoconn_cli.runs.store import CheckpointStore
+from evoconn_cli.runs.tensorboard import open_event_log
 from evoconn_cli.runs.tracking import Tracker, open_tracker, valid_run_id
 
 
@@ -92,7 +94,7 @@ def train(
         several = {"processes": processes.count} if processes.count > 1 else {}
         facts = start_facts(describe_devices(workers)) | several
         changed = directory.record_start(facts | {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found})
-        status, tracker, metrics = "failed", None, None
+        status, trackers, metrics = "failed", [], None
         try:
             processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
             state = share_state(state, processes, workers)
@@ -102,8 +104,9 @@ def train(
             for warning in (engine.kernel.found, changed, _gap(metrics, start)):
                 if warning is not None:
                     progress.note(warning)
-            tracker = _open_tracker(directory, config, progress)
-            recorder = RunRecorder(store, metrics, progress, tracker)
+            log = open_event_log(config.tracking.tensorboard, directory.path, metrics.history, start, progress.note)
+            trackers = [log, _open_tracker(directory, config, progress)]
+            recorder = RunRecorder(store, metrics, progress, trackers)
             session = Session(config, recorder, interrupts, deadline or Deadline(), processes)
             state = session.train(engine, workers, state, host)
             finished = int(state.generation) >= config.algo.generations
@@ -117,7 +120,10 @@ def train(
                 progress.stop,
                 lambda: metrics and metrics.close(),
                 lambda: directory.update_facts(status=status),
-                lambda: tracker and tracker.finish(exit_code=0 if status in ("finished", "interrupted") else 1),
+                *(
+                    partial(tracker.finish, exit_code=int(status not in ("finished", "interrupted")))
+                    for tracker in trackers
+                ),
             )
 
 

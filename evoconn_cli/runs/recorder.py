@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from evoconn_cli.engine.state import RunState
@@ -37,12 +38,12 @@ class Recorder(Protocol):
 
 
 class RunRecorder(NamedTuple):
-    """Records a run in its directory, in the terminal and with the tracker."""
+    """Records a run in its directory, in the terminal and with the trackers."""
 
     store: CheckpointStore
     metrics: MetricsFile
     progress: Progress
-    tracker: Tracker
+    trackers: Sequence[Tracker]
 
     def compiling(self) -> None:
         """Shows that the generation is being compiled."""
@@ -67,7 +68,8 @@ class RunRecorder(NamedTuple):
         except OSError as error:
             raise self._cannot_write(error) from None
         self.progress.generation(written)
-        self.tracker.log(written, int(line["generation"]))
+        for tracker in self.trackers:
+            tracker.log(written, int(line["generation"]))
 
     def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
         """Saves a checkpoint, and before it the metrics up to there.

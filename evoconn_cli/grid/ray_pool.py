@@ -1,0 +1,154 @@
+"""The place `ray`: each cell is a task, which Ray places and queues."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.errors import ExitCode
+from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
+from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.devices import Note
+from evoconn_cli.grid.machine import has_jax_for_gpus
+from evoconn_cli.grid.ray_cluster import Request, ray_cluster, request_of_a_cell
+from evoconn_cli.grid.ray_worker import run_on_node
+from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.runs.interrupts import Interrupts
+
+_TICK = 0.2  # [s] between looks at signals
+_LOOK_AGAIN = 5.0  # [s] between looks at a cell that another process runs
+
+
+class _Task(NamedTuple):
+    cell: Cell
+    attempts: int  # before this one
+    saved: int  # generation at its start
+
+
+class RayPool:
+    """Runs cells as tasks of Ray.
+
+    Ray itself retries nothing: how often a cell may fail is for its own attempts to say, over all launches.
+
+    Args:
+        launch: how cells are run.
+        address: of a cluster, as `ray_cluster` takes it.
+        program: the command line; that of each node by default.
+    """
+
+    def __init__(self, launch: LaunchConfig, address: str | None = None, program: Sequence[str] | None = None):
+        self._launch = launch
+        self._address = address
+        self._program = program
+        self._waiting: list[tuple[float, Cell]] = []  # not before this time
+        self._tasks: dict[Any, _Task] = {}
+
+    def plan(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns what each of the cells would ask Ray for.
+
+        Raises:
+            GridError: Ray is not installed, or not to be reached.
+        """
+        with ray_cluster(self._address) as ray:
+            request = self._request(ray)
+        share = f"{request.num_gpus:.3g} GPU" if request.num_gpus else f"{request.num_cpus:g} CPU"
+        return [f"ray, {share}"] * len(cells)
+
+    def run(self, cells: Sequence[Cell], note: Note) -> None:
+        """Runs cells until each is finished, has failed too often, or this process is asked to end.
+
+        The first signal lets the running cells save; a second Ctrl-C does not wait for them.
+
+        Args:
+            cells: that are not finished; those that run already are waited for.
+            note: is told what happens.
+
+        Raises:
+            GridError: Ray is not installed, or not to be reached.
+        """
+        self._waiting = [(0.0, cell) for cell in cells]
+        with ray_cluster(self._address) as ray, Interrupts() as interrupts:
+            interrupts.training = True  # so that only a second Ctrl-C interrupts
+            request = self._request(ray)
+            run = ray.remote(run_on_node).options(**request._asdict(), max_retries=0)
+            is_ending = False
+            while self._tasks or self._waiting:
+                if interrupts.requested and not is_ending:
+                    is_ending = True
+                    self._ask_to_end(ray, note)
+                self._submit_due(run, request, note)
+                self._wait(ray, note, ending=is_ending)
+
+    def _request(self, ray: Any) -> Request:
+        cores_asked_for = os.environ.get("JAX_PLATFORMS", "").startswith("cpu")
+        return request_of_a_cell(self._launch, ray.nodes(), has_jax_for_gpus() and not cores_asked_for)
+
+    def _submit_due(self, run: Any, request: Request, note: Note) -> None:
+        """Hands over the cells that need not wait, and that no other process runs."""
+        now = time.monotonic()
+        due = [cell for start, cell in self._waiting if start <= now]
+        self._waiting = [(start, cell) for start, cell in self._waiting if start > now]
+        for cell in due:
+            status = read_status(cell)
+            if status.state is State.RUNNING:
+                self._waiting.append((now + _LOOK_AGAIN, cell))
+            elif status.is_due(self._launch.retries):
+                task = run.remote(cell, self._launch, request.num_gpus > 0, self._program)
+                self._tasks[task] = _Task(cell, status.attempts, status.saved)
+                note(f"{cell.name} is handed to Ray{f', from generation {status.saved}' if status.saved else ''}")
+
+    def _wait(self, ray: Any, note: Note, *, ending: bool) -> None:
+        """Takes in the tasks that end within a moment."""
+        if not self._tasks:
+            time.sleep(_TICK)
+            return
+        ended, _ = ray.wait(list(self._tasks), timeout=_TICK)
+        for reference in ended:
+            task = self._tasks.pop(reference)
+            try:
+                exit_code, reason = ray.get(reference), ""
+            except ray.exceptions.TaskCancelledError:
+                exit_code, reason = ExitCode.SAVED_EARLY, ""
+            except ray.exceptions.RayError as error:  # the worker or its node is gone, or could not run it
+                exit_code, reason = ExitCode.PROCESS_LOST, _last_line(error)
+            self._record(task, exit_code)
+            self._look_at_result(task, reason, note, ending=ending)
+
+    def _record(self, task: _Task, exit_code: int) -> None:
+        """Records an attempt that never came to begin."""
+        begun = len(read_attempts(task.cell.path).attempts) > task.attempts
+        if not begun and exit_code not in (ExitCode.DONE, ExitCode.SAVED_EARLY):
+            record_start(task.cell.path, "ray", task.saved)
+            record_end(task.cell.path, exit_code)
+
+    def _look_at_result(self, task: _Task, reason: str, note: Note, *, ending: bool) -> None:
+        """Says how an attempt ended, and lets the cell wait for its next one."""
+        cell, status = task.cell, read_status(task.cell)
+        if status.state is State.FINISHED:
+            note(f"{cell.name} is finished")
+            return
+        if status.state is State.FAILED:
+            reason = reason or next(iter(last_log_lines(status.log, 1)), "")
+            note(f"{cell.name} has failed: {reason}")
+        elif status.state is State.RUNNING:
+            note(f"{cell.name} has lost its worker ({reason}), and saves")
+        else:
+            note(f"{cell.name} is saved at generation {status.saved}{f': {reason}' if reason else ''}")
+        if not ending:
+            pause = 0.0 if status.saved > task.saved or status.state is State.RUNNING else self._launch.retry_pause
+            self._waiting.append((time.monotonic() + pause, cell))
+
+    def _ask_to_end(self, ray: Any, note: Note) -> None:
+        self._waiting.clear()
+        if self._tasks:
+            note("the running cells finish their generation and save; Ctrl-C again to quit at once.")
+        for task in self._tasks:
+            ray.cancel(task)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

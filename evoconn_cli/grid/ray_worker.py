@@ -1,0 +1,78 @@
+"""What Ray runs for a cell, on whichever of its nodes: `run-cell` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.grid.cell_process import PARENT_VARIABLE
+from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.cores import CoreGroups
+from evoconn_cli.grid.device_locks import give_back, take_locks
+from evoconn_cli.grid.devices import Device
+from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
+from evoconn_cli.grid.states import LOG_FILE
+
+_TICK = 0.1
+"""Between looks at the process [s]; Ray's cancellation is noticed between two of them."""
+
+
+def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequence[str] | None = None) -> int:
+    """Returns the exit code of `run-cell`, which is asked to save when Ray cancels this task or this process is gone.
+
+    Args:
+        cell: to run; its directory is on a file system that all nodes share.
+        launch: how it is run.
+        on_gpu: whether Ray has given this process a GPU; without, the cell is kept on cores that no other has.
+        program: the command line; that of this node by default.
+    """
+    device, locks = (None, []) if on_gpu else _take_cores(launch.cores_per_run)
+    place = f"ray, gpu {os.environ.get('CUDA_VISIBLE_DEVICES', '?')}" if on_gpu else f"ray, {_name(device)}"
+    environment = {
+        **os.environ,
+        **(device.environment if device else {}),
+        **cell_environment(launch, place, device.cores if device else ()),
+        PARENT_VARIABLE: str(os.getpid()),
+    }
+    try:
+        with (cell.path / LOG_FILE).open("ab") as log:
+            process = subprocess.Popen(
+                cell_command(cell, launch, program or PROGRAM),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                pass_fds=locks,
+            )
+    finally:
+        give_back(locks)
+    return _wait(process)
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Returns the exit code when the process has ended; a cancellation is passed on to it."""
+    while process.poll() is None:
+        try:
+            time.sleep(_TICK)
+        except KeyboardInterrupt:  # it is how Ray cancels
+            process.send_signal(signal.SIGTERM)
+    return process.returncode
+
+
+def _take_cores(cores_per_run: int) -> tuple[Device | None, list[int]]:
+    """Returns cores that no other cell is kept on, and the open files of their locks; none where all are taken."""
+    groups = CoreGroups(cores_per_run)
+    for group in groups.all():
+        locks = take_locks(group.locks)
+        if locks is not None:
+            return group, locks
+    return None, []
+
+
+def _name(device: Device | None) -> str:
+    return device.name if device else "any cores"

@@ -1,0 +1,126 @@
+"""The place `slurm`: one job array, whose tasks run the cells."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.errors import GridError
+from evoconn_cli.grid.attempts import record_submission
+from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.devices import Note
+from evoconn_cli.grid.places import PROGRAM
+from evoconn_cli.grid.slurm_queue import Task, is_installed, queued_cells, submit
+from evoconn_cli.grid.slurm_script import FOLDER, make_script
+from evoconn_cli.grid.states import State, read_status
+
+_POLL = 10.0
+"""SLURM is asked so seldom for its queue [s]."""
+
+
+class Slurm:
+    """Submits cells that are not in SLURM's queue already.
+
+    Args:
+        grid_name: part of the names of the arrays.
+        directory: of the grid.
+        launch: how cells are run.
+        wait: whether `run` returns when the cells have ended, and not when they are submitted.
+        program: the command line.
+        pause: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        grid_name: str,
+        directory: Path,
+        launch: LaunchConfig,
+        *,
+        wait: bool = False,
+        program: Sequence[str] = PROGRAM,
+        pause: Callable[[float], None] = time.sleep,
+    ):
+        self._grid_name = grid_name
+        self._directory = directory.absolute()
+        self._launch = launch
+        self._wait = wait
+        self._program = program
+        self._pause = pause
+
+    def plan(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns for each of the cells the task that it has in SLURM's queue, or that it would get one.
+
+        Raises:
+            GridError: SLURM does not answer.
+        """
+        queued = self._queued()
+        tasks = [queued.get(cell.path.absolute()) for cell in cells]
+        return [f"slurm {task.id}, {task.state.lower()}" if task else "a new array of slurm" for task in tasks]
+
+    def run(self, cells: Sequence[Cell], note: Note) -> None:
+        """Submits the cells that are not in the queue, and do not run elsewhere.
+
+        Ctrl-C ends the waiting and not the cells.
+
+        Args:
+            cells: that are not finished; their directories are there.
+            note: is told what happens.
+
+        Raises:
+            GridError: SLURM does not answer, or refuses the array.
+        """
+        new = self._new(cells, note)
+        if new:
+            job = submit(self._write(new))
+            for number, cell in enumerate(new):
+                record_submission(cell.path, f"slurm {job}_{number}")
+            note(f"SLURM array {job}: {len(new)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
+        if self._wait:
+            self._follow({cell.path.absolute() for cell in cells}, note)
+
+    def write_script(self, cells: Sequence[Cell], note: Note) -> Path | None:
+        """Returns the script that `run` would submit, which is written; None where no cell is left for it.
+
+        Without SLURM on this machine no cell counts as queued.
+
+        Raises:
+            GridError: SLURM does not answer, or the script cannot be written.
+        """
+        new = self._new(cells, note) if is_installed() else list(cells)
+        return self._write(new) if new else None
+
+    def _new(self, cells: Sequence[Cell], note: Note) -> list[Cell]:
+        """Returns the cells that nobody runs, or will."""
+        queued = self._queued()
+        out = [cell for cell in cells if cell.path.absolute() not in queued]
+        if len(out) < len(cells):
+            note(f"{len(cells) - len(out)} cells are in SLURM's queue already.")
+        new = [cell for cell in out if read_status(cell).state is not State.RUNNING]
+        if len(new) < len(out):
+            note(f"{len(out) - len(new)} cells run outside of SLURM: they are left alone.")
+        return new
+
+    def _queued(self) -> dict[Path, Task]:
+        return queued_cells(self._directory / FOLDER)
+
+    def _write(self, cells: Sequence[Cell]) -> Path:
+        """Returns the script of an array, whose name no other array has."""
+        name = f"evoconn-{self._grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        script = self._directory / FOLDER / f"{name}.sbatch"
+        try:
+            script.parent.mkdir(parents=True, exist_ok=True)
+            script.write_text(make_script(name, cells, self._launch, self._directory, self._program), encoding="utf-8")
+        except OSError as error:
+            raise GridError(f"cannot write {script}: {error.strerror}.") from None
+        return script
+
+    def _follow(self, paths: set[Path], note: Note) -> None:
+        """Returns when none of the cells is in the queue any more, or at Ctrl-C."""
+        try:
+            while paths & self._queued().keys():
+                self._pause(_POLL)
+        except KeyboardInterrupt:
+            note("the cells stay in SLURM's queue.")

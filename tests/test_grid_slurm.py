@@ -1,0 +1,306 @@
+"""`--on slurm`: the script, and a real SLURM of one node in which cells are pre-empted, stopped and lost."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+
+import pytest
+from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from slurm_cluster import SlurmCluster, missing_programs, wait_until
+from whole_runs import assert_same_run, quiet
+
+from evoconn_cli.config.grid import read_grid
+from evoconn_cli.errors import ConfigError, GridError
+from evoconn_cli.grid.attempts import read_attempts
+from evoconn_cli.grid.places import prepare
+from evoconn_cli.grid.slurm import Slurm
+from evoconn_cli.grid.slurm_script import cells_in, make_script
+from evoconn_cli.grid.states import State, read_status
+from evoconn_cli.runs.loop import train
+from evoconn_cli.runs.new import create_run
+
+LONG = """
+base: smoke
+sets:
+  long: {algo.population: 32, network.num_neurons: 300, algo.generations: 1500, checkpoint.every: 1000000}
+seeds: [0]
+launch: {cores_per_run: 1}
+"""
+"""One cell that lasts long enough to be interrupted."""
+
+
+def load(folder, text, name="tiny"):
+    """Returns the grid file, its cells, and its directory."""
+    path = write_grid(folder, text, name)
+    return read_grid(str(path)), load_cells(path, folder / "a grid"), folder / "a grid"
+
+
+def script_of(folder, text=TINY):
+    grid, cells, directory = load(folder, text)
+    return make_script("evoconn-tiny-1", cells, grid.launch, directory), cells
+
+
+# The script
+
+
+def test_the_script_is_one_array_with_what_the_grid_asks_for(tmp_path):
+    launch = (
+        "{cores_per_run: 3, retries: 5, time_limit: 2h, environment: {NAME: a value}, slurm: {partition: gpu, "
+        "account: me, qos: low, gres: 'gpu:1', time: '4:00:00', mem: 16G, max_running: 2, save_before: 90, "
+        "sbatch: {constraint: a100|h100, exclusive: ''}}}"
+    )
+    text, cells = script_of(tmp_path, TINY.replace("{retry_pause: 0, cores_per_run: 1}", launch))
+    options = {line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")}
+    assert options >= {
+        "--array=0-7%2",
+        "--cpus-per-task=3",
+        "--partition=gpu",
+        "--account=me",
+        "--qos=low",
+        "--gres=gpu:1",
+        "--time=4:00:00",
+        "--mem=16G",
+        "--signal=USR1@90",
+        "--requeue",
+        "--constraint='a100|h100'",
+        "--exclusive",
+    }
+    assert "export NAME='a value'\n" in text
+    assert '"$cell" 5 \\\n' in text and text.endswith('run-cell "$cell" --max-time 2h\n')
+    assert cells_in(text) == [cell.path for cell in cells]
+
+
+def test_what_is_not_asked_for_is_left_to_slurm(tmp_path):
+    text, _ = script_of(tmp_path)
+    for name in ("partition", "account", "qos", "gres", "time", "mem"):
+        assert f"--{name}" not in text
+    assert "#SBATCH --array=0-7\n" in text
+
+
+def test_bash_finds_each_cell_by_the_number_of_its_task(tmp_path):
+    folder = tmp_path / "it's $HOME; 100%"
+    folder.mkdir()
+    text, cells = script_of(folder)
+    assert cells_in(text) == [cell.path for cell in cells]
+    code = text.replace("exec ", 'printf "%s\\n%s" "$cell" "$EVOCONN_CELL_PLACE"; exit; ')
+    for number in (0, 7):
+        environment = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_JOB_ID": "12"}
+        done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{cells[number].path}\nslurm 12_{number}"
+
+
+@pytest.mark.parametrize(
+    "slurm, message",
+    [
+        ("{partitoin: gpu}", "launch.slurm.partitoin.*Did you mean 'launch.slurm.partition'"),
+        ("{max_running: 0}", "at least 1"),
+        ('{partition: "a\\nb"}', "cannot stand in a script"),
+        ("{sbatch: {time: '1:00'}}", "use the key launch.slurm.time"),
+        ("{sbatch: {cpus-per-task: 2}}", "use the key launch.cores_per_run"),
+        ("{sbatch: {array: 0-3}}", "use the key launch.slurm.max_running"),
+        ("{sbatch: {output: x}}", "sets this option itself"),
+        ("{sbatch: {--nice: 1}}", "without its dashes"),
+        ('{sbatch: {comment: "a\\nb"}}', "cannot stand in a script"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_submitted(tmp_path, slurm, message):
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, TINY.replace("cores_per_run: 1}", f"cores_per_run: 1, slurm: {slurm}}}"))
+
+
+def test_without_slurm_the_message_says_what_is_missing(tmp_path, monkeypatch):
+    grid, cells, directory = load(tmp_path, TINY)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GridError, match="sbatch is not found. Run launch-grid on a login node"):
+        submit(grid, cells, directory)
+
+
+# A real SLURM
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    if missing := missing_programs():
+        pytest.skip(f"not installed: {', '.join(missing)}; apt-get install slurm-wlm munge")
+    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SLURM_CONF", "PATH"):
+            patch.setenv(name, cluster.environment[name])
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+def submit(grid, cells, directory, program=LIGHT):
+    """Hands the cells that are due to SLURM; returns what the user is told."""
+    notes = []
+    for cell in cells:
+        prepare(cell, grid.name)
+    states = {cell: read_status(cell) for cell in cells}
+    left = [cell for cell in cells if states[cell].is_due(grid.launch.retries) or states[cell].state is State.RUNNING]
+    Slurm(grid.name, directory, grid.launch, program=program).run(left, notes.append)
+    return notes
+
+
+def drain(slurm):
+    """Waits until the queue is empty; requeued tasks start without the two minutes that SLURM lets them wait."""
+
+    def is_empty():
+        tasks = slurm.tasks()
+        for task, state in tasks.items():
+            if state == "PENDING":
+                slurm.start_now(task)
+        return not tasks
+
+    wait_until(is_empty, "the queue is empty", seconds=60)
+
+
+def wait_for_generation(cell, generation=1):
+    metrics = cell.path / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and len(generations_of(cell)) >= generation, f"generation {generation}")
+
+
+def assert_like_a_single_run(cell, path, light):
+    run = create_run(cell.config, path)
+    train(run.directory, run.config, run.workers, quiet())
+    assert_same_run(path, cell.path, light)
+    assert generations_of(cell) == list(range(1, cell.config.algo.generations + 1))
+
+
+def log_of(directory):
+    return "".join(path.read_text() for path in (directory / "slurm").glob("*.log"))
+
+
+@pytest.fixture
+def running(slurm, tmp_path):
+    """A cell that runs in SLURM, and has trained; with what is needed to submit it again."""
+    grid, cells, directory = load(tmp_path, LONG, "long")
+    submit(grid, cells, directory)
+    (cell,) = cells
+    wait_for_generation(cell)
+    (task,) = slurm.tasks()
+    yield cell, task, lambda: submit(grid, cells, directory), directory
+    drain(slurm)
+
+
+@pytest.mark.slow
+def test_a_requeued_cell_resumes_and_is_like_a_single_run(slurm, running, light, tmp_path):
+    cell, task, _, _ = running
+    slurm.run("scontrol", "requeue", task)
+    wait_until(lambda: slurm.tasks() == {task: "PENDING"}, "it is requeued, once")
+    assert read_status(cell).state == State.SAVED
+    drain(slurm)
+    assert len(starts_of(cell)) == 2 and starts_of(cell)[1] > 0
+    assert_like_a_single_run(cell, tmp_path / "single", light)
+
+
+@pytest.mark.slow
+def test_a_preempted_cell_saves_in_the_time_of_grace_and_is_requeued(slurm, running, light, tmp_path):
+    cell, task, _, directory = running
+    slurm.run("srun", "--partition=urgent", "--ntasks=2", "true")
+    assert slurm.tasks() == {task: "PENDING"}
+    assert "exit code 75, back to the queue" in log_of(directory)
+    drain(slurm)
+    assert len(starts_of(cell)) == 2 and starts_of(cell)[1] > 0
+    assert_like_a_single_run(cell, tmp_path / "single", light)
+
+
+@pytest.mark.slow
+def test_a_cancelled_cell_saves_and_stays_out_of_the_queue_until_it_is_launched_again(slurm, running):
+    cell, task, launch_again, _ = running
+    assert launch_again() == ["1 cells are in SLURM's queue already."]
+    slurm.run("scancel", task)
+    wait_until(lambda: not slurm.tasks(), "it is cancelled")
+    assert read_status(cell).state == State.SAVED
+    launch_again()
+    drain(slurm)
+    assert read_status(cell).state == State.FINISHED
+    assert len(starts_of(cell)) == 2 and starts_of(cell)[1] > 0
+
+
+@pytest.mark.slow
+def test_daemons_that_are_killed_and_restarted_cost_nothing(slurm, running):
+    cell, task, launch_again, _ = running
+    slurm.save_state(task)
+    slurm.kill("slurmctld")
+    slurm.kill("slurmd")
+    slurm.start()
+    assert read_status(cell).state != State.FAILED
+    launch_again()
+    drain(slurm)
+    assert read_status(cell).state == State.FINISHED and len(starts_of(cell)) == 1
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, tmp_path):
+    cell, task, launch_again, _ = running
+    slurm.save_state(task)
+    slurm.kill("slurmctld")
+    slurm.kill("slurmd")
+    for process in slurm.job_processes():
+        os.kill(process, signal.SIGKILL)
+    slurm.start()
+
+    def is_missed():
+        slurm.look_at_nodes()
+        return slurm.tasks().get(task) != "RUNNING"
+
+    wait_until(is_missed, "SLURM knows that the task is gone", every=2.0)
+    launch_again()
+    drain(slurm)
+    assert read_status(cell).state == State.FINISHED and starts_of(cell) == [0, 0]
+    assert_like_a_single_run(cell, tmp_path / "single", light)
+
+
+@pytest.mark.slow
+def test_before_its_time_limit_a_cell_saves_and_goes_back_to_the_queue(slurm, tmp_path):
+    text = LONG.replace("algo.generations: 1500", "algo.generations: 1000000")
+    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: '1', save_before: 58}")
+    grid, cells, directory = load(tmp_path, text, "limited")
+    submit(grid, cells, directory)
+    (cell,) = cells
+    wait_until(lambda: "back to the queue" in log_of(directory), "the signal has come", seconds=90)
+    wait_until(lambda: "PENDING" in slurm.tasks().values(), "it is requeued")
+    status = read_status(cell)
+    assert status.state == State.SAVED and status.last_attempt.exit_code == 75
+    assert "SIGUSR1: this generation is finished and saved" in (cell.path / "log.txt").read_text()
+    slurm.run("scancel", *slurm.tasks())
+    wait_until(lambda: not slurm.tasks(), "the queue is empty")
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_tried_again_and_stops_no_other(slurm, tmp_path):
+    text = TINY.replace("seeds: [0, 1]", "seeds: [0]").replace("retry_pause: 0,", "retry_pause: 0, retries: 1,")
+    grid, cells, directory = load(tmp_path, text)
+    for cell in cells:
+        prepare(cell, grid.name)
+    bad = cells[1]
+    (bad.path / "metrics.jsonl").mkdir()
+    submit(grid, cells, directory)
+    drain(slurm)
+    states = [read_status(cell).state for cell in cells]
+    assert states == [State.FINISHED, State.FAILED, State.FINISHED, State.FINISHED]
+    assert [attempt.exit_code for attempt in read_attempts(bad.path).attempts] == [1, 1]
+    assert submit(grid, cells, directory) == []
+
+
+@pytest.mark.slow
+def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(slurm, tmp_path):
+    """With the real engine, and the command line that users have."""
+    grid, cells, directory = load(tmp_path, TINY)
+    (note,) = submit(grid, cells, directory, program=shlex.split(f"{LIGHT[0]} -m evoconn_cli"))
+    assert "8 cells" in note and "scancel" in note
+    (again,) = submit(grid, cells, directory)
+    assert "in SLURM's queue already" in again
+    drain(slurm)
+    for number, cell in enumerate(cells):
+        assert len(starts_of(cell)) == 1
+        assert read_status(cell).place == f"slurm {note.split()[2].rstrip(':')}_{number}"
+        run = create_run(cell.config, tmp_path / f"single{number}")
+        train(run.directory, run.config, run.workers, quiet())
+        assert_same_run(run.directory.path, cell.path)
