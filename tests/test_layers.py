@@ -17,7 +17,6 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
     "pyarrow",
     "h5py",
     "nir",
-    "submitit",
     "ray",
     "pynvml",
 }
