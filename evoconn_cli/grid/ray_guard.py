@@ -1,7 +1,7 @@
 """The process between a worker of Ray and its cell: `python -m evoconn_cli.grid.ray_guard WORKER_PID COMMAND...`.
 
-A worker that Ray ends, as when the launcher is gone, kills its children at once. This process is such a child: the cell,
-whose parent it is, outlives it for as long as it takes to save.
+A worker that Ray ends, as when the launcher is gone, kills its children at once. This process is such a child. The cell
+is a child of this process, and outlives it for as long as it takes to save.
 """
 
 from __future__ import annotations
