@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy(arguments):
     assert done.stdout
 
 
-HEAVY_IN_GRID = {"report"}
+HEAVY_IN_GRID = {"report", "report_files"}
 """Modules of `grid` that need numbers and plots; commands import them when they are asked for."""
 
 

@@ -8,10 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
-from grids import LIGHT, load_cells, starts_of, write_grid
+from grids import load_cells, starts_of, write_grid
 
 from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.grid.attempts import read_attempts
@@ -231,11 +230,3 @@ def test_the_lock_of_a_device_lasts_as_long_as_the_cell_that_runs_on_it(tmp_path
     files = take_locks(["GPU-1"], tmp_path / "locks")
     assert files is not None
     give_back(files)
-
-
-# With real trainings
-
-
-def launch_light(grid: Path, *arguments: str, **kwargs) -> subprocess.Popen:
-    environment = {**os.environ, "WANDB_MODE": "disabled", "TMPDIR": str(grid.parent)}
-    return subprocess.Popen([*LIGHT, "launch-grid", str(grid), *arguments], cwd=grid.parent, env=environment, **kwargs)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evoconn_cli.commands.ending import show_notice
-from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
+from evoconn_cli.commands.export_files import check_target, write_whole
+from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
 
 if TYPE_CHECKING:
@@ -55,21 +54,20 @@ def run_export(request: Request) -> None:
     """
     from rich.console import Console
 
+    formats = _check(request)
     from evoconn_cli.export.bundle_reading import is_bundle
+    from evoconn_cli.runs.exporting import make_source, open_steps
 
     console = Console()
     if request.verify and request.formats is None and is_bundle(request.path):
         _verify(request.path, console)
         return
-    formats = _check(request)
-    from evoconn_cli.runs.exporting import make_source, open_steps
-
     opened = open_steps(request.path, request.step, show_notice)
     for one in formats:
         check_format(one, opened[0].config.network.name)
     parts = list(_parts(request, formats, opened))
     for part in parts:
-        _check_target(part.target, request.force)
+        check_target(part.target, request.force)
     sources: dict[tuple[int, ...], ExportSource] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)
@@ -82,7 +80,7 @@ def run_export(request: Request) -> None:
                 options=request.options,
             )
         with console.status(f"writing {part.target}"):
-            paths = _write(part, sources[generations], request.force)
+            paths = write_whole(part.format, sources[generations], part.target, request.force)
         for written in paths:
             console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
         if request.verify and part.format.name == "bundle":
@@ -133,44 +131,3 @@ def _parts(request: Request, formats: Sequence[Format], opened: Sequence[OpenedR
 
 def _groups(one: Format, opened: Sequence[OpenedRun]) -> list[list[OpenedRun]]:
     return [list(opened)] if one.compares_steps else [[run] for run in opened]
-
-
-def _check_target(target: Path, force: bool) -> None:
-    """Checks that `target` can be written.
-
-    Raises:
-        ConfigError: it exists already, or its place cannot be written.
-    """
-    if target.exists() and not force:
-        raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
-    parent = next(parent for parent in target.absolute().parents if parent.exists())
-    if not parent.is_dir():
-        raise ConfigError(f"{target} cannot be written: {parent} is a file, not a directory. Name another --out.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{target} cannot be written: no permission to write in {parent}. Name another --out.")
-
-
-def _write(part: _Part, source: ExportSource, force: bool) -> list[Path]:
-    """Writes one thing, whole or not at all, and returns all files and directories that are there now."""
-    folder = part.target.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as partial:
-            part.format.write(source, Path(partial) / part.target.name)
-            written = sorted(Path(partial).iterdir())
-            for entry in written:
-                _check_target(folder / entry.name, force)
-            for entry in written:
-                _move(entry, folder / entry.name)
-    except OSError as error:
-        raise EvoconnError(f"{part.target} cannot be written: {error.strerror}. Name another --out.") from None
-    return [folder / entry.name for entry in written]
-
-
-def _move(source: Path, target: Path) -> None:
-    """Moves a file or directory; of a directory that exists, the files that have the same names are replaced."""
-    if source.is_dir() and target.is_dir():
-        for entry in source.iterdir():
-            _move(entry, target / entry.name)
-    else:
-        source.replace(target)

@@ -18,7 +18,7 @@ from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Device, Devices, Note
 from evoconn_cli.grid.held_devices import HeldDevices
-from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
+from evoconn_cli.grid.places import cell_command, cell_environment
 from evoconn_cli.grid.states import State, last_log_lines, read_status
 from evoconn_cli.runs.interrupts import Interrupts
 
@@ -43,12 +43,12 @@ class LocalPool:
     Args:
         launch: how cells are run.
         devices: what they run on.
-        program: that has the command `run-cell`.
+        program: as for `places.cell_command`.
         locks: folder of the locks of devices; the usual one by default.
     """
 
     def __init__(
-        self, launch: LaunchConfig, devices: Devices, program: Sequence[str] = PROGRAM, locks: Path | None = None
+        self, launch: LaunchConfig, devices: Devices, program: Sequence[str] | None = None, locks: Path | None = None
     ) -> None:
         self._launch = launch
         self._devices = devices

@@ -1,0 +1,62 @@
+"""Where an export goes: looked at before the work starts, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from evoconn_cli.errors import ConfigError, EvoconnError
+from evoconn_cli.export.formats import ExportSource, Format
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Checks that `target` can be written.
+
+    Raises:
+        ConfigError: it exists already, or its place cannot be written.
+    """
+    if target.exists() and not force:
+        raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
+    parent = next(parent for parent in target.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise ConfigError(f"{target} cannot be written: {parent} is a file, not a directory. Name another --out.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"{target} cannot be written: no permission to write in {parent}. Name another --out.")
+
+
+def write_whole(one: Format, source: ExportSource, target: Path, force: bool) -> list[Path]:
+    """Writes a format to `target`, whole or not at all, and returns all files and directories that are there now.
+
+    Args:
+        one: the format.
+        source: what is exported.
+        target: a file, or a directory; with `force` the files in it that have the same names are replaced.
+        force: whether what exists is replaced.
+
+    Raises:
+        EvoconnError: it cannot be written, or exists.
+    """
+    target = target if target.name not in ("", "..") else target.resolve()
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as partial:
+            one.write(source, Path(partial) / target.name)
+            written = sorted(Path(partial).iterdir())
+            for entry in written:
+                check_target(folder / entry.name, force)
+            for entry in written:
+                _move(entry, folder / entry.name)
+    except OSError as error:
+        raise EvoconnError(f"{target} cannot be written: {error.strerror}. Name another --out.") from None
+    return [folder / entry.name for entry in written]
+
+
+def _move(source: Path, target: Path) -> None:
+    """Moves a file or directory; of a directory that exists, the files that have the same names are replaced."""
+    if source.is_dir() and target.is_dir():
+        for entry in source.iterdir():
+            _move(entry, target / entry.name)
+    else:
+        source.replace(target)

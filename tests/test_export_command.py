@@ -1,0 +1,156 @@
+"""`evoconn export-connectivity` as a user types it: which files there are, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from saved_runs import files_of, save_run
+
+from evoconn_cli.app import main
+from evoconn_cli.export.formats import ALL_NETWORKS, FORMATS
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    made = {name: save_run(folder / name, f"network.name={name}") for name in ("conn_snn", "dense_snn", "gru")}
+    return {name: str(path) for name, path in made.items()}
+
+
+@pytest.fixture
+def evoconn(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty directory; returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["evoconn", "export-connectivity", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+def test_a_bundle_is_written_into_the_run_when_nothing_is_asked_for(evoconn, tmp_path):
+    run = save_run(tmp_path / "run")
+    before = files_of(run)
+    code, out, _ = evoconn("run")
+    assert code == 0 and out == "bundle: run/exports/generation-6-bundle\n"
+    (written,) = (run / "exports").iterdir()
+    assert (written / "README.md").is_file()
+    assert {name: fact for name, fact in files_of(run).items() if not name.startswith("exports")} == before
+
+
+def test_several_formats_and_steps_at_once(evoconn, runs, tmp_path):
+    code, out, _ = evoconn(
+        runs["conn_snn"], "--format", "npz,csv", "--format", "graphml", "--format", "npz", "--out", "deep/all",
+        "--step", "4,latest", "--episode-steps", "2",
+    )  # fmt: skip
+    assert code == 0
+    names = [f"generation-{n}{end}" for n in (4, 6) for end in ("-csv", ".graphml", ".npz")]
+    assert sorted(path.name for path in Path("deep/all").iterdir()) == sorted(names)
+    assert sorted(line.split("/")[-1] for line in out.splitlines()) == sorted(names)
+
+
+def test_all_steps(evoconn, runs):
+    assert evoconn(runs["conn_snn"], "--format", "npz", "--out", "all", "--step", "all")[0] == 0
+    assert {path.name for path in Path("all").iterdir()} == {f"generation-{n}.npz" for n in (4, 6)}
+
+
+def test_a_step_in_the_path(evoconn, runs):
+    assert evoconn(f"{runs['conn_snn']}/checkpoints/4", "--format", "npz", "--out", "one.npz")[0] == 0
+    assert Path("one.npz").is_file()
+    code, _, err = evoconn(f"{runs['conn_snn']}/checkpoints/4", "--step", "6")
+    assert code == 2 and "leave one out" in err
+
+
+def test_sampled_connections_depend_on_the_seed_and_have_names_of_their_own(evoconn, runs):
+    for seed in ("1", "2"):
+        assert evoconn(
+            runs["conn_snn"], "--format", "bundle,npz", "--out", "s", "--policy", "sampled", "--seed", seed
+        )[0] == 0  # fmt: skip
+    kernels = [np.load(f"s/generation-6-sampled-{seed}-bundle/kernels.npz")["recurrent"] for seed in (1, 2)]
+    assert (kernels[0] != kernels[1]).any()
+    provenance = json.loads(Path("s/generation-6-sampled-2-bundle/provenance.json").read_text())
+    assert (provenance["policy"], provenance["seed"]) == ("sampled", 2)
+
+
+def test_what_exists_is_replaced_only_when_asked(evoconn, runs):
+    assert evoconn(runs["conn_snn"], "--out", "bundle", "--episode-steps", "2")[0] == 0
+    Path("bundle/edges.csv").write_text("mine")
+    Path("bundle/notes.txt").write_text("mine too")
+    before = files_of(Path("bundle"))
+    code, _, err = evoconn(runs["conn_snn"], "--out", "bundle")
+    assert code == 2 and "bundle exists already" in err and "--force" in err and files_of(Path("bundle")) == before
+    assert evoconn(runs["conn_snn"], "--out", "bundle", "--force", "--verify", "--episode-steps", "2")[0] == 0
+    assert Path("bundle/notes.txt").read_text() == "mine too"
+
+
+def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("evoconn_cli.export.bundle.write_checksums", fail)
+    code, _, err = evoconn(runs["conn_snn"], "--out", "there/bundle", "--episode-steps", "2")
+    assert code == 1 and "there/bundle cannot be written: No space left on device" in err
+    assert list(Path("there").iterdir()) == []
+
+
+@pytest.mark.parametrize("network", ["dense_snn", "gru"])
+def test_a_format_that_does_not_hold_a_network_says_why(evoconn, runs, network):
+    held = [name for name, one in FORMATS.items() if network in one.networks]
+    for name, one in FORMATS.items():
+        if network not in one.networks:
+            code, _, err = evoconn(runs[network], "--format", name)
+            assert code == 2 and f"{name} does not hold {network}: {one.refusal}" in err
+            assert f"Formats for {network}: {', '.join(held)}." in err
+    assert not (Path(runs[network]) / "exports").exists()
+
+
+def test_formats_say_all_that_the_command_needs():
+    for name, one in FORMATS.items():
+        assert one.name == name and one.summary and set(one.networks) <= set(ALL_NETWORKS)
+        assert one.suffix == "" or one.suffix.startswith(".")
+        assert bool(one.needs) == bool(one.extra)
+        assert "conn_snn" in one.networks
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(evoconn, runs, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))
+    code, _, err = evoconn(runs["conn_snn"], "--format", "csv,parquet", "--out", "both")
+    assert code == 1 and "parquet needs pyarrow" in err and "pip install 'evoconn[export]'" in err
+    assert not Path("both").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "cvs"], "unknown format 'cvs'. Did you mean 'csv'?"),
+        (["--format", "npz", "--out", "a.csv"], "--out a.csv: npz is a file. End its name with .npz."),
+        (["--policy", "smapled"], "unknown policy 'smapled'. Did you mean 'sampled'?"),
+        (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
+        (["--step", "5"], "has no generation 5. Saved: 4, 6."),
+        (["--step", "4,newest"], "expected latest, best or the number of a generation"),
+        (["--out", "file/bundle"], "file is a file, not a directory"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(evoconn, runs, arguments, message):
+    Path("file").touch()
+    code, out, err = evoconn(runs["conn_snn"], *arguments)
+    assert code in (1, 2) and message in err and out == ""
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_no_run_is_told(evoconn, tmp_path):
+    code, _, err = evoconn("nowhere")
+    assert code == 1 and "no run at nowhere" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = evoconn("empty", "--verify")
+    assert code == 1 and "is not a run or a checkpoint" in err
