@@ -20,7 +20,6 @@ from typing import Any
 import nir
 import numpy as np
 
-from evoconn_cli.config.schema import SpikingConfig
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.formats import ExportSource
 from evoconn_cli.export.nir_recording import write_recording
@@ -50,7 +49,7 @@ def write_nir(source: ExportSource, out: Path) -> None:
     graph.metadata["provenance"] = json.dumps(source.provenance)
     graph.nodes["neurons"].metadata["initial_v"] = source.episode.initial.v
     nir.write(out, graph)
-    write_recording(source.episode, _config(source.connectome).dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
+    write_recording(source.episode, source.connectome.constants.dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
 
 
 def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
@@ -60,27 +59,27 @@ def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
         connectome: of conn_snn or dense_snn.
         tau: `continuous`, or `euler` for readers that integrate by forward Euler with the step `dt` of the metadata.
     """
-    config, neurons = _config(connectome), connectome.num_neurons
+    constants, neurons = connectome.constants, connectome.num_neurons
     input_weights, recurrent_weights, output_weights = nir_weights(connectome)
 
     def seconds(tau_ms: float) -> float:
-        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, config.dt_ms)) / 1000
+        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, constants.dt_ms)) / 1000
 
     return nir.NIRGraph(
         nodes={
             "input": nir.Input({"input": np.array([connectome.observation_size])}),
             "input_weights": _affine(input_weights),
             "neurons": nir.LIF(
-                tau=_filled(neurons, seconds(config.tau_m_ms)),
+                tau=_filled(neurons, seconds(constants.tau_m_ms)),
                 r=_filled(neurons, 1.0),
-                v_leak=_filled(neurons, config.v_rest),
-                v_threshold=_filled(neurons, config.v_threshold),
-                v_reset=_filled(neurons, config.v_rest),
+                v_leak=_filled(neurons, constants.v_rest),
+                v_threshold=_filled(neurons, constants.v_threshold),
+                v_reset=_filled(neurons, constants.v_rest),
             ),
             "recurrent_weights": _affine(recurrent_weights),
-            "synapses": _integrator(neurons, seconds(config.tau_syn_ms)),
+            "synapses": _integrator(neurons, seconds(constants.tau_syn_ms)),
             "output_weights": _affine(output_weights),
-            "readout": _integrator(connectome.action_size, seconds(config.tau_out_ms)),
+            "readout": _integrator(connectome.action_size, seconds(constants.tau_out_ms)),
             "output": nir.Output({"output": np.array([connectome.action_size])}),
         },
         edges=list(EDGES),
@@ -93,7 +92,7 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     A spike is 1 for one sub-step. An inhibitory neuron's spikes are subtracted by its weights.
     """
-    config, gains = _config(connectome), connectome.gains
+    constants, gains = connectome.constants, connectome.gains
     assert gains is not None
     if connectome.neuron_types is None:
         names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
@@ -102,24 +101,17 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
         names, signs = ("input", "recurrent", "output"), connectome.neuron_types.astype(np.float64)
         both, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
         k_in = both[: connectome.observation_size] - both[connectome.observation_size :]
-    recurrent = gains.recurrent / (1 - math.exp(-config.dt_ms / config.tau_syn_ms))
+    recurrent = gains.recurrent / (1 - constants.alpha_syn)
     return (
         (gains.input * k_in.T).astype(np.float32),
         (recurrent * k_h.T * signs).astype(np.float32),
-        (gains.output / config.dt_ms * k_out.T * signs).astype(np.float32),
+        (gains.output / constants.dt_ms * k_out.T * signs).astype(np.float32),
     )
 
 
 def euler_tau(tau_ms: float, dt_ms: float) -> float:
     """Returns the time constant [ms] with which a forward Euler step of `dt_ms` decays as `tau_ms` does exactly."""
     return dt_ms / (1 - math.exp(-dt_ms / tau_ms))
-
-
-def _config(connectome: Connectome) -> SpikingConfig:
-    config = connectome.network
-    if not isinstance(config, SpikingConfig):
-        raise ValueError(f"{config.name} has no spikes")
-    return config
 
 
 def _affine(weight: np.ndarray) -> nir.Affine:
@@ -135,13 +127,13 @@ def _filled(size: int, value: float) -> np.ndarray:
 
 
 def _metadata(connectome: Connectome, tau: str) -> dict[str, Any]:
-    config = _config(connectome)
+    constants = connectome.constants
     exactly = "the exact solution over dt with the input held, v' = a v + (1 - a)(v_leak + i) with a = exp(-dt/tau)"
     return {
-        "network": config.name,
+        "network": connectome.network.name,
         "task": connectome.config.task.name,
-        "dt": config.dt_ms / 1000,
-        "substeps": round(config.step_ms / config.dt_ms),
+        "dt": constants.dt_ms / 1000,
+        "substeps": constants.num_substeps,
         "unit_of_time": "s",
         "unit_of_potential": "1, of which the threshold is a multiple",
         "tau": tau,

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from evoconn_cli.config.schema import SpikingConfig
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
@@ -94,7 +93,7 @@ def _write_population(folder: Path, population: str, nodes: Table, episode: Epis
 
 
 def _write_kernel(folder: Path, kernel: str, edges: Table, connectome: Connectome) -> None:
-    here, dt_ms = edges["layer"] == kernel, _config(connectome).dt_ms
+    here, dt_ms = edges["layer"] == kernel, connectome.constants.dt_ms
     num_edges = int(here.sum())
     write_edges(
         folder / f"{kernel}_edges.h5",
@@ -119,7 +118,7 @@ def _type_ids(types: Sequence[Sequence[Any]], population: str, names: np.ndarray
 
 def _write_output(folder: Path, connectome: Connectome, episode: Episode) -> None:
     num_steps, num_substeps, num_neurons = episode.spikes.shape
-    dt_ms = _config(connectome).dt_ms
+    dt_ms = connectome.constants.dt_ms
     substep, neuron = np.nonzero(episode.spikes.reshape(num_steps * num_substeps, num_neurons))
     write_spikes(folder / "spikes.h5", "neurons", (substep + 1) * dt_ms, neuron)
     x = episode.normalized
@@ -158,7 +157,7 @@ def _circuit(source: ExportSource) -> dict[str, Any]:
 
 
 def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
-    dt_ms = _config(connectome).dt_ms
+    dt_ms = connectome.constants.dt_ms
     num_steps, num_substeps, _ = episode.spikes.shape
     step_ms = num_substeps * dt_ms
     return {
@@ -187,16 +186,9 @@ def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
 
 def _parameters(connectome: Connectome, *times: str) -> dict[str, float]:
     """Returns the parameters of a model; times in ms, without their suffix."""
-    config = _config(connectome)
+    constants = connectome.constants
     potentials = ("v_rest", "v_threshold") if "tau_m_ms" in times else ()
-    return {name.removesuffix("_ms"): getattr(config, name) for name in (*times, "dt_ms", *potentials)}
-
-
-def _config(connectome: Connectome) -> SpikingConfig:
-    config = connectome.network
-    if not isinstance(config, SpikingConfig):
-        raise ValueError(f"{config.name} has no spikes")
-    return config
+    return {name.removesuffix("_ms"): getattr(constants, name) for name in (*times, "dt_ms", *potentials)}
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:
