@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -128,8 +129,6 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(launch, tmp_path):
 
 @pytest.mark.slow
 def test_the_real_engine_gives_the_same_in_a_grid(launch, tmp_path, monkeypatch):
-    import sys
-
     from evoconn_cli.runs.build import build_engine
 
     (cell, _) = load_cells(write_grid(tmp_path, TWO), tmp_path / "runs" / "tiny")
@@ -208,6 +207,19 @@ def test_cells_that_have_failed_too_often_end_the_command_with_their_last_words(
     assert f"{grid.cells[3].name} has failed; {grid.cells[3].path / 'log.txt'} ends with:" in done.output
     assert "  Error: the disk is full" in done.output
     assert starts_of(grid.cells[3]) == [0]
+
+
+FINISH = "import sys, pathlib; (pathlib.Path(sys.argv[2]) / 'checkpoints' / '4').mkdir(parents=True)"
+
+
+def test_what_has_failed_too_often_is_tried_again_when_asked(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr("evoconn_cli.grid.places.PROGRAM", (sys.executable, "-c", FINISH))
+    monkeypatch.setattr("evoconn_cli.grid.device_locks.lock_folder", lambda: tmp_path / "locks")
+    options = options_of(grid, "launch.retries=0", "--devices", "cpu")
+    done = invoke(*options)
+    assert done.exit_code == 1 and "2 failed" in done.output and "6 finished" in done.output
+    done = invoke(*options, "--retry-failed")
+    assert done.exit_code == 0 and "8 cells: 8 finished" in done.output
 
 
 def prepare_config(cell):

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
     "commands": {"commands", "runs", "grid", "export", "rendering", "drawing"} | LEAVES,
-    "grid": {"grid", "runs", "drawing"} | LEAVES,
+    "grid": {"grid", "runs"} | LEAVES,
     "export": {"export", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "export", "drawing", "engine", "networks", "tasks"} | LEAVES,
