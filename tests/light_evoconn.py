@@ -1,12 +1,14 @@
 """The command line with the light engine: `python light_evoconn.py train ...`."""
 
 import os
+import sys
 
 import jax
 import numpy as np
 from light_engine import make_light_engine
 
 from evoconn_cli.app import main
+from evoconn_cli.grid import places
 from evoconn_cli.runs import following, loop
 
 
@@ -33,4 +35,5 @@ def make_odd_engine(config, workers):
 
 if __name__ == "__main__":
     loop.build_engine = following.build_engine = make_odd_engine
+    places.PROGRAM = (sys.executable, __file__)
     main()

@@ -166,3 +166,11 @@ def test_an_unknown_order_is_refused(run):
     with pytest.raises(ConfigError, match="unknown --sort 'degre'. Did you mean 'degree'"):
         invoke(run, "--format", "png", "--sort", "degre")
     assert not (run / "exports" / "generation-6.png").exists()
+
+
+def test_real_weights_have_no_picture(tmp_path):
+    dense = save_run(tmp_path / "dense", "network.name=dense_snn", "algo.name=es", eval_fitness={2: 1.0})
+    for name in ("png", "html"):
+        with pytest.raises(ConfigError, match=f"{name} does not hold dense_snn: .*Formats for dense_snn: .*npz"):
+            invoke(dense, "--format", name)
+    assert not (dense / "exports").exists()

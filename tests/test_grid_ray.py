@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
@@ -126,7 +129,7 @@ def test_a_cell_whose_worker_is_killed_saves_and_goes_on(address, tmp_path, ligh
 
     def kill_worker():
         wait_for_generation(cell)
-        os.kill(parent_of(read_attempts(cell.path).attempts[0].pid), signal.SIGKILL)
+        os.kill(parent_of(parent_of(read_attempts(cell.path).attempts[0].pid)), signal.SIGKILL)
 
     with meanwhile(kill_worker):
         launch(address, grid, [cell])
@@ -169,6 +172,33 @@ def test_a_launcher_that_is_asked_to_end_lets_its_cells_save_and_the_next_one_go
     launch(address, grid, [cell])
     assert len(starts_of(cell)) == 2 and starts_of(cell)[1] > 0
     assert_like_a_single_run(cell, tmp_path / "single", light)
+
+
+LAUNCHER = """
+import sys
+from pathlib import Path
+from grids import LIGHT, load_cells
+from evoconn_cli.config.grid import read_grid
+from evoconn_cli.grid.ray_pool import RayPool
+path, directory, address = sys.argv[1:]
+RayPool(read_grid(path).launch, address, LIGHT).run(load_cells(Path(path), Path(directory)), print)
+"""
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_leaves_cells_that_save_and_the_next_one_goes_on(address, tmp_path):
+    grid, (cell,) = load(tmp_path, LONG)
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(tmp_path / "tiny.yaml"), str(tmp_path / "grid"), address],
+        cwd=Path(__file__).parent,
+    )
+    wait_for_generation(cell)
+    launcher.kill()
+    launcher.wait()
+    launch(address, grid, [cell])
+    assert read_status(cell).state is State.FINISHED
+    assert [attempt.exit_code for attempt in read_attempts(cell.path).attempts] == [75, 0]
+    assert len(starts_of(cell)) == 2 and starts_of(cell)[1] > 0
 
 
 @pytest.mark.slow

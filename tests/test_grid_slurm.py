@@ -14,10 +14,12 @@ from whole_runs import assert_same_run, quiet
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.errors import ConfigError, GridError
-from evoconn_cli.grid.attempts import read_attempts
+from evoconn_cli.grid.attempts import read_attempts, record_start
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.slurm import Slurm
 from evoconn_cli.grid.slurm_script import cells_in, make_script
+from evoconn_cli.grid.slurm_task import is_to_go_on
+from evoconn_cli.grid.slurm_task import main as slurm_task
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.loop import train
 from evoconn_cli.runs.new import create_run
@@ -49,7 +51,7 @@ def script_of(folder, text=TINY):
 def test_the_script_is_one_array_with_what_the_grid_asks_for(tmp_path):
     launch = (
         "{cores_per_run: 3, retries: 5, time_limit: 2h, environment: {NAME: a value}, slurm: {partition: gpu, "
-        "account: me, qos: low, gres: 'gpu:1', time: '4:00:00', mem: 16G, max_running: 2, save_before: 90, "
+        "account: me, qos: low, gres: 'gpu:1', time: 4h, mem: 16G, max_running: 2, save_before: 90, "
         "sbatch: {constraint: a100|h100, exclusive: ''}}}"
     )
     text, cells = script_of(tmp_path, TINY.replace("{retry_pause: 0, cores_per_run: 1}", launch))
@@ -61,7 +63,7 @@ def test_the_script_is_one_array_with_what_the_grid_asks_for(tmp_path):
         "--account=me",
         "--qos=low",
         "--gres=gpu:1",
-        "--time=4:00:00",
+        "--time=0-04:00:00",
         "--mem=16G",
         "--signal=USR1@90",
         "--requeue",
@@ -111,11 +113,117 @@ def test_wrong_options_are_refused_before_anything_is_submitted(tmp_path, slurm,
         load(tmp_path, TINY.replace("cores_per_run: 1}", f"cores_per_run: 1, slurm: {slurm}}}"))
 
 
+@pytest.mark.parametrize(
+    "written, option", [("90s", "0-00:02:00"), ("1d12h", "1-12:00:00"), ("'4:30:00'", "0-04:30:00")]
+)
+def test_time_limits_are_written_as_elsewhere(tmp_path, written, option):
+    text, _ = script_of(tmp_path, TINY.replace("cores_per_run: 1}", f"cores_per_run: 1, slurm: {{time: {written}}}}}"))
+    assert f"#SBATCH --time={option}\n" in text
+
+
+def test_a_time_that_yaml_has_made_a_number_is_refused(tmp_path):
+    grid, _, directory = load(tmp_path, TINY.replace("cores_per_run: 1}", "cores_per_run: 1, slurm: {time: 4:00:00}}"))
+    with pytest.raises(ConfigError, match=r"launch.slurm.time: cannot read the time '14400'.*needs quotes"):
+        Slurm(grid.name, directory, grid.launch)
+
+
 def test_without_slurm_the_message_says_what_is_missing(tmp_path, monkeypatch):
     grid, cells, directory = load(tmp_path, TINY)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GridError, match="sbatch is not found. Run launch-grid on a login node"):
         submit(grid, cells, directory)
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Stand-ins for SLURM's commands: scripts of bash, by name, which are the only ones there are."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+    def make(**scripts):
+        for name, text in scripts.items():
+            (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+            (folder / name).chmod(0o755)
+
+    return make
+
+
+def test_cells_in_the_queue_are_known_by_the_script_even_if_its_submission_was_cut_off(tmp_path, commands):
+    grid, cells, directory = load(tmp_path, TINY)
+    commands(sbatch="exit 1", squeue="")
+    with pytest.raises(GridError, match="sbatch: exit code 1"):
+        submit(grid, cells, directory)
+    (script,) = (directory / "slurm").glob("*.sbatch")
+    commands(sbatch="echo 18", squeue=f"echo '{script.stem}|17|2|PENDING'; echo 'other|3|N/A|RUNNING'")
+    queued, submitted = submit(grid, cells, directory)
+    assert queued == "1 cells are in SLURM's queue already." and submitted.startswith("SLURM array 18: 7 cells.")
+    assert read_status(cells[2]).place == "" and read_status(cells[3]).place == "slurm 18_2"
+
+
+def test_more_cells_than_an_array_can_have_get_several(tmp_path, commands, monkeypatch):
+    monkeypatch.setattr("evoconn_cli.grid.slurm._MOST_TASKS", 3)
+    grid, cells, directory = load(tmp_path, TINY)
+    commands(sbatch="echo 20", squeue="")
+    assert [note.split(". ")[0] for note in submit(grid, cells, directory)] == [
+        f"SLURM array 20: {count} cells" for count in (3, 3, 2)
+    ]
+    scripts = [cells_in(path.read_text()) for path in (directory / "slurm").glob("*.sbatch")]
+    assert sorted(path for script in scripts for path in script) == sorted(cell.path for cell in cells)
+
+
+def test_what_slurm_answers_to_a_wrong_request_is_shown(tmp_path, commands):
+    grid, cells, directory = load(tmp_path, TINY)
+    commands(sbatch="echo 'sbatch: error: Invalid partition name specified' >&2; exit 1", squeue="")
+    with pytest.raises(GridError, match="^sbatch: Invalid partition name specified.$"):
+        submit(grid, cells, directory)
+
+
+# The end of a task
+
+
+@pytest.fixture
+def task(monkeypatch):
+    """This process is a task of SLURM; its signals are given back."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    "exit_code, queue, is_requeued",
+    [
+        (0, "RUNNING None", False),
+        (75, "RUNNING None", True),
+        (75, "COMPLETING TimeLimit", True),
+        (75, "COMPLETING None", False),
+        (75, "", False),
+        (1, "RUNNING None", False),
+    ],
+)
+def test_a_task_goes_back_to_the_queue_where_slurm_lets_it_live(
+    tmp_path, commands, task, exit_code, queue, is_requeued
+):
+    """A command that fails before it has begun an attempt will not do better the next time."""
+    commands(squeue=f"echo '{queue}'", scontrol=f'echo "$@" >> "{tmp_path}/requeued"')
+    assert slurm_task([str(tmp_path), "2", "bash", "-c", f"exit {exit_code}"]) == exit_code
+    requeued = tmp_path / "requeued"
+    assert (requeued.read_text() if requeued.exists() else None) == ("requeue 12_3\n" if is_requeued else None)
+
+
+def test_a_cell_that_is_killed_again_and_again_is_requeued_as_often_as_it_may_fail(tmp_path):
+    _, cells, _ = load(tmp_path, TINY)
+    cell = cells[0]
+    prepare(cell, "tiny")
+    answers = []
+    for number in range(3):
+        record_start(cell.path, "slurm 12_3", saved=0)
+        answers.append(is_to_go_on(cell.path, 137, retries=1, before=number))
+    assert answers == [True, False, False]
+    assert [attempt.exit_code for attempt in read_attempts(cell.path).attempts] == [137] * 3
 
 
 # A real SLURM
@@ -147,7 +255,7 @@ def submit(grid, cells, directory, program=LIGHT):
     return notes
 
 
-def drain(slurm):
+def drain(slurm, seconds=60.0):
     """Waits until the queue is empty; requeued tasks start without the two minutes that SLURM lets them wait."""
 
     def is_empty():
@@ -157,7 +265,7 @@ def drain(slurm):
                 slurm.start_now(task)
         return not tasks
 
-    wait_until(is_empty, "the queue is empty", seconds=60)
+    wait_until(is_empty, "the queue is empty", seconds=seconds)
 
 
 def wait_for_generation(cell, generation=1):
@@ -260,7 +368,7 @@ def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, 
 @pytest.mark.slow
 def test_before_its_time_limit_a_cell_saves_and_goes_back_to_the_queue(slurm, tmp_path):
     text = LONG.replace("algo.generations: 1500", "algo.generations: 1000000")
-    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: '1', save_before: 58}")
+    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: 1m, save_before: 58}")
     grid, cells, directory = load(tmp_path, text, "limited")
     submit(grid, cells, directory)
     (cell,) = cells
@@ -297,7 +405,7 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(slurm, t
     assert "8 cells" in note and "scancel" in note
     (again,) = submit(grid, cells, directory)
     assert "in SLURM's queue already" in again
-    drain(slurm)
+    drain(slurm, seconds=240)
     for number, cell in enumerate(cells):
         assert len(starts_of(cell)) == 1
         assert read_status(cell).place == f"slurm {note.split()[2].rstrip(':')}_{number}"

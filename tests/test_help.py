@@ -94,7 +94,7 @@ def offered(monkeypatch, tmp_path):
     [
         ("evoconn tr", ["train"]),
         ("evoconn train --task hu", ["humanoid", "humanoidstandup"]),
-        ("evoconn train --algo ", ["ec", "es"]),
+        ("evoconn train --algo ", list(PAIRS)),
         ("evoconn train --network d", ["dense_snn"]),
         ("evoconn train --config p", ["paper"]),
         ("evoconn resume ", ["runs/hopper-1", "runs/walker-1"]),

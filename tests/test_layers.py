@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "app": {"commands"} | LEAVES,
     "__main__": {"app"},
     "commands": {"commands", "runs", "grid", "export", "rendering", "drawing"} | LEAVES,
-    "grid": {"grid", "runs", "drawing"} | LEAVES,
+    "grid": {"grid", "runs"} | LEAVES,
     "export": {"export", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "export", "drawing", "engine", "networks", "tasks"} | LEAVES,
@@ -102,7 +102,7 @@ def test_help_imports_nothing_heavy(arguments):
     assert done.stdout
 
 
-HEAVY_IN_GRID = {"report"}
+HEAVY_IN_GRID = {"report", "report_files"}
 """Modules of `grid` that need numbers and plots; commands import them when they are asked for."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from evoconn_cli.export.run_network import Network
 from evoconn_cli.export.verification import verify_bundle
 from evoconn_cli.runs.exporting import make_source, open_steps
 from evoconn_cli.runs.opened import open_run
+
+DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,7 @@ def test_a_lesion_study(exported, evoconn, tmp_path, monkeypatch):
     assert spikes[0] > 10 * spikes[1]  # without input there is nothing but the initial potentials
     both = json.loads(evoconn("evaluate", exported / "run", "blind", "--episodes", "4", "--json", "-")[1])
     assert [one["edited"] is None for one in both["evaluations"]] == [True, False]
+    assert both["aggregates"] == []
     assert both["evaluations"][0]["return"] == whole["evaluations"][0]["return"]
     assert both["evaluations"][0]["per_step"] != both["evaluations"][1]["per_step"]
 
@@ -144,6 +148,19 @@ def test_every_form_can_be_edited(exported, bundle, form):
     np.testing.assert_array_equal(np.delete(after.recurrent, 5, axis=0), np.delete(before.recurrent, 5, axis=0))
     np.testing.assert_array_equal(after.input, before.input)
     assert loaded.metrics == [] and loaded.generation == 3
+
+
+def test_the_lesion_of_the_documentation(bundle, monkeypatch):
+    code = next(
+        code
+        for code in re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+        if "without-n5/kernels.npz" in code
+    )
+    outgoing = read_bundle(bundle).connectome.kernels["recurrent"][5].sum()
+    bundle.rename(bundle.with_name("without-n5"))
+    monkeypatch.chdir(bundle.parent)
+    exec(code, {})
+    assert read_bundle(Path("without-n5")).edit == ("kernels.npz", 0, outgoing)
 
 
 def test_connections_can_be_added(bundle):
@@ -235,6 +252,8 @@ def test_what_needs_a_run_is_refused(exported, bundle, evoconn):
         evoconn_cli.load_bundle(exported / "run")
     code, _, err = evoconn("export-connectivity", exported / "run", "--verify", "--format", "csv")
     assert code == 2 and "--verify replays a bundle" in err
+    code, _, err = evoconn("evaluate", bundle, "--episodes", "0", "--plot", bundle.with_name("curve.png"))
+    assert code == 1 and "an exported bundle, which has no training" in err
     cut_in_edges(bundle, "input,")
     code, _, err = evoconn("evaluate", bundle, "--policy", "sampled", "--episodes", "2")
     assert code == 1 and "was edited" in err and "--policy deterministic" in err
@@ -267,4 +286,5 @@ def test_an_edited_network_is_exported_again_with_an_episode_of_its_own(bundle, 
     again = read_bundle(tmp_path / "new")
     assert again.edit is None and not again.connectome.kernels["recurrent"].any()
     assert (again.provenance["policy"], again.provenance["run"]) == ("edited", "run")
+    assert str(again) == "bundle, edited before, as exported"
     assert again.provenance["edit"]["form"] == "edges.csv"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.runs import tracking
 from evoconn_cli.runs.guarded import reason_of, within
 from evoconn_cli.runs.tracking import NullTracker, open_tracker
@@ -334,10 +334,21 @@ def test_an_offline_run_can_be_read_back_and_holds_no_key(tmp_path, notes, monke
     assert written and not any(KEY.encode() in path.read_bytes() for path in written)
 
 
+def test_group_name_and_tags_are_those_of_the_configuration(tmp_path, notes, fake):
+    wandb = fake()
+    given = ["tracking.group=small-hopper", "tracking.name=seed3", "tracking.tags='ec_brax, small,'"]
+    plain, named = config_of("offline"), override_config(config_of("offline"), given)
+    for config in (plain, named):
+        open_tracker(config, tmp_path / "run", None, notes.append, False)
+    first, second = wandb.inits
+    assert (first["group"], first["name"], first["tags"]) == (None, "run", [])
+    assert (second["group"], second["name"], second["tags"]) == ("small-hopper", "seed3", ["ec_brax", "small"])
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
-from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.runs.tracking import open_tracker
 config = load_config(overrides=["task.name=hopper", "tracking.wandb=" + sys.argv[1]])
 tracker = open_tracker(config, Path(sys.argv[2]), None, lambda message: print("NOTE", message), False)

@@ -20,7 +20,7 @@ def launch_grid(
     overrides: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="[launch.KEY=VALUE]...",
+            metavar="launch.KEY=VALUE",
             help="Any key of the file's section launch, such as launch.retries=0.",
             show_default=False,
         ),
@@ -54,6 +54,7 @@ def launch_grid(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and what would run where.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write REPORT.md, results and learning curves.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what state the cells are in.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="With --status: go on showing it.")] = False,
 ) -> None:
@@ -67,6 +68,8 @@ def launch_grid(
 
       evoconn launch-grid my-grid.yaml --status --watch
 
+      evoconn launch-grid my-grid.yaml --report
+
       evoconn launch-grid ec_brax --on slurm launch.slurm.partition=gpu launch.slurm.gres=gpu:1
 
       evoconn launch-grid ec_brax --on ray --address auto
@@ -76,7 +79,7 @@ def launch_grid(
     from evoconn_cli.commands.places import PlaceOptions
     from evoconn_cli.errors import ConfigError
 
-    asks = {"--dry-run": dry_run, "--status": status, "--print": print_}
+    asks = {"--dry-run": dry_run, "--status": status, "--report": report, "--print": print_}
     asked = [name for name, given in asks.items() if given]
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)}: ask for one at a time.")
@@ -90,6 +93,10 @@ def launch_grid(
     opened = open_grid(grid, grid_dir, [*own, *(overrides or [])])
     if status:
         show_status(opened, watch=watch)
+    elif report:
+        from evoconn_cli.commands.grid_report import write_grid_report
+
+        write_grid_report(opened)
     elif print_:
         print_script(opened)
     elif dry_run:

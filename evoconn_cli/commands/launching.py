@@ -109,14 +109,16 @@ def _prepare(opened: OpenedGrid, note: Note) -> dict[Cell, str]:
 
 def _display(opened: OpenedGrid, console: Console) -> AbstractContextManager:
     """Returns a context that shows the table where the terminal can redraw it; elsewhere the notes are enough."""
-    return _live(opened, console) if console.is_terminal and not console.is_dumb_terminal else nullcontext()
+    can_redraw = console.is_terminal and not console.is_dumb_terminal
+    return _live(opened, console, transient=True) if can_redraw else nullcontext()
 
 
-def _live(opened: OpenedGrid, console: Console) -> Live:
+def _live(opened: OpenedGrid, console: Console, *, transient: bool = False) -> Live:
     def table() -> GridTable:
         return GridTable(_title(opened), read_rows(opened.cells), max_lines=console.height)
 
-    return Live(get_renderable=table, console=console, refresh_per_second=1 / _REDRAWN_EVERY)
+    rate = 1 / _REDRAWN_EVERY
+    return Live(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)
 
 
 def _title(opened: OpenedGrid) -> str:
@@ -130,6 +132,8 @@ def _end(rows: list[Row], refused: dict[Cell, str], note: Note) -> ExitCode:
         note(f"\n{row.cell.name} has failed; {row.status.log} ends with:")
         for line in last_log_lines(row.status.log):
             note(f"  {line}")
+    if failed:
+        note("\nTo try them again: the same command with --retry-failed.")
     for cell, reason in refused.items():
         note(f"\n{cell.name} was left out: {reason}")
     if failed or refused:

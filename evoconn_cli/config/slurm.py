@@ -34,7 +34,7 @@ class SlurmConfig:
     account: str | None = option(None, "account that the time is charged to")
     qos: str | None = option(None, "quality of service")
     gres: str | None = option(None, "generic resources of a cell, such as gpu:1")
-    time: str | None = option(None, "limit of a cell before it goes back to the queue, as for sbatch: 4:00:00")
+    time: str | None = option(None, "limit of a cell before it goes back to the queue, such as 4h or 1d12h")
     mem: str | None = option(None, "memory of a cell, such as 16G")
     max_running: int | None = option(None, "cells that run at once", low=1)
     save_before: int = option(120, "a cell is asked to save so long before its limit", unit="s", low=1, high=65535)

@@ -6,6 +6,9 @@ import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
 
+KERNELS = ("input", "recurrent", "output")
+"""The kernels of a conn_snn in the order in which they are shown."""
+
 
 def excitatory_neurons(connectome: Connectome) -> np.ndarray:
     """Returns `[N]` bool, which neurons are excitatory."""

@@ -16,7 +16,7 @@ FORMAT = "evoconn-bundle"
 VERSION = 1
 
 UPDATE = (
-    "x = (observation - mean) / std, not clipped; the input is [x, -x].",
+    "x = (observation - mean) / std, not clipped (std is within [1e-6, 1e6]); the input is [x, -x].",
     "i_in = gain_input · sum over inputs, one after the other; once an environment step.",
     "In each sub-step, for all neurons at once:",
     "1. arrived = excitatory minus inhibitory spikes of the sub-step before that reach the neuron, a whole number.",

@@ -67,8 +67,8 @@ class Bundle:
     provenance: dict[str, Any]
 
     def __str__(self) -> str:
-        drawn = "sampled connections, " if self.provenance["policy"] == "sampled" else ""
-        return f"bundle, {drawn}{self.edit or 'as exported'}"
+        before = {"sampled": "sampled connections, ", "edited": "edited before, "}.get(self.provenance["policy"], "")
+        return f"bundle, {before}{self.edit or 'as exported'}"
 
 
 def is_bundle(path: Path) -> bool:

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
-from evoconn_cli.drawing.canvas import COLORS, FAINT, INK, empty_figure, label_axes, style_panel
+from evoconn_cli.drawing.canvas import FAINT, INK, color_of, empty_figure, label_axes, style_panel
 from evoconn_cli.drawing.colors import ON_WHITE
-from evoconn_cli.export.blocks import excitatory_neurons, observation_weights
+from evoconn_cli.export.blocks import KERNELS, excitatory_neurons, observation_weights
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.matrix_picture import draw_matrix, strip_ratio
 from evoconn_cli.export.statistics import Measure, Statistics
@@ -103,9 +103,10 @@ def _draw_degrees(
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:
     edges = np.linspace(0, 1, 41)
-    for index, (name, probs) in enumerate(connectome.probs.items()):
+    for index, name in enumerate(KERNELS):
+        probs = connectome.probs[name]
         shares = np.histogram(probs, edges)[0] / probs.size
-        panel.stairs(shares, edges, color=COLORS[(0, 1, 2)[index]], linewidth=1.6, label=name)
+        panel.stairs(shares, edges, color=color_of(index), linewidth=1.6, label=name)
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     panel.axvline(0.5, color=FAINT, linewidth=1.0, linestyle=":")

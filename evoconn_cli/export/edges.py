@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NoReturn
 
 import numpy as np
@@ -130,6 +131,6 @@ def _agrees(given: object, value: float) -> bool:
     if given == "":
         return True
     try:
-        return bool(np.isclose(float(given), value, rtol=1e-6, atol=0.0))  # type: ignore[arg-type]
+        return math.isclose(float(given), value, rel_tol=1e-6)  # type: ignore[arg-type]
     except ValueError:
         return False

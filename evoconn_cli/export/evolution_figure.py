@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evoconn_cli.drawing.canvas import COLORS, FAINT, color_of, draw_series, label_axes, make_figure
+from evoconn_cli.drawing.canvas import COLORS, FAINT, INK, color_of, draw_series, label_axes, make_figure
+from evoconn_cli.drawing.colors import ON_WHITE
+from evoconn_cli.export.blocks import KERNELS
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.evolution import agreement_with_last, changed_connections, share_excitatory
 from evoconn_cli.export.statistics import Statistics
@@ -22,6 +24,8 @@ _TITLES = (
     "e  Beside random graphs",
     "f  Excitation of actions",
 )
+_SENDERS = {"E": ON_WHITE["E"], "I": ON_WHITE["I"], "input": ON_WHITE["+"]}
+_RECEIVERS = {"E": "-", "I": "--", "output": ":"}
 _MEASURES = ("reciprocity", "clustering", "modularity")
 
 
@@ -34,20 +38,21 @@ def evolution_figure(connectomes: Sequence[Connectome], statistics: Sequence[Sta
     """
     figure, panels = make_figure(_TITLES)
     generations = np.array([one.generation for one in statistics])
-    blocks = [name for name in statistics[0].density if "->" in name]
-    kernels = [name for name in statistics[0].certainty if name != "all"]
-    _lines(panels[0], generations, {name: [one.density[name] for one in statistics] for name in blocks})
-    label_axes(panels[0], "generation", "share of possible connections")
-    panels[0].legend(frameon=False, fontsize=8, ncols=2)
-    _lines(panels[1], generations, {n: [one.certainty[n].entropy for one in statistics] for n in kernels})
+    _draw_densities(panels[0], generations, statistics)
+    _lines(panels[1], generations, {n: [one.certainty[n].entropy for one in statistics] for n in KERNELS})
     label_axes(panels[1], "generation", "bits a connection")
-    _lines(panels[2], generations, {n: [one.certainty[n].saturated for one in statistics] for n in kernels})
+    _lines(panels[2], generations, {n: [one.certainty[n].saturated for one in statistics] for n in KERNELS})
     label_axes(panels[2], "generation", "share within 2·eps of a bound")
     _draw_changes(panels[3], generations, connectomes)
     _draw_measures(panels[4], generations, statistics)
     _draw_actions(panels[5], generations, statistics)
     for panel in panels:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    last = connectomes[-1]
+    title = (
+        f"{last.config.task.name}, {last.policy} networks of {last.num_neurons} neurons, {len(statistics)} checkpoints"
+    )
+    figure.suptitle(title, x=0.008, ha="left", fontsize=11, color=INK)
     return figure
 
 
@@ -57,10 +62,23 @@ def _lines(panel: Axes, x: np.ndarray, series: dict[str, list[float]]) -> None:
         draw_series(panel, x, y, y, y, index=index, label=label, marker=".")
 
 
+def _draw_densities(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
+    """Draws a line for each block: its colour says what sends, its style what receives."""
+    for name in statistics[0].density:
+        pre, arrow, post = name.partition("->")
+        if arrow:
+            densities = [one.density[name] for one in statistics]
+            panel.plot(
+                generations, densities, color=_SENDERS[pre], linestyle=_RECEIVERS[post], linewidth=1.8, label=name
+            )
+    label_axes(panel, "generation", "share of possible connections")
+    panel.legend(frameon=False, fontsize=8, ncols=2, handlelength=2.6)
+
+
 def _draw_changes(panel: Axes, generations: np.ndarray, connectomes: Sequence[Connectome]) -> None:
     """Draws the changes since the step before, and dashed what still differs from the last step."""
     changed, agreement = changed_connections(connectomes), agreement_with_last(connectomes)
-    for index, name in enumerate(changed[0]):
+    for index, name in enumerate(KERNELS):
         color = color_of(index)
         since = [step[name] for step in changed]
         panel.plot(generations[1:], since, color=color, linewidth=2.0, marker=".", label=name)

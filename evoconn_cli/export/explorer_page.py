@@ -10,6 +10,7 @@ import numpy as np
 
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
+from evoconn_cli.export.blocks import KERNELS
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.formats import SORTS, ExportSource
 from evoconn_cli.export.ordering import communities_of, neuron_order
@@ -27,7 +28,7 @@ def write_explorer(source: ExportSource, out: Path) -> None:
         f"generation {connectome.generation}, {connectome.policy} network of {connectome.num_neurons} neurons, "
         f"run {source.provenance.get('run', '')}"
     )
-    groups = [({"name": name}, _arrays(connectome, name)) for name in ("input", "recurrent", "output")]
+    groups = [({"name": name}, _arrays(connectome, name)) for name in KERNELS]
     parts = {
         "title": html.escape(f"{connectome.config.task.name}: {about}"),
         "style": _read("style.css"),

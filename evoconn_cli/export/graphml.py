@@ -13,7 +13,7 @@ from evoconn_cli.export.units import Table, node_table
 
 
 def write_graphml(source: ExportSource, out: Path) -> None:
-    """Writes a directed graph whose nodes and edges have the columns of the tables as attributes.
+    """Writes a directed graph whose nodes and edges have columns of the tables as attributes.
 
     `weight` of an edge is positive, since layouts and path lengths take it for a strength; the sign is in `sign`, and
     `signed_weight` is both.
@@ -23,8 +23,9 @@ def write_graphml(source: ExportSource, out: Path) -> None:
         out: the file.
     """
     graph = nx.DiGraph(provenance=json.dumps(source.provenance))
-    nodes, edges = node_table(source.connectome), edge_table(source.connectome)
-    edges["signed_weight"], edges["weight"] = edges["weight"], abs(edges["weight"])
+    nodes, table = node_table(source.connectome), edge_table(source.connectome)
+    edges = {column: table[column] for column in ("pre", "post", "layer", "sign", "probability")}
+    edges |= {"weight": abs(table["weight"]), "signed_weight": table["weight"]}
     graph.add_nodes_from((row.pop("node"), row) for row in _rows(nodes | {"label": nodes["node"]}))
     graph.add_edges_from((row.pop("pre"), row.pop("post"), row) for row in _rows(edges))
     nx.write_graphml(graph, out)

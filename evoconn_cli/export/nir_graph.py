@@ -20,8 +20,8 @@ from typing import Any
 import nir
 import numpy as np
 
-from evoconn_cli.config.schema import SpikingConfig
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.episode import NeuronState
 from evoconn_cli.export.formats import ExportSource
 from evoconn_cli.export.nir_recording import write_recording
 
@@ -48,9 +48,10 @@ def write_nir(source: ExportSource, out: Path) -> None:
     """
     graph = nir_graph(source.connectome, source.options.nir_tau)
     graph.metadata["provenance"] = json.dumps(source.provenance)
-    graph.nodes["neurons"].metadata["initial_v"] = source.episode.initial.v
+    for node, state in _initial_state(source.connectome, source.episode.initial).items():
+        graph.nodes[node].metadata |= state
     nir.write(out, graph)
-    write_recording(source.episode, _config(source.connectome).dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
+    write_recording(source.episode, source.connectome.constants.dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
 
 
 def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
@@ -60,27 +61,27 @@ def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
         connectome: of conn_snn or dense_snn.
         tau: `continuous`, or `euler` for readers that integrate by forward Euler with the step `dt` of the metadata.
     """
-    config, neurons = _config(connectome), connectome.num_neurons
+    constants, neurons = connectome.constants, connectome.num_neurons
     input_weights, recurrent_weights, output_weights = nir_weights(connectome)
 
     def seconds(tau_ms: float) -> float:
-        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, config.dt_ms)) / 1000
+        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, constants.dt_ms)) / 1000
 
     return nir.NIRGraph(
         nodes={
             "input": nir.Input({"input": np.array([connectome.observation_size])}),
             "input_weights": _affine(input_weights),
             "neurons": nir.LIF(
-                tau=_filled(neurons, seconds(config.tau_m_ms)),
+                tau=_filled(neurons, seconds(constants.tau_m_ms)),
                 r=_filled(neurons, 1.0),
-                v_leak=_filled(neurons, config.v_rest),
-                v_threshold=_filled(neurons, config.v_threshold),
-                v_reset=_filled(neurons, config.v_rest),
+                v_leak=_filled(neurons, constants.v_rest),
+                v_threshold=_filled(neurons, constants.v_threshold),
+                v_reset=_filled(neurons, constants.v_rest),
             ),
             "recurrent_weights": _affine(recurrent_weights),
-            "synapses": _integrator(neurons, seconds(config.tau_syn_ms)),
+            "synapses": _integrator(neurons, seconds(constants.tau_syn_ms)),
             "output_weights": _affine(output_weights),
-            "readout": _integrator(connectome.action_size, seconds(config.tau_out_ms)),
+            "readout": _integrator(connectome.action_size, seconds(constants.tau_out_ms)),
             "output": nir.Output({"output": np.array([connectome.action_size])}),
         },
         edges=list(EDGES),
@@ -93,7 +94,7 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     A spike is 1 for one sub-step. An inhibitory neuron's spikes are subtracted by its weights.
     """
-    config, gains = _config(connectome), connectome.gains
+    constants, gains = connectome.constants, connectome.gains
     assert gains is not None
     if connectome.neuron_types is None:
         names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
@@ -102,11 +103,11 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
         names, signs = ("input", "recurrent", "output"), connectome.neuron_types.astype(np.float64)
         both, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
         k_in = both[: connectome.observation_size] - both[connectome.observation_size :]
-    recurrent = gains.recurrent / (1 - math.exp(-config.dt_ms / config.tau_syn_ms))
+    recurrent = gains.recurrent / (1 - constants.alpha_syn)
     return (
         (gains.input * k_in.T).astype(np.float32),
         (recurrent * k_h.T * signs).astype(np.float32),
-        (gains.output / config.dt_ms * k_out.T * signs).astype(np.float32),
+        (gains.output / constants.dt_ms * k_out.T * signs).astype(np.float32),
     )
 
 
@@ -115,15 +116,19 @@ def euler_tau(tau_ms: float, dt_ms: float) -> float:
     return dt_ms / (1 - math.exp(-dt_ms / tau_ms))
 
 
-def _config(connectome: Connectome) -> SpikingConfig:
-    config = connectome.network
-    if not isinstance(config, SpikingConfig):
-        raise ValueError(f"{config.name} has no spikes")
-    return config
-
-
 def _affine(weight: np.ndarray) -> nir.Affine:
     return nir.Affine(weight=weight, bias=np.zeros(len(weight), np.float32))
+
+
+def _initial_state(connectome: Connectome, initial: NeuronState) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the state in which the recorded episode begins, by node; without warm-up, all but potentials is 0."""
+    assert connectome.gains is not None
+    kernel = connectome.kernels["kernel_out" if connectome.neuron_types is None else "output"]
+    return {
+        "neurons": {"initial_v": initial.v, "initial_spikes": initial.spikes},
+        "synapses": {"initial_v": initial.i_syn},
+        "readout": {"initial_v": (connectome.gains.output * (kernel.T @ initial.rate)).astype(np.float32)},
+    }
 
 
 def _integrator(size: int, tau_s: float) -> nir.LI:
@@ -135,13 +140,13 @@ def _filled(size: int, value: float) -> np.ndarray:
 
 
 def _metadata(connectome: Connectome, tau: str) -> dict[str, Any]:
-    config = _config(connectome)
+    constants = connectome.constants
     exactly = "the exact solution over dt with the input held, v' = a v + (1 - a)(v_leak + i) with a = exp(-dt/tau)"
     return {
-        "network": config.name,
+        "network": connectome.network.name,
         "task": connectome.config.task.name,
-        "dt": config.dt_ms / 1000,
-        "substeps": round(config.step_ms / config.dt_ms),
+        "dt": constants.dt_ms / 1000,
+        "substeps": constants.num_substeps,
         "unit_of_time": "s",
         "unit_of_potential": "1, of which the threshold is a multiple",
         "tau": tau,
@@ -150,7 +155,7 @@ def _metadata(connectome: Connectome, tau: str) -> dict[str, Any]:
         "order": "in each sub-step: synapses, neurons, readout",
         "threshold": "strict: a neuron spikes where v > v_threshold, and its v is v_reset then",
         "spike": "1 for the sub-step, not 1/dt",
-        "initial_state": "neurons: initial_v in the metadata of the node, of the recorded episode; else 0",
+        "initial_state": "of the recorded episode: initial_v, and initial_spikes a sub-step before, in nodes' metadata",
         "input": "(observation - mean) / std, held for all sub-steps of an environment step",
         "output": "the action is the output after the last sub-step, clipped to [-1, 1]",
         "observation_mean": connectome.obs_mean,

@@ -176,10 +176,11 @@ def main(folder):
     """Checks the files and replays the episode."""
     check_files(folder)
     episode = dict(np.load(folder / "episode.npz"))
-    total = replay(Network(folder), episode)
-    steps, substeps = episode["spikes"].shape[:2]
+    network = Network(folder)
+    total, (steps, substeps) = replay(network, episode), episode["spikes"].shape[:2]
+    actions = "and actions, to the last bit" if network.exact_actions else "to the last bit, and actions to 1e-5"
     print(f"{total} spikes in {steps} steps of {substeps} sub-steps: all as recorded, and so are all currents,")
-    print("potentials, rates and actions, to the last bit.")
+    print(f"potentials, rates {actions}.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from evoconn_cli.config.schema import SpikingConfig
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
@@ -89,12 +88,23 @@ def _write_population(folder: Path, population: str, nodes: Table, episode: Epis
         population,
         _type_ids(NODE_TYPES, population, types),
         {"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
-        {"v_init": episode.initial.v} if population == "neurons" else None,
+        _initial_state(episode) if population == "neurons" else None,
     )
 
 
+def _initial_state(episode: Episode) -> Table:
+    """Returns the state of the neurons in which the recorded episode begins."""
+    initial = episode.initial
+    return {
+        "v_init": initial.v,
+        "i_syn_init": initial.i_syn,
+        "rate_init": initial.rate,
+        "spiked_init": initial.spikes.astype(np.int8),
+    }
+
+
 def _write_kernel(folder: Path, kernel: str, edges: Table, connectome: Connectome) -> None:
-    here, dt_ms = edges["layer"] == kernel, _config(connectome).dt_ms
+    here, dt_ms = edges["layer"] == kernel, connectome.constants.dt_ms
     num_edges = int(here.sum())
     write_edges(
         folder / f"{kernel}_edges.h5",
@@ -119,7 +129,7 @@ def _type_ids(types: Sequence[Sequence[Any]], population: str, names: np.ndarray
 
 def _write_output(folder: Path, connectome: Connectome, episode: Episode) -> None:
     num_steps, num_substeps, num_neurons = episode.spikes.shape
-    dt_ms = _config(connectome).dt_ms
+    dt_ms = connectome.constants.dt_ms
     substep, neuron = np.nonzero(episode.spikes.reshape(num_steps * num_substeps, num_neurons))
     write_spikes(folder / "spikes.h5", "neurons", (substep + 1) * dt_ms, neuron)
     x = episode.normalized
@@ -158,7 +168,7 @@ def _circuit(source: ExportSource) -> dict[str, Any]:
 
 
 def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
-    dt_ms = _config(connectome).dt_ms
+    dt_ms = connectome.constants.dt_ms
     num_steps, num_substeps, _ = episode.spikes.shape
     step_ms = num_substeps * dt_ms
     return {
@@ -187,16 +197,9 @@ def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
 
 def _parameters(connectome: Connectome, *times: str) -> dict[str, float]:
     """Returns the parameters of a model; times in ms, without their suffix."""
-    config = _config(connectome)
+    constants = connectome.constants
     potentials = ("v_rest", "v_threshold") if "tau_m_ms" in times else ()
-    return {name.removesuffix("_ms"): getattr(config, name) for name in (*times, "dt_ms", *potentials)}
-
-
-def _config(connectome: Connectome) -> SpikingConfig:
-    config = connectome.network
-    if not isinstance(config, SpikingConfig):
-        raise ValueError(f"{config.name} has no spikes")
-    return config
+    return {name.removesuffix("_ms"): getattr(constants, name) for name in (*times, "dt_ms", *potentials)}
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

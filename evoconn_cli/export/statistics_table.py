@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
+from evoconn_cli.export.blocks import KERNELS
 from evoconn_cli.export.degrees import Degrees
 from evoconn_cli.export.statistics import Measure, Statistics
 
@@ -39,7 +40,7 @@ def statistics_rows(one: Statistics) -> list[list[Row]]:
     sizes, certainty = one.sizes, one.certainty["all"]
     kernels = [
         Row(f"{kernel} connections", f"{sizes[f'{kernel}_connections']:,}, density {one.density[kernel]:.3f}")
-        for kernel in ("input", "recurrent", "output")
+        for kernel in KERNELS
     ]
     blocks = [Row(f"density {name}", f"{density:.3f}") for name, density in one.density.items() if "->" in name]
     compared: list[tuple[str, Measure]] = [(label, getattr(one, name)) for name, label in _NAMES.items()]

@@ -45,8 +45,14 @@ def pin_cores() -> None:
 def end_with_parent() -> None:
     """Lets this process be asked to save and end when the one that started it is gone; Linux alone can tell."""
     parent = os.environ.get(PARENT_VARIABLE)
-    if parent is None or sys.platform != "linux":
+    if parent is not None:
+        signal_at_death_of(int(parent), signal.SIGTERM)
+
+
+def signal_at_death_of(parent: int, number: signal.Signals) -> None:
+    """Lets this process get a signal when `parent`, which has started it, is gone; nothing where this is not Linux."""
+    if sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # gone before it could tell
-        signal.raise_signal(signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # gone before it could tell
+        os.kill(os.getpid(), number)

@@ -28,9 +28,7 @@ def find_devices(launch: LaunchConfig, names: str | None, note: Note) -> Devices
     Raises:
         ConfigError: `names` has a GPU that cannot be used.
     """
-    cores_asked_for = names == "cpu" or (names is None and os.environ.get("JAX_PLATFORMS", "").startswith("cpu"))
-    driver = None if cores_asked_for else open_driver()
-    return choose_devices(launch, names, note, driver, os.environ, has_jax_for_gpus=has_jax_for_gpus())
+    return choose_devices(launch, names, note, open_driver(), os.environ, has_jax_for_gpus=has_jax_for_gpus())
 
 
 def choose_devices(
@@ -48,20 +46,21 @@ def choose_devices(
         launch: as there.
         names: as there.
         note: as there.
-        driver: of the GPUs; None where there are none, or none are wanted.
+        driver: of the GPUs; None where there are none.
         environment: of this process.
         has_jax_for_gpus: whether JAX can use GPUs.
 
     Raises:
         ConfigError: as there.
     """
+    if names == "cpu" or (names is None and environment.get("JAX_PLATFORMS", "").startswith("cpu")):
+        return CoreGroups(launch.cores_per_run)
     gpus = visible(driver.gpus(note), environment.get("CUDA_VISIBLE_DEVICES")) if driver else []
-    wanted = None if names == "cpu" else names
-    if wanted is not None:
-        gpus = chosen(gpus, wanted)
+    if names is not None:
+        gpus = chosen(gpus, names)
     if gpus and not has_jax_for_gpus:
-        if wanted is not None:
-            raise ConfigError(f"--devices {wanted}: the JAX that is installed cannot use GPUs: {_INSTALL}.")
+        if names is not None:
+            raise ConfigError(f"--devices {names}: the JAX that is installed cannot use GPUs: {_INSTALL}.")
         note(f"there are GPUs, but the JAX that is installed cannot use them: {_INSTALL}. The cells run on cores.")
         gpus = []
     if driver is None or not gpus:

@@ -45,10 +45,16 @@ class Place(Protocol):
         ...
 
 
-def cell_command(cell: Cell, launch: LaunchConfig, program: Sequence[str] = PROGRAM) -> list[str]:
-    """Returns the command that runs a cell, or goes on with it."""
+def cell_command(cell: Cell, launch: LaunchConfig, program: Sequence[str] | None = None) -> list[str]:
+    """Returns the command that runs a cell, or goes on with it.
+
+    Args:
+        cell: to run.
+        launch: its time limit.
+        program: that has the command `run-cell`; `PROGRAM` by default.
+    """
     limit = ["--max-time", launch.time_limit] if launch.time_limit else []
-    return [*program, "run-cell", str(cell.path.absolute()), *limit]
+    return [*(program or PROGRAM), "run-cell", str(cell.path.absolute()), *limit]
 
 
 def cell_environment(launch: LaunchConfig, place: str, cores: Sequence[int] = ()) -> dict[str, str]:

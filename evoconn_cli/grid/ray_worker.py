@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from evoconn_cli.config.grid import LaunchConfig
-from evoconn_cli.grid.cell_process import PARENT_VARIABLE
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.device_locks import give_back, take_locks
 from evoconn_cli.grid.devices import Device
 from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
 from evoconn_cli.grid.states import LOG_FILE
+
+_GUARD = (sys.executable, "-m", "evoconn_cli.grid.ray_guard")
 
 _TICK = 0.1
 """Between looks at the process [s]; Ray's cancellation is noticed between two of them."""
@@ -36,12 +39,11 @@ def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequenc
         **os.environ,
         **(device.environment if device else {}),
         **cell_environment(launch, place, device.cores if device else ()),
-        PARENT_VARIABLE: str(os.getpid()),
     }
     try:
         with (cell.path / LOG_FILE).open("ab") as log:
             process = subprocess.Popen(
-                cell_command(cell, launch, program or PROGRAM),
+                [*_GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -60,7 +62,8 @@ def _wait(process: subprocess.Popen) -> int:
         try:
             time.sleep(_TICK)
         except KeyboardInterrupt:  # it is how Ray cancels
-            process.send_signal(signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
     return process.returncode
 
 

@@ -1,7 +1,8 @@
-"""The place `slurm`: one job array, whose tasks run the cells."""
+"""The place `slurm`: a job array, whose tasks run the cells."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +15,14 @@ from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.places import PROGRAM
 from evoconn_cli.grid.slurm_queue import Task, is_installed, queued_cells, submit
-from evoconn_cli.grid.slurm_script import FOLDER, make_script
+from evoconn_cli.grid.slurm_script import FOLDER, make_script, time_option
 from evoconn_cli.grid.states import State, read_status
+
+_MOST_TASKS = 1000
+"""Of an array: SLURM's default limit is one more."""
+
+_numbers = itertools.count(1)
+"""Of the scripts of this process."""
 
 _POLL = 10.0
 """SLURM is asked so seldom for its queue [s]."""
@@ -31,6 +38,9 @@ class Slurm:
         wait: whether `run` returns when the cells have ended, and not when they are submitted.
         program: the command line.
         pause: waits for so many seconds.
+
+    Raises:
+        ConfigError: the time limit cannot be read.
     """
 
     def __init__(
@@ -43,6 +53,8 @@ class Slurm:
         program: Sequence[str] = PROGRAM,
         pause: Callable[[float], None] = time.sleep,
     ):
+        if launch.slurm.time is not None:
+            time_option(launch.slurm.time)
         self._grid_name = grid_name
         self._directory = directory.absolute()
         self._launch = launch
@@ -72,12 +84,11 @@ class Slurm:
         Raises:
             GridError: SLURM does not answer, or refuses the array.
         """
-        new = self._new(cells, note)
-        if new:
-            job = submit(self._write(new))
-            for number, cell in enumerate(new):
+        for some in _arrays(self._new(cells, note)):
+            job = submit(self._write(some))
+            for number, cell in enumerate(some):
                 record_submission(cell.path, f"slurm {job}_{number}")
-            note(f"SLURM array {job}: {len(new)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
+            note(f"SLURM array {job}: {len(some)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
         if self._wait:
             self._follow({cell.path.absolute() for cell in cells}, note)
 
@@ -89,8 +100,10 @@ class Slurm:
         Raises:
             GridError: SLURM does not answer, or the script cannot be written.
         """
-        new = self._new(cells, note) if is_installed() else list(cells)
-        return self._write(new) if new else None
+        arrays = _arrays(self._new(cells, note) if is_installed() else cells)
+        if len(arrays) > 1:
+            note(f"this is the first array of {len(arrays)}: submit it, and ask for the next one then.")
+        return self._write(arrays[0]) if arrays else None
 
     def _new(self, cells: Sequence[Cell], note: Note) -> list[Cell]:
         """Returns the cells that nobody runs, or will."""
@@ -108,7 +121,7 @@ class Slurm:
 
     def _write(self, cells: Sequence[Cell]) -> Path:
         """Returns the script of an array, whose name no other array has."""
-        name = f"evoconn-{self._grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        name = f"evoconn-{self._grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_numbers)}"
         script = self._directory / FOLDER / f"{name}.sbatch"
         try:
             script.parent.mkdir(parents=True, exist_ok=True)
@@ -124,3 +137,7 @@ class Slurm:
                 self._pause(_POLL)
         except KeyboardInterrupt:
             note("the cells stay in SLURM's queue.")
+
+
+def _arrays(cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+    return [cells[start : start + _MOST_TASKS] for start in range(0, len(cells), _MOST_TASKS)]

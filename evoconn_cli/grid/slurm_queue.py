@@ -108,5 +108,6 @@ def _ask(*command: str) -> str:
         ) from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise GridError(f"{command[0]} has failed: {lines[-1].removeprefix(f'{command[0]}: ')}")
+        reason = lines[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ").removeprefix("fatal: ")
+        raise GridError(f"{command[0]}: {reason}.")
     return done.stdout

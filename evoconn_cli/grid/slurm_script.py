@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,8 +10,10 @@ from pathlib import Path
 
 from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.config.slurm import SlurmConfig
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
+from evoconn_cli.runs.deadline import parse_duration
 
 FOLDER = "slurm"
 """In the directory of a grid: scripts of the arrays, and the output of their tasks beside that of the cells."""
@@ -82,8 +85,22 @@ def cells_in(script: str) -> list[Path]:
         return []
 
 
+def time_option(limit: str) -> str:
+    """Returns a time limit such as `4h` as sbatch takes it, in whole minutes.
+
+    Raises:
+        ConfigError: it cannot be read; so are bare numbers, which YAML makes of 4:00:00.
+    """
+    try:
+        minutes = math.ceil(parse_duration(limit) / 60)
+    except ConfigError as error:
+        raise ConfigError(f"launch.slurm.time: {error} In YAML 4:00:00 needs quotes.") from None
+    return f"{minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00"
+
+
 def _asked_for(slurm: SlurmConfig) -> dict[str, str]:
-    named = {name: getattr(slurm, name) for name in ("partition", "account", "qos", "gres", "time", "mem")}
+    named = {name: getattr(slurm, name) for name in ("partition", "account", "qos", "gres", "mem")}
+    named["time"] = None if slurm.time is None else time_option(slurm.time)
     return {**{name: value for name, value in named.items() if value is not None}, **slurm.sbatch}
 
 

@@ -31,14 +31,16 @@ class Curve(NamedTuple):
     lines: list[MetricsLine]  # those with an evaluation fitness
     x: np.ndarray  # [G]
     fitness: np.ndarray  # [G]
+    group: str = ""  # runs of a group are its seeds; empty: those of the same strategy and network are
 
 
-def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
+def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
     """Returns the learning curve of a run.
 
     Args:
         directory: of the run.
         x_axis: a key of `X_AXES`.
+        group: name of the runs that differ in their seed alone; by default their strategy and network tell.
 
     Raises:
         ConfigError: an unknown axis, or a configuration that is none.
@@ -65,11 +67,12 @@ def read_curve(directory: RunDirectory, x_axis: str) -> Curve:
         lines,
         np.asarray([line[key] for line in lines], float),
         np.asarray([line["eval_fitness"] for line in lines], float),
+        group,
     )
 
 
 def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
-    """Returns the curves of runs, a panel for each task, grouped by strategy and network.
+    """Returns the curves of runs, a panel for each task, in their groups.
 
     Runs of a group are its seeds: a thin line each, and their mean with a band of one standard deviation where all
     of them have data.
@@ -139,7 +142,7 @@ def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _group(curve: Curve) -> tuple:
     config = curve.config
-    return config.algo.name, config.network.name, config.network.num_neurons
+    return (curve.group,) if curve.group else (config.algo.name, config.network.name, config.network.num_neurons)
 
 
 def _grouped(curves: Sequence[Curve]) -> dict[tuple, list[Curve]]:
@@ -152,7 +155,7 @@ def _grouped(curves: Sequence[Curve]) -> dict[tuple, list[Curve]]:
 def _labels(curves: Sequence[Curve]) -> dict[tuple, str]:
     """Returns the label of every group, with the size of the network only where it tells two groups apart."""
     groups = list(_grouped(curves))
-    names = [f"{algo}, {network}" for algo, network, _ in groups]
+    names = [group[0] if len(group) == 1 else f"{group[0]}, {group[1]}" for group in groups]
     return {
         group: name if names.count(name) == 1 else f"{name} {group[2]}"
         for group, name in zip(groups, names, strict=True)

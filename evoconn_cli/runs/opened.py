@@ -142,6 +142,10 @@ def locate(path: Path) -> tuple[Path, int | None]:
         return checkpoints.parent, step
     if not whole.exists():
         raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
+    if is_bundle(whole):
+        raise RunDirectoryError(
+            f"{path} is an exported bundle, which has no training. Name the run that it comes from."
+        )
     if not (whole / "config.yaml").is_file():
         owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
         hint = (

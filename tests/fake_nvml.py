@@ -1,0 +1,65 @@
+"""An NVML of eight GPUs, as pynvml shows it: some busy, one in parts (MIG), some failing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+
+class FakeNvml:
+    """Stands in for the module pynvml.
+
+    Attributes:
+        processes: per device, what each sample finds; the last one stays.
+        memory: per device, bytes in use.
+        failing: devices of which every question is an error.
+        mig: per GPU, its instances by number.
+    """
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = count
+        self.processes: dict[str, list[int]] = {}
+        self.memory: dict[str, int] = {}
+        self.failing: set[str] = set()
+        self.mig: dict[int, list[int]] = {}
+        self.samples = 0
+
+    def nvmlInit(self):
+        pass
+
+    def nvmlDeviceGetCount(self):
+        return self.count
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        if f"GPU-{index}" in self.failing:
+            raise self.NVMLError("GPU is lost")
+        return f"GPU-{index}"
+
+    def nvmlDeviceGetUUID(self, handle):
+        return handle.encode()
+
+    def nvmlDeviceGetMigMode(self, handle):
+        if int(handle.removeprefix("GPU-")) not in self.mig:
+            raise self.NVMLError("Not Supported")
+        return [1, 1]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle):
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, number):
+        index = int(handle.removeprefix("GPU-"))
+        if number not in self.mig[index]:
+            raise self.NVMLError("Not Found")
+        return f"MIG-{index}{number}"
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        if handle in self.failing:
+            raise self.NVMLError("GPU is lost")
+        self.samples += 1
+        found = self.processes.get(handle, [0])
+        return [SimpleNamespace(pid=1)] * (found.pop(0) if len(found) > 1 else found[0])
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return SimpleNamespace(used=self.memory.get(handle, 3 * 2**20))
