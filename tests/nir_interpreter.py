@@ -9,16 +9,13 @@ import nir
 import numpy as np
 
 
-def run_graph(
-    graph: nir.NIRGraph, inputs: np.ndarray, initial: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def run_graph(graph: nir.NIRGraph, inputs: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Returns what every node gives, and its potential after that, `[steps, size]` float64.
 
     Args:
         graph: of Affine, LI and LIF nodes between one input and one output; its metadata have `dt`, `tau` and
-            `delayed_edge`.
+            `delayed_edge`, those of its nodes `initial_v` and `initial_spikes`, else these are 0.
         inputs: `[steps, size]` values of the input node.
-        initial: potentials by node; 0 for others.
     """
     delayed = tuple(graph.metadata["delayed_edge"].split(" -> "))
     assert delayed in graph.edges
@@ -26,8 +23,8 @@ def run_graph(
     now = {name: [pre for pre in pres if (pre, name) != delayed] for name, pres in senders.items()}
     order = list(graphlib.TopologicalSorter(now).static_order())
     sizes = {name: int(node.output_type["output"][0]) for name, node in graph.nodes.items()}
-    v = {name: np.array(initial.get(name, np.zeros(size)), np.float64) for name, size in sizes.items()}
-    given = {name: np.zeros(size) for name, size in sizes.items()}
+    v = {name: _initial(graph.nodes[name], "initial_v", size) for name, size in sizes.items()}
+    given = {name: _initial(graph.nodes[name], "initial_spikes", size) for name, size in sizes.items()}
     record: dict[str, list[np.ndarray]] = {name: [] for name in graph.nodes}
     potentials: dict[str, list[np.ndarray]] = {name: [] for name in graph.nodes}
     for x in inputs.astype(np.float64):
@@ -39,6 +36,10 @@ def run_graph(
             record[name].append(given[name])
             potentials[name].append(v[name])
     return _stacked(record), _stacked(potentials)
+
+
+def _initial(node: nir.NIRNode, key: str, size: int) -> np.ndarray:
+    return np.array(node.metadata.get(key, np.zeros(size)), np.float64)
 
 
 def _stacked(series: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from evoconn_cli.runs.statistics import summarize
 def evaluated(path, mean, *overrides, task="hopper", setting=None):
     """Returns what `compare` reads of an evaluated run."""
     opened = SimpleNamespace(
+        bundle=None,
         config=load_config(None, [f"task.name={task}", *overrides]),
         directory=SimpleNamespace(path=Path("/runs") / path),
         generation=1,

@@ -127,6 +127,7 @@ def test_a_lesion_study(exported, evoconn, tmp_path, monkeypatch):
     assert spikes[0] > 10 * spikes[1]  # without input there is nothing but the initial potentials
     both = json.loads(evoconn("evaluate", exported / "run", "blind", "--episodes", "4", "--json", "-")[1])
     assert [one["edited"] is None for one in both["evaluations"]] == [True, False]
+    assert both["aggregates"] == []
     assert both["evaluations"][0]["return"] == whole["evaluations"][0]["return"]
     assert both["evaluations"][0]["per_step"] != both["evaluations"][1]["per_step"]
 

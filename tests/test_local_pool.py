@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from grids import load_cells, starts_of, write_grid
 
 from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.device_locks import give_back, take_locks
@@ -28,6 +30,7 @@ STAND_IN = """
 import json, os, sys, time
 from pathlib import Path
 cell = Path(sys.argv[2])
+from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
 saved = max((int(path.name) for path in (cell / "checkpoints").glob("*")), default=0)
 record_start(cell, os.environ["EVOCONN_CELL_PLACE"], saved)
@@ -107,6 +110,19 @@ def test_a_program_that_cannot_even_start_is_a_failure_too(cells, tmp_path):
     status = read_status(cells[0])
     assert (status.state, status.attempts) == (State.FAILED, 2)
     assert "nowhere" in status.log.read_text()
+
+
+def test_a_cell_whose_directory_is_gone_does_not_stop_the_others(cells, run):
+    shutil.rmtree(cells[0].path)
+    notes = run(cells[:2], "save(4)")
+    assert states(cells[:2]) == [State.WAITING, State.FINISHED]
+    assert any("cannot be started" in note and "No such file" in note for note in notes)
+
+
+def test_where_locks_cannot_be_made_nothing_waits_for_ever(tmp_path):
+    (tmp_path / "locks").write_text("a file in the way")
+    with pytest.raises(EvoconnError, match="TMPDIR"):
+        take_locks(["GPU-1"], tmp_path / "locks")
 
 
 def test_what_ends_with_75_goes_on(cells, run):

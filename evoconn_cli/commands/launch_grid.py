@@ -20,7 +20,7 @@ def launch_grid(
     overrides: Annotated[
         Optional[list[str]],
         typer.Argument(
-            metavar="[launch.KEY=VALUE]...",
+            metavar="launch.KEY=VALUE",
             help="Any key of the file's section launch, such as launch.retries=0.",
             show_default=False,
         ),

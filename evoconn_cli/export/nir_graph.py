@@ -21,6 +21,7 @@ import nir
 import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.episode import NeuronState
 from evoconn_cli.export.formats import ExportSource
 from evoconn_cli.export.nir_recording import write_recording
 
@@ -47,7 +48,8 @@ def write_nir(source: ExportSource, out: Path) -> None:
     """
     graph = nir_graph(source.connectome, source.options.nir_tau)
     graph.metadata["provenance"] = json.dumps(source.provenance)
-    graph.nodes["neurons"].metadata["initial_v"] = source.episode.initial.v
+    for node, state in _initial_state(source.connectome, source.episode.initial).items():
+        graph.nodes[node].metadata |= state
     nir.write(out, graph)
     write_recording(source.episode, source.connectome.constants.dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
 
@@ -118,6 +120,17 @@ def _affine(weight: np.ndarray) -> nir.Affine:
     return nir.Affine(weight=weight, bias=np.zeros(len(weight), np.float32))
 
 
+def _initial_state(connectome: Connectome, initial: NeuronState) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the state in which the recorded episode begins, by node; without warm-up, all but potentials is 0."""
+    assert connectome.gains is not None
+    kernel = connectome.kernels["kernel_out" if connectome.neuron_types is None else "output"]
+    return {
+        "neurons": {"initial_v": initial.v, "initial_spikes": initial.spikes},
+        "synapses": {"initial_v": initial.i_syn},
+        "readout": {"initial_v": (connectome.gains.output * (kernel.T @ initial.rate)).astype(np.float32)},
+    }
+
+
 def _integrator(size: int, tau_s: float) -> nir.LI:
     return nir.LI(tau=_filled(size, tau_s), r=_filled(size, 1.0), v_leak=_filled(size, 0.0))
 
@@ -142,7 +155,7 @@ def _metadata(connectome: Connectome, tau: str) -> dict[str, Any]:
         "order": "in each sub-step: synapses, neurons, readout",
         "threshold": "strict: a neuron spikes where v > v_threshold, and its v is v_reset then",
         "spike": "1 for the sub-step, not 1/dt",
-        "initial_state": "neurons: initial_v in the metadata of the node, of the recorded episode; else 0",
+        "initial_state": "of the recorded episode: initial_v, and initial_spikes a sub-step before, in nodes' metadata",
         "input": "(observation - mean) / std, held for all sub-steps of an environment step",
         "output": "the action is the output after the last sub-step, clipped to [-1, 1]",
         "observation_mean": connectome.obs_mean,

@@ -88,8 +88,19 @@ def _write_population(folder: Path, population: str, nodes: Table, episode: Epis
         population,
         _type_ids(NODE_TYPES, population, types),
         {"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
-        {"v_init": episode.initial.v} if population == "neurons" else None,
+        _initial_state(episode) if population == "neurons" else None,
     )
+
+
+def _initial_state(episode: Episode) -> Table:
+    """Returns the state of the neurons in which the recorded episode begins."""
+    initial = episode.initial
+    return {
+        "v_init": initial.v,
+        "i_syn_init": initial.i_syn,
+        "rate_init": initial.rate,
+        "spiked_init": initial.spikes.astype(np.int8),
+    }
 
 
 def _write_kernel(folder: Path, kernel: str, edges: Table, connectome: Connectome) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from evoconn_cli.errors import EvoconnError
+
 
 def lock_folder() -> Path:
     """Returns the folder of the lock files, which all users of this machine share."""
@@ -20,11 +22,14 @@ def lock_folder() -> Path:
 
 
 def take_locks(names: Sequence[str], folder: Path | None = None) -> list[int] | None:
-    """Returns open files that hold all locks; None where another process has one of them, or where they cannot be made.
+    """Returns open files that hold all locks; None where another process has one of them.
 
     Args:
         names: of the locks.
         folder: of the lock files.
+
+    Raises:
+        EvoconnError: the files cannot be made.
     """
     folder = folder or lock_folder()
     held: list[int] = []
@@ -33,9 +38,14 @@ def take_locks(names: Sequence[str], folder: Path | None = None) -> list[int] | 
         for name in names:
             held.append(_open(folder / f"{name}.lock"))
             fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         give_back(held)
         return None
+    except OSError as error:
+        give_back(held)
+        raise EvoconnError(
+            f"cannot lock devices in {folder}: {error.strerror}. Name another folder for temporary files in TMPDIR."
+        ) from None
     return held
 
 

@@ -112,20 +112,28 @@ class LocalPool:
         if device is None:
             return False
         self._waiting.remove(ready)
-        with status.log.open("ab") as log:
-            process = subprocess.Popen(
+        try:
+            process = self._start(cell, status.log, device, held.files(device))
+        except OSError as error:
+            held.leave(device)
+            note(f"{cell.name} cannot be started: {error}.")
+            return True
+        self._running.append(_Running(cell, device, process, status.attempts, status.saved))
+        verb = "goes on" if status.saved else "starts"
+        note(f"{cell.name} {verb} on {device.name}")
+        return True
+
+    def _start(self, cell: Cell, log_file: Path, device: Device, locks: Sequence[int]) -> subprocess.Popen:
+        with log_file.open("ab") as log:
+            return subprocess.Popen(
                 cell_command(cell, self._launch, self._program),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **device.environment, **cell_environment(self._launch, device.name, device.cores)},
                 start_new_session=True,  # Ctrl-C in the terminal is for the launcher, which passes it on
-                pass_fds=held.files(device),
+                pass_fds=locks,
             )
-        self._running.append(_Running(cell, device, process, status.attempts, status.saved))
-        verb = "goes on" if status.saved else "starts"
-        note(f"{cell.name} {verb} on {device.name}")
-        return True
 
     def _take_in_ended(self, held: HeldDevices, note: Note, *, ending: bool) -> None:
         for run in [run for run in self._running if run.process.poll() is not None]:
@@ -151,6 +159,9 @@ class LocalPool:
         if status.state is State.FINISHED:
             note(f"{cell.name} is finished")
             return
+        if status.state is State.RUNNING:  # another process was quicker
+            self._elsewhere += [] if ending else [cell]
+            return
         if status.state is State.FAILED:
             lines = last_log_lines(status.log, 1)
             reason = f": {lines[0]}" if lines else ""
@@ -162,8 +173,6 @@ class LocalPool:
         if not ending and status.is_due(self._launch.retries):
             pause = 0.0 if status.saved > run.saved else self._launch.retry_pause
             self._waiting.append((time.monotonic() + pause, cell))
-        elif status.state is State.RUNNING:
-            self._elsewhere.append(cell)
 
     def _look_elsewhere(self) -> None:
         """Lets cells that another process has left wait for their turn here."""

@@ -60,6 +60,8 @@ def check_references(references: Mapping[str, float], tasks: Set[str]) -> None:
 def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> list[Aggregate]:
     """Returns one aggregate for every algorithm, network and setting that has at least two different runs.
 
+    Bundles are no runs: a network and its lesions are no sample of what training gives.
+
     Args:
         evaluated: of all runs and settings.
         references: by task, what scores are divided by; empty for returns as they are.
@@ -67,6 +69,8 @@ def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], see
     """
     groups: dict[tuple, list[Evaluated]] = {}
     for one in evaluated:
+        if one.opened.bundle is not None:
+            continue
         config = one.opened.config
         key = (config.algo.name, config.network.name, config.network.num_neurons, *one.setting.items())
         groups.setdefault(key, []).append(one)
