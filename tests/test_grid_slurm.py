@@ -368,11 +368,11 @@ def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, 
 @pytest.mark.slow
 def test_before_its_time_limit_a_cell_saves_and_goes_back_to_the_queue(slurm, tmp_path):
     text = LONG.replace("algo.generations: 1500", "algo.generations: 1000000")
-    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: 1m, save_before: 58}")
+    text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: 1m, save_before: 30}")
     grid, cells, directory = load(tmp_path, text, "limited")
     submit(grid, cells, directory)
     (cell,) = cells
-    wait_until(lambda: "back to the queue" in log_of(directory), "the signal has come", seconds=90)
+    wait_until(lambda: "back to the queue" in log_of(directory), "the signal has come", seconds=120)
     wait_until(lambda: "PENDING" in slurm.tasks().values(), "it is requeued")
     status = read_status(cell)
     assert status.state == State.SAVED and status.last_attempt.exit_code == 75
