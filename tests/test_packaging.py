@@ -25,13 +25,12 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_a_wheel_has_every_preset_the_types_and_no_tests(wheel):
+def test_a_wheel_has_every_file_of_the_package_every_preset_and_no_tests(wheel):
     names = zipfile.ZipFile(wheel).namelist()
+    for file in (ROOT / "evoconn_cli").rglob("*"):
+        assert file.is_dir() or "__pycache__" in file.parts or str(file.relative_to(ROOT)) in names
     for preset in (ROOT / "configs").rglob("*.yaml"):
         assert f"evoconn_cli/presets/{preset.relative_to(ROOT / 'configs')}" in names
-    assert "evoconn_cli/py.typed" in names
-    for part in ("page.html", "style.css", "viewer.js", "three.js", "three.LICENSE"):
-        assert f"evoconn_cli/rendering/web/{part}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs"))]
 
