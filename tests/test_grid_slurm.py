@@ -347,10 +347,13 @@ def test_daemons_that_are_killed_and_restarted_cost_nothing(slurm, running):
 @pytest.mark.slow
 def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, tmp_path):
     cell, task, launch_again, _ = running
+    processes = slurm.job_processes()
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)  # or the cell would be finished before the machine is lost
     slurm.save_state(task)
     slurm.kill("slurmctld")
     slurm.kill("slurmd")
-    for process in slurm.job_processes():
+    for process in processes:
         os.kill(process, signal.SIGKILL)
     slurm.start()
 
