@@ -17,6 +17,8 @@ train: $(VENV)/installed ## install into .venv and train the laptop preset
 	@echo "What to type next:"
 	@echo "  . $(BIN)/activate                                evoconn without its path, in this shell"
 	@echo "  evoconn resume RUN_DIR --generations 240            train it further; RUN_DIR is shown above"
+	@echo "  evoconn render RUN_DIR --out hopper.html            look at it, in a browser"
+	@echo "  evoconn export-connectivity RUN_DIR --verify        take the network out, and prove that it is the same"
 	@echo "  evoconn train --config laptop --task walker2d       learn to walk instead"
 	@echo "  evoconn --help                                      all commands"
 
