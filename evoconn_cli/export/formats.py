@@ -241,5 +241,5 @@ def check_format(one: Format, network: str) -> None:
     missing = [module for module in one.needs if importlib.util.find_spec(module) is None]
     if missing:
         raise EvoconnError(
-            f"{one.name} needs {' and '.join(missing)}, which is not installed: pip install 'evoconn[{one.extra}]'"
+            f"{one.name} needs {' and '.join(missing)}, not installed here: pip install 'evoconn[{one.extra}]'"
         )
