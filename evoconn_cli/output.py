@@ -28,11 +28,18 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
         )
     if path.is_dir():
         raise ConfigError(f"{option} {path}: that is a directory. Name a file.")
+    if problem := place_problem(path):
+        raise ConfigError(f"{option} {path}: {problem}. Name another place.")
+
+
+def place_problem(path: Path) -> str | None:
+    """Returns why nothing can be written at `path`, in words; None where it can, missing directories made."""
     parent = next(parent for parent in path.absolute().parents if parent.exists())
     if not parent.is_dir():
-        raise ConfigError(f"{option} {path}: {parent} is a file, not a directory. Name another place.")
+        return f"{parent} is a file, not a directory"
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{option} {path}: no permission to write in {parent}. Name another place.")
+        return f"no permission to write in {parent}"
+    return None
 
 
 @contextlib.contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.formats import ExportSource, Format
+from evoconn_cli.output import place_problem
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -18,11 +18,8 @@ def check_target(target: Path, force: bool) -> None:
     """
     if target.exists() and not force:
         raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
-    parent = next(parent for parent in target.absolute().parents if parent.exists())
-    if not parent.is_dir():
-        raise ConfigError(f"{target} cannot be written: {parent} is a file, not a directory. Name another --out.")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise ConfigError(f"{target} cannot be written: no permission to write in {parent}. Name another --out.")
+    if problem := place_problem(target):
+        raise ConfigError(f"{target} cannot be written: {problem}. Name another --out.")
 
 
 def write_whole(one: Format, source: ExportSource, target: Path, force: bool) -> list[Path]:

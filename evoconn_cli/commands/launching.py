@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
 
 import typer
@@ -36,7 +37,7 @@ def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> 
             if read_status(cell).state is State.FAILED:
                 forgive(cell.path)
     refused = _prepare(opened, note)
-    to_run = [cell for cell in opened.cells if cell not in refused and _is_to_run(cell, opened.file.launch.retries)]
+    to_run = _to_run(opened, refused)
     try:
         if to_run:
             with _display(opened, console):
@@ -59,8 +60,8 @@ def print_script(opened: OpenedGrid) -> None:
         typer.echo(message, err=True)
 
     refused = _prepare(opened, note)
-    left = [cell for cell in opened.cells if cell not in refused and _is_to_run(cell, opened.file.launch.retries)]
-    script = Slurm(opened.file.name, opened.directory, opened.file.launch).write_script(left, note)
+    slurm = Slurm(opened.file.name, opened.directory, opened.file.launch)
+    script = slurm.write_script(_to_run(opened, refused), note)
     if script is not None:
         typer.echo(script.read_text(encoding="utf-8"), nl=False)
         note(f"It is in {script}, too. Submitted by hand, it is found in the queue by its job name.")
@@ -90,9 +91,14 @@ def show_status(opened: OpenedGrid, *, watch: bool) -> None:
         return
 
 
-def _is_to_run(cell: Cell, retries: int) -> bool:
-    status = read_status(cell)
-    return status.is_due(retries) or status.state is State.RUNNING
+def _to_run(opened: OpenedGrid, refused: Container[Cell]) -> list[Cell]:
+    """Returns the cells that are due or run already, but for those that are refused."""
+
+    def is_left(cell: Cell) -> bool:
+        status = read_status(cell)
+        return status.is_due(opened.file.launch.retries) or status.state is State.RUNNING
+
+    return [cell for cell in opened.cells if cell not in refused and is_left(cell)]
 
 
 def _prepare(opened: OpenedGrid, note: Note) -> dict[Cell, str]:

@@ -131,6 +131,11 @@ class ConnSnnConfig(SpikingConfig):
     excitatory_ratio: float = option(0.5, "share of excitatory neurons", low=0, high=1)
     expected_density: float = option(0.5, "density that the gains are normalised by", above=0, high=1)
 
+    @property
+    def num_excitatory(self) -> int:
+        """How many neurons, the first ones, are excitatory."""
+        return round(self.num_neurons * self.excitatory_ratio)
+
 
 @dataclass(frozen=True)
 class DenseSnnConfig(SpikingConfig):

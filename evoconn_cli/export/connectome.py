@@ -106,5 +106,4 @@ def make_connectome(
 
 def neuron_types(network: ConnSnnConfig) -> np.ndarray:
     """Returns `[N]` int8, +1 excitatory and -1 inhibitory."""
-    num_excitatory = round(network.num_neurons * network.excitatory_ratio)
-    return np.where(np.arange(network.num_neurons) < num_excitatory, 1, -1).astype(np.int8)
+    return np.where(np.arange(network.num_neurons) < network.num_excitatory, 1, -1).astype(np.int8)

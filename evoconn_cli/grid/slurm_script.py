@@ -12,7 +12,7 @@ from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.config.slurm import SlurmConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import Cell
-from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
+from evoconn_cli.grid.places import PLACE_VARIABLE, PROGRAM, cell_command
 from evoconn_cli.runs.deadline import parse_duration
 
 FOLDER = "slurm"
@@ -50,8 +50,6 @@ def make_script(
         "open-mode": "append",
         "output": f"{_escaped(directory.absolute() / FOLDER)}/%A_%a.log",
     }
-    environment = cell_environment(launch, "")
-    place = environment.popitem()[0]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -64,8 +62,8 @@ def make_script(
             *(f"  {shlex.quote(str(cell.path.absolute()))}" for cell in cells),
             _CELLS_END,
             "cell=${cells[$SLURM_ARRAY_TASK_ID]}",
-            f'export {place}="slurm ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"',
-            *(f"export {key}={shlex.quote(value)}" for key, value in environment.items()),
+            f'export {PLACE_VARIABLE}="slurm ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"',
+            *(f"export {key}={shlex.quote(value)}" for key, value in launch.environment.items()),
             "",
             "# It runs the command after it, and puts the task back into the queue where the cell is to go on.",
             f'exec {shlex.join([sys.executable, "-m", "evoconn_cli.grid.slurm_task"])} "$cell" {launch.retries} \\',

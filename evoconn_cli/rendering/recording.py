@@ -63,8 +63,7 @@ def make_policy(
 
     neurons = None
     if isinstance(config, SpikingConfig):
-        typed = isinstance(config, ConnSnnConfig)
-        num_excitatory = round(config.num_neurons * config.excitatory_ratio) if typed else None
+        num_excitatory = config.num_excitatory if isinstance(config, ConnSnnConfig) else None
         neurons = Neurons(config.num_neurons, num_excitatory, config.dt_ms)
     return RecordablePolicy(lambda key: network.initial_carry(key[None]), step, neurons)
 

@@ -112,7 +112,7 @@ def _spiking_figures(config: RunConfig, results: EpisodeResults, steps: int) -> 
     per_second = emitted / seconds
     excitatory = inhibitory = None
     if isinstance(network, ConnSnnConfig):
-        first_inhibitory = round(network.num_neurons * network.excitatory_ratio)
+        first_inhibitory = network.num_excitatory
         excitatory = _mean(per_second[:first_inhibitory])
         inhibitory = _mean(per_second[first_inhibitory:])
     return {
