@@ -37,7 +37,7 @@ def light(monkeypatch):
     """Trainings in this process take the light engine, which need not be compiled."""
     from light_engine import make_light_engine
 
-    monkeypatch.setattr("evoconn_cli.runs.loop.build_engine", make_light_engine)
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_light_engine)
     return make_light_engine
 
 

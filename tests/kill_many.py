@@ -23,11 +23,11 @@ from light_engine import make_light_engine
 from rich.console import Console
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.runs import loop
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.new import create_run, reopen_run
-from evoconn_cli.runs.progress import make_progress
-from evoconn_cli.runs.store import CheckpointStore
+from evoconn_cli.runs.progress.protocol import make_progress
+from evoconn_cli.runs.training import training
+from evoconn_cli.runs.training.opening import create_run, reopen_run
 
 OVERRIDES = ["algo.population=16", "network.num_neurons=8", "engine.block=8", "checkpoint.keep_every=25"]
 FOREVER = 10**6
@@ -41,8 +41,8 @@ def train(path: Path, generations: int, every: int) -> None:
         run = reopen_run(path, overrides)
     else:
         run = create_run(load_config("smoke", [*OVERRIDES, *overrides]), path)
-    loop.build_engine = make_light_engine
-    loop.train(run.directory, run.config, run.workers, make_progress(Console(quiet=True), quiet=True))
+    training.build_engine = make_light_engine
+    training.train(run.directory, run.config, run.workers, make_progress(Console(quiet=True), quiet=True))
 
 
 def in_child(work: Callable[[], None]) -> int:

@@ -9,7 +9,8 @@ from light_engine import make_light_engine
 
 from evoconn_cli.app import main
 from evoconn_cli.grid import places
-from evoconn_cli.runs import following, loop
+from evoconn_cli.runs.processes.protocol import following
+from evoconn_cli.runs.training import training
 
 
 def make_odd_engine(config, workers):
@@ -34,6 +35,6 @@ def make_odd_engine(config, workers):
 
 
 if __name__ == "__main__":
-    loop.build_engine = following.build_engine = make_odd_engine
+    training.build_engine = following.build_engine = make_odd_engine
     places.PROGRAM = (sys.executable, __file__)
     main()

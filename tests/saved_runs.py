@@ -15,8 +15,8 @@ from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.runs.build import build_engine
+from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.store import CheckpointStore, HostFacts
 
 SMALL = ["task.name=probe_sign", "task.episode_length=8", "network.num_neurons=40", "engine.block=8"]
 

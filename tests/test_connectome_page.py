@@ -13,10 +13,10 @@ import pytest
 from browser import CHROMIUM, DRIVER, chromium
 from connectome_cases import random_connectome
 
-from evoconn_cli.export.explorer_page import write_explorer
+from evoconn_cli.export.analysis.ordering import neuron_order
+from evoconn_cli.export.analysis.table import statistics_rows
 from evoconn_cli.export.formats import SORTS, ExportSource
-from evoconn_cli.export.ordering import neuron_order
-from evoconn_cli.export.statistics_table import statistics_rows
+from evoconn_cli.export.pictures.explorer_page import write_explorer
 
 CONNECTOME = random_connectome(20)
 

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 from evoconn_cli.app import app
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, evolution_as_json
+from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
+from evoconn_cli.export.analysis.statistics import connectome_statistics
 from evoconn_cli.export.blocks import observation_weights
-from evoconn_cli.export.connectome_figure import connectome_figure
-from evoconn_cli.export.evolution import agreement_with_last, changed_connections, evolution_as_json
-from evoconn_cli.export.evolution_figure import evolution_figure
 from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource
-from evoconn_cli.export.ordering import communities_of, neuron_order
-from evoconn_cli.export.pictures import write_picture
-from evoconn_cli.export.statistics import connectome_statistics
+from evoconn_cli.export.pictures.connectome_figure import connectome_figure
+from evoconn_cli.export.pictures.evolution_figure import evolution_figure
+from evoconn_cli.export.pictures.picture import write_picture
 
 
 def source_of(*connectomes, **options) -> ExportSource:

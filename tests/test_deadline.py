@@ -12,9 +12,9 @@ from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_sm
 
 from evoconn_cli.app import app
 from evoconn_cli.errors import ConfigError, TrainingError
-from evoconn_cli.runs import loop, session
-from evoconn_cli.runs.deadline import PROCESS_STARTED, Deadline, parse_duration
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.training import loop, training
+from evoconn_cli.runs.training.deadline import PROCESS_STARTED, Deadline, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(light, tmp
         engine.compile = lambda state: slow_step
         return engine
 
-    monkeypatch.setattr(loop, "build_engine", slow_engine)
-    monkeypatch.setattr(session, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(training, "build_engine", slow_engine)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     progress = Listening()
     deadline = Deadline(36.0, started=0.0, clock=lambda: now[0])
     outcome = run_small(tmp_path / "run", progress=progress, deadline=deadline)
@@ -101,7 +101,7 @@ def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(light, tmp
     assert any("--max-time" in note for note in progress.notes)
     assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
     assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "interrupted"
-    monkeypatch.setattr(loop, "build_engine", light)
+    monkeypatch.setattr(training, "build_engine", light)
     run_small(tmp_path / "straight")
     assert resume_small(tmp_path / "run").finished
     assert_same_run(tmp_path / "straight", tmp_path / "run", light)
@@ -123,9 +123,9 @@ def test_the_option_counts_from_the_start_of_the_program_and_ends_it_with_75(tmp
 
     def train(*arguments, deadline, **more):
         given["end"] = deadline._end
-        return loop.Outcome(finished=False, history=[])
+        return training.Outcome(finished=False, history=[])
 
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(training, "train", train)
     arguments = ["train", "--config", "smoke", "--run-dir", str(tmp_path / "run"), "--max-time", "3h50m"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 75, result.output

@@ -16,7 +16,7 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.app import main
 from evoconn_cli.config.perturbations import KINDS
-from evoconn_cli.runs.statistics import interquartile_mean
+from evoconn_cli.runs.evaluation.statistics import interquartile_mean
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import normalize
 from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
-from evoconn_cli.runs import evaluating
-from evoconn_cli.runs.evaluating import choose_block, evaluate
+from evoconn_cli.runs.evaluation import evaluating
+from evoconn_cli.runs.evaluation.evaluating import choose_block, evaluate
 from evoconn_cli.runs.opened import open_run
 from evoconn_cli.tasks.physics import PhysicsScale
 from evoconn_cli.tasks.registry import make_task

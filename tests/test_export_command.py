@@ -96,7 +96,7 @@ def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("evoconn_cli.export.bundle.write_checksums", fail)
+    monkeypatch.setattr("evoconn_cli.export.bundle.writing.write_checksums", fail)
     code, _, err = evoconn(runs["conn_snn"], "--out", "there/bundle", "--episode-steps", "2")
     assert code == 1 and "there/bundle cannot be written: No space left on device" in err
     assert list(Path("there").iterdir()) == []

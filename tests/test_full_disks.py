@@ -11,10 +11,10 @@ import pytest
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, saved_state
 
 from evoconn_cli.errors import CheckpointError, EvoconnError, RunDirectoryError
+from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.new import reopen_run
-from evoconn_cli.runs.store import CheckpointStore, HostFacts
+from evoconn_cli.runs.training.opening import reopen_run
 
 
 class Disk:

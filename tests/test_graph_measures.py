@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from evoconn_cli.export.communities import find_communities, modularity
-from evoconn_cli.export.degrees import degree_entropy, degree_statistics
-from evoconn_cli.export.graph_measures import clustering, distances, path_length, reciprocity, strong_components
-from evoconn_cli.export.random_graphs import random_graph
+from evoconn_cli.export.analysis.communities import find_communities, modularity
+from evoconn_cli.export.analysis.degrees import degree_entropy, degree_statistics
+from evoconn_cli.export.analysis.graph_measures import (
+    clustering,
+    distances,
+    path_length,
+    reciprocity,
+    strong_components,
+)
+from evoconn_cli.export.analysis.random_graphs import random_graph
 
 
 def graph_of(num_nodes: int, *edges: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,7 @@ from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
 from evoconn_cli.grid.places import cell_command, cell_environment, prepare
 from evoconn_cli.grid.states import State, last_log_lines, read_progress, read_status
-from evoconn_cli.runs.lock import run_lock
+from evoconn_cli.runs.training.lock import run_lock
 
 
 @pytest.fixture

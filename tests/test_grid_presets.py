@@ -12,12 +12,12 @@ from evoconn_cli.config.loading import override_config
 from evoconn_cli.config.schema import PUBLISHED_ES, EsConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import expand
-from evoconn_cli.runs import loop
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.new import create_run, reopen_run
-from evoconn_cli.runs.progress import make_progress
+from evoconn_cli.runs.progress.protocol import make_progress
+from evoconn_cli.runs.training import training
+from evoconn_cli.runs.training.opening import create_run, reopen_run
 
 GRIDS = {
     "ec_brax": [("conn_snn", 256)],
@@ -88,15 +88,15 @@ def test_every_cell_trains_and_resumes(set_name, task, tmp_path, monkeypatch):
 
         return engine._replace(compile=compile_once)
 
-    monkeypatch.setattr(loop, "build_engine", build_with_shared_programs)
+    monkeypatch.setattr(training, "build_engine", build_with_shared_programs)
     progress = make_progress(Console(quiet=True), quiet=True)
     means = set()
     for cell in (cell for cell in CELLS if (cell.set_name, cell.task) == (set_name, task)):
         path = tmp_path / str(cell.seed)
         run = create_run(override_config(cell.config, [*SMALL, "algo.generations=1"]), path)
-        assert loop.train(run.directory, run.config, run.workers, progress).finished
+        assert training.train(run.directory, run.config, run.workers, progress).finished
         run = reopen_run(path, ["algo.generations=2"])
-        assert loop.train(run.directory, run.config, run.workers, progress).finished
+        assert training.train(run.directory, run.config, run.workers, progress).finished
         lines = read_metrics(run.directory.metrics_file)
         assert [line["generation"] for line in lines] == [1, 2]
         means.add(lines[-1]["fitness_mean"])

@@ -22,8 +22,8 @@ from evoconn_cli.grid.places import PROGRAM, prepare
 from evoconn_cli.grid.ray_cluster import request_of_a_cell
 from evoconn_cli.grid.ray_pool import RayPool
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs.loop import train
-from evoconn_cli.runs.new import create_run
+from evoconn_cli.runs.training.opening import create_run
+from evoconn_cli.runs.training.training import train
 
 LONG = """
 base: smoke

@@ -21,8 +21,8 @@ from evoconn_cli.grid.slurm_script import cells_in, make_script
 from evoconn_cli.grid.slurm_task import is_to_go_on
 from evoconn_cli.grid.slurm_task import main as slurm_task
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs.loop import train
-from evoconn_cli.runs.new import create_run
+from evoconn_cli.runs.training.opening import create_run
+from evoconn_cli.runs.training.training import train
 
 LONG = """
 base: smoke

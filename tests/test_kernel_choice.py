@@ -12,9 +12,9 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.runs import kernel_choice
 from evoconn_cli.runs.kernel_choice import KernelChoice, choose_kernel
-from evoconn_cli.runs.new import create_run
 from evoconn_cli.runs.opened import open_run
 from evoconn_cli.runs.provenance import start_facts, what_changed
+from evoconn_cli.runs.training.opening import create_run
 
 OBS = 3
 

@@ -23,9 +23,9 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs import loop
-from evoconn_cli.runs.loop import train
-from evoconn_cli.runs.new import create_run
+from evoconn_cli.runs.training import training
+from evoconn_cli.runs.training.opening import create_run
+from evoconn_cli.runs.training.training import train
 
 TWO = TINY.replace("tasks: [probe_sign, probe_bias]", "tasks: [probe_sign]").replace("seeds: [0, 1]", "seeds: [0]")
 """Two sets, one task, one seed."""
@@ -58,7 +58,7 @@ def single_run(cell, path, make_engine, monkeypatch):
     """Trains what the cell is, alone and in this process."""
     from whole_runs import quiet
 
-    monkeypatch.setattr(loop, "build_engine", make_engine)
+    monkeypatch.setattr(training, "build_engine", make_engine)
     run = create_run(cell.config, path)
     assert train(run.directory, run.config, run.workers, quiet()).finished
 

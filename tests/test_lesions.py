@@ -17,11 +17,11 @@ from saved_runs import files_of, save_run
 import evoconn_cli
 from evoconn_cli.app import main
 from evoconn_cli.errors import ConfigError, EvoconnError
-from evoconn_cli.export.bundle import write_bundle
-from evoconn_cli.export.bundle_reading import is_bundle, read_bundle
+from evoconn_cli.export.bundle.reading import is_bundle, read_bundle
+from evoconn_cli.export.bundle.run_network import Network
+from evoconn_cli.export.bundle.verification import verify_bundle
+from evoconn_cli.export.bundle.writing import write_bundle
 from evoconn_cli.export.formats import ExportOptions
-from evoconn_cli.export.run_network import Network
-from evoconn_cli.export.verification import verify_bundle
 from evoconn_cli.runs.exporting import make_source, open_steps
 from evoconn_cli.runs.opened import open_run
 

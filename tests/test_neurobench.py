@@ -12,9 +12,9 @@ from evoconn_cli.engine.evaluation import EpisodeResults, SpikeCounts
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.runs.evaluating import evaluate
-from evoconn_cli.runs.loaded import load_run
-from evoconn_cli.runs.neurobench import energy_nj, neurobench_figures
+from evoconn_cli.runs.api import load_run
+from evoconn_cli.runs.evaluation.evaluating import evaluate
+from evoconn_cli.runs.evaluation.neurobench import energy_nj, neurobench_figures
 from evoconn_cli.runs.opened import open_run
 
 N, STEPS = 6, 4

@@ -11,10 +11,10 @@ import pytest
 from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.runs.cluster import Cluster, choose_cluster, join
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.processes import OneProcess
+from evoconn_cli.runs.processes.cluster import Cluster, choose_cluster, join
+from evoconn_cli.runs.processes.protocol import OneProcess
 
 ENDLESS = "algo.generations=1000000"
 ES = ["algo.name=es", "network.name=dense_snn", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]

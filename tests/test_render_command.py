@@ -14,7 +14,7 @@ from saved_runs import files_of, save_run
 from evoconn_cli.app import app
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.rendering import gl, scene, video
-from evoconn_cli.runs import wandb_video
+from evoconn_cli.runs.tracking.tracker import wandb_video
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

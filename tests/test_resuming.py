@@ -10,11 +10,11 @@ from light_engine import make_light_engine
 from whole_runs import Listening, assert_same_run, comparable, evoconn, resume_small, run_small
 
 from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunDirectoryError
-from evoconn_cli.runs import loop
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.new import reopen_run
 from evoconn_cli.runs.provenance import start_facts, what_changed
+from evoconn_cli.runs.training import training
+from evoconn_cli.runs.training.opening import reopen_run
 
 KEEP_ALL = ("checkpoint.keep_every=1", "checkpoint.every=1")
 
@@ -27,7 +27,7 @@ def straight(tmp_path_factory):
     """A finished run of 6 generations, all of them saved, that is never touched."""
     path = tmp_path_factory.mktemp("runs") / "straight"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "build_engine", make_light_engine)
+        patch.setattr(training, "build_engine", make_light_engine)
         assert run_small(path, *KEEP_ALL).finished
     return path
 

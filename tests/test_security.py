@@ -50,8 +50,8 @@ sys.path.insert(0, {tests!r})
 from light_engine import make_light_engine
 from whole_runs import resume_small, run_small
 from pathlib import Path
-from evoconn_cli.runs import loop
-loop.build_engine = make_light_engine
+from evoconn_cli.runs.training import training
+training.build_engine = make_light_engine
 path = Path(sys.argv[1])
 run_small(path)
 events = []

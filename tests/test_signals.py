@@ -13,8 +13,8 @@ import pytest
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.interrupts import Interrupts
 from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.runs.training.interrupts import Interrupts
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 

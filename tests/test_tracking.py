@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from evoconn_cli.config.loading import load_config, override_config
-from evoconn_cli.runs import tracking
 from evoconn_cli.runs.guarded import reason_of, within
-from evoconn_cli.runs.tracking import NullTracker, open_tracker
-from evoconn_cli.runs.wandb_account import choose_mode, find_api_key
+from evoconn_cli.runs.tracking import tracker
+from evoconn_cli.runs.tracking.tracker import NullTracker, open_tracker
+from evoconn_cli.runs.tracking.wandb_account import choose_mode, find_api_key
 
 KEY = "0123456789abcdef" * 3
 CLOUD = "https://api.wandb.ai"
@@ -244,7 +244,7 @@ def test_a_library_that_hangs_is_left_alone(tmp_path, notes, fake, monkeypatch):
     released = threading.Event()
     module = fake()
     monkeypatch.setattr(module, "init", lambda **_: released.wait(), raising=False)
-    monkeypatch.setattr(tracking, "CALL_TIMEOUT", 0.05)
+    monkeypatch.setattr(tracker, "CALL_TIMEOUT", 0.05)
     assert isinstance(open_in(tmp_path, "offline", notes), NullTracker)
     released.set()
     assert len(notes) == 1
@@ -349,7 +349,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from evoconn_cli.config.loading import load_config, override_config
-from evoconn_cli.runs.tracking import open_tracker
+from evoconn_cli.runs.tracking.tracker import open_tracker
 config = load_config(overrides=["task.name=hopper", "tracking.wandb=" + sys.argv[1]])
 tracker = open_tracker(config, Path(sys.argv[2]), None, lambda message: print("NOTE", message), False)
 tracker.log({"generation": 1}, 1)

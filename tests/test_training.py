@@ -10,13 +10,13 @@ from whole_runs import SMALL, assert_same_run, comparable, evoconn, quiet, resum
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, TrainingError
-from evoconn_cli.runs.advice import speed_advice
 from evoconn_cli.runs.build import build_engine
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.loop import train
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.new import create_run, reopen_run
-from evoconn_cli.runs.store import CheckpointStore
+from evoconn_cli.runs.training.advice import speed_advice
+from evoconn_cli.runs.training.opening import create_run, reopen_run
+from evoconn_cli.runs.training.training import train
 
 DOCUMENTED_KEYS = set(
     """generation fitness_mean fitness_std fitness_best eval_fitness env_steps env_steps_simulated episode_length_mean

@@ -17,9 +17,9 @@ from test_tracking import history_of, records_of
 from wandb_server import KEY, WandbServer
 from whole_runs import Listening, resume_small, run_small
 
-from evoconn_cli.runs import tracking
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.runs.tracking import tracker
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +35,8 @@ def account(monkeypatch, tmp_path):
 @pytest.fixture
 def impatient(monkeypatch):
     """Waits seconds where a user's run waits a minute."""
-    monkeypatch.setitem(tracking.RUN_SETTINGS, "init_timeout", 2.0)
-    monkeypatch.setitem(tracking.RUN_SETTINGS, "finish_timeout", 2.0)
+    monkeypatch.setitem(tracker.RUN_SETTINGS, "init_timeout", 2.0)
+    monkeypatch.setitem(tracker.RUN_SETTINGS, "finish_timeout", 2.0)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_server_that_is_no_server_leaves_the_run_offline_and_whole(light, tmp_
 
 @pytest.mark.parametrize("mood", ["error", "silent"])
 def test_a_server_that_fails_in_the_middle_is_noted_at_the_end(light, tmp_path, server, monkeypatch, mood):
-    monkeypatch.setitem(tracking.RUN_SETTINGS, "finish_timeout", 2.0)
+    monkeypatch.setitem(tracker.RUN_SETTINGS, "finish_timeout", 2.0)
 
     def fail(generation):
         if generation == 3:
@@ -114,7 +114,7 @@ def test_a_service_that_hangs_is_left_alone(light, tmp_path, monkeypatch):
 
     def stop(generation):
         if generation == 3:
-            monkeypatch.setattr(tracking, "CALL_TIMEOUT", 2.0)
+            monkeypatch.setattr(tracker, "CALL_TIMEOUT", 2.0)
             stopped.append(service())
             os.kill(stopped[0], signal.SIGSTOP)
 

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.loop import train
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.new import create_run, reopen_run
-from evoconn_cli.runs.progress import make_progress
-from evoconn_cli.runs.store import CheckpointStore
+from evoconn_cli.runs.progress.protocol import make_progress
+from evoconn_cli.runs.training.opening import create_run, reopen_run
+from evoconn_cli.runs.training.training import train
 
 SMALL = [
     "task.episode_length=8",

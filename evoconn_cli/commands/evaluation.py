@@ -16,8 +16,8 @@ from evoconn_cli.errors import ConfigError, ExitCode, unknown_name
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evoconn_cli.runs.comparison import Aggregate
-    from evoconn_cli.runs.evaluating import Evaluated
+    from evoconn_cli.runs.evaluation.comparison import Aggregate
+    from evoconn_cli.runs.evaluation.evaluating import Evaluated
     from evoconn_cli.runs.opened import OpenedRun
 
 POLICIES = ("deterministic", "sampled")
@@ -86,8 +86,8 @@ def _with_perturbations_among_runs(request: Request) -> Request:
 def _check(request: Request) -> None:
     from evoconn_cli.drawing.canvas import FORMATS
     from evoconn_cli.output import check_output
-    from evoconn_cli.runs.comparison import parse_references
-    from evoconn_cli.runs.neurobench import ENERGY_PJ
+    from evoconn_cli.runs.evaluation.comparison import parse_references
+    from evoconn_cli.runs.evaluation.neurobench import ENERGY_PJ
 
     if request.policy not in POLICIES:
         raise unknown_name("policy", request.policy, POLICIES)
@@ -123,9 +123,9 @@ def _draw_learning_curves(request: Request, console: Console) -> None:
 def _evaluate(request: Request, console: Console) -> None:
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.output import whole_file
-    from evoconn_cli.runs.comparison import check_references, compare, parse_references
-    from evoconn_cli.runs.evaluation_files import to_csv, to_json
-    from evoconn_cli.runs.sweep_curve import sweep_figure
+    from evoconn_cli.runs.evaluation.comparison import check_references, compare, parse_references
+    from evoconn_cli.runs.evaluation.files import to_csv, to_json
+    from evoconn_cli.runs.evaluation.sweep_curve import sweep_figure
 
     settings, references = parse_perturbations(request.perturb), parse_references(request.reference)
     opened = _open_runs(request)
@@ -178,7 +178,7 @@ def _run_episodes(
     from rich.console import Console
     from rich.progress import track
 
-    from evoconn_cli.runs.evaluating import evaluate
+    from evoconn_cli.runs.evaluation.evaluating import evaluate
 
     results = evaluate(
         opened, settings, num_episodes=request.episodes, seed=request.seed, sampled=request.policy == "sampled"
@@ -190,7 +190,7 @@ def _run_episodes(
 
 
 def _show(request: Request, console: Console, evaluated: Sequence[Evaluated], aggregates: Sequence[Aggregate]) -> None:
-    from evoconn_cli.runs import evaluation_tables as tables
+    from evoconn_cli.runs.evaluation import tables
 
     if len(evaluated) == 1:
         console.print(tables.single_panel(evaluated[0], **_described(request)))

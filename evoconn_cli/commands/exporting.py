@@ -55,7 +55,7 @@ def run_export(request: Request) -> None:
     from rich.console import Console
 
     formats = _check(request)
-    from evoconn_cli.export.bundle_reading import is_bundle
+    from evoconn_cli.export.bundle.reading import is_bundle
     from evoconn_cli.runs.exporting import make_source, open_steps
 
     console = Console()
@@ -87,13 +87,13 @@ def run_export(request: Request) -> None:
             _verify(part.target, console)
     printed = {tuple(one.generation for one in part.opened) for part in parts if part.format.prints_statistics}
     for generations in sorted(printed):
-        from evoconn_cli.export.statistics_table import statistics_table
+        from evoconn_cli.export.analysis.table import statistics_table
 
         console.print(statistics_table(sources[generations].statistics))
 
 
 def _verify(bundle: Path, console: Console) -> None:
-    from evoconn_cli.export.verification import verify_bundle
+    from evoconn_cli.export.bundle.verification import verify_bundle
 
     console.print(f"verified: {verify_bundle(bundle)}", highlight=False, soft_wrap=True)
 

@@ -19,7 +19,7 @@ from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.states import State, last_log_lines, read_status
 from evoconn_cli.grid.table import GridTable, Row, read_rows
-from evoconn_cli.runs.terminal import lasting_stdout
+from evoconn_cli.runs.progress.terminal import lasting_stdout
 
 _REDRAWN_EVERY = 1.0  # [s]
 

@@ -115,6 +115,6 @@ def render(
         write_episodes(subject, played, options, target, progress)
     console.print(f"Written: {target}", highlight=False, soft_wrap=True)
     if wandb:
-        from evoconn_cli.runs.wandb_video import upload
+        from evoconn_cli.runs.tracking.wandb_video import upload
 
         upload(opened.directory, config, target, console.print)

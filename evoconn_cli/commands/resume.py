@@ -70,8 +70,8 @@ def resume(
     """
     from evoconn_cli.commands.training import run_training
     from evoconn_cli.errors import ConfigError
-    from evoconn_cli.runs.cluster import choose_cluster
-    from evoconn_cli.runs.new import reopen_run
+    from evoconn_cli.runs.processes.cluster import choose_cluster
+    from evoconn_cli.runs.training.opening import reopen_run
 
     if discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")

@@ -22,8 +22,8 @@ def run_cell(
     from evoconn_cli.grid.attempts import record_end, record_start
     from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.interrupts import Interrupts
-    from evoconn_cli.runs.lock import living_owner
+    from evoconn_cli.runs.training.interrupts import Interrupts
+    from evoconn_cli.runs.training.lock import living_owner
 
     with Interrupts() as interrupts:
         run = RunDirectory.open(cell_dir)
@@ -47,7 +47,7 @@ def _train(cell_dir: Path, max_time: str | None, interrupts) -> int:
 
     try:
         from evoconn_cli.commands.training import run_training
-        from evoconn_cli.runs.new import reopen_run
+        from evoconn_cli.runs.training.opening import reopen_run
 
         sys.argv = ["evoconn", "resume", str(cell_dir)]  # what run.json records
         run_training(

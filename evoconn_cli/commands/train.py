@@ -92,8 +92,8 @@ def train(
     """
     from evoconn_cli.commands.training import run_training
     from evoconn_cli.config.loading import load_config
-    from evoconn_cli.runs.cluster import choose_cluster
-    from evoconn_cli.runs.new import create_run
+    from evoconn_cli.runs.processes.cluster import choose_cluster
+    from evoconn_cli.runs.training.opening import create_run
 
     options = {
         "task.name": task,

@@ -10,13 +10,13 @@ import typer
 
 from evoconn_cli.commands.ending import show_failure
 from evoconn_cli.errors import ExitCode
-from evoconn_cli.runs.cluster import Cluster, join
-from evoconn_cli.runs.deadline import Deadline, parse_duration
-from evoconn_cli.runs.interrupts import Interrupts
-from evoconn_cli.runs.processes import Processes
+from evoconn_cli.runs.processes.cluster import Cluster, join
+from evoconn_cli.runs.processes.protocol import Processes
+from evoconn_cli.runs.training.deadline import Deadline, parse_duration
+from evoconn_cli.runs.training.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from evoconn_cli.runs.new import Run
+    from evoconn_cli.runs.training.opening import Run
 
 
 def run_training(
@@ -67,9 +67,9 @@ def _train(
     """Trains in the process that writes the run, and says how it went."""
     from rich.console import Console
 
-    from evoconn_cli.runs.loop import train
-    from evoconn_cli.runs.progress import best_evaluation, make_progress, summary_table
-    from evoconn_cli.runs.terminal import lasting_stdout
+    from evoconn_cli.runs.progress.protocol import best_evaluation, make_progress, summary_table
+    from evoconn_cli.runs.progress.terminal import lasting_stdout
+    from evoconn_cli.runs.training.training import train
 
     console = Console(file=lasting_stdout())
     say = console.print
@@ -110,7 +110,7 @@ def _train(
 
 def _follow(processes: Processes, interrupts: Interrupts, deadline: Deadline) -> ExitCode:
     """Trains in a process that writes nothing."""
-    from evoconn_cli.runs.following import follow
+    from evoconn_cli.runs.processes.following import follow
 
     typer.echo(f"process {processes.index} of {processes.count}: process 0 shows the run and writes it")
     interrupts.notify = typer.echo

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
 
 if TYPE_CHECKING:
+    from evoconn_cli.export.analysis.statistics import Statistics
     from evoconn_cli.export.connectome import Connectome
     from evoconn_cli.export.episode import Episode
-    from evoconn_cli.export.statistics import Statistics
 
 
 SORTS = ("degree", "community", "none")
@@ -69,7 +69,7 @@ class ExportSource:
     @functools.cached_property
     def statistics(self) -> list[Statistics]:
         """The statistics of each connectome, computed when they are first asked for."""
-        from evoconn_cli.export.statistics import connectome_statistics
+        from evoconn_cli.export.analysis.statistics import connectome_statistics
 
         return [connectome_statistics(connectome) for connectome in self.connectomes]
 
@@ -106,7 +106,7 @@ class Format:
 
 
 def _write_bundle(source: ExportSource, out: Path) -> None:
-    from evoconn_cli.export.bundle import write_bundle
+    from evoconn_cli.export.bundle.writing import write_bundle
 
     write_bundle(source, out)
 
@@ -148,13 +148,13 @@ def _write_sonata(source: ExportSource, out: Path) -> None:
 
 
 def _write_picture(source: ExportSource, out: Path) -> None:
-    from evoconn_cli.export.pictures import write_picture
+    from evoconn_cli.export.pictures.picture import write_picture
 
     write_picture(source, out)
 
 
 def _write_explorer(source: ExportSource, out: Path) -> None:
-    from evoconn_cli.export.explorer_page import write_explorer
+    from evoconn_cli.export.pictures.explorer_page import write_explorer
 
     write_explorer(source, out)
 

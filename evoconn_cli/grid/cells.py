@@ -18,7 +18,7 @@ from evoconn_cli.config.grid_values import Range
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.schema import RunConfig, walk
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.runs.deadline import parse_duration
+from evoconn_cli.runs.training.deadline import parse_duration
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 """Keys and values of one point of the axes and samples."""

@@ -20,7 +20,7 @@ from evoconn_cli.grid.devices import Device, Devices, Note
 from evoconn_cli.grid.held_devices import HeldDevices
 from evoconn_cli.grid.places import cell_command, cell_environment
 from evoconn_cli.grid.states import State, last_log_lines, read_status
-from evoconn_cli.runs.interrupts import Interrupts
+from evoconn_cli.runs.training.interrupts import Interrupts
 
 _TICK = 0.1  # [s] between looks at the processes
 _LOOK_ELSEWHERE = 5.0  # [s] between looks at cells that other processes run

@@ -16,7 +16,7 @@ from evoconn_cli.grid.machine import has_jax_for_gpus
 from evoconn_cli.grid.ray_cluster import Request, ray_cluster, request_of_a_cell
 from evoconn_cli.grid.ray_worker import run_on_node
 from evoconn_cli.grid.states import State, last_log_lines, read_status
-from evoconn_cli.runs.interrupts import Interrupts
+from evoconn_cli.runs.training.interrupts import Interrupts
 
 _TICK = 0.2  # [s] between looks at signals
 _LOOK_AGAIN = 5.0  # [s] between looks at a cell that another process runs

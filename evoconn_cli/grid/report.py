@@ -1,6 +1,6 @@
 """What the cells of a grid have reached, over their seeds.
 
-Source: the interquartile mean and its bootstrap interval are those of `runs/statistics.py`, over seeds.
+Source: the interquartile mean and its bootstrap interval are those of `runs/evaluation/statistics.py`, over seeds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from evoconn_cli.config.grid import Published
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.history import best_evaluation
+from evoconn_cli.runs.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.statistics import Interval, bootstrap_iqm, interquartile_mean
+from evoconn_cli.runs.progress.history import best_evaluation
 
 FINAL_GENERATIONS = 10
 """The final fitness of a run is its mean evaluation fitness over so many last generations."""

@@ -17,8 +17,8 @@ from evoconn_cli.grid.report import FINAL_GENERATIONS, GroupResult
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
 from evoconn_cli.runs.atomic import replace_text
-from evoconn_cli.runs.figures import MISSING_FIGURE, count, duration, fitness
-from evoconn_cli.runs.statistics import CONFIDENCE
+from evoconn_cli.runs.evaluation.statistics import CONFIDENCE
+from evoconn_cli.runs.progress.formatting import MISSING_FIGURE, count, duration, fitness
 
 CURVES = "learning-curves"
 """Name of the plot's files, without their suffix."""

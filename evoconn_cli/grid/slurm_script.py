@@ -13,7 +13,7 @@ from evoconn_cli.config.slurm import SlurmConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.places import PLACE_VARIABLE, PROGRAM, cell_command
-from evoconn_cli.runs.deadline import parse_duration
+from evoconn_cli.runs.training.deadline import parse_duration
 
 FOLDER = "slurm"
 """In the directory of a grid: scripts of the arrays, and the output of their tasks beside that of the cells."""

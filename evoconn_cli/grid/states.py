@@ -10,9 +10,9 @@ from typing import NamedTuple
 from evoconn_cli.grid.attempts import Attempt, read_attempts
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.history import RECENT, History
-from evoconn_cli.runs.lock import living_owner
 from evoconn_cli.runs.metrics import MetricsLine, parse_lines
+from evoconn_cli.runs.progress.history import RECENT, History
+from evoconn_cli.runs.training.lock import living_owner
 
 LOG_FILE = "log.txt"
 

@@ -14,17 +14,17 @@ import jax.numpy as jnp
 
 from evoconn_cli.engine.evaluation import candidates_key
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
-from evoconn_cli.export.bundle_reading import is_bundle
+from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
 from evoconn_cli.export.formats import ExportOptions, ExportSource
 from evoconn_cli.networks import Candidates
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.frozen import FrozenState
 from evoconn_cli.runs.opened import OpenedRun, locate, open_run
 from evoconn_cli.runs.provenance import versions
-from evoconn_cli.runs.store import CheckpointStore
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_id")
 """What run.json says that belongs to where a network comes from."""

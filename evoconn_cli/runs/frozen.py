@@ -13,7 +13,7 @@ from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.bundle_reading import Bundle
+from evoconn_cli.export.bundle.reading import Bundle
 from evoconn_cli.networks import bits
 
 

@@ -16,13 +16,13 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
-from evoconn_cli.export.bundle_reading import Bundle, is_bundle, read_bundle
+from evoconn_cli.export.bundle.reading import Bundle, is_bundle, read_bundle
 from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import Engine, build_engine
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.frozen import freeze
-from evoconn_cli.runs.store import CheckpointStore
 from evoconn_cli.tasks import Task
 
 STEPS = "latest, best or the number of a generation that is saved"

@@ -1,0 +1,212 @@
+"""Statistics of a connectome: how dense, how it is wired beyond its degrees, how balanced, how certain.
+
+Self-connections are possible in these networks: they count in densities, degrees and balance, and are left out of
+everything that compares the recurrent network with a random graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from evoconn_cli.export.analysis import graph_measures as measures
+from evoconn_cli.export.analysis.certainty import Certainty, certainty_by_kernel
+from evoconn_cli.export.analysis.communities import find_communities, modularity
+from evoconn_cli.export.analysis.degrees import Degrees, degree_statistics
+from evoconn_cli.export.analysis.random_graphs import random_graph
+from evoconn_cli.export.blocks import density_by_block, excitatory_neurons, recurrent_graph
+from evoconn_cli.export.connectome import Connectome
+
+NUM_RANDOM_GRAPHS = 20
+"""With which the recurrent network is compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A measure of the recurrent network beside random graphs of the same degrees.
+
+    Attributes:
+        value: of the network.
+        random_mean: over the random graphs.
+        random_std: over the random graphs, of the sample.
+    """
+
+    value: float
+    random_mean: float
+    random_std: float
+
+    @property
+    def z(self) -> float:
+        """How far from random, in standard deviations; NaN where random graphs do not differ."""
+        return (self.value - self.random_mean) / self.random_std if self.random_std > 0 else float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """Statistics of a connectome.
+
+    Attributes:
+        generation: of the checkpoint.
+        policy: how the network was drawn.
+        sizes: numbers of neurons by type, observations, actions and connections by kernel.
+        density: share of possible connections that exist, by kernel and by the types that they join.
+        self_connections: neurons that connect to themselves.
+        random_graphs: how many the measures are compared with.
+        reciprocity: share of connections whose reverse exists.
+        clustering: mean clustering coefficient.
+        path_length: mean distance between neurons.
+        modularity: of the communities that Louvain's method finds.
+        small_worldness: clustering relative to random over path length relative to random; above 1 is small-world.
+        communities: sizes, largest first.
+        components: sizes of the strongly connected components, largest first.
+        unreached: neurons that no way from an observation reaches.
+        without_effect: neurons from which no way leads to an action.
+        in_degree: recurrent connections onto a neuron.
+        out_degree: recurrent connections from a neuron.
+        balance: mean over neurons of (E - I) / (E + I), counting recurrent connections onto the neuron.
+        balance_std: over neurons.
+        onto_actions: for each action, connections from excitatory (`E`) and inhibitory (`I`) neurons.
+        certainty: by kernel, and of all (`all`).
+    """
+
+    generation: int
+    policy: str
+    sizes: dict[str, int]
+    density: dict[str, float]
+    self_connections: int
+    random_graphs: int
+    reciprocity: Measure
+    clustering: Measure
+    path_length: Measure
+    modularity: Measure
+    small_worldness: float
+    communities: list[int]
+    components: list[int]
+    unreached: int
+    without_effect: int
+    in_degree: Degrees
+    out_degree: Degrees
+    balance: float
+    balance_std: float
+    onto_actions: list[dict[str, int]]
+    certainty: dict[str, Certainty]
+
+
+def connectome_statistics(
+    connectome: Connectome, seed: int = 0, num_random_graphs: int = NUM_RANDOM_GRAPHS
+) -> Statistics:
+    """Returns the statistics of a conn_snn.
+
+    Args:
+        connectome: of a network with neuron types.
+        seed: of the random graphs and of the order in which communities are searched.
+        num_random_graphs: at least 2.
+    """
+    recurrent, output = connectome.kernels["recurrent"], connectome.kernels["output"]
+    excitatory = excitatory_neurons(connectome)
+    graph = recurrent_graph(connectome)
+    rng = np.random.default_rng(seed)
+    communities = find_communities(graph, rng)
+    found = _measure(graph, communities)
+    random = [
+        _measure(drawn, find_communities(drawn, rng))
+        for drawn in (random_graph(graph, rng) for _ in range(num_random_graphs))
+    ]
+    compared = {name: _compare(value, [other[name] for other in random]) for name, value in found.items()}
+    onto = recurrent[excitatory].sum(axis=0), recurrent[~excitatory].sum(axis=0)
+    balance = _defined((onto[0] - onto[1]) / np.where(onto[0] + onto[1], onto[0] + onto[1], np.nan))
+    density = float(recurrent.mean())
+    return Statistics(
+        generation=connectome.generation,
+        policy=connectome.policy,
+        sizes=_sizes(connectome, excitatory),
+        density=density_by_block(connectome),
+        self_connections=int(recurrent.diagonal().sum()),
+        random_graphs=num_random_graphs,
+        **compared,
+        small_worldness=_small_worldness(compared),
+        communities=np.bincount(communities).tolist(),
+        components=measures.strong_components(graph).tolist(),
+        unreached=_not_reached(np.any(connectome.kernels["input"], axis=0), recurrent),
+        without_effect=_not_reached(np.any(output, axis=1), recurrent.T),
+        in_degree=degree_statistics(recurrent.sum(axis=0), density),
+        out_degree=degree_statistics(recurrent.sum(axis=1), density),
+        balance=float(balance.mean()) if len(balance) else float("nan"),
+        balance_std=float(balance.std()) if len(balance) else float("nan"),
+        onto_actions=[
+            {"E": int(e), "I": int(i)}
+            for e, i in zip(output[excitatory].sum(axis=0), output[~excitatory].sum(axis=0), strict=True)
+        ],
+        certainty=certainty_by_kernel(connectome),
+    )
+
+
+def _measure(graph: np.ndarray, communities: np.ndarray) -> dict[str, float]:
+    return {
+        "reciprocity": measures.reciprocity(graph),
+        "clustering": measures.clustering(graph),
+        "path_length": measures.path_length(graph),
+        "modularity": modularity(graph, communities),
+    }
+
+
+def _compare(value: float, random: list[float]) -> Measure:
+    # Equal values have a mean that may differ from them in the last digit.
+    spread = float(np.std(random, ddof=1)) if min(random) < max(random) else 0.0
+    return Measure(value, float(np.mean(random)), spread)
+
+
+def _small_worldness(compared: Mapping[str, Measure]) -> float:
+    """Returns the quotient sigma; NaN where random graphs have no triangles or ways.
+
+    Source: Humphries and Gurney, PLoS ONE 3, 2008.
+    """
+    clustering, path = compared["clustering"], compared["path_length"]
+    if not (clustering.random_mean > 0 and path.random_mean > 0 and path.value > 0):
+        return float("nan")
+    return (clustering.value / clustering.random_mean) / (path.value / path.random_mean)
+
+
+def _not_reached(reached: np.ndarray, connections: np.ndarray) -> int:
+    """Returns how many neurons no way reaches from those that are `reached` `[N]`."""
+    while True:
+        more = reached | connections[reached].any(axis=0)
+        if (more == reached).all():
+            return int((~reached).sum())
+        reached = more
+
+
+def _defined(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
+
+
+def _sizes(connectome: Connectome, excitatory: np.ndarray) -> dict[str, int]:
+    return {
+        "neurons": connectome.num_neurons,
+        "excitatory": int(excitatory.sum()),
+        "inhibitory": int((~excitatory).sum()),
+        "observations": connectome.observation_size,
+        "actions": connectome.action_size,
+        **{f"{name}_connections": int(kernel.sum()) for name, kernel in connectome.kernels.items()},
+    }
+
+
+def as_json(statistics: Statistics) -> dict[str, Any]:
+    """Returns the statistics as JSON has them: measures with their `z`, and null for what is not defined."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Measure):
+            return plain({**dataclasses.asdict(value), "z": value.z})
+        if dataclasses.is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            return {name: plain(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return [plain(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return plain(statistics)

@@ -1,0 +1,225 @@
+"""Reading a bundle, also one whose connections were edited by hand.
+
+The connections are in a bundle in three forms, of which one may be edited; the others then say what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import scipy.sparse
+from omegaconf import OmegaConf
+
+from evoconn_cli.config.loading import resolve_config
+from evoconn_cli.config.schema import ConnSnnConfig
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.bundle.checksums import changed_files
+from evoconn_cli.export.bundle.document import FORMAT, VERSION
+from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, NETWORK_FILE, PROVENANCE_FILE
+from evoconn_cli.export.connectome import Connectome, neuron_types
+from evoconn_cli.export.csv_tables import read_table
+from evoconn_cli.export.edges import kernels_from_edges
+from evoconn_cli.networks import Gains
+
+Kernels: TypeAlias = dict[str, np.ndarray]
+"""`[pre, post]` bool by name."""
+
+Read: TypeAlias = Callable[[Path, Connectome], Kernels]
+"""Reads one form of the connections, given whose they are."""
+
+_NO_MATTER = ("README.md", "run_network.py", "episode.npz")
+"""Files that say nothing about the network that is evaluated."""
+
+
+class Edit(NamedTuple):
+    """What was changed by hand."""
+
+    form: str  # the file or directory that was edited
+    added: int  # connections
+    removed: int  # connections
+
+    def __str__(self) -> str:
+        return f"edited in {self.form}: {self.removed} connections removed, {self.added} added"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle.
+
+    Attributes:
+        path: of the directory.
+        connectome: with the connections as they are now.
+        edit: None where they are as exported.
+        provenance: what provenance.json holds.
+    """
+
+    path: Path
+    connectome: Connectome
+    edit: Edit | None
+    provenance: dict[str, Any]
+
+    def __str__(self) -> str:
+        before = {"sampled": "sampled connections, ", "edited": "edited before, "}.get(self.provenance["policy"], "")
+        return f"bundle, {before}{self.edit or 'as exported'}"
+
+
+def is_bundle(path: Path) -> bool:
+    """Returns whether the directory `path` is a bundle."""
+    return (path / NETWORK_FILE).is_file() and (path / PROVENANCE_FILE).is_file()
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Returns the bundle at `path`.
+
+    Raises:
+        EvoconnError: a file that must not be changed was, edits that cannot be read or that contradict each other.
+    """
+    changed = changed_files(path)
+    fixed = [name for name in changed if _form_of(name) is None and name not in _NO_MATTER]
+    if fixed:
+        raise EvoconnError(
+            f"{path / fixed[0]} was changed or is missing. In a bundle, connections alone can be edited, in "
+            f"{' or '.join(_FORMS)}; put {fixed[0]} back."
+        )
+    document, provenance = _read_json(path / NETWORK_FILE), _read_json(path / PROVENANCE_FILE)
+    if document.get("format") != FORMAT or document.get("version") != VERSION:
+        raise EvoconnError(
+            f"{path} is a bundle of version {document.get('version')}; this version of evoconn reads {VERSION}."
+        )
+    edited = [form for form in _FORMS if form in {_form_of(name) for name in changed}]
+    untouched = [form for form in _FORMS if form not in edited]
+    if not untouched:
+        raise EvoconnError(
+            f"{path}: {', '.join(edited)} were all changed, so nothing says what was exported. Edit one of them, and "
+            "put the others back."
+        )
+    exported = _read_connectome(path, document, provenance, _FORMS[untouched[0]])
+    kernels, edit = _read_edits(path, exported, edited)
+    policy = "edited" if edit else exported.policy
+    return Bundle(path, dataclasses.replace(exported, kernels=kernels, policy=policy), edit, provenance)
+
+
+def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str, Any], read: Read) -> Connectome:
+    """Returns the connectome as it was exported.
+
+    Args:
+        path: of the bundle.
+        document: network.json.
+        provenance: provenance.json.
+        read: reads a form that was not edited.
+    """
+    config = resolve_config(OmegaConf.create(provenance["config"]))
+    assert isinstance(config.network, ConnSnnConfig)
+    sizes, constants = document["sizes"], document["constants"]
+    with np.load(path / "normalizer.npz") as normalizer, np.load(path / "probabilities.npz") as probs:
+        connectome = Connectome(
+            config=config,
+            generation=provenance["generation"],
+            policy=provenance["policy"],
+            kernels={},
+            biases={},
+            probs=dict(probs),
+            neuron_types=neuron_types(config.network),
+            gains=Gains(*(constants[f"gain_{layer}"]["value"] for layer in Gains._fields)),
+            obs_mean=normalizer["mean"],
+            obs_std=normalizer["std"],
+            observation_size=sizes["observations"],
+            action_size=sizes["actions"],
+        )
+    return dataclasses.replace(connectome, kernels=read(path, connectome))
+
+
+def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Kernels, Edit | None]:
+    """Returns the connections as they are now, and what was edited."""
+    before = now = exported.kernels
+    for index, form in enumerate(edited):
+        found = _FORMS[form](path, exported)
+        if index > 0 and _num_differences(now, found):
+            raise EvoconnError(
+                f"{path}: {edited[0]} and {form} were both edited, and do not say the same. Edit one of them, and put "
+                "the other back."
+            )
+        now = found
+    edit = Edit(" and ".join(edited), _num_connections(now, before), _num_connections(before, now))
+    return now, edit if edit.added or edit.removed else None
+
+
+def _num_connections(of: Kernels, without: Kernels) -> int:
+    """Returns how many connections there are that are not in `without`."""
+    return sum(int((kernel & ~without[name]).sum()) for name, kernel in of.items())
+
+
+def _num_differences(one: Kernels, other: Kernels) -> int:
+    return _num_connections(one, other) + _num_connections(other, one)
+
+
+def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
+    """Returns the shape `(pre, post)` of every kernel."""
+    return {name: probs.shape for name, probs in connectome.probs.items()}
+
+
+def _read_packed(path: Path, connectome: Connectome) -> Kernels:
+    """Returns the connections of kernels.npz; after an edit they may also be there as booleans `[pre, post]`."""
+    file, kernels = path / KERNELS_FILE, {}
+    with _reading(file), np.load(file) as arrays:
+        found = {name: arrays[name] for name in connectome.probs}
+    for name, (pre, post) in _shapes(connectome).items():
+        kernel = found[name]
+        if kernel.dtype == np.uint8 and kernel.shape == (pre, -(-post // 8)):
+            kernels[name] = np.unpackbits(kernel, axis=1, count=post).astype(bool)
+        elif kernel.dtype == bool and kernel.shape == (pre, post):
+            kernels[name] = kernel
+        else:
+            raise EvoconnError(
+                f"{file}: {name} is {kernel.dtype} {list(kernel.shape)}. Expected: bool [{pre}, {post}], or these "
+                "packed along the second axis by numpy.packbits."
+            )
+    return kernels
+
+
+def _read_sparse(path: Path, connectome: Connectome) -> Kernels:
+    """Returns the connections of the SciPy files; what is not zero is a connection."""
+    kernels = {}
+    for name, shape in _shapes(connectome).items():
+        file = path / "csr" / f"{name}.npz"
+        with _reading(file):
+            kernels[name] = scipy.sparse.load_npz(file).toarray() != 0
+        if kernels[name].shape != shape:
+            raise EvoconnError(f"{file} is {list(kernels[name].shape)}. Expected: {list(shape)}.")
+    return kernels
+
+
+def _read_edges(path: Path, connectome: Connectome) -> Kernels:
+    """Returns the connections of edges.csv, a line for each."""
+    file = path / EDGES_FILE
+    return kernels_from_edges(read_table(file), connectome, str(file), first_line=2)
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turns what NumPy and SciPy raise about a file into an error that names it."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise EvoconnError(f"{file} cannot be read: {error}. Edit it again from a fresh export.") from None
+
+
+_FORMS: dict[str, Read] = {EDGES_FILE: _read_edges, KERNELS_FILE: _read_packed, "csr": _read_sparse}
+"""The forms of the connections."""
+
+
+def _form_of(name: str) -> str | None:
+    """Returns the form that a file belongs to."""
+    return next((form for form in _FORMS if name == form or name.startswith(f"{form}/")), None)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))

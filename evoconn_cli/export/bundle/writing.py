@@ -1,0 +1,126 @@
+"""Writing a bundle: a directory with a network, a recorded episode, and a simulator that replays it.
+
+A bundle is written only if the simulator, computing in NumPy, replays the episode to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.bundle import run_network
+from evoconn_cli.export.bundle.checksums import write_checksums
+from evoconn_cli.export.bundle.document import Arithmetic, network_document, readme
+from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.csv_tables import write_table
+from evoconn_cli.export.edges import edge_table
+from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.units import node_table
+
+if TYPE_CHECKING:
+    from evoconn_cli.export.formats import ExportSource
+
+KERNELS_FILE, EDGES_FILE = "kernels.npz", "edges.csv"
+EPISODE_FILE, NETWORK_FILE, PROVENANCE_FILE = "episode.npz", "network.json", "provenance.json"
+
+HOLDS = {
+    "README.md": "what is in the directory",
+    NETWORK_FILE: "sizes, constants, and how they are used",
+    KERNELS_FILE: "connections, packed",
+    "csr/input.npz": "connections of the input layer, for SciPy",
+    "csr/recurrent.npz": "recurrent connections, for SciPy",
+    "csr/output.npz": "connections of the output layer, for SciPy",
+    "neurons.npz": "types and initial state of the neurons",
+    "normalizer.npz": "mean and standard deviation of the observations",
+    "probabilities.npz": "the evolved probability of each connection",
+    EDGES_FILE: "connections, a line each",
+    "nodes.csv": "inputs, neurons and actions, a line each",
+    EPISODE_FILE: "the recorded episode",
+    PROVENANCE_FILE: "where the network comes from",
+    "run_network.py": "the simulator",
+}
+"""The files of a bundle."""
+
+_ARITHMETICS = [Arithmetic(fused, exact) for fused in (True, False) for exact in (True, False)]
+"""What may hold on the machine that records, the usual case first."""
+
+
+def write_bundle(source: ExportSource, out: Path) -> None:
+    """Writes the bundle of a boolean network.
+
+    Args:
+        source: the network and its episode.
+        out: the directory, which is made.
+
+    Raises:
+        EvoconnError: the episode cannot be replayed to the last bit.
+    """
+    connectome, episode = source.connectome, source.episode
+    (out / "csr").mkdir(parents=True)
+    _write_arrays(out, connectome, episode)
+    (out / PROVENANCE_FILE).write_text(_to_json(source.provenance), encoding="utf-8")
+    shutil.copyfile(run_network.__file__, out / "run_network.py")
+    (out / "README.md").write_text(readme(connectome, episode, HOLDS), encoding="utf-8")
+    _write_what_replays(out, connectome, episode)
+
+
+def episode_arrays(episode: Episode) -> dict[str, np.ndarray]:
+    """Returns the arrays of an episode by name, spikes packed along the neurons as by `numpy.packbits`."""
+    return {
+        "observations": episode.observations,
+        "normalized": episode.normalized,
+        "input_currents": episode.input_currents,
+        "spikes": np.packbits(episode.spikes, axis=2),
+        "potentials": episode.states.v,
+        "synaptic_currents": episode.states.i_syn,
+        "rates": episode.states.rate,
+        "raw_actions": episode.raw_actions,
+        "actions": episode.actions,
+        "rewards": episode.rewards,
+    }
+
+
+def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
+    assert connectome.neuron_types is not None
+    kernels = connectome.kernels
+    _save(out / KERNELS_FILE, {name: np.packbits(kernel, axis=1) for name, kernel in kernels.items()})
+    for name, kernel in kernels.items():
+        scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
+    write_table(out / EDGES_FILE, edge_table(connectome))
+    write_table(out / "nodes.csv", node_table(connectome))
+    _save(out / "neurons.npz", {"types": connectome.neuron_types, **episode.initial._asdict()})
+    _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
+    _save(out / "probabilities.npz", connectome.probs)
+    _save(out / EPISODE_FILE, episode_arrays(episode))
+
+
+def _write_what_replays(out: Path, connectome: Connectome, episode: Episode) -> None:
+    """Writes network.json with the roundings with which the simulator replays the episode, and the checksums."""
+    failures = []
+    for arithmetic in _ARITHMETICS:
+        document = network_document(connectome, episode, arithmetic)
+        (out / NETWORK_FILE).write_text(_to_json(document), encoding="utf-8")
+        write_checksums(out, HOLDS)
+        try:
+            run_network.replay(run_network.Network(out), episode_arrays(episode))
+            return
+        except ValueError as error:
+            failures.append(str(error))
+    raise EvoconnError(
+        f"NumPy does not replay what was recorded on this machine, so no bundle is written; {failures[0]} Other "
+        "formats can be written, or the bundle on another machine."
+    )
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez_compressed(path, **arrays)
+
+
+def _to_json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,193 @@
+"""The Python API: a saved run as a task, a policy and matrices, on plain arrays of a single episode."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evoconn_cli.config.schema import ConnSnnConfig, RunConfig
+from evoconn_cli.engine import normalizer as norm
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.state import RunState
+from evoconn_cli.engine.strategies.connectivity import ConnectivityState
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.bundle.reading import Edit, is_bundle
+from evoconn_cli.export.connectome import neuron_types
+from evoconn_cli.networks import Activity, Candidates, Carry, Network
+from evoconn_cli.networks.kernels import kernel_arrays
+from evoconn_cli.runs.frozen import FrozenState
+from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+from evoconn_cli.runs.opened import OpenedRun, open_run
+from evoconn_cli.tasks import Task
+
+
+class Connectivity(NamedTuple):
+    """The boolean network `p > 0.5` and what it was drawn from; rows are pre-synaptic."""
+
+    input: np.ndarray  # [2·O, N] bool, from [x, -x] of the normalised observation x
+    recurrent: np.ndarray  # [N, N] bool
+    output: np.ndarray  # [N, A] bool
+    neuron_types: np.ndarray  # [N] int8, +1 excitatory, -1 inhibitory
+    probs: dict[str, np.ndarray]  # the same three matrices as probabilities, float32
+
+
+class Policy(NamedTuple):
+    """A network with its normaliser, for one episode at a time; all functions are compiled at their first call.
+
+    Attributes:
+        observation_size: O.
+        action_size: A.
+        initial_carry: `initial_carry(key) -> carry`, the state of the network before an episode.
+        step: `step(carry, obs [O]) -> (carry, action [A])`; observations as the task gives them, actions in [-1, 1].
+        record: `record(carry, obs [O]) -> (carry, action [A], activity)`, what happened inside beside; spikes are
+            `[S, N]` there, for S sub-steps, and all else `[N]`. None for networks without spikes.
+    """
+
+    observation_size: int
+    action_size: int
+    initial_carry: Callable[[jax.Array], Carry]
+    step: Callable[[Carry, jax.Array], tuple[Carry, jax.Array]]
+    record: Callable[[Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedRun:
+    """A run as it was at one checkpoint.
+
+    Attributes:
+        path: the run directory.
+        generation: of the checkpoint.
+        config: the whole configuration.
+        task: what was learnt, for one episode: `task.reset(key) -> state`, `task.step(state, action) -> state`, both
+            compiled; a state has `obs`, `reward`, `done` and `steps`.
+        state: all arrays of the checkpoint.
+    """
+
+    path: Path
+    generation: int
+    config: RunConfig = dataclasses.field(repr=False)
+    task: Task = dataclasses.field(repr=False)
+    state: RunState = dataclasses.field(repr=False)
+    _opened: OpenedRun = dataclasses.field(repr=False)
+
+    @functools.cached_property
+    def metrics(self) -> list[MetricsLine]:
+        """The lines of metrics.jsonl, one a generation, those after the checkpoint too."""
+        return read_metrics(self._opened.directory.metrics_file)
+
+    @property
+    def edit(self) -> Edit | None:
+        """What was changed by hand in a bundle, None where nothing was."""
+        return self._opened.bundle.edit if self._opened.bundle is not None else None
+
+    def policy(self, key: jax.Array | None = None) -> Policy:
+        """Returns the policy.
+
+        Args:
+            key: draws a network as training did, from the probabilities (`ec`) or around the centre (`es`); None gives
+                the deterministic one, `p > 0.5` or the centre.
+        """
+        strategy, state = self._opened.strategy, self.state.strategy
+        if key is None:
+            candidates = strategy.center(state)
+        else:
+            candidates = strategy.ask(key, state, jnp.zeros((1,), jnp.int32))
+        return _make_policy(self._opened.network, self.task, candidates, self.state.normalizer)
+
+    def connectivity(self) -> Connectivity:
+        """Returns the boolean matrices, the types of the neurons and the probabilities.
+
+        Raises:
+            EvoconnError: the network has real weights.
+        """
+        network, state = self.config.network, self.state.strategy
+        if not isinstance(network, ConnSnnConfig) or not isinstance(state, ConnectivityState | FrozenState):
+            raise EvoconnError(
+                f"the network {network.name!r} has real weights and no boolean connectivity; only conn_snn has. Its "
+                "weights are in run.state.strategy.center, and run.policy() computes with them."
+            )
+        center = kernel_arrays(self._opened.network, self._opened.strategy.center(state))
+        return Connectivity(
+            **{name: np.asarray(array.values[0]) for name, array in center.items()},
+            neuron_types=neuron_types(network),
+            probs={name: np.asarray(probs) for name, probs in state.probs.items()},
+        )
+
+
+def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
+    """Returns a saved run, to use its policy in Python. Nothing is written, and JAX's settings stay as they are.
+
+    Args:
+        path: a run directory, its `checkpoints` directory, or one step in there.
+        step: `latest` (default), `best` by evaluation fitness, or the number of a generation that is saved.
+
+    Raises:
+        EvoconnError: there is no such run or checkpoint, or it cannot be read; the message says what to do.
+    """
+    workers = make_worker_mesh(jax.local_devices(), 1)
+    opened = open_run(Path(path), None if step is None else str(step), workers)
+    task = dataclasses.replace(opened.task, reset=jax.jit(opened.task.reset), step=jax.jit(opened.task.step))
+    return LoadedRun(opened.directory.path, opened.generation, opened.config, task, opened.state, opened)
+
+
+def load_bundle(path: str | Path) -> LoadedRun:
+    """Returns the network of a bundle, edited or not, to use it in Python. Nothing is written.
+
+    What it has is the same as of a run, without metrics; `edit` says what was changed by hand.
+
+    Args:
+        path: a directory that `evoconn export-connectivity` wrote.
+
+    Raises:
+        EvoconnError: it is no bundle, or cannot be read; the message says what to do.
+    """
+    if not is_bundle(Path(path)):
+        raise EvoconnError(f"{path} is not a bundle. Name a directory that `evoconn export-connectivity` wrote.")
+    return load_run(path)
+
+
+def _make_policy(network: Network, task: Task, candidates: Candidates, normalizer: norm.NormalizerState) -> Policy:
+    """Returns a policy of one member; the axis of the members is added and taken away here."""
+    params = network.prepare(candidates)
+
+    def normalized(obs: jax.Array) -> jax.Array:
+        obs = jnp.asarray(obs, jnp.float32)
+        if obs.shape != (task.observation_size,):
+            raise ValueError(
+                f"an observation of {task.name!r} has the shape ({task.observation_size},), not {obs.shape}"
+            )
+        return norm.normalize(normalizer, obs[:, None]).T
+
+    def with_member(carry: Carry) -> Carry:
+        return jax.tree.map(lambda x: x[None], carry)
+
+    def without(tree: Carry) -> Carry:
+        return jax.tree.map(lambda x: x[0], tree)
+
+    def initial_carry(key: jax.Array) -> Carry:
+        return without(network.initial_carry(key[None]))
+
+    def step(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array]:
+        carry, action = network.step(params, with_member(carry), normalized(obs))
+        return without(carry), jnp.clip(action[0], -1.0, 1.0)
+
+    def record(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity]:
+        assert network.record is not None
+        carry, action, activity = network.record(params, with_member(carry), normalized(obs))
+        one = Activity(activity.spikes[:, 0], activity.i_in[0], activity.rate[0], activity.updates[0])
+        return without(carry), jnp.clip(action[0], -1.0, 1.0), one
+
+    return Policy(
+        observation_size=task.observation_size,
+        action_size=task.action_size,
+        initial_carry=jax.jit(initial_carry),
+        step=jax.jit(step),
+        record=jax.jit(record) if network.record is not None else None,
+    )

@@ -1,0 +1,104 @@
+"""Several evaluated runs together: the interquartile mean over the runs of an algorithm and network.
+
+Source: Agarwal et al., NeurIPS 2021, as in `statistics`: a run's score is the mean return of its episodes, and runs are
+resampled within their task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
+
+import numpy as np
+
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.runs.evaluation.evaluating import Evaluated
+from evoconn_cli.runs.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
+
+
+class Aggregate(NamedTuple):
+    """The runs of one algorithm and network under one setting."""
+
+    algo: str
+    network: str
+    num_neurons: int
+    setting: dict[str, float]
+    runs: dict[str, int]  # task -> runs
+    iqm: float
+    interval: Interval | None
+    failed: int  # runs whose mean return is not a number
+
+
+def parse_references(entries: Sequence[str]) -> dict[str, float]:
+    """Returns `{task: return that counts as 1}` from entries `TASK=RETURN`.
+
+    Raises:
+        ConfigError: an entry that cannot be read, or a return of 0.
+    """
+    references = {}
+    for entry in entries:
+        task, _, text = entry.partition("=")
+        try:
+            references[task] = float(text)
+        except ValueError:
+            raise ConfigError(f"cannot read --reference {entry!r}: write TASK=RETURN, such as hopper=2450.") from None
+        if not np.isfinite(references[task]) or references[task] == 0.0:
+            raise ConfigError(f"--reference {entry}: scores are divided by it, so it must be a number other than 0.")
+    return references
+
+
+def check_references(references: Mapping[str, float], tasks: Set[str]) -> None:
+    """Checks that every task has a reference, or none has.
+
+    Raises:
+        ConfigError: some have.
+    """
+    if references and (missing := tasks - references.keys()):
+        raise ConfigError(f"no --reference for {', '.join(sorted(missing))}: give one for every task, or none.")
+
+
+def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> list[Aggregate]:
+    """Returns one aggregate for every algorithm, network and setting that has at least two different runs.
+
+    Bundles are no runs: a network and its lesions are no sample of what training gives.
+
+    Args:
+        evaluated: of all runs and settings.
+        references: by task, what scores are divided by; empty for returns as they are.
+        seed: of the bootstrap.
+    """
+    groups: dict[tuple, list[Evaluated]] = {}
+    for one in evaluated:
+        if one.opened.bundle is not None:
+            continue
+        config = one.opened.config
+        key = (config.algo.name, config.network.name, config.network.num_neurons, *one.setting.items())
+        groups.setdefault(key, []).append(one)
+    return [_aggregate(group, references, seed) for group in groups.values() if _distinct(group)]
+
+
+def _distinct(group: Sequence[Evaluated]) -> bool:
+    """Returns whether there are several runs, and each only once: checkpoints of one run are no sample of runs."""
+    paths = [one.opened.directory.path for one in group]
+    return len(paths) > 1 and len(set(paths)) == len(paths)
+
+
+def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> Aggregate:
+    strata: dict[str, list[float]] = {}
+    for one in group:
+        task = one.opened.config.task.name
+        strata.setdefault(task, []).append(one.returns.mean / (references[task] if references else 1.0))
+    scores = [np.asarray([score for score in values if np.isfinite(score)]) for values in strata.values()]
+    scores = [values for values in scores if len(values)]
+    every = np.concatenate(scores) if scores else np.full(1, np.nan)
+    config = group[0].opened.config
+    return Aggregate(
+        algo=config.algo.name,
+        network=config.network.name,
+        num_neurons=config.network.num_neurons,
+        setting=group[0].setting,
+        runs={task: len(values) for task, values in strata.items()},
+        iqm=float(interquartile_mean(every)),
+        interval=bootstrap_iqm(scores, seed) if scores else None,
+        failed=len(group) - sum(len(values) for values in scores),
+    )

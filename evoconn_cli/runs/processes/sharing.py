@@ -1,0 +1,74 @@
+"""What several processes have in common: their devices, and the state of the run, handed out by the writer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.state import RunState
+from evoconn_cli.runs.processes.protocol import Processes
+
+
+def connect_devices(processes: Processes, workers: WorkerMesh) -> None:
+    """Lets the devices of all processes meet for the first time, while all processes are at the same place.
+
+    Raises:
+        ProcessLostError: they cannot reach each other.
+    """
+    if processes.count == 1:
+        return
+    total = jax.jit(jnp.sum, out_shardings=workers.whole)
+    try:
+        with _stdout_closed():  # Gloo prints there, into what is shown of the run
+            jax.block_until_ready(total(workers.put_sharded(np.ones(workers.mesh.size, np.int32))))
+    except (RuntimeError, ValueError) as error:
+        raise processes.lost(error) or error from None
+
+
+def share_state(state: RunState, processes: Processes, workers: WorkerMesh) -> RunState:
+    """Returns the state of the writer, on the first device of this process.
+
+    Args:
+        state: to hand out; in the other processes, one of the same shapes.
+        processes: that train the run.
+        workers: the devices.
+    """
+    if processes.count == 1:
+        return state
+    leaves, structure = jax.tree.flatten(jax.device_get(state))
+    data = processes.broadcast(b"".join(x.tobytes() for x in leaves))
+    if processes.is_writer:
+        return state
+    shared, start = [], 0
+    for x in leaves:
+        shared.append(np.frombuffer(data, x.dtype, x.size, start).reshape(x.shape))
+        start += x.nbytes
+    return jax.device_put(jax.tree.unflatten(structure, shared), workers.first_device)
+
+
+def digest(state: RunState) -> str:
+    """Returns a text that differs where a bit of the state does."""
+    found = hashlib.blake2b(digest_size=16)
+    for x in jax.tree.leaves(jax.device_get(state)):
+        found.update(x.tobytes())
+    return found.hexdigest()
+
+
+@contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """Drops what this process prints, libraries that are not Python included."""
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,195 @@
+"""Weights & Biases, as a guest: it never asks, never prints, and never ends a training.
+
+The mode is settled before `wandb.init` is called, since without an account that would prompt. Every call into
+wandb runs in a thread of its own with a time limit: a service that hangs costs seconds and not the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.runs.guarded import process_hooks_kept, reason_of, within
+from evoconn_cli.runs.tracking.wandb_account import choose_mode, find_api_key
+
+INIT_TIMEOUT = 20.0  # [s] what W&B's server has to answer
+CALL_TIMEOUT = 60.0  # [s] any call into the library, the start of its service included
+
+SILENT: dict[str, Any] = dict(silent=True, quiet=True, console="off")
+RUN_SETTINGS: dict[str, Any] = dict(
+    **SILENT,
+    disable_code=True,
+    disable_git=True,  # run.json has the commit; a remote's address may hold a password
+    init_timeout=INIT_TIMEOUT,
+    finish_timeout=CALL_TIMEOUT / 2,
+    finish_timeout_raises=True,
+    symlink=False,
+    reinit="create_new",
+)
+
+
+class Tracker(Protocol):
+    """Where the metrics of a run go besides its own files."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The id to pass back on resume; None where nothing is tracked."""
+        ...
+
+    def log(self, metrics: Mapping[str, Any], generation: int) -> None:
+        """Records the metrics of one generation; those that are None are left out."""
+        ...
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Closes the record of the run, marked as failed unless `exit_code` is 0."""
+        ...
+
+
+class NullTracker:
+    """A tracker that records nothing."""
+
+    def __init__(self, run_id: str | None = None) -> None:
+        self.run_id = run_id
+
+    def log(self, metrics: Mapping[str, Any], generation: int) -> None:
+        """Does nothing."""
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Does nothing."""
+
+
+class WandbTracker:
+    """A W&B run that turns itself off, with one note, at the first call that fails."""
+
+    def __init__(self, wandb: ModuleType, run: Any, run_id: str, note: Callable[[str], None], sync: str) -> None:
+        self.run_id = run_id
+        # W&B's own step goes on counting where a resumed run repeats generations; curves over this one do not.
+        run.define_metric("*", step_metric="generation")
+        self._wandb = wandb
+        self._run = run
+        self._note = note
+        self._sync = sync
+
+    @property
+    def run(self) -> Any:
+        """The run of wandb; None after a call that failed."""
+        return self._run
+
+    def log(self, metrics: Mapping[str, Any], generation: int) -> None:
+        """Records the metrics of one generation; those that are None are left out."""
+        known = {name: value for name, value in metrics.items() if value is not None}
+        self._guarded(lambda run: run.log(known, step=generation), "W&B stopped recording")
+
+    def finish(self, exit_code: int = 0) -> None:
+        """Closes the record of the run, marked as failed unless `exit_code` is 0."""
+        self._guarded(lambda run: run.finish(exit_code=exit_code), "W&B did not take all records")
+        self._run = None
+        _tear_down(self._wandb)
+
+    def _guarded(self, call: Callable[[Any], None], failure: str) -> None:
+        run = self._run
+        if run is None:
+            return
+        try:
+            within(CALL_TIMEOUT, lambda: call(run))
+        except Exception as error:
+            self._run = None
+            self._note(f"{failure} ({reason_of(error)}); metrics.jsonl is complete. To upload the rest: {self._sync}")
+
+
+def valid_run_id(run_id: object) -> str | None:
+    """Returns `run_id` if it can be one: W&B names files after it, and run.json may be from a stranger."""
+    return run_id if isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id) else None
+
+
+def open_tracker(
+    config: RunConfig, run_dir: Path, run_id: str | None, note: Callable[[str], None], resume: bool
+) -> Tracker:
+    """Returns the tracker that `config.tracking` asks for; it records into `run_dir`/wandb.
+
+    Without credentials, or without an answer from the server, the run is recorded offline. Whatever else goes
+    wrong turns the tracking off. Either way `note` is told once, and nothing is raised.
+
+    Args:
+        config: the configuration of the run, recorded with it.
+        run_dir: directory of the run.
+        run_id: id of the tracked run, None for a new one.
+        note: called with a sentence for the user.
+        resume: whether the run goes on from a checkpoint.
+    """
+    mode = choose_mode(config.tracking.wandb, os.environ.get("WANDB_MODE"))
+    if mode == "disabled":
+        return NullTracker(run_id)
+    try:
+        with process_hooks_kept():
+            return _open_wandb(config, run_dir, run_id or secrets.token_hex(4), note, resume=resume, mode=mode)
+    except Exception as error:
+        note(f"W&B is off for this run ({reason_of(error)}). Silence this with tracking.wandb=disabled.")
+        return NullTracker(run_id)
+
+
+def _open_wandb(
+    config: RunConfig, run_dir: Path, run_id: str, note: Callable[[str], None], *, resume: bool, mode: str
+) -> Tracker:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it prints what it cannot send, and delays the exit
+    import wandb
+
+    def init(mode: str, **more: Any) -> Tracker:
+        run = wandb.init(
+            project=config.tracking.project,
+            entity=config.tracking.entity,
+            group=config.tracking.group,
+            name=config.tracking.name or run_dir.name,
+            tags=[tag.strip() for tag in config.tracking.tags.split(",") if tag.strip()],
+            dir=str(run_dir),
+            config=dataclasses.asdict(config),
+            id=run_id,
+            mode=mode,  # pyright: ignore[reportArgumentType]
+            resume="allow" if resume else None,
+            settings=wandb.Settings(**RUN_SETTINGS, **more),
+        )
+        return WandbTracker(wandb, run, run_id, note, _sync_command(run_dir, mode))
+
+    # Silent for the whole process: `wandb.init` prints about credentials before it reads its own settings.
+    silent = wandb.Settings(**SILENT)
+    settings = within(CALL_TIMEOUT, lambda: wandb.setup(settings=silent).settings)
+    reason = None
+    if mode != "offline":
+        key = find_api_key(settings.base_url, os.environ)
+        if not key and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+            reason = "no credentials"
+        else:
+            try:
+                return within(CALL_TIMEOUT, lambda: init("online", **({"api_key": key} if key else {})))
+            except Exception as error:
+                reason = reason_of(error, *filter(None, [key]))
+            _tear_down(wandb)  # its service would still hold the run id
+            within(CALL_TIMEOUT, lambda: wandb.setup(settings=silent))
+    tracker = within(CALL_TIMEOUT, lambda: init("offline"))
+    if reason is not None:
+        command = _sync_command(run_dir, "offline")
+        note(f"W&B: {reason}, so this run is recorded offline. To upload it, after `wandb login`: {command}")
+    return tracker
+
+
+def _sync_command(run_dir: Path, mode: str) -> str:
+    """Returns the command that uploads what is recorded in `run_dir`; several parts of a run go in their order."""
+    which = "offline-run-*" if mode == "offline" else "run-*"
+    return f"wandb sync {'' if mode == 'offline' else '--include-online '}{shlex.quote(str(run_dir))}/wandb/{which}"
+
+
+def _tear_down(wandb: ModuleType) -> None:
+    """Stops wandb's service now, not in an exit handler that could hang or print."""
+    with process_hooks_kept():
+        try:
+            within(CALL_TIMEOUT, wandb.teardown)
+        except Exception:
+            pass  # every record that can be saved was saved by run.finish

@@ -1,0 +1,49 @@
+"""Uploading a video to the W&B run of a training, which may fail without any harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.guarded import reason_of, within
+from evoconn_cli.runs.tracking.tracker import CALL_TIMEOUT, WandbTracker, open_tracker
+
+_MEDIA = {".mp4": "Video", ".gif": "Video", ".html": "Html", ".png": "Image"}
+
+
+def upload(directory: RunDirectory, config: RunConfig, path: Path, note: Callable[[str], None]) -> bool:
+    """Puts a video, page or picture into the summary of the W&B run, as `video`; returns whether that was done.
+
+    It is no part of the history, whose steps are generations: a row of its own would stand in the way of the next one.
+
+    Args:
+        directory: of the run, which knows the id of its W&B run.
+        config: of the run.
+        path: of the file.
+        note: is called with one sentence for the user.
+    """
+    run_id = directory.read_facts().get("wandb_id")
+    if run_id is None:
+        note("--wandb: the run was not tracked with W&B, so nothing was uploaded.")
+        return False
+    tracker = open_tracker(config, directory.path, run_id, note, resume=True)
+    if not isinstance(tracker, WandbTracker):
+        return False
+    try:
+        within(CALL_TIMEOUT, lambda: _put(tracker.run, path))
+    except Exception as error:
+        note(f"W&B did not take the file ({reason_of(error)}); it is kept: {path}")
+        return False
+    finally:
+        tracker.finish()
+    return True
+
+
+def _put(run: Any, path: Path) -> None:
+    import wandb
+
+    media = getattr(wandb, _MEDIA[path.suffix.lower()])
+    run.summary["video"] = media(str(path))

@@ -1,0 +1,141 @@
+"""The training loop: what happens between the first and the last generation of a run in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from evoconn_cli.config.schema import RunConfig, num_members
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.state import RunState
+from evoconn_cli.engine.strategies import Metrics
+from evoconn_cli.errors import ProcessLostError, TrainingError
+from evoconn_cli.runs.build import Engine
+from evoconn_cli.runs.checkpoints.store import HostFacts
+from evoconn_cli.runs.processes.protocol import Processes
+from evoconn_cli.runs.processes.sharing import digest
+from evoconn_cli.runs.training.advice import speed_advice
+from evoconn_cli.runs.training.deadline import Deadline
+from evoconn_cli.runs.training.interrupts import Interrupts
+from evoconn_cli.runs.training.recorder import Recorder
+
+
+class Session(NamedTuple):
+    """What a training works with, from its first generation in this process to the last one."""
+
+    config: RunConfig
+    recorder: Recorder
+    interrupts: Interrupts
+    deadline: Deadline
+    processes: Processes
+
+    def train(self, engine: Engine, workers: WorkerMesh, state: RunState, host: HostFacts) -> RunState:
+        """Returns the last state, which is saved.
+
+        Raises:
+            CheckpointError: a checkpoint could not be written.
+            ProcessLostError: another process is gone; what was trained is saved.
+            TrainingError: the training cannot go on.
+        """
+        config, recorder = self.config, self.recorder
+        start = saved = int(state.generation)
+        if start >= config.algo.generations or self._is_asked_to_end():
+            return state
+        recorder.compiling()
+        before = time.perf_counter()
+        step = engine.compile(state)
+        recorder.compiled(time.perf_counter() - before)
+        eval_fitness = 0.0
+        self.interrupts.training = True
+        try:
+            for generation in range(start + 1, config.algo.generations + 1):
+                if self._must_end(is_first=generation == start + 1):
+                    break
+                before = time.perf_counter()
+                state, measured = self._compute(step, state)
+                seconds = time.perf_counter() - before
+                self.deadline.generation_took(seconds)
+                simulated = host.env_steps_simulated + int(measured.pop("steps_simulated"))
+                host = HostFacts(elapsed=host.elapsed + seconds, env_steps_simulated=simulated)
+                eval_fitness = float(measured["eval_fitness"])
+                line = _line(state, measured, seconds, host)
+                recorder.record(line)
+                _check_alive(line, config)
+                if generation == start + 1 and (advice := speed_advice(config, workers, seconds)):
+                    recorder.note(advice)
+                if generation % config.checkpoint.every == 0:
+                    self._save(state, host, eval_fitness)
+                    saved = generation
+        except ProcessLostError:
+            if not state.key.is_deleted() and int(state.generation) > saved:
+                recorder.save(state, host, eval_fitness)
+            raise
+        if int(state.generation) > saved:
+            self._save(state, host, eval_fitness)
+        return state
+
+    def _compute(self, step: Callable, state: RunState) -> tuple[RunState, Metrics]:
+        """Returns the state after a generation, and its metrics in the memory of the host."""
+        try:
+            state, measured = step(state)
+            return state, jax.device_get(measured)
+        except (RuntimeError, ValueError) as error:  # JAX raises either when a connection is cut
+            lost = self.processes.lost(error)
+            if lost is None:
+                raise
+            raise lost from None
+
+    def _save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+        before = time.perf_counter()
+        if self.processes.count > 1:
+            self.processes.check_same(digest(state), f"the state after generation {int(state.generation)}")
+        self.recorder.save(state, host, eval_fitness)
+        self.deadline.save_took(time.perf_counter() - before)
+
+    def _is_asked_to_end(self) -> bool:
+        (asked,) = self.processes.agree_on(self.interrupts.requested)
+        return asked
+
+    def _must_end(self, *, is_first: bool) -> bool:
+        """Returns whether no other generation is to begin, which all processes agree on."""
+        asked, is_late = self.processes.agree_on(self.interrupts.requested, self.deadline.is_near())
+        if asked:
+            if not self.interrupts.requested:
+                self.recorder.note("another process was asked to end: the run is saved and ends here.")
+            return True
+        if is_late and is_first:
+            raise TrainingError(
+                "the time of --max-time was over before the first generation could be trained: starting took too "
+                "long for it. Allow more, or none of the next starts will come further."
+            )
+        if is_late:
+            self.recorder.note("the time of --max-time is nearly over: the run is saved and ends here.")
+        return is_late
+
+
+def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: HostFacts) -> dict[str, Any]:
+    """Returns one line of metrics.jsonl: its keys are relied on by other tools."""
+    return {
+        "generation": int(state.generation),
+        **dict.fromkeys(_NOT_IN_EVERY_STRATEGY),
+        **{name: value.item() for name, value in measured.items()},
+        "env_steps": int(state.env_steps),
+        "env_steps_simulated": host.env_steps_simulated,
+        "seconds": seconds,
+        "elapsed": host.elapsed,
+    }
+
+
+_NOT_IN_EVERY_STRATEGY = ("spikes_per_ms", "density", "entropy", "saturated")
+"""Keys of every line that are null where a strategy or a network has no such thing."""
+
+
+def _check_alive(line: dict[str, Any], config: RunConfig) -> None:
+    if line["failed_members"] == num_members(config):
+        raise TrainingError(
+            f"the fitness of all members was NaN or infinite in generation {line['generation']}: nothing is left to "
+            "learn from. The last checkpoint is kept; look at the task and the network's constants."
+        )

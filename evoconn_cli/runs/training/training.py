@@ -1,0 +1,169 @@
+"""Training a run in its directory: what is opened before its generations and closed after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
+from typing import NamedTuple
+
+import jax
+
+from evoconn_cli.config.schema import RunConfig, num_evaluation_copies
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.runs.build import Engine, build_engine
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
+from evoconn_cli.runs.devices import describe_devices
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
+from evoconn_cli.runs.processes.protocol import OneProcess, Processes
+from evoconn_cli.runs.processes.sharing import share_state
+from evoconn_cli.runs.progress.protocol import Progress, RunHeader
+from evoconn_cli.runs.provenance import start_facts
+from evoconn_cli.runs.tracking.tensorboard import open_event_log
+from evoconn_cli.runs.tracking.tracker import Tracker, open_tracker, valid_run_id
+from evoconn_cli.runs.training.deadline import Deadline
+from evoconn_cli.runs.training.interrupts import Interrupts
+from evoconn_cli.runs.training.lock import run_lock
+from evoconn_cli.runs.training.loop import Session
+from evoconn_cli.runs.training.recorder import RunRecorder
+from evoconn_cli.runs.training.starting import starting_point
+
+
+class Outcome(NamedTuple):
+    """How a training ended."""
+
+    finished: bool  # False: saved early, to be resumed
+    history: list[MetricsLine]
+
+
+def train(
+    directory: RunDirectory,
+    config: RunConfig,
+    workers: WorkerMesh,
+    progress: Progress,
+    *,
+    interrupts: Interrupts | None = None,
+    deadline: Deadline | None = None,
+    from_step: int | None = None,
+    discard_later: bool = False,
+    processes: Processes | None = None,
+) -> Outcome:
+    """Returns how the training of a run ended; it goes on from the latest checkpoint, if there is one.
+
+    Args:
+        directory: of the run.
+        config: resolved.
+        workers: the devices.
+        progress: is told what happens.
+        interrupts: ends the training early; by default the signals of this process do, from now on.
+        deadline: ends it early too; none by default.
+        from_step: generation to go on from, 0 for the beginning, instead of the latest checkpoint.
+        discard_later: delete what came after `from_step` instead of setting it aside.
+        processes: that train the run, of which this is the writer; the others `follow`.
+
+    Raises:
+        CheckpointError: a checkpoint could not be read or written.
+        ProcessLostError: another process is gone.
+        RunDirectoryError: another process trains this run, or its directory cannot be written.
+        TrainingError: the training cannot go on.
+        KeyboardInterrupt: the user quit.
+    """
+    processes = processes or OneProcess()
+    engine = build_engine(config, workers)
+    directory.check_writable()
+    with (
+        interrupts or Interrupts() as interrupts,
+        run_lock(directory.lock_file, progress.note),
+        closing(CheckpointStore(directory.checkpoints, config)) as store,
+    ):
+        interrupts.notify = progress.note
+        state, host = starting_point(
+            directory,
+            store,
+            config,
+            jax.device_put(engine.initial_state(), workers.first_device),
+            workers.first_device,
+            progress.note,
+            from_step=from_step,
+            discard_later=discard_later,
+        )
+        if config != directory.read_config():
+            directory.write_config(config)
+        several = {"processes": processes.count} if processes.count > 1 else {}
+        facts = start_facts(describe_devices(workers)) | several
+        changed = directory.record_start(facts | {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found})
+        status, trackers, metrics = "failed", [], None
+        try:
+            processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
+            state = share_state(state, processes, workers)
+            start = int(state.generation)
+            metrics = MetricsFile(directory.metrics_file, start)
+            progress.start(_header(directory, config, engine, workers, processes, start), metrics.history)
+            for warning in (engine.kernel.found, changed, _gap(metrics, start)):
+                if warning is not None:
+                    progress.note(warning)
+            log = open_event_log(config.tracking.tensorboard, directory.path, metrics.history, start, progress.note)
+            trackers = [log, _open_tracker(directory, config, progress)]
+            recorder = RunRecorder(store, metrics, progress, trackers)
+            session = Session(config, recorder, interrupts, deadline or Deadline(), processes)
+            state = session.train(engine, workers, state, host)
+            finished = int(state.generation) >= config.algo.generations
+            status = "finished" if finished else "interrupted"
+            return Outcome(finished, metrics.history)
+        except KeyboardInterrupt:
+            status = "quit"
+            raise
+        finally:
+            _close(
+                progress.stop,
+                lambda: metrics and metrics.close(),
+                lambda: directory.update_facts(status=status),
+                *(
+                    partial(tracker.finish, exit_code=int(status not in ("finished", "interrupted")))
+                    for tracker in trackers
+                ),
+            )
+
+
+def _close(*steps: Callable[[], object]) -> None:
+    """Calls every step; what fails on a full disk must not hide why the training ended, nor that it is saved."""
+    for step in steps:
+        with suppress(OSError, EvoconnError):
+            step()
+
+
+def _gap(metrics: MetricsFile, start: int) -> str | None:
+    missing = start - len(metrics.history)
+    return f"metrics.jsonl lacks {missing} of the {start} generations done: lines were lost." if missing > 0 else None
+
+
+def _header(
+    directory: RunDirectory,
+    config: RunConfig,
+    engine: Engine,
+    workers: WorkerMesh,
+    processes: Processes,
+    start: int,
+) -> RunHeader:
+    kernel = ", pallas kernel" if engine.kernel.name == "pallas" else ""
+    return RunHeader(
+        task=config.task.name,
+        network=f"{config.network.name}, {config.network.num_neurons} neurons{kernel}",
+        strategy=config.algo.name,
+        num_parameters=engine.network.num_parameters,
+        population=config.algo.population,
+        evaluation_copies=num_evaluation_copies(config),
+        devices=describe_devices(workers) + (f" in {processes.count} processes" if processes.count > 1 else ""),
+        run_dir=directory.short_path(),
+        generations=config.algo.generations,
+        start_generation=start,
+    )
+
+
+def _open_tracker(directory: RunDirectory, config: RunConfig, progress: Progress) -> Tracker:
+    known = valid_run_id(directory.read_facts().get("wandb_id"))
+    tracker = open_tracker(config, directory.path, known, progress.note, resume=known is not None)
+    directory.update_facts(wandb_id=tracker.run_id)
+    return tracker
