@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, lif
+from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, lif, ternary
 from evoconn_cli.networks.fused_substeps import make_fused_substeps
 from evoconn_cli.networks.lif import LifConstants, LifState
 
@@ -28,7 +28,7 @@ Count: TypeAlias = Callable[[jax.Array, jax.Array, np.ndarray], jax.Array]
 class ConnSnnParams(NamedTuple):
     """Kernels of a block in the form that `step` reads."""
 
-    input: jax.Array  # [B, O, N] int8, connection from +x minus connection from -x
+    input: jax.Array  # [B, ceil(O / 16), N] uint32, connection from +x minus connection from -x, see `ternary`
     recurrent: jax.Array  # [B, W, N] uint32, packed along the pre-synaptic axis
     output: jax.Array  # [B, N, A] int8
 
@@ -99,7 +99,8 @@ def make_conn_snn(
     def prepare(candidates: Candidates) -> ConnSnnParams:
         both = bits.unpack(candidates["input"], axis=1, length=2 * observation_size).astype(jnp.int8)
         output = bits.unpack(candidates["output"], axis=1, length=num_neurons).astype(jnp.int8)
-        return ConnSnnParams(both[:, :observation_size] - both[:, observation_size:], candidates["recurrent"], output)
+        inputs = ternary.pack(both[:, :observation_size] - both[:, observation_size:])
+        return ConnSnnParams(inputs, candidates["recurrent"], output)
 
     def initial_carry(keys: jax.Array) -> ConnSnnCarry:
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
@@ -118,7 +119,7 @@ def make_conn_snn(
         return after_reset(carry)
 
     def input_current(kernel: jax.Array, obs: jax.Array) -> jax.Array:
-        return gains.input * _sum_in_order(kernel, obs)
+        return gains.input * ternary.weighted_sum(kernel, obs)
 
     def read_out(params: ConnSnnParams, carry: ConnSnnCarry) -> jax.Array:
         # Rates carry the sign of their neuron, so the output kernel needs none.
@@ -175,25 +176,6 @@ def make_conn_snn(
         record=record,
         gains=gains,
     )
-
-
-def _sum_in_order(kernel: jax.Array, obs: jax.Array) -> jax.Array:
-    """Returns `[..., N]` float32 sums over observations, added one after the other.
-
-    A loop, because XLA would convert the kernels of a block to float32 ahead of the steps, and read four times as much.
-
-    Args:
-        kernel: `[..., O, N]` int8.
-        obs: `[..., O]`.
-    """
-
-    def add(total: jax.Array, entry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        row, x = entry
-        return total + row.astype(jnp.float32) * x[..., None], None
-
-    entries = (jnp.moveaxis(kernel, -2, 0), jnp.moveaxis(obs, -1, 0))
-    start = jnp.zeros((*kernel.shape[:-2], kernel.shape[-1]), jnp.float32)
-    return lax.scan(add, start, entries, unroll=8)[0]
 
 
 def _count(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
