@@ -87,7 +87,7 @@ def test_json_and_csv_hold_the_same_episodes(evoconn, runs, tmp_path):
     assert one["return"]["iqm"] == pytest.approx(interquartile_mean(returns))
     assert one["return"]["std"] == pytest.approx(returns.std(ddof=1))
     assert one["return"]["iqm_interval"][0] <= one["return"]["iqm"] <= one["return"]["iqm_interval"][1]
-    assert one["falls"] == sum(int(row["fell"]) for row in rows)
+    assert one["ended_early"] == sum(int(row["ended_early"]) for row in rows)
     assert one["length"]["maximum"] == max(int(row["length"]) for row in rows) <= one["length"]["limit"] == 8
     step = one["per_step"]
     assert step["energy_nj"] == pytest.approx((0.9 * step["effective_acs"] + 4.6 * step["effective_macs"]) / 1000)

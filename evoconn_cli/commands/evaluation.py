@@ -93,8 +93,8 @@ def _check(request: Request) -> None:
         raise unknown_name("policy", request.policy, POLICIES)
     if request.energy is not None and request.energy not in ENERGY_PJ:
         raise unknown_name("technology of --energy", request.energy, ENERGY_PJ)
-    if request.episodes == 0 and request.plot is None:
-        raise ConfigError("--episodes 0 without --plot leaves nothing to do.")
+    if request.episodes == 0:
+        _check_only_plot(request)
     parse_references(request.reference)
     swept = swept_name(parse_perturbations(request.perturb))
     if request.curve is not None and swept is None:
@@ -107,11 +107,19 @@ def _check(request: Request) -> None:
             check_output(Path(path), option)
 
 
+def _check_only_plot(request: Request) -> None:
+    if request.plot is None:
+        raise ConfigError("--episodes 0 without --plot leaves nothing to do.")
+    of_episodes = {"--json": request.json, "--csv": request.csv, "--curve": request.curve, "--perturb": request.perturb}
+    if asked := [option for option, value in of_episodes.items() if value]:
+        raise ConfigError(f"--episodes 0 only draws --plot: leave {' and '.join(asked)} out, or ask for episodes.")
+
+
 def _draw_learning_curves(request: Request, console: Console) -> None:
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.learning_curves import learning_figure, read_curve
-    from evoconn_cli.runs.opened import locate
+    from evoconn_cli.runs.locating import locate
 
     assert request.plot is not None
     paths = dict.fromkeys(locate(Path(run))[0] for run in request.runs)
@@ -131,7 +139,7 @@ def _evaluate(request: Request, console: Console) -> None:
     opened = _open_runs(request)
     check_references(references, {one.config.task.name for one in opened})
     swept = swept_name(settings)
-    curve = _curve_path(request, opened[0], swept) if swept is not None else None
+    curve = request.curve or (_default_curve(opened[0], swept) if swept is not None else None)
     evaluated = _run_episodes(request, opened, settings)
     aggregates = compare(evaluated, references, request.seed)
     _show(request, console, evaluated, aggregates)
@@ -163,12 +171,20 @@ def _open_runs(request: Request) -> list[OpenedRun]:
     return list({(one.directory.path, one.generation): one for one in opened}.values())
 
 
-def _curve_path(request: Request, first: OpenedRun, swept: str) -> Path:
-    from evoconn_cli.drawing.canvas import FORMATS
-    from evoconn_cli.output import check_output
+def _default_curve(first: OpenedRun, swept: str) -> Path | None:
+    """Returns where the plot of a sweep goes by default, None where nothing can be written.
 
-    path = request.curve or Path(first.directory.short_path()) / "plots" / f"{swept}-sweep.png"
-    check_output(path, "--curve", FORMATS)
+    That is beside a bundle, whose files are those that its checksums name.
+    """
+    from evoconn_cli.output import place_problem
+
+    short = Path(first.directory.short_path())
+    where = short if short.name else first.directory.path  # that is where one stands
+    name = f"{swept}-sweep.png"
+    path = where / "plots" / name if first.bundle is None else where.with_name(f"{where.name}-{name}")
+    if problem := place_problem(path):
+        show_notice(f"the sweep is not drawn: {problem}. --curve FILE draws it in another place.")
+        return None
     return path
 
 

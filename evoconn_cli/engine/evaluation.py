@@ -47,7 +47,7 @@ class EpisodeResults(NamedTuple):
 
     returns: jax.Array  # [E] float32
     lengths: jax.Array  # [E] int32 environment steps
-    fell: jax.Array  # [E] bool, whether the episode ended before its limit
+    ended_early: jax.Array  # [E] bool, whether the episode ended before its limit
     nonzero_obs: jax.Array  # [E, O] int32 steps in which a normalised observation was not 0
     fan_out: dict[str, jax.Array]  # kernel -> [E, pre] int32 connections that leave a unit
     spikes: SpikeCounts | None  # of spiking networks
@@ -67,7 +67,7 @@ class _Lanes(NamedTuple):
     running: jax.Array  # [B] bool
     returns: jax.Array  # [B]
     lengths: jax.Array  # [B]
-    fell: jax.Array  # [B] bool
+    ended_early: jax.Array  # [B] bool
     nonzero_obs: jax.Array  # [B, O]
     last: jax.Array | None  # [B, N] bool spikes of the last sub-step
     spikes: SpikeCounts | None
@@ -112,7 +112,7 @@ def make_evaluation(
         workers: the devices.
         num_episodes: E.
         block: B, episodes in lock-step.
-        episode_length: the limit [physics steps]; an episode that ends before it counts as a fall.
+        episode_length: the limit [physics steps]; an episode that ends before it has ended early.
         sampled: every episode has a member of its own, drawn as in training; otherwise all have the centre.
         warmup_steps: steps that settle the network before the episode, as in training.
     """
@@ -155,7 +155,7 @@ def make_evaluation(
                 running=now.running & ~state.done,
                 returns=now.returns + jnp.where(now.running, state.reward, 0.0),
                 lengths=now.lengths + now.running,
-                fell=now.fell | (now.running & state.done & (state.steps < episode_length)),
+                ended_early=now.ended_early | (now.running & state.done & (state.steps < episode_length)),
                 nonzero_obs=now.nonzero_obs + (now.running[:, None] & (obs != 0.0)),
                 **counted,
             )
@@ -176,7 +176,7 @@ def make_evaluation(
         return EpisodeResults(
             returns=lanes.returns,
             lengths=lanes.lengths,
-            fell=lanes.fell,
+            ended_early=lanes.ended_early,
             nonzero_obs=lanes.nonzero_obs,
             fan_out=fan_out(network, candidates),
             spikes=lanes.spikes,
@@ -244,7 +244,7 @@ def _empty_lanes(network: Network, initial: TaskState, carry: Carry, observation
         running=none.astype(bool),
         returns=none.astype(jnp.float32),
         lengths=none,
-        fell=none.astype(bool),
+        ended_early=none.astype(bool),
         nonzero_obs=jnp.zeros((num_lanes, observation_size), jnp.int32),
         last=last,
         spikes=spikes,

@@ -14,8 +14,8 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure
 from evoconn_cli.errors import RunDirectoryError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.locating import config_of
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
-from evoconn_cli.runs.opened import config_of
 
 X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
 """What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
@@ -49,14 +49,11 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
     if x_axis not in X_AXES:
         raise unknown_name("--plot-x", x_axis, X_AXES)
     key = X_AXES[x_axis]
-    try:
-        lines = [
-            line
-            for line in read_metrics(directory.metrics_file)
-            if line.get("eval_fitness") is not None and line.get(key) is not None
-        ]
-    except (OSError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise RunDirectoryError(f"{directory.metrics_file} cannot be read: {error}.") from None
+    lines = [
+        line
+        for line in read_metrics(directory.metrics_file)
+        if line.get("eval_fitness") is not None and line.get(key) is not None
+    ]
     if not lines:
         raise RunDirectoryError(
             f"the run {directory.short_path()} has no generation with an evaluation fitness yet, so there is no "
