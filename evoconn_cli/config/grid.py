@@ -98,7 +98,7 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
     missing = [key for key in ("base", "seeds") if key not in plain]
     if missing:
         raise ConfigError(f"{path}: {', '.join(missing)} is missing. A grid has {', '.join(KEYS)}.")
-    sets = section_of(plain.get("sets", {check_name(path.stem, str(path)): None}), "sets")
+    sets = section_of(plain["sets"], "sets") if "sets" in plain else {_only_set(path): None}
     return GridFile(
         name=path.stem,
         base=_find_base(plain["base"], path),
@@ -127,6 +127,11 @@ def _find_base(base: Any, grid: Path) -> str:
     if not isinstance(base, str):
         raise ConfigError(f"base: expected the name of a preset or the path of a file, got {base!r}.")
     return str(grid.parent / base) if _is_path(base) else base
+
+
+def _only_set(path: Path) -> str:
+    """Returns the name of the one set of a grid without `sets`: that of its file."""
+    return check_name(path.stem.replace("-", "_"), str(path))
 
 
 def _is_path(source: str) -> bool:
