@@ -25,14 +25,14 @@ def evaluate(
     step: Annotated[
         Optional[str],
         typer.Option(
-            metavar="STEP",
-            help="Checkpoint: latest (default), best by evaluation fitness, or the number of a generation.",
-            show_default=False,
+            metavar="N[,N...]|latest|best|all",
+            help="Checkpoints: the numbers of generations, the latest, the best by evaluation fitness, or all.",
+            show_default="latest",
         ),
     ] = None,
     episodes: Annotated[int, typer.Option(min=0, help="Episodes of each run; 0 only draws --plot.")] = 128,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Of the episodes; apart from what training drew.")
+        int, typer.Option(min=0, max=2**32 - 1, help="Draws the episodes, none of which training saw.")
     ] = 0,
     policy: Annotated[
         str,
@@ -50,7 +50,7 @@ def evaluate(
         Optional[Path],
         typer.Option(
             metavar="FILE",
-            help="Plot of a sweep; plots/NAME-sweep.png in the first run by default.",
+            help="Plot of a sweep, plots/NAME-sweep.png in the first run by default; or of several checkpoints.",
             show_default=False,
         ),
     ] = None,
@@ -87,9 +87,12 @@ def evaluate(
 
       evoconn evaluate runs/hopper-ec --perturb obs-noise=0,0.1,0.2,0.4
 
+      evoconn evaluate runs/hopper-ec --step all --curve over-training.png
+
       evoconn evaluate runs/hopper-* --plot curves.png
     """
-    from evoconn_cli.commands.evaluation import Request, run_evaluation
+    from evoconn_cli.commands.evaluation import run_evaluation
+    from evoconn_cli.commands.evaluation_request import Request
 
     run_evaluation(
         Request(
