@@ -45,7 +45,7 @@ def in_words(owner: dict[str, Any] | None) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether there is a process `pid` on this host."""
+    """Returns whether this host has a process with a number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
