@@ -14,7 +14,6 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure
 from evoconn_cli.errors import RunDirectoryError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.locating import config_of
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 
 X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
@@ -60,7 +59,7 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
             "learning curve. Leave it out."
         )
     return Curve(
-        config_of(directory),
+        directory.read_config(),
         lines,
         np.asarray([line[key] for line in lines], float),
         np.asarray([line["eval_fitness"] for line in lines], float),

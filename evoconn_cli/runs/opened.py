@@ -22,9 +22,9 @@ from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import Engine, build_engine
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
-from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.directory import RunDirectory, readable
 from evoconn_cli.runs.frozen import freeze
-from evoconn_cli.runs.locating import config_of, locate
+from evoconn_cli.runs.locating import locate
 from evoconn_cli.tasks import Task
 
 STEPS = "latest, best or the number of a generation that is saved"
@@ -73,7 +73,7 @@ def open_run(
         RunDirectoryError: the path is not part of a run.
         EvoconnError: a bundle that cannot be read.
     """
-    if is_bundle(path):
+    if _is_exported(path):
         return _open_bundle(path, step, workers or start_jax(None))
     with _saved(path, workers) as saved:
         return saved.open(step, note)
@@ -97,7 +97,7 @@ def open_checkpoints(
     Raises:
         EvoconnError: as `open_run`.
     """
-    if is_bundle(path):
+    if _is_exported(path):
         return [open_run(path, steps, workers, note=note)]
     with _saved(path, workers) as saved:
         if steps is None:
@@ -144,7 +144,7 @@ class _Saved(NamedTuple):
 def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
     run_path, named = locate(path)
     directory = RunDirectory.open(run_path)
-    config = config_of(directory)
+    config = directory.read_config()
     workers = workers or start_jax(None)
     engine = _build(config, workers)
     if directory.last_saved_generation() == 0:
@@ -158,6 +158,11 @@ def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
         yield _Saved(path, named, directory, config, workers, engine, store)
     finally:
         store.close()
+
+
+def _is_exported(path: Path) -> bool:
+    with readable(path):
+        return is_bundle(path)
 
 
 def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun:
