@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,9 @@ seeds: [0, 1]
 launch: {retry_pause: 0, cores_per_run: 1}
 """
 """Two sets, two tasks, two seeds."""
+
+
+USABLE_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 def write_grid(folder: Path, text: str = TINY, name: str = "tiny") -> Path:

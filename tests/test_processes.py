@@ -17,7 +17,7 @@ from evoconn_cli.runs.processes.cluster import Cluster, choose_cluster, join
 from evoconn_cli.runs.processes.protocol import OneProcess
 
 ENDLESS = "algo.generations=1000000"
-ES = ["algo.name=es", "network.name=dense_snn", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
+ES = ["algo.name=es", "network.name=mlp", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
 
 
 def free_port() -> int:
@@ -154,8 +154,12 @@ def test_options_that_make_one():
     assert isinstance(join(Cluster("nowhere:1", 1, 0)), OneProcess)
 
 
-def test_an_address_that_cannot_be_used_is_found_before_jax_starts():
-    with pytest.raises(ConfigError, match="no-such-host.invalid:99"):
+def test_an_address_that_cannot_be_used_is_found_before_jax_starts(monkeypatch):
+    def unknown_host(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="no-such-host.invalid:99"):
+        patch.setattr(socket, "getaddrinfo", unknown_host)
         join(Cluster("no-such-host.invalid:99", 2, 1))
     with socket.socket() as taken:
         taken.bind(("", 0))

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from light_engine import make_light_engine
-from whole_runs import Listening, assert_same_run, comparable, evoconn, resume_small, run_small
+from whole_runs import Listening, assert_same_run, comparable, resume_small, run_small
 
 from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory
@@ -124,12 +124,6 @@ def test_fewer_generations_are_allowed_after_going_back(run):
         reopen_run(run, ["algo.generations=4"], from_step=5)
     assert resume_small(run, "algo.generations=4", from_step=2).finished
     assert generations(run / "metrics.jsonl") == saved(run) == [1, 2, 3, 4]
-
-
-def test_discarding_needs_a_step(run):
-    process = evoconn("resume", str(run), "--discard-later", cwd=run.parent)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and output.startswith("Error: --discard-later goes with --from-step")
 
 
 # Damage
