@@ -54,6 +54,7 @@ def test_a_resumed_run_equals_a_straight_one(straight, tmp_path):
     assert elapsed == sorted(elapsed)
 
 
+@pytest.mark.slow
 def test_a_run_resumed_on_other_devices_equals_a_straight_one(straight, tmp_path):
     run_small(tmp_path / "run", "algo.generations=4", "engine.devices=1")
     resume_small(tmp_path / "run", "algo.generations=6", "engine.devices=3")
