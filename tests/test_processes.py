@@ -158,9 +158,11 @@ def test_an_address_that_cannot_be_used_is_found_before_jax_starts(monkeypatch):
     def unknown_host(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="no-such-host.invalid:99"):
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="--coordinator=no-such-host.invalid:99: "):
         patch.setattr(socket, "getaddrinfo", unknown_host)
         join(Cluster("no-such-host.invalid:99", 2, 1))
+    with pytest.raises(ConfigError, match="--coordinator=a..b:99: "):
+        join(Cluster("a..b:99", 2, 1))
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()
