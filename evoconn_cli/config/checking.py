@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evoconn_cli.config.reading import first_line
 from evoconn_cli.config.schema import walk
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
 Section = TypeVar("Section")
 
@@ -72,7 +71,7 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
     try:
         filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {first_line(error)}") from None
+        raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
     return filled
 
 

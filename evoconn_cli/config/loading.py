@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from evoconn_cli.config.checking import check_keys, check_values, fill
 from evoconn_cli.config.choosing import choose, keys_of_others, take_sections
 from evoconn_cli.config.names import TASKS
-from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
+from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
@@ -32,7 +32,7 @@ from evoconn_cli.config.schema import (
 )
 from evoconn_cli.config.shipped import config_dir, find_named, is_path
 from evoconn_cli.config.text_values import quote_texts
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, first_line
 
 
 def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -119,7 +119,7 @@ def _merge(*parts: DictConfig) -> DictConfig:
     try:
         given = OmegaConf.merge(*parts)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}") from None
+        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}.") from None
     assert isinstance(given, DictConfig)
     return given
 

@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from evoconn_cli.config.text_values import IsText, quote_texts
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, first_line
 
 MAX_BYTES = 100_000
 """A configuration has about a thousand."""
@@ -92,16 +92,10 @@ def _read_entry(entry: str, is_text: IsText) -> str:
         raise ConfigError(f"cannot read the override {entry!r}: {_problem(error)}") from None
 
 
-def first_line(error: BaseException) -> str:
-    """Returns the first line of what an error says, as a sentence."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") + "." if text else f"{type(error).__name__}."
-
-
 def _problem(error: Exception) -> str:
     """Returns what is wrong with a YAML text, as a sentence."""
     if not isinstance(error, yaml.MarkedYAMLError) or not error.problem:
-        return first_line(error)
+        return f"{first_line(error)}."
     began = error.context_mark
     within = f" {error.context} that begins in line {began.line + 1}" if error.context and began is not None else ""
     return f"{error.problem}{within}."
