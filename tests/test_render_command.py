@@ -13,7 +13,8 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.app import app
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
-from evoconn_cli.rendering import gl, scene, video
+from evoconn_cli.rendering import episodes as files
+from evoconn_cli.rendering import gl, renderers
 from evoconn_cli.runs.tracking.tracker import wandb_video
 
 pytestmark = pytest.mark.slow
@@ -31,20 +32,20 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_gl(monkeypatch):
     """Most tests are about files and not about pictures, so they draw with what every machine has."""
-    monkeypatch.setattr(scene, "find_backend", lambda: (None, "no GL in this test"))
+    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "no GL in this test"))
 
 
 @pytest.fixture
 def recordings(monkeypatch):
     """The episodes that the command plays."""
     played = []
-    record = video.record_episodes
+    record = files.record_episodes
 
     def keep(*args, **options):
         played.append(record(*args, **options))
         return played[-1]
 
-    monkeypatch.setattr(video, "record_episodes", keep)
+    monkeypatch.setattr(files, "record_episodes", keep)
     return played
 
 

@@ -17,16 +17,16 @@ from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.encoders import make_palette, write_gif, write_mp4, write_png
 from evoconn_cli.rendering.options import check_task, make_options
 from evoconn_cli.rendering.quaternions import between, multiply, rotate
-from evoconn_cli.rendering.recording import Episode
+from evoconn_cli.rendering.recording import Motion
 
 
-def moving(num_steps: int) -> Episode:
+def moving(num_steps: int) -> Motion:
     """Returns an episode whose body is at x = step and turns by 0.1 rad a step about z."""
     steps = np.arange(num_steps + 1)
     positions = np.zeros((num_steps + 1, 1, 3))
     positions[:, 0, 0] = steps
     rotations = np.stack([np.cos(0.05 * steps), 0 * steps, 0 * steps, np.sin(0.05 * steps)], axis=-1)[:, None]
-    return Episode(positions, rotations, np.ones(num_steps, np.float32), None)
+    return Motion(positions, rotations, np.ones(num_steps, np.float32), None)
 
 
 # The clock

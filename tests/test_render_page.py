@@ -201,7 +201,9 @@ class TestInTheBrowser:
     def test_views_and_speed(self, browser, page):
         open_page(browser, page[0])
         browser.run("const v = document.getElementById('view'); v.value = 'side'; v.dispatchEvent(new Event('change'))")
-        away = np.array(browser.run("return viewer.scene.camera.position.clone().sub(viewer.scene.target).toArray()"))
+        away = np.array(
+            browser.run("return viewer.scene.camera.position.clone().sub(viewer.scene.controls.target).toArray()")
+        )
         assert away[1] / np.linalg.norm(away) < -0.95
         browser.run(
             "const s = document.getElementById('speed'); s.value = '0.25'; s.dispatchEvent(new Event('change'))"

@@ -12,17 +12,17 @@ from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, fit_rows, reward_columns, spike_columns
 from evoconn_cli.rendering.layout import Box, make_layout
 from evoconn_cli.rendering.overlay import Overlay, format_number
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.strips import curve_strip, raster_strip, window
 
 DT = 0.02
 SUBSTEPS = 10
 
 
-def episode_of(spikes: np.ndarray, rewards: np.ndarray | None = None) -> Episode:
+def episode_of(spikes: np.ndarray, rewards: np.ndarray | None = None) -> Motion:
     """Returns an episode of a resting body with spikes `[T, S, N]`."""
     steps = len(spikes)
-    return Episode(
+    return Motion(
         positions=np.zeros((steps + 1, 1, 3)),
         rotations=np.tile([1.0, 0, 0, 0], (steps + 1, 1, 1)),
         rewards=np.ones(steps, np.float32) if rewards is None else rewards.astype(np.float32),

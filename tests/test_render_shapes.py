@@ -14,12 +14,14 @@ from rendering_cases import make_episode
 from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.rendering import gl, scene, shapes
-from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
+from evoconn_cli.rendering import gl, renderers, shapes
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
+from evoconn_cli.rendering.extents import floor_height
+from evoconn_cli.rendering.look import square_size
 from evoconn_cli.rendering.meshes import capsule_mesh
-from evoconn_cli.rendering.mjcf import make_mjcf, square_size
-from evoconn_cli.rendering.scene import open_renderer
+from evoconn_cli.rendering.mjcf import make_mjcf
+from evoconn_cli.rendering.renderers import open_renderer
 from evoconn_cli.rendering.shapes import make_figure
 from evoconn_cli.rendering.tiny_renderer import TinyRenderer
 from evoconn_cli.tasks.brax_compat import import_brax_envs
@@ -307,7 +309,7 @@ def test_a_variable_set_by_the_user_is_the_only_one_tried(monkeypatch):
 
 
 def test_without_gl_auto_takes_the_software_rasteriser_and_says_why(monkeypatch):
-    monkeypatch.setattr(scene, "find_backend", lambda: (None, "egl: no driver"))
+    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "egl: no driver"))
     figure = make_figure("hopper")
     episode = make_episode(figure, 3)
     path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)

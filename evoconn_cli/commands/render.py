@@ -96,8 +96,8 @@ def render(
     opened = open_run(path, step, note=show_notice)
     check_task(opened.task.name)
 
+    from evoconn_cli.rendering.episodes import Subject, record_episodes, write_episodes
     from evoconn_cli.rendering.recording import make_policy
-    from evoconn_cli.rendering.video import Subject, record_episodes, write_episodes
 
     config = opened.config
     candidates = opened.strategy.center(opened.state.strategy)

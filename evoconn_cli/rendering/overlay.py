@@ -21,7 +21,7 @@ from evoconn_cli.drawing.colors import (
 from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, reward_columns, spike_columns
 from evoconn_cli.rendering.layout import Box, make_layout
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.strips import curve_strip, raster_strip, window
 
 _WINDOW = 2.6
@@ -46,7 +46,7 @@ class Overlay:
     def __init__(
         self,
         title: tuple[str, str],
-        episodes: Sequence[Episode],
+        episodes: Sequence[Motion],
         neurons: Neurons | None,
         clock: Clock,
         *,
