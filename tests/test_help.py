@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from evoconn_cli import __version__
 from evoconn_cli.app import app
-from evoconn_cli.config.loading import preset_names
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
+from evoconn_cli.config.shipped import preset_names
 
 GROUP = typer.main.get_command(app)
 COMMANDS = [name for name, command in GROUP.commands.items() if not command.hidden]  # pyright: ignore[reportAttributeAccessIssue]

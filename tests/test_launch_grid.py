@@ -18,7 +18,7 @@ from whole_runs import assert_same_run
 from evoconn_cli.app import app
 from evoconn_cli.commands.grid_report import write_grid_report
 from evoconn_cli.commands.opened_grid import OpenedGrid, open_grid
-from evoconn_cli.config.grid import grid_names
+from evoconn_cli.config.shipped import grid_names
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
 from evoconn_cli.grid.places import prepare

@@ -26,7 +26,7 @@ def complete_network(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_preset(incomplete: str) -> list[str]:
     """Returns the presets that start with `incomplete`; where there are none the shell offers files."""
-    from evoconn_cli.config.loading import preset_names
+    from evoconn_cli.config.shipped import preset_names
 
     return [name for name in preset_names() if name.startswith(incomplete)]
 

@@ -7,13 +7,15 @@ from typing import Annotated, Optional
 
 import typer
 
+from evoconn_cli.config.shipped import grid_names
+
 
 def launch_grid(
     grid: Annotated[
         str,
         typer.Argument(
             metavar="GRID",
-            help="A YAML file, or ec_brax, rnn_brax, dense_snn_brax.",
+            help=f"A YAML file, or {', '.join(grid_names())}.",
             show_default=False,
         ),
     ],

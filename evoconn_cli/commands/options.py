@@ -6,6 +6,9 @@ from typing import Annotated, Optional
 
 import typer
 
+POLICIES = ("deterministic", "sampled")
+"""How a saved policy uses its probabilities: those above 0.5 are connections, or connections are drawn."""
+
 Devices = Annotated[Optional[int], typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)]
 Wandb = Annotated[
     Optional[str], typer.Option(metavar="MODE", help="W&B: auto, online, offline, disabled.", show_default=False)
