@@ -71,13 +71,11 @@ def record_episodes(
     progress.start("playing", num_episodes, "episode" if num_episodes == 1 else "episodes")
     record = make_recorder(subject.task, subject.policy, max_steps=max_steps, warmup_steps=subject.warmup_steps)
     episodes = []
-    for number in range(num_episodes):
-        episodes.append(record(*episode_keys(seed, number)))
-        progress.advance(number + 1)
+    for number in range(first, first + num_episodes):
+        episodes.append(record(subject.params_of(number), *episode_keys(seed, number)))
+        progress.advance(len(episodes))
         if episodes[-1].broke:
-            progress.note(
-                f"episode {number + 1} ends before the physics or the reward gave numbers that are not finite."
-            )
+            progress.note(f"episode {number} ends where the physics or the reward is not finite any more.")
     return episodes
 
 

@@ -57,4 +57,4 @@ class RenderProgress:
 
     def note(self, message: str) -> None:
         """Shows a sentence."""
-        self._console.print(message, highlight=False, soft_wrap=True)
+        self._console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
