@@ -102,6 +102,12 @@ def offered(monkeypatch, tmp_path):
         ("evoconn evaluate runs/hopper-1 runs/w", ["runs/walker-1"]),
         ("evoconn render runs/h", ["runs/hopper-1"]),
         ("evoconn render nowhere/", []),
+        ("evoconn render --camera s", ["side"]),
+        ("evoconn evaluate --policy ", ["deterministic", "sampled"]),
+        ("evoconn export-connectivity --format bundle,par", ["bundle,parquet"]),
+        ("evoconn launch-grid e", ["ec_brax"]),
+        ("evoconn launch-grid --on s", ["slurm"]),
+        ("evoconn train --wandb off", ["offline"]),
     ],
 )
 def test_the_shell_offers_names_and_runs(offered, line, expected):

@@ -16,8 +16,9 @@ from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import forgive
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
+from evoconn_cli.grid.log import last_log_lines
 from evoconn_cli.grid.places import prepare
-from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import GridTable, Row, read_rows
 from evoconn_cli.runs.progress.terminal import lasting_stdout
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.completion import complete_run, one_of
 from evoconn_cli.commands.ending import say, show_notice
 from evoconn_cli.commands.options import POLICIES
+from evoconn_cli.errors import unknown_name
+from evoconn_cli.output import check_output
+from evoconn_cli.rendering.options import CAMERAS, RENDERERS, check_task, make_options
 
 
 def render(
@@ -23,7 +26,7 @@ def render(
         ),
     ],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="File to write or replace: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default.",
@@ -31,7 +34,7 @@ def render(
         ),
     ] = None,
     step: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="STEP",
             help="Checkpoint: latest, best by evaluation fitness, or the number of a generation.",
@@ -41,7 +44,7 @@ def render(
     episode: Annotated[int, typer.Option(min=0, help="Number of the first episode, as evaluate --csv has it.")] = 0,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to show, one after the other.")] = 1,
     steps: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(
             min=1,
             help="Cut each episode after so many steps; a .png shows the moment after them.",
@@ -49,27 +52,34 @@ def render(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Of the episodes: initial states and sampled connections.")
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the initial states and of sampled connections.")
     ] = 0,
     policy: Annotated[
         str,
-        typer.Option(metavar="POLICY", help="deterministic: p > 0.5; sampled: other connections in each episode."),
+        typer.Option(
+            metavar="POLICY",
+            help="deterministic: p > 0.5; sampled: other connections in each episode.",
+            autocompletion=one_of(*POLICIES),
+        ),
     ] = "deterministic",
-    camera: Annotated[str, typer.Option(metavar="VIEW", help="track, side or front.")] = "track",
+    camera: Annotated[
+        str, typer.Option(metavar="VIEW", help="track, side or front.", autocompletion=one_of(*CAMERAS))
+    ] = "track",
     fps: Annotated[
-        Optional[float], typer.Option(help="Frames a second, 1 to 240.", show_default="30, 25 for .gif")
+        float | None, typer.Option(help="Frames a second, 1 to 240.", show_default="30, 25 for .gif")
     ] = None,
     speed: Annotated[
-        Optional[float], typer.Option(help="0.01 to 100; 0.5 is slow motion at half the speed.", show_default="1")
+        float | None, typer.Option(help="0.01 to 100; 0.5 is slow motion at half the speed.", show_default="1")
     ] = None,
     size: Annotated[
-        Optional[str], typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, 64 to 4096 each.", show_default="640x480")
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, 64 to 4096 each.", show_default="640x480")
     ] = None,
     renderer: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="NAME",
             help="mujoco, tiny (slower, needs no GL) or auto: the first that works.",
+            autocompletion=one_of(*RENDERERS),
             show_default="auto",
         ),
     ] = None,
@@ -88,9 +98,6 @@ def render(
     """
     from rich.console import Console
 
-    from evoconn_cli.errors import unknown_name
-    from evoconn_cli.output import check_output
-    from evoconn_cli.rendering.options import check_task, make_options
     from evoconn_cli.rendering.progress import RenderProgress
     from evoconn_cli.runs.opened import open_run
 

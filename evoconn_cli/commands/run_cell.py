@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evoconn_cli.commands.options import MaxTime
+
+if TYPE_CHECKING:
+    from evoconn_cli.runs.training.interrupts import Interrupts
 
 
 def run_cell(
@@ -38,7 +41,7 @@ def run_cell(
     raise typer.Exit(exit_code)
 
 
-def _train(cell_dir: Path, max_time: str | None, interrupts) -> int:
+def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
     """Goes on with the run, and returns the exit code."""
     import sys
 

@@ -18,8 +18,9 @@ from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Device, Devices, Note
 from evoconn_cli.grid.held_devices import HeldDevices
+from evoconn_cli.grid.log import last_log_lines
 from evoconn_cli.grid.places import cell_command, cell_environment
-from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.interrupts import Interrupts
 
 _TICK = 0.1  # [s] between looks at the processes

@@ -12,10 +12,11 @@ from evoconn_cli.errors import ExitCode
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
+from evoconn_cli.grid.log import last_log_lines
 from evoconn_cli.grid.machine import has_jax_for_gpus
 from evoconn_cli.grid.ray_cluster import Request, ray_cluster, request_of_a_cell
 from evoconn_cli.grid.ray_worker import run_on_node
-from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.interrupts import Interrupts
 
 _TICK = 0.2  # [s] between looks at signals

@@ -78,9 +78,20 @@ def living_owner(file: Path) -> dict[str, Any] | None:
         age = time.time() - file.stat().st_mtime
     except OSError:
         return None
-    if owner is None or age > 2 * PATIENCE or (owner["host"] == _host() and not _is_alive(owner["pid"])):
+    if owner is None or age > 2 * PATIENCE or (owner["host"] == _host() and not is_alive(owner["pid"])):
         return None
     return owner
+
+
+def is_alive(pid: int) -> bool:
+    """Returns whether this host has a process with a number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], None]) -> int:
@@ -122,7 +133,7 @@ def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], paus
     if owner is None:
         return
     if owner["host"] == _host():
-        if not locks_work and _is_alive(owner["pid"]):
+        if not locks_work and is_alive(owner["pid"]):
             raise _refusal(file)
         return
     note(
@@ -163,16 +174,6 @@ def _is_still(file: Path, descriptor: int) -> bool:
         return os.path.samestat(file.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
 
 
 def _host() -> str:
