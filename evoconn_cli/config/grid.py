@@ -13,11 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of
-from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
+from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import option
 from evoconn_cli.config.shipped import find_named, grid_dir, is_path
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
 KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
 
@@ -129,7 +129,7 @@ def _read_section(given: Any, defaults: Section, name: str) -> Section:
     try:
         section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}") from None
+        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
     check_values(section, f"{name}.")
     return section
 

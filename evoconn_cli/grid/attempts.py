@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evoconn_cli.errors import ExitCode, RunDirectoryError, printable
-from evoconn_cli.runs.training.lock import PATIENCE, is_alive
+from evoconn_cli.runs.training.lock_owner import PATIENCE, is_alive
 
 FILE = "attempts.jsonl"
 
@@ -128,8 +128,9 @@ def forgive(cell: Path) -> None:
 def _start_of(line: dict[str, Any]) -> Attempt | None:
     """Returns the attempt that begins with a line, None where that is not one of ours."""
     place, host, pid, saved, started = (line.get(name) for name in ("place", "host", "pid", "saved", "time"))
-    texts_are = isinstance(place, str) and isinstance(host, str)
-    if not texts_are or type(pid) is not int or type(saved) is not int or type(started) is not float:
+    if not isinstance(place, str) or not isinstance(host, str):
+        return None
+    if type(pid) is not int or type(saved) is not int or type(started) is not float:
         return None
     return Attempt(printable(place), host, pid, started, saved)
 
