@@ -18,20 +18,15 @@ def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
         policy: `deterministic`, or `sampled`: other connections in each episode, the same as in an evaluation.
         seed: of what is sampled.
     """
-    import jax.numpy as jnp
-
-    from evoconn_cli.engine.evaluation import candidates_key
     from evoconn_cli.rendering.episodes import Subject
     from evoconn_cli.rendering.recording import PolicyParams, make_policy, policy_params
+    from evoconn_cli.runs.candidates import candidates_of
 
-    config, state = opened.config, opened.state
-    center = policy_params(opened.network, opened.strategy.center(state.strategy), state.normalizer)
+    config = opened.config
 
     def params_of(episode: int) -> PolicyParams:
-        if policy == "deterministic":
-            return center
-        candidates = opened.strategy.ask(candidates_key(seed), state.strategy, jnp.array([episode], jnp.int32))
-        return policy_params(opened.network, candidates, state.normalizer)
+        candidates = candidates_of(opened, policy, seed, episode)
+        return policy_params(opened.network, candidates, opened.state.normalizer)
 
     about = [config.network.name, f"{config.network.num_neurons} neurons", f"generation {opened.generation}"]
     if opened.bundle is not None:

@@ -18,7 +18,7 @@ from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.shapes import Figure, Shape
 
-_SCRIPTS = ("timeline.js", "scene.js", "plots.js", "viewer.js")
+_SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
 _ROTATION_SCALE = 32767
 """Quaternions are stored as whole numbers of 16 bits, to about 0.003 degrees."""
 
