@@ -61,6 +61,12 @@ def test_the_rest_by_hand(by_hand):
     assert by_hand.sizes["recurrent_connections"] == 7
 
 
+def test_an_observation_that_acts_both_ways_reaches_nothing():
+    both = np.array([[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], bool)
+    found = connectome_statistics(connectome_of({"input": both, "recurrent": RECURRENT, "output": OUTPUT}))
+    assert found.unreached == 6
+
+
 def test_certainty_is_what_training_logs():
     eps = 1e-3
     shapes = {"input": (6, 20), "recurrent": (20, 20), "output": (20, 2)}

@@ -137,6 +137,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(evoconn, runs, monkey
         (["--policy", "smapled"], "unknown policy 'smapled'. Did you mean 'sampled'?"),
         (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
         (["--step", "5"], "has no generation 5. Saved: 4, 6."),
+        (["--step", "4,"], "--step 4,: a name is missing beside a comma"),
         (["--step", "4,newest"], "expected latest, best or the number of a generation"),
         (["--out", "file/bundle"], "file is a file, not a directory"),
     ],
