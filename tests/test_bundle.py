@@ -20,7 +20,7 @@ from evoconn_cli.export.bundle.checksums import write_checksums
 from evoconn_cli.export.bundle.verification import verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, episode_arrays, run_network, write_bundle
 from evoconn_cli.export.episode import record_episode
-from evoconn_cli.export.formats import ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.runs.exporting import make_source, open_steps
 
 SPIKING = ("network.gain_in=0.5", "task.episode_length=40")

@@ -102,6 +102,7 @@ def offered(monkeypatch, tmp_path):
         ("evoconn evaluate runs/hopper-1 runs/w", ["runs/walker-1"]),
         ("evoconn render runs/h", ["runs/hopper-1"]),
         ("evoconn render nowhere/", []),
+        ("evoconn export-connectivity runs/hopper-1 --format bundle,s", ["bundle,sonata", "bundle,statistics"]),
     ],
 )
 def test_the_shell_offers_names_and_runs(offered, line, expected):

@@ -22,7 +22,7 @@ from evoconn_cli.export.bundle.reading import is_bundle, read_bundle
 from evoconn_cli.export.bundle.run_network import Network
 from evoconn_cli.export.bundle.verification import verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, write_bundle
-from evoconn_cli.export.formats import ExportOptions
+from evoconn_cli.export.source import ExportOptions
 from evoconn_cli.runs.exporting import make_source, open_steps
 from evoconn_cli.runs.opened import open_run
 
@@ -319,8 +319,10 @@ def test_an_edited_network_is_exported_again_with_an_episode_of_its_own(bundle, 
     before = files_of(bundle)
     with pytest.raises(EvoconnError, match=r"edges\.csv"):
         verify_bundle(bundle)
-    code, out, _ = evoconn("export-connectivity", bundle, "--out", tmp_path / "new")
-    assert code == 0 and files_of(bundle) == before
+    code, out, _ = evoconn("export-connectivity", bundle, "--out", tmp_path / "new", "--verify")
+    assert code == 0 and files_of(bundle) == before and f"bundle: {tmp_path / 'new'}" in out and "verified: " in out
+    code, _, err = evoconn("export-connectivity", tmp_path / "new", "--verify", "--step", "best", "--seed", "3")
+    assert code == 2 and "--step and --seed would do nothing" in err
     assert evoconn("export-connectivity", tmp_path / "new", "--verify")[0] == 0
     again = read_bundle(tmp_path / "new")
     assert again.edit is None and not again.connectome.kernels["recurrent"].any()

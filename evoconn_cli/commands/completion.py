@@ -31,6 +31,14 @@ def complete_preset(incomplete: str) -> list[str]:
     return [name for name in preset_names() if name.startswith(incomplete)]
 
 
+def complete_format(incomplete: str) -> list[tuple[str, str]]:
+    """Returns the export formats that start with what follows the last comma, each with what it is."""
+    from evoconn_cli.export.formats import FORMATS
+
+    before, comma, start = incomplete.rpartition(",")
+    return [(f"{before}{comma}{name}", one.summary) for name, one in FORMATS.items() if name.startswith(start)]
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Returns the run directories whose path starts with `incomplete`, or that are in a directory that does.
 

@@ -7,8 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
-from evoconn_cli.export.formats import FORMATS, SORTS
+from evoconn_cli.commands.completion import complete_format, complete_run
+from evoconn_cli.export.formats import FORMATS
+from evoconn_cli.export.source import SORTS
 
 
 def export_connectivity(
@@ -27,14 +28,15 @@ def export_connectivity(
             "--format",
             metavar="NAME[,NAME...]",
             help=f"{', '.join(FORMATS)}; bundle by default.",
+            autocompletion=complete_format,
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Optional[Path],
         typer.Option(
-            help="File or directory to write; with several formats, the directory that holds them. In the run's "
-            "exports/ by default.",
+            help="File or directory to write; with several formats or steps, the directory that holds them. In the "
+            "run's exports/ by default.",
             show_default=False,
         ),
     ] = None,
@@ -66,16 +68,19 @@ def export_connectivity(
         bool,
         typer.Option(
             "--verify",
-            help="Replay the bundle in a process without jax, and compare spike by spike; without --format, that of "
-            "BUNDLE_DIR.",
+            help="Replay the bundle in a process without jax, and compare spike by spike; without --format and --out, "
+            "that of BUNDLE_DIR.",
         ),
     ] = False,
     sort: Annotated[
         str, typer.Option(metavar="|".join(SORTS), help="Order of the neurons of a type in png and html.")
     ] = "degree",
+    random_graphs: Annotated[
+        int, typer.Option(min=2, help="How many the statistics are compared with, in statistics, png and html.")
+    ] = 20,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, pictures.
+    """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, statistics, pictures.
 
     [bold]Examples[/bold]
 
@@ -86,7 +91,7 @@ def export_connectivity(
       evoconn export-connectivity runs/hopper-ec/exports/generation-120-bundle --verify
     """
     from evoconn_cli.commands.exporting import Request, run_export
-    from evoconn_cli.export.formats import ExportOptions
+    from evoconn_cli.export.source import ExportOptions
 
     run_export(
         Request(
@@ -99,6 +104,6 @@ def export_connectivity(
             episode_steps=episode_steps,
             verify=verify,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau, sort=sort),
+            options=ExportOptions(nir_tau=nir_tau, sort=sort, random_graphs=random_graphs),
         )
     )

@@ -15,8 +15,8 @@ import numpy as np
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.formats import ExportSource
 from evoconn_cli.export.sonata_files import write_edges, write_nodes, write_report, write_spikes
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import KERNEL_POPULATIONS, POPULATIONS, Table, neuron_signs, node_table
 
 NODE_TYPES = (

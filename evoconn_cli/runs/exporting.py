@@ -18,7 +18,7 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
-from evoconn_cli.export.formats import ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.networks import Candidates
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax

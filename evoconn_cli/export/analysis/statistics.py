@@ -21,9 +21,6 @@ from evoconn_cli.export.analysis.random_graphs import random_graph
 from evoconn_cli.export.blocks import density_by_block, excitatory_neurons, observation_weights, recurrent_graph
 from evoconn_cli.export.connectome import Connectome
 
-NUM_RANDOM_GRAPHS = 20
-"""With which the recurrent network is compared."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
@@ -96,9 +93,7 @@ class Statistics:
     certainty: dict[str, Certainty]
 
 
-def connectome_statistics(
-    connectome: Connectome, seed: int = 0, num_random_graphs: int = NUM_RANDOM_GRAPHS
-) -> Statistics:
+def connectome_statistics(connectome: Connectome, seed: int = 0, num_random_graphs: int = 20) -> Statistics:
     """Returns the statistics of a conn_snn.
 
     Args:

@@ -24,7 +24,7 @@ from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.units import node_table
 
 if TYPE_CHECKING:
-    from evoconn_cli.export.formats import ExportSource
+    from evoconn_cli.export.source import ExportSource
 
 KERNELS_FILE, EDGES_FILE = "kernels.npz", "edges.csv"
 EPISODE_FILE, PROVENANCE_FILE = "episode.npz", "provenance.json"
