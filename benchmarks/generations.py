@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.config.loading import override_config
-from evoconn_cli.config.schema import RunConfig
+from benchmarks.interleaving import Interleaved, interleave
+from evoconn_cli.config.schema import RunConfig, SpikingConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.tasks import Task, TaskState
+from evoconn_cli.tasks.registry import make_task
 
 EARLY = (10, 20)
 """Generations that count as early."""
@@ -37,9 +39,9 @@ class Early(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A generation in which all episodes are full."""
+    """Generations in which all episodes are full, by a trained population."""
 
-    seconds_a_step: float  # and member
+    times: Interleaved  # of a generation, a step and member [s]
     spikes_a_substep: float  # of all neurons
 
 
@@ -64,20 +66,37 @@ def first_generations(config: RunConfig, workers: WorkerMesh) -> tuple[list[Earl
     return early, state
 
 
-def late_generation(config: RunConfig, workers: WorkerMesh, state: RunState, repetitions: int = 3) -> Late:
-    """Returns the cost of a generation that starts from `state` and in which nobody falls."""
-    config = override_config(config, [f"task.episode_length={FULL_EPISODE}"])
-    engine = build_engine(config, workers, task=_nobody_falls(build_engine(config, workers).task))
-    step = engine.compile(state)
-    seconds, rates = [], []
-    for _ in range(repetitions):
+def late_generation(
+    config: RunConfig,
+    workers: WorkerMesh,
+    state: RunState,
+    beside: Mapping[str, Callable[[], float]],
+    repetitions: int = 5,
+) -> Late:
+    """Returns the cost of a generation that starts from `state` and in which nobody falls.
+
+    Args:
+        config: of a spiking network.
+        workers: the devices.
+        state: of a trained population; it stays as it is.
+        beside: what the generation is compared with, by name: each runs once and returns its time.
+        repetitions: generations.
+    """
+    assert isinstance(config.network, SpikingConfig)
+    step = build_engine(config, workers, task=_nobody_falls(make_task(config.task.name))).compile(state)
+    rates = []
+
+    def generation() -> float:
         copy, done = jax.tree.map(jnp.copy, state), int(state.env_steps)
         before = time.perf_counter()
         copy, measured = step(copy)
         jax.block_until_ready(measured)
-        seconds.append((time.perf_counter() - before) / (int(copy.env_steps) - done))
-        rates.append(float(measured.get("spikes_per_ms", 0.0)))
-    return Late(statistics.median(seconds), statistics.median(rates) * _substep_ms(config) * config.network.num_neurons)
+        seconds = time.perf_counter() - before
+        rates.append(float(measured["spikes_per_ms"]))
+        return seconds / (int(copy.env_steps) - done)
+
+    times = interleave(generation, beside, repetitions)
+    return Late(times, statistics.median(rates) * config.network.dt_ms * config.network.num_neurons)
 
 
 def _nobody_falls(task: Task) -> Task:
@@ -86,7 +105,3 @@ def _nobody_falls(task: Task) -> Task:
         return after._replace(done=after.steps >= FULL_EPISODE)
 
     return dataclasses.replace(task, step=step)
-
-
-def _substep_ms(config: RunConfig) -> float:
-    return getattr(config.network, "dt_ms", 0.0)

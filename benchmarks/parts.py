@@ -16,23 +16,31 @@ from evoconn_cli.runs.build import Engine
 REPETITIONS = 5
 
 
-def seconds_a_step(run: Callable[[int], jax.Array], steps: int, repetitions: int = REPETITIONS) -> float:
-    """Returns the median time of a step of `run(steps)`; what happens before the first step cancels out [s]."""
+def seconds_a_step(run: Callable[[int], jax.Array], steps: int) -> float:
+    """Returns the time of a step of `run(steps)`, once; what happens before the first step cancels out [s]."""
 
     def seconds(steps: int) -> float:
         before = time.perf_counter()
         jax.block_until_ready(run(steps))
         return time.perf_counter() - before
 
-    seconds(1)
-    return statistics.median(seconds(steps + 1) - seconds(1) for _ in range(repetitions)) / steps
+    return (seconds(steps + 1) - seconds(1)) / steps
+
+
+def median_seconds_a_step(run: Callable[[int], jax.Array], steps: int, repetitions: int = REPETITIONS) -> float:
+    """Returns the median time of a step, after a first run that compiles [s]."""
+    jax.block_until_ready(run(1))
+    return statistics.median(seconds_a_step(run, steps) for _ in range(repetitions))
 
 
 def _on_all(workers: WorkerMesh, run: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[int], jax.Array]:
+    def on_one(seeds: jax.Array, steps: jax.Array) -> jax.Array:
+        return run(seeds, jnp.where(seeds[0] < workers.num_workers, steps, 0))  # the companion of a single worker rests
+
     sharded = workers.sharded.spec
     on_all = jax.jit(
         jax.shard_map(
-            run, mesh=workers.mesh, in_specs=(sharded, workers.whole.spec), out_specs=sharded, check_vma=False
+            on_one, mesh=workers.mesh, in_specs=(sharded, workers.whole.spec), out_specs=sharded, check_vma=False
         )
     )
     seeds = jax.device_put(jnp.arange(workers.mesh.size, dtype=jnp.uint32), workers.sharded)
@@ -57,7 +65,7 @@ def physics_steps(
 
 
 def network_steps(engine: Engine, workers: WorkerMesh, block: int) -> Callable[[int], jax.Array]:
-    """Returns `run(steps)` of the network of a block on every device, on observations that change."""
+    """Returns `run(steps)` of an untrained network of a block on every device, on observations that change."""
     network, strategy = engine.network, engine.strategy
 
     def run(seeds: jax.Array, steps: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 _SHORT_EPISODE = 20
+_KIBIBYTE_MB = 1024 / 1e6
 
 
 def peak_memory(task: str, population: int) -> float:
@@ -69,9 +70,9 @@ def _peak_megabytes() -> float:
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1e3
+        return int(line.split()[1]) * _KIBIBYTE_MB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return peak / 1e6 if sys.platform == "darwin" else peak * _KIBIBYTE_MB
 
 
 def _main(what: str, task: str, population: str) -> None:

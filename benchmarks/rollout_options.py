@@ -3,7 +3,7 @@
     python -m benchmarks.rollout_options [--task hopper] [--steps 20e6] [--seeds 0 1 2] [--out FILE.jsonl]
 
 Every run is the laptop preset with one option changed, and ends after the first generation in which the steps that
-count toward fitness reach `--steps`. Runs that FILE.jsonl holds already are not repeated.
+count toward fitness reach `--steps`. Runs of this version on this machine that FILE.jsonl holds are not repeated.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from benchmarks.machine import describe_machine
+from evoconn_cli import __version__
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
@@ -45,17 +46,23 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     known = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     workers = start_jax(None)
+    here = {
+        "task": options.task,
+        "steps": options.steps,
+        "version": __version__,
+        "machine": describe_machine(workers),
+    }
     for seed in options.seeds:
         for variant, overrides in VARIANTS.items():
-            about = {"task": options.task, "steps": options.steps, "variant": variant, "seed": seed}
+            about = {**here, "variant": variant, "seed": seed}
             if any(run.items() >= about.items() for run in known):
                 continue
             config = load_config("laptop", [f"task.name={options.task}", f"seed={seed}", *overrides])
-            run = {**about, **train(config, options.steps, workers), "machine": describe_machine(workers)}
+            run = {**about, **train(config, options.steps, workers)}
             with options.out.open("a") as file:
                 file.write(json.dumps(run) + "\n")
             known.append(run)
-    print(table([run for run in known if run["task"] == options.task and run["steps"] == options.steps]))
+    print(table([run for run in known if run.items() >= here.items()]))
 
 
 def train(config: RunConfig, num_steps: float, workers: WorkerMesh) -> dict[str, Any]:

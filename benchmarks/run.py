@@ -14,36 +14,43 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from benchmarks.baseline import make_baseline_steps, make_dense_network_steps
 from benchmarks.generations import EARLY, first_generations, late_generation
 from benchmarks.machine import describe_machine
-from benchmarks.parts import network_steps, physics_steps, sampling_steps, seconds_a_step, update_steps
+from benchmarks.parts import (
+    median_seconds_a_step,
+    network_steps,
+    physics_steps,
+    sampling_steps,
+    seconds_a_step,
+    update_steps,
+)
 from benchmarks.processes import compile_seconds, first_generation_seconds, help_seconds, peak_memory
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.runs.build import build_engine, choose_block
 from evoconn_cli.runs.devices import start_jax
 
-_STEPS, _BASELINE_STEPS, _BASELINE_REPETITIONS = 100, 6, 3
+_STEPS, _PHYSICS_STEPS, _BASELINE_STEPS, _BASELINE_REPETITIONS = 100, 500, 6, 3
 _MEMORY_POPULATIONS = (512, 2048, 10240)
 
 _PARTS = {
     "physics": "physics, members last",
     "physics_vmap": "physics, `vmap`, on as many devices",
-    "network": "network, packed",
-    "network_dense": "network, dense int8, one device",
-    "sampling": "sampling, a member",
-    "update": "update, a member",
+    "network": "network, packed, before training",
+    "network_dense": "network, dense int8, before training, one device",
     "generation": "whole generation, full episodes",
     "baseline": "baseline: `vmap` and dense, one device",
 }
+_ONCE = {"sampling": "sampling", "update": "update"}
 _RATIOS = {
     "speedup": "baseline / generation, full episodes",
     **{f"early_speedup_{count}": f"the same over the first {count} generations" for count in EARLY},
-    "network_speedup": "dense / packed network",
+    "network_speedup": "dense / packed network, before training",
     "over_physics": "generation / physics",
     **{f"early_share_counted_{count}": f"share of simulated steps that count, first {count}" for count in EARLY},
-    "spikes": "spikes a sub-step, full episodes",
 }
 _THROUGHPUTS = {
     f"early_steps{which}_{count}": f"{label}, first {count} generations"
@@ -81,32 +88,49 @@ def main() -> None:
 
 
 def measure(task: str, population: int, workers: WorkerMesh) -> dict[str, float]:
-    """Returns the figures of one task, by name; times in microseconds per environment step and member."""
+    """Returns the figures of one task, by name; times in microseconds per environment step and member.
+
+    Sampling and update are once a generation: their time is per member. The generation is compared with physics and
+    baseline that run right before and after it.
+    """
     config = load_config(None, [f"task.name={task}", f"algo.population={population}"])
     block = choose_block(config, workers)
     config = override_config(config, [f"engine.block={block}"])
     engine = build_engine(config, workers)
     on_all = block * workers.num_workers
 
+    def once(run: Any, members: int, steps: int) -> float:
+        return seconds_a_step(run, steps) / members
+
     def alone(run: Any, members: int, steps: int = _STEPS, **options: int) -> float:
-        return seconds_a_step(run, steps, **options) / members * 1e6
+        return median_seconds_a_step(run, steps, **options) / members * 1e6
 
     baseline_options = dict(steps=_BASELINE_STEPS, repetitions=_BASELINE_REPETITIONS)
-    baseline = make_baseline_steps(engine.task, population)
-    baselines = [alone(baseline, population, **baseline_options)]
+    baseline, physics = make_baseline_steps(engine.task, population), physics_steps(engine, workers, block)
     first, trained = first_generations(config, workers)
-    late = late_generation(config, workers, trained)
-    baselines.append(alone(baseline, population, **baseline_options))
+    for run in (baseline, physics):
+        jax.block_until_ready(run(1))
+    times, spikes = late_generation(
+        config,
+        workers,
+        trained,
+        beside={
+            "physics": lambda: once(physics, on_all, _PHYSICS_STEPS),
+            "baseline": lambda: once(baseline, population, _BASELINE_STEPS),
+        },
+    )
     figures = {
-        "physics": alone(physics_steps(engine, workers, block), on_all),
+        "physics": times.beside["physics"] * 1e6,
         "physics_vmap": alone(physics_steps(engine, workers, block, plain=True), on_all, steps=_STEPS // 4),
         "network": alone(network_steps(engine, workers, block), on_all),
         "network_dense": alone(make_dense_network_steps(engine.task, population), population, **baseline_options),
         "sampling": alone(sampling_steps(engine, workers, block), on_all, steps=5),
         "update": alone(update_steps(engine, workers, block), on_all, steps=5),
-        "generation": late.seconds_a_step * 1e6,
-        "baseline": sum(baselines) / len(baselines),
-        "spikes": late.spikes_a_substep,
+        "generation": times.subject * 1e6,
+        "baseline": times.beside["baseline"] * 1e6,
+        "spikes": spikes,
+        "speedup": 1.0 / times.ratios["baseline"],
+        "over_physics": times.ratios["physics"],
     }
     for generations, early in zip(EARLY, first, strict=True):
         in_lock_step = figures["baseline"] * 1e-6 * early.slowest_steps * population
@@ -114,9 +138,7 @@ def measure(task: str, population: int, workers: WorkerMesh) -> dict[str, float]
         figures[f"early_share_counted_{generations}"] = early.share_counted
         figures[f"early_steps_{generations}"] = early.counted_steps / early.seconds
         figures[f"early_steps_baseline_{generations}"] = early.counted_steps / in_lock_step
-    figures["speedup"] = figures["baseline"] / figures["generation"]
     figures["network_speedup"] = figures["network_dense"] / figures["network"]
-    figures["over_physics"] = figures["generation"] / figures["physics"]
     return figures
 
 
@@ -137,8 +159,10 @@ def markdown(report: dict[str, Any]) -> str:
     tasks = report["tasks"]
     sections = {
         "µs per environment step and member": (_PARTS, 2),
+        "µs per member, once a generation": (_ONCE, 2),
         "Ratios": (_RATIOS, 2),
         "Environment steps that count, a second": (_THROUGHPUTS, 0),
+        "Neurons that spike in a sub-step": ({"spikes": "trained, full episodes"}, 1),
         "Peak memory above the bare process [MB]": (
             {f"memory_{size}": f"population {size}" for size in _MEMORY_POPULATIONS},
             0,

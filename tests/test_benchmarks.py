@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.interleaving import interleave
+
 
 @pytest.mark.slow
 def test_the_benchmark_writes_its_table(tmp_path):
@@ -27,6 +29,17 @@ def test_the_benchmark_writes_its_table(tmp_path):
     assert all(math.isfinite(value) for value in figures.values())
     # The parts are differences of two times, and a small part of a small task may come out as nothing or less.
     assert min(figures["generation"], figures["baseline"], figures["early_steps_20"]) > 0
-    assert figures["speedup"] == pytest.approx(figures["baseline"] / figures["generation"])
+    assert figures["speedup"] > 0
     assert figures["early_share_counted_10"] <= 1.0
     assert "probe_sign" in done.stdout
+
+
+def test_a_ratio_does_not_see_that_the_machine_slows_down():
+    clock = iter(range(1, 100))
+
+    def takes(seconds: float):
+        return lambda: seconds * next(clock)
+
+    times = interleave(takes(6.0), {"physics": takes(2.0)}, repetitions=4)
+    assert times.ratios == {"physics": pytest.approx(3.0)}
+    assert times.subject == 6.0 * 5 and times.beside == {"physics": 2.0 * 5}

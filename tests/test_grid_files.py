@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 from grids import TINY, load_cells, write_grid
 
-from evoconn_cli.config.grid import grid_names, read_grid
+from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import load_config, override_config
+from evoconn_cli.config.shipped import grid_names
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import cell_id, expand
 
@@ -91,6 +94,30 @@ def test_the_base_may_be_a_file_beside_the_grid(tmp_path):
     (tmp_path / "own.yaml").write_text("task: {name: probe_bias}\nalgo: {population: 64}\n")
     (cell,) = cells_of(tmp_path, "base: ./own.yaml\nseeds: [5]\n")
     assert (cell.set_name, cell.task, cell.config.algo.population, cell.config.seed) == ("tiny", "probe_bias", 64, 5)
+
+
+def test_a_file_may_have_a_dash_in_its_name(tmp_path):
+    (cell,) = cells_of(tmp_path, ONE + "sets: {a: {}}\ntasks: [probe_bias]\n", "my-grid")
+    assert cell.group == f"a-probe_bias-{cell.id}" and cell.config.tracking.tags == "my-grid,a,probe_bias"
+    (alone,) = cells_of(tmp_path, ONE + "tasks: [probe_bias]\n", "my-grid")
+    assert alone.group == f"my_grid-probe_bias-{cell.id}"
+
+
+YAML_OF_DOCS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in sorted(Path(__file__).parents[1].glob("docs/grids*.md"))
+    for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", YAML_OF_DOCS)
+def test_the_grid_files_of_the_documentation_can_be_read(block, tmp_path):
+    whole = block if "base:" in block else ONE + block
+    read_grid(str(write_grid(tmp_path, whole)))
+
+
+def test_there_are_grid_files_in_the_documentation():
+    assert len(YAML_OF_DOCS) >= 2
 
 
 @pytest.mark.parametrize("name", grid_names())
