@@ -184,7 +184,7 @@ def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):
         (["--json", f"{sys.executable}/y.json"], 2, "is a file, not a directory"),
         (["--episodes", "0"], 2, "leaves nothing to do"),
         (["--episodes", "0", "--plot", "p.png", "--json", "-", "--csv", "e.csv"], 2, "leave --json and --csv out"),
-        (["--step", "4,"], 2, "expected latest, best or"),
+        (["--step", "4,"], 2, "a name is missing beside a comma"),
         (["--step", "5"], 1, "no generation 5. Saved: 4, 6"),
         (["--reference", "ant=5"], 2, "no --reference for probe_steps"),
         (["--devices", "99"], 2, "at most so many"),

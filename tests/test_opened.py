@@ -60,7 +60,7 @@ def test_several_checkpoints_come_once_each_and_in_order(run):
 @pytest.mark.parametrize(
     ("below", "steps", "message"),
     [
-        ("", "4,", "--step '': expected latest"),
+        ("", "4,", "a name is missing beside a comma"),
         ("", "4,5", r"no generation 5\. Saved: 4, 6"),
         ("", "4-6", "--step 4-6: expected latest"),
         ("checkpoints/4", "all", "leave one out"),

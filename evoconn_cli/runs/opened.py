@@ -106,6 +106,10 @@ def open_checkpoints(
             asked = [str(generation) for generation in saved.store.generations()]
         else:
             asked = [step.strip() for step in steps.split(",")]
+        if "" in asked:
+            raise ConfigError(
+                f"--step {steps}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
+            )
         opened = {one.generation: one for one in (saved.open(step, note) for step in asked)}
     return [opened[generation] for generation in sorted(opened)]
 
@@ -208,7 +212,7 @@ def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:
     elif step.isdecimal():
         found = int(step) if int(step) in saved else None
     else:
-        raise ConfigError(f"--step {step or repr(step)}: expected {STEPS}. Saved in {directory.short_path()}: {names}.")
+        raise ConfigError(f"--step {step}: expected {STEPS}. Saved in {directory.short_path()}: {names}.")
     if found is None:
         asked = f"generation {step}" if step.isdecimal() else f"{step} checkpoint"
         raise CheckpointError(f"the run {directory.short_path()} has no {asked}. Saved: {names}.")

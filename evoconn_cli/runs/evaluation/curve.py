@@ -63,7 +63,7 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
 
 
 def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> None:
-    unchanged = KINDS[swept].none
+    unchanged = KINDS[swept].neutral
     if min(strengths) < unchanged < max(strengths):
         panel.axvline(unchanged, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
 
