@@ -42,10 +42,26 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
     Raises:
         ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
-    parts = [read_yaml(find_named(source, "preset", config_dir()))] if source else []
-    parts.append(read_overrides(overrides))
+    return merge_config(read_source(source) if source else OmegaConf.create({}), overrides)
+
+
+def read_source(source: str) -> DictConfig:
+    """Returns what stands in a preset or a YAML file, unchecked.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return read_yaml(find_named(source, "preset", config_dir()))
+
+
+def merge_config(source: DictConfig, overrides: Sequence[str] = ()) -> RunConfig:
+    """Returns the checked configuration of a run, of what `read_source` has read and what `load_config` takes.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
     try:
-        given = OmegaConf.merge(*parts)
+        given = OmegaConf.merge(source, read_overrides(overrides))
     except OmegaConfBaseException as error:
         raise ConfigError(f"the configuration cannot be merged: {first_line(error)}") from None
     assert isinstance(given, DictConfig)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from omegaconf import DictConfig
+
 from evoconn_cli.config.checking import check_values
 from evoconn_cli.config.grid import GridFile, Search
 from evoconn_cli.config.grid_values import Range
-from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.loading import merge_config, read_source
 from evoconn_cli.config.schema import RunConfig, walk
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.runs.training.deadline import parse_duration
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 """Keys and values of one point of the axes and samples."""
@@ -68,19 +69,18 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
         directory: of the grid.
 
     Raises:
-        ConfigError: a key that two parts of the grid set, a time limit that cannot be read, or a cell whose
-            configuration is wrong.
+        ConfigError: a key that two parts of the grid set, or that tells no cells apart, or a cell whose configuration
+            is wrong.
     """
     _check_keys(grid)
-    if grid.launch.time_limit is not None:
-        parse_duration(grid.launch.time_limit)
-    tasks = grid.tasks or (load_config(grid.base).task.name,)
+    base = read_source(grid.base)
     cells: dict[Path, Cell] = {}
-    for (set_name, overrides), task in itertools.product(grid.sets.items(), tasks):
+    for (set_name, overrides), task in itertools.product(grid.sets.items(), grid.tasks or (_task_of(base, grid),)):
         for settings in _points(grid):
             chosen = {**overrides, **dict(settings), "task.name": task}
-            for cell in _seeds(grid, directory, set_name, settings, _load(grid, set_name, chosen)):
-                cells.setdefault(cell.path, cell)
+            for cell in _seeds(grid, directory, set_name, settings, _load(base, grid, set_name, chosen)):
+                if cells.setdefault(cell.path, cell).config != cell.config:
+                    raise ConfigError(f"two different cells have the id {cell.id}: give their sets different names.")
     return list(cells.values())
 
 
@@ -98,7 +98,10 @@ def cell_id(config: RunConfig) -> str:
 
 
 def differing_keys(cell: Cell, config: RunConfig) -> list[str]:
-    """Returns the keys in which a run is not what the cell asks for; the block counts only where the cell sets it."""
+    """Returns the keys in which a run is not what the cell asks for.
+
+    The block counts only where the cell sets it, and more generations than it asks for are enough.
+    """
     has = {key: value for key, value, _ in walk(config)}
     return [
         key
@@ -106,6 +109,7 @@ def differing_keys(cell: Cell, config: RunConfig) -> list[str]:
         if (key == "seed" or not key.startswith(_NO_PART))
         and has.get(key) != value
         and not (key == "engine.block" and value is None)
+        and not (key == "algo.generations" and config.algo.generations > value)
     ]
 
 
@@ -113,6 +117,14 @@ def _check_keys(grid: GridFile) -> None:
     """Refuses keys that have a place of their own in a grid, or that two of its parts set."""
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.draw": grid.search.draw if grid.search else {}}
+    several = [f"axes.{key}" for key, values in grid.axes.items() if len(values) > 1]
+    several += [f"search.draw.{key}" for key in parts["search.draw"]]
+    for name in several:
+        if name.removeprefix("axes.").removeprefix("search.draw.").startswith(_NO_PART[1:]):
+            raise ConfigError(
+                f"{name}: this key is no part of what a cell is, so its values make no different cells. Set one value, "
+                "and use another grid file or --grid-dir for another value."
+            )
     for part, keys in parts.items():
         for key, place in {"seed": "seeds", "task.name": "tasks"}.items():
             if key in keys:
@@ -140,23 +152,29 @@ def _draw(choice: list[Any] | Range, seed: str) -> Any:
     return choice.draw(rng) if isinstance(choice, Range) else rng.choice(choice)
 
 
-def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
+def _task_of(base: DictConfig, grid: GridFile) -> str:
+    section = base.get("task")
+    name = section.get("name") if isinstance(section, DictConfig) else None
+    if not isinstance(name, str):
+        raise ConfigError(f"the base {grid.base} names no task: list them in `tasks`, such as tasks: [hopper].")
+    return name
+
+
+def _load(base: DictConfig, grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
     task = chosen["task.name"]
-    tracking = {"group": f"{set_name}-{task}", "tags": f"{grid.name},{set_name},{task}"}
-    given = {**{f"tracking.{key}": value for key, value in tracking.items()}, **chosen}
+    given = {"tracking.tags": f"{grid.name},{set_name},{task}", **chosen}
     try:
-        return load_config(grid.base, [f"{key}={json.dumps(value)}" for key, value in given.items()])
+        return merge_config(base, [f"{key}={json.dumps(value)}" for key, value in given.items()])
     except ConfigError as error:
         raise ConfigError(f"set {set_name}, task {task}: {error}") from None
 
 
 def _seeds(grid: GridFile, directory: Path, set_name: str, settings: Settings, config: RunConfig) -> Iterator[Cell]:
     """Yields a cell for every seed."""
-    id = cell_id(config)
+    id, task, given = cell_id(config), config.task.name, config.tracking
+    group = f"{set_name}-{task}-{id}"
     for seed in grid.seeds:
-        tracking = dataclasses.replace(config.tracking, name=config.tracking.name or f"seed{seed}")
+        tracking = dataclasses.replace(given, group=given.group or group, name=given.name or f"seed{seed}")
         seeded = dataclasses.replace(config, seed=seed, tracking=tracking)
         check_values(seeded)
-        task = config.task.name
-        path = directory / f"{set_name}-{task}-{id}" / f"seed{seed}"
-        yield Cell(set_name, task, settings, id, seed, seeded, path)
+        yield Cell(set_name, task, settings, id, seed, seeded, directory / group / f"seed{seed}")
