@@ -27,7 +27,7 @@ def run_cell(
     from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.training.interrupts import Interrupts
-    from evoconn_cli.runs.training.lock import living_owner
+    from evoconn_cli.runs.training.lock_owner import living_owner
 
     with Interrupts() as interrupts:
         run = RunDirectory.open(cell_dir)

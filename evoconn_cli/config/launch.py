@@ -12,10 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.durations import parse_duration
-from evoconn_cli.config.reading import first_line, read_overrides
+from evoconn_cli.config.reading import read_overrides
 from evoconn_cli.config.schema import option
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, first_line
 
 Section = TypeVar("Section")
 
@@ -73,7 +73,7 @@ def read_section(given: Any, defaults: Section, name: str) -> Section:
     try:
         section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}") from None
+        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
     except TypeError:  # OmegaConf's, of a list where a section is expected
         raise ConfigError(f"{name}: a key has a list where a section with `key: value` lines is expected.") from None
     check_values(section, f"{name}.")

@@ -15,7 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.names import PAIRS, TASKS
-from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
+from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
@@ -29,7 +29,7 @@ from evoconn_cli.config.schema import (
     walk,
 )
 from evoconn_cli.config.shipped import config_dir, find_named
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
 
 def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -63,7 +63,7 @@ def merge_config(source: DictConfig, overrides: Sequence[str] = ()) -> RunConfig
     try:
         given = OmegaConf.merge(source, read_overrides(overrides))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}") from None
+        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}.") from None
     assert isinstance(given, DictConfig)
     return resolve_config(given)
 
@@ -94,7 +94,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
         raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.") from None
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        raise ConfigError(f"{key}: {first_line(error)}") from None
+        raise ConfigError(f"{key}: {first_line(error)}.") from None
     assert isinstance(config, RunConfig)
     _check_values(config)
     return config

@@ -12,7 +12,7 @@ from evoconn_cli.grid.log import LOG_FILE, end_of
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, parse_lines
 from evoconn_cli.runs.progress.history import RECENT, History
-from evoconn_cli.runs.training.lock import living_owner
+from evoconn_cli.runs.training.lock_owner import living_owner
 
 _LINE = 2048
 """A line of metrics.jsonl is shorter [bytes]."""
