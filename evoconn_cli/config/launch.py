@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from evoconn_cli.config.checking import check_keys, check_values
+from evoconn_cli.config.checking import Section, check_keys, check_values, fill
 from evoconn_cli.config.durations import parse_duration
 from evoconn_cli.config.reading import read_overrides
 from evoconn_cli.config.schema import option
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
-from evoconn_cli.errors import ConfigError, first_line
-
-Section = TypeVar("Section")
+from evoconn_cli.errors import ConfigError
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -70,12 +67,7 @@ def read_section(given: Any, defaults: Section, name: str) -> Section:
     if not isinstance(given, DictConfig):
         raise ConfigError(f"{name}: expected a section with `key: value` lines, got {given!r}.")
     check_keys(given, defaults, f"{name}.")
-    try:
-        section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
-    except TypeError:  # OmegaConf's, of a list where a section is expected
-        raise ConfigError(f"{name}: a key has a list where a section with `key: value` lines is expected.") from None
+    section = fill(defaults, given, f"{name}.")
     check_values(section, f"{name}.")
     return section
 

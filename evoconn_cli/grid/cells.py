@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 
 from evoconn_cli.config.checking import check_values
 from evoconn_cli.config.grid import GridFile, Search
 from evoconn_cli.config.grid_values import Range
-from evoconn_cli.config.loading import merge_config, read_source
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.shipped import config_dir, find_named
 from evoconn_cli.errors import ConfigError
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
@@ -73,12 +75,11 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
             is wrong.
     """
     _check_keys(grid)
-    base = read_source(grid.base)
     cells: dict[Path, Cell] = {}
-    for (set_name, overrides), task in itertools.product(grid.sets.items(), grid.tasks or (_task_of(base, grid),)):
+    for (set_name, overrides), task in itertools.product(grid.sets.items(), grid.tasks or (_task_of_base(grid),)):
         for settings in _points(grid):
             chosen = {**overrides, **dict(settings), "task.name": task}
-            for cell in _seeds(grid, directory, set_name, settings, _load(base, grid, set_name, chosen)):
+            for cell in _seeds(grid, directory, set_name, settings, _load(grid, set_name, chosen)):
                 if cells.setdefault(cell.path, cell).config != cell.config:
                     raise ConfigError(f"two different cells have the id {cell.id}: give their sets different names.")
     return list(cells.values())
@@ -152,19 +153,18 @@ def _draw(choice: list[Any] | Range, seed: str) -> Any:
     return choice.draw(rng) if isinstance(choice, Range) else rng.choice(choice)
 
 
-def _task_of(base: DictConfig, grid: GridFile) -> str:
-    section = base.get("task")
-    name = section.get("name") if isinstance(section, DictConfig) else None
-    if not isinstance(name, str):
+def _task_of_base(grid: GridFile) -> str:
+    task = OmegaConf.select(read_yaml(find_named(grid.base, "preset", config_dir())), "task.name")
+    if not isinstance(task, str):
         raise ConfigError(f"the base {grid.base} names no task: list them in `tasks`, such as tasks: [hopper].")
-    return name
+    return task
 
 
-def _load(base: DictConfig, grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
+def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
     task = chosen["task.name"]
     given = {"tracking.tags": f"{grid.name},{set_name},{task}", **chosen}
     try:
-        return merge_config(base, [f"{key}={json.dumps(value)}" for key, value in given.items()])
+        return load_config(grid.base, [f"{key}={json.dumps(value)}" for key, value in given.items()])
     except ConfigError as error:
         raise ConfigError(f"set {set_name}, task {task}: {error}") from None
 
