@@ -18,6 +18,7 @@ class Kind:
         label: name of the axis in a plot, with the unit.
         none: the value that changes nothing.
         high: the largest value that makes sense.
+        with_zero: whether 0 makes sense; nothing is negative.
         physical: whether it changes the task's physics.
     """
 
@@ -25,6 +26,7 @@ class Kind:
     label: str
     none: float
     high: float = math.inf
+    with_zero: bool = True
     physical: bool = False
 
 
@@ -48,7 +50,9 @@ KINDS = {
     ),
     "friction": Kind("factor on every friction coefficient", "friction [× trained]", none=1.0, physical=True),
     "gravity": Kind("factor on gravity", "gravity [× trained]", none=1.0, physical=True),
-    "mass": Kind("factor on every body's mass and inertia", "mass [× trained]", none=1.0, physical=True),
+    "mass": Kind(
+        "factor on every body's mass and inertia", "mass [× trained]", none=1.0, with_zero=False, physical=True
+    ),
     "actuator-strength": Kind(
         "factor on the strength of every actuator", "actuator strength [× trained]", none=1.0, physical=True
     ),
@@ -105,7 +109,8 @@ def _value(name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         raise ConfigError(f"cannot read --perturb {name}={text}: {text!r} is not a number.") from None
-    if not 0.0 <= value <= kind.high or not math.isfinite(value):
-        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else "at least 0"
+    if not 0.0 <= value <= kind.high or not math.isfinite(value) or (value == 0.0 and not kind.with_zero):
+        at_least = "at least 0" if kind.with_zero else "above 0"
+        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else at_least
         raise ConfigError(f"--perturb {name}={text}: must be {limits}.")
     return value
