@@ -97,7 +97,11 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         constants=LifConstants(step_ms=options.substeps_ms),
     )
     shapes = {name: kernel.shape for name, kernel in network.shapes.items()}
-    strategy = make_connectivity(connection_shapes=shapes, learning_rate=options.learning_rate)
+    strategy = make_connectivity(
+        connection_shapes=shapes,
+        num_members=options.population - options.evaluation_copies,
+        learning_rate=options.learning_rate,
+    )
     rollout = make_rollout(
         task,
         network,

@@ -68,7 +68,7 @@ class AlgoConfig:
     """What all strategies share."""
 
     name: str = MISSING
-    population: int = option(10240, "members a generation, evaluation copies included", low=2)
+    population: int = option(10240, "members a generation, evaluation copies included", low=2, high=2_000_000)
     evaluation_copies: Optional[int] = option(
         None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
     )
@@ -84,7 +84,12 @@ class EcConfig(AlgoConfig):
 
     name: str = option("ec", "name of the strategy", choices=("ec",), source="")
     learning_rate: float = option(0.15, "step size of Adam on the probabilities", above=0)
-    eps: float = option(1e-3, "probabilities stay within [eps, 1 - eps]", above=0, below=0.5)
+    eps: float = option(
+        1e-3,
+        "probabilities stay within [eps, 1 - eps]; what is below 2^-16 would be drawn as 0, and never come back",
+        low=2**-16,
+        below=0.5,
+    )
     weight_decay: float = option(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
     initial_prob: float = option(0.5, "every probability at generation 0", above=0, below=1)
 
