@@ -105,8 +105,8 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     carries, members = None, generation.members
-    if generation.settle is not None:
-        carries, sums = jax.jit(generation.settle)(state, members)
+    if generation.warm_up is not None:
+        carries, sums = jax.jit(generation.warm_up)(state, members)
         assert_all_finite(sums)
     evaluation = jax.jit(generation.simulate)(state, members, carries)
     after, metrics = jax.jit(generation.learn)(state, evaluation)

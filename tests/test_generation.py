@@ -258,7 +258,7 @@ def test_a_generation_is_what_members_do_alone(options):
     for _ in range(3):
         carries, settled, normalizer = None, None, state.normalizer
         if options.warmup_steps:
-            carries, sums = jax.jit(generation.settle)(state, generation.members)
+            carries, sums = jax.jit(generation.warm_up)(state, generation.members)
             normalizer = generation.learn_observations(normalizer, sums)
             settled, at_end = plain.warm_up(state)
             if not options.all_steps:
