@@ -242,7 +242,7 @@ def test_undecided_probabilities_are_not_saturated_whatever_their_bounds(eps):
     at_bounds = with_probs(
         state, {k: np.where(np.arange(p.size).reshape(p.shape) % 2, eps, 1 - eps) for k, p in state.probs.items()}
     )
-    assert float(strategy.metrics(at_bounds)["saturated"]) == 1
+    assert float(strategy.metrics(at_bounds)["saturated"]) == pytest.approx(1)
 
 
 def test_a_probability_that_rounds_to_1_has_no_entropy():

@@ -101,11 +101,12 @@ def make_connectivity(
         return (add(ranks & (2**_LOW_BITS - 1)), add(ranks >> _LOW_BITS)) if in_parts else add(ranks)
 
     def tell(state: ConnectivityState, sums: Sums, ranks: jax.Array) -> tuple[ConnectivityState, Metrics]:
+        num_ranks = ranks.shape[0]
         # Centred ranks sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
         as_floats = jax.tree.map(lambda s: s.astype(jnp.float32), sums)
         if in_parts:
             as_floats = jax.tree.map(lambda low, high: low + 2.0**_LOW_BITS * high, *as_floats)
-        gradient = jax.tree.map(lambda s: s / (2.0 * num_members * (num_members - 1)), as_floats)
+        gradient = jax.tree.map(lambda s: s / (2.0 * num_ranks * (num_ranks - 1)), as_floats)
         snr = _signal_to_noise(gradient, state.probs, ranks)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
