@@ -32,6 +32,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an `error` says, without its full stop; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return (lines[0].strip().rstrip(".:") if lines else "") or type(error).__name__
+
+
 class ConfigError(EvoconnError):
     """A configuration or a command line that cannot be run as it is."""
 

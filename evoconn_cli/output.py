@@ -1,4 +1,4 @@
-"""Files that a command is asked to write: looked at before the work starts, and written whole or not at all."""
+"""Files that a command is asked to write: their places are looked at first, and each is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
         raise ConfigError(
             f"{option} {path}: unknown format {path.suffix!r}. End the name with {' or '.join(suffixes)}."
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{option} {path}: that is a directory. Name a file.")
     if problem := place_problem(path):
         raise ConfigError(f"{option} {path}: {problem}. Name another place.")
@@ -34,7 +34,8 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
 
 def place_problem(path: Path) -> str | None:
     """Returns why nothing can be written at `path`, in words; None where it can, missing directories made."""
-    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    # What may not be looked at is as if it did not exist, and what is above it says why.
+    parent = next(parent for parent in path.absolute().parents if os.path.exists(parent))
     if not parent.is_dir():
         return f"{parent} is a file, not a directory"
     if not os.access(parent, os.W_OK | os.X_OK):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from evoconn_cli.config.grid import read_grid
+from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cells import Cell, expand
 
 LIGHT = (sys.executable, str(Path(__file__).with_name("light_evoconn.py")))
@@ -28,6 +29,9 @@ launch: {retry_pause: 0, cores_per_run: 1}
 """
 """Two sets, two tasks, two seeds."""
 
+GONE = 2**22 + 1
+"""A process that there cannot be: Linux gives no higher number than 2**22."""
+
 
 def write_grid(folder: Path, text: str = TINY, name: str = "tiny") -> Path:
     path = folder / f"{name}.yaml"
@@ -47,5 +51,4 @@ def generations_of(cell: Cell) -> list[int]:
 
 def starts_of(cell: Cell) -> list[int]:
     """Returns from which saved generation each attempt at a cell started."""
-    lines = [json.loads(line) for line in (cell.path / "attempts.jsonl").read_text().splitlines()]
-    return [line["saved"] for line in lines if line["event"] == "start"]
+    return [attempt.from_generation for attempt in read_attempts(cell.path).attempts]

@@ -9,7 +9,7 @@ from light_engine import make_light_engine
 
 from evoconn_cli.app import main
 from evoconn_cli.grid import places
-from evoconn_cli.runs.processes.protocol import following
+from evoconn_cli.runs.processes import following
 from evoconn_cli.runs.training import training
 
 

@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from evoconn_cli.config.loading import config_dir, load_config, override_config, preset_names, read_config, write_config
+from evoconn_cli.config.loading import load_config, override_config, read_config, write_config
 from evoconn_cli.config.schema import num_evaluation_copies, num_members, walk
+from evoconn_cli.config.shipped import config_dir, preset_names
 from evoconn_cli.errors import ConfigError, ExitCode
 
 HOPPER = ["task.name=hopper"]

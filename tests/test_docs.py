@@ -10,6 +10,7 @@ import pytest
 import typer
 import yaml
 
+from evoconn_cli import __version__
 from evoconn_cli.app import app
 from evoconn_cli.commands.options import to_overrides
 from evoconn_cli.config.loading import load_config
@@ -48,6 +49,18 @@ def test_every_page_is_in_the_navigation_of_the_site():
     text = (ROOT / "mkdocs.yml").read_text()
     listed = re.findall(r"[\w/-]+\.md", str(yaml.safe_load(text)["nav"]))
     assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+def test_the_title_of_a_page_is_its_name_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text()
+    named = dict(re.findall(r"^ +- ([\w ]+): ([\w-]+\.md)$", text, re.MULTILINE))
+    titles = {page: re.findall(r"^# (.*)$", (DOCS / page).read_text(), re.MULTILINE)[0] for page in named.values()}
+    assert len(named) > 15 and titles == {page: name for name, page in named.items()} | {"index.md": "evoconn"}
+
+
+def test_the_citation_and_the_changelog_are_of_this_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def command_lines() -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ TABLE = [
     (f"{TRAIN} --coordinator here:1 --num-processes 2 --process-id 2", 2, "--process-id=2: the 2 processes"),
     # run directories
     (f"{TRAIN} --run-dir RUN", 1, "exists already"),
-    (f"{TRAIN} --run-dir FILE/run", 1, "is a file. Name another --run-dir"),
+    (f"{TRAIN} --run-dir FILE/run", 1, "is a file, not a directory. Name another --run-dir"),
     (f"{TRAIN} --run-dir a[1]", 1, "a path with '['"),
     ("resume", 2, "Missing argument 'RUN_DIR'"),
     ("resume nowhere", 1, "no run directory at nowhere"),
@@ -67,7 +67,7 @@ TABLE = [
     ("resume RUN --generations 2", 2, "the run has 6 generations already"),
     ("resume RUN --discard-later", 2, "--discard-later goes with --from-step"),
     ("resume RUN --from-step 3 --generations 9", 1, "generation 3 is not saved"),
-    ("resume RUN --generations 9 rollout.resets=fresh", 1, "it was trained with rollout.resets=fixed"),
+    ("resume RUN --generations 9 rollout.resets=fresh", 2, "the run has rollout.resets=fixed"),
     # evaluate
     ("evaluate", 2, "Missing argument"),
     ("evaluate nowhere", 1, "nowhere"),

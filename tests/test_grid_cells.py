@@ -8,14 +8,15 @@ import subprocess
 import time
 
 import pytest
-from grids import LIGHT, generations_of, load_cells, starts_of, write_grid
+from grids import GONE, LIGHT, generations_of, load_cells, starts_of, write_grid
 from whole_runs import assert_same_run, evoconn
 
 from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
+from evoconn_cli.grid.log import LOG_FILE, last_log_lines, open_log
 from evoconn_cli.grid.places import cell_command, cell_environment, prepare
-from evoconn_cli.grid.states import State, last_log_lines, read_progress, read_status
+from evoconn_cli.grid.states import State, read_progress, read_status
 from evoconn_cli.runs.training.lock import run_lock
 
 
@@ -73,7 +74,7 @@ def test_a_cell_is_finished_when_its_last_generation_is_saved(prepared):
 
 def test_the_lock_says_who_runs_it(prepared):
     with run_lock(prepared.path / "lock", print):
-        attempts.record_start(prepared.path, "gpu 3", 0)
+        attempts.record_start(prepared.path, "gpu 3", 0, GONE)
         assert state(prepared) == State.RUNNING and read_status(prepared).place == "gpu 3"
         old = time.time() - 3600
         os.utime(prepared.path / "lock", (old, old))
@@ -83,11 +84,32 @@ def test_the_lock_says_who_runs_it(prepared):
 
 def attempt(cell, exit_code=None, *, saves=None):
     status = read_status(cell)
-    attempts.record_start(cell.path, "here", status.saved)
+    attempts.record_start(cell.path, "here", status.saved, GONE)
     if saves is not None:
         save(cell, saves)
     if exit_code is not None:
-        attempts.record_end(cell.path, exit_code)
+        attempts.record_end(cell.path, exit_code, GONE)
+
+
+def test_a_cell_that_starts_is_shown_as_running_and_an_attempt_that_goes_on_has_not_failed(prepared, monkeypatch):
+    attempt(prepared, 1)
+    attempts.record_start(prepared.path, "here", 0, os.getpid())
+    status = read_status(prepared)
+    assert (status.state, status.failures, status.is_due(9)) == (State.RUNNING, 1, False), "it has no lock yet"
+    with run_lock(prepared.path / "lock", print):
+        assert read_status(prepared).failures == 1
+    now = time.time()
+    monkeypatch.setattr(attempts.time, "time", lambda: now + 120)
+    assert (state(prepared), read_status(prepared).failures) == (State.FAILED, 2), "another process has its number"
+
+
+def test_a_cell_that_starts_on_another_host_is_not_looked_up_here(prepared):
+    start = {"event": "start", "place": "ray", "host": "elsewhere", "pid": GONE, "saved": 0}
+    file = prepared.path / attempts.FILE
+    file.write_text(json.dumps({**start, "time": time.time()}))
+    assert state(prepared) == State.RUNNING
+    file.write_text(json.dumps({**start, "time": time.time() - 3600}))
+    assert state(prepared) == State.FAILED
 
 
 def test_an_attempt_that_ends_in_an_error_or_without_a_word_has_failed(prepared):
@@ -125,11 +147,43 @@ def test_failures_can_be_forgiven(prepared):
     assert read_status(prepared).failures == 1
 
 
-def test_a_line_that_was_cut_off_is_left_out(prepared):
+def test_a_line_that_was_cut_off_is_left_out_and_costs_no_other(prepared):
     attempt(prepared, 1)
     with (prepared.path / attempts.FILE).open("a") as file:
         file.write('{"event": "start", "pla')
     assert read_status(prepared).attempts == 1
+    attempt(prepared, 1)
+    assert read_status(prepared).attempts == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"pid": "x"}, {"time": [1]}, {"saved": None}, {"host": 3}, {"pid": True}],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_lines_that_are_not_ours_are_left_out(prepared, damage):
+    attempt(prepared, 1)
+    start = {"event": "start", "place": "here", "host": "a", "pid": 1, "saved": 0, "time": 1.0, **damage}
+    end = {"event": "end", "host": "a", "pid": 1, "exit_code": [1], "time": 1.0}
+    with (prepared.path / attempts.FILE).open("a") as file:
+        file.write("\n".join([json.dumps(start), json.dumps(end), "[" * 100_000, "3\n"]))
+    assert (state(prepared), read_status(prepared).attempts) == (State.FAILED, 1)
+
+
+@pytest.mark.parametrize("name", [attempts.FILE, LOG_FILE])
+def test_a_cell_writes_through_no_link(prepared, name, tmp_path):
+    target = tmp_path / "elsewhere"
+    (prepared.path / name).symlink_to(target)
+    with pytest.raises(RunDirectoryError, match=f"cannot write .*{name}"):
+        attempts.record_start(prepared.path, "here", 0)
+        open_log(prepared.path)
+    assert not target.exists()
+
+
+def test_the_last_lines_of_a_log_are_whole_and_obeyed_by_no_terminal(tmp_path):
+    log = tmp_path / LOG_FILE
+    log.write_text("x\n" * 9000 + f"Error: {'a' * 3000}\x1b[2J\n")
+    assert last_log_lines(log, 1) == [f"Error: {'a' * 3000}\\x1b[2J"]
 
 
 def test_a_submitted_job_is_shown_until_it_starts(prepared):

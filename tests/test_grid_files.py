@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from grids import TINY, load_cells, write_grid
 
-from evoconn_cli.config.grid import grid_names, read_grid
+from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import load_config, override_config
+from evoconn_cli.config.shipped import grid_names
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import cell_id, expand
 

@@ -21,6 +21,7 @@ from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.places import PROGRAM, prepare
 from evoconn_cli.grid.ray_cluster import request_of_a_cell
 from evoconn_cli.grid.ray_pool import RayPool
+from evoconn_cli.grid.ray_worker import run_on_node
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.opening import create_run
 from evoconn_cli.runs.training.training import train
@@ -57,6 +58,16 @@ def test_a_cell_asks_for_its_share_of_a_gpu_or_for_its_cores(launch, nodes, use_
 def test_a_cluster_without_cores_is_refused_and_not_waited_for():
     with pytest.raises(GridError, match="--num-cpus"):
         request_of_a_cell(LaunchConfig(), [node(GPU=0.0)], use_gpus=True)
+
+
+SEEN = "import os, sys; open(f'{sys.argv[2]}/seen', 'w').write(os.environ['XLA_PYTHON_CLIENT_MEM_FRACTION'])"
+
+
+def test_runs_that_share_a_gpu_share_its_memory(tmp_path):
+    _, cells = load(tmp_path, LONG)
+    launch = LaunchConfig(runs_per_device=4)
+    assert run_on_node(cells[0], launch, on_gpu=True, program=(sys.executable, "-c", SEEN)) == 0
+    assert (cells[0].path / "seen").read_text() == "0.225"
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +191,7 @@ from pathlib import Path
 from grids import LIGHT, load_cells
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.grid.ray_pool import RayPool
+from evoconn_cli.grid.ray_worker import run_on_node
 path, directory, address = sys.argv[1:]
 RayPool(read_grid(path).launch, address, LIGHT).run(load_cells(Path(path), Path(directory)), print)
 """

@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from grids import GONE, LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
 from slurm_cluster import SlurmCluster, missing_programs, wait_until
 from whole_runs import assert_same_run, quiet
 
@@ -220,7 +220,7 @@ def test_a_cell_that_is_killed_again_and_again_is_requeued_as_often_as_it_may_fa
     prepare(cell, "tiny")
     answers = []
     for number in range(3):
-        record_start(cell.path, "slurm 12_3", saved=0)
+        record_start(cell.path, "slurm 12_3", saved=0, pid=GONE)
         answers.append(is_to_go_on(cell.path, 137, retries=1, before=number))
     assert answers == [True, False, False]
     assert [attempt.exit_code for attempt in read_attempts(cell.path).attempts] == [137] * 3

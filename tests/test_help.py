@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from evoconn_cli import __version__
 from evoconn_cli.app import app
-from evoconn_cli.config.loading import preset_names
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
+from evoconn_cli.config.shipped import preset_names
 
 GROUP = typer.main.get_command(app)
 COMMANDS = [name for name, command in GROUP.commands.items() if not command.hidden]  # pyright: ignore[reportAttributeAccessIssue]
@@ -102,6 +102,12 @@ def offered(monkeypatch, tmp_path):
         ("evoconn evaluate runs/hopper-1 runs/w", ["runs/walker-1"]),
         ("evoconn render runs/h", ["runs/hopper-1"]),
         ("evoconn render nowhere/", []),
+        ("evoconn render --camera s", ["side"]),
+        ("evoconn evaluate --policy ", ["deterministic", "sampled"]),
+        ("evoconn export-connectivity --format bundle,par", ["bundle,parquet"]),
+        ("evoconn launch-grid e", ["ec_brax"]),
+        ("evoconn launch-grid --on s", ["slurm"]),
+        ("evoconn train --wandb off", ["offline"]),
     ],
 )
 def test_the_shell_offers_names_and_runs(offered, line, expected):

@@ -11,14 +11,14 @@ import sys
 import threading
 
 import pytest
-from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from grids import GONE, LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
 from typer.testing import CliRunner
 from whole_runs import assert_same_run
 
 from evoconn_cli.app import app
 from evoconn_cli.commands.grid_report import write_grid_report
 from evoconn_cli.commands.opened_grid import OpenedGrid, open_grid
-from evoconn_cli.config.grid import grid_names
+from evoconn_cli.config.shipped import grid_names
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
 from evoconn_cli.grid.places import prepare
@@ -150,7 +150,7 @@ def grid(tmp_path) -> OpenedGrid:
     opened = open_grid(str(path), tmp_path / "grid")
     for number, cell in enumerate(opened.cells[:5]):
         prepare(cell, "tiny")
-        record_start(cell.path, f"gpu {number}", 0)
+        record_start(cell.path, f"gpu {number}", 0, GONE)
         lines = [
             {
                 "generation": g,
@@ -164,10 +164,10 @@ def grid(tmp_path) -> OpenedGrid:
         (cell.path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         if number < 3:
             (cell.path / "checkpoints" / "4").mkdir(parents=True)
-            record_end(cell.path, 0)
+            record_end(cell.path, 0, GONE)
         elif number == 3:
             (cell.path / "log.txt").write_text("a line\n\nError: the disk is full\n")
-            record_end(cell.path, 1)
+            record_end(cell.path, 1, GONE)
     return opened
 
 

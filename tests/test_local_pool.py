@@ -12,6 +12,7 @@ import threading
 
 import pytest
 from grids import load_cells, starts_of, write_grid
+from slurm_cluster import wait_until
 
 from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.errors import EvoconnError
@@ -117,6 +118,69 @@ def test_a_cell_whose_directory_is_gone_does_not_stop_the_others(cells, run):
     notes = run(cells[:2], "save(4)")
     assert states(cells[:2]) == [State.WAITING, State.FINISHED]
     assert any("cannot be started" in note and "No such file" in note for note in notes)
+
+
+def test_a_cell_whose_attempts_cannot_be_recorded_does_not_stop_the_others(cells, tmp_path):
+    (cells[0].path / "attempts.jsonl").mkdir()
+    script = tmp_path / "program.py"
+    script.write_text(STAND_IN + "save(4)")
+    pool = LocalPool(QUICK, FixedDevices(GPU), (sys.executable, str(script)), tmp_path / "locks")
+    left_out = pool.run(cells[:2], lambda _: None)
+    assert list(left_out) == [cells[0]] and "cannot write" in left_out[cells[0]]
+    assert states(cells[:2]) == [State.WAITING, State.FINISHED]
+
+
+def test_what_another_launcher_has_finished_is_not_started(cells, run):
+    (cells[0].path / "checkpoints" / "4").mkdir(parents=True)
+    run(cells[:2], "save(4)")
+    assert [starts_of(cell) for cell in cells[:2]] == [[], [0]]
+
+
+class FailingDevices(FixedDevices):
+    """Devices of which the first can be had, and then none can be looked for any more."""
+
+    def idle(self, held, note):
+        if held:
+            raise EvoconnError("no more")
+        return self.devices
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nobody waits for the process
+def test_an_error_of_the_launcher_leaves_its_cells_running(cells, run):
+    one = Device("gpu 7", ("GPU-7",), ())
+    with pytest.raises(EvoconnError, match="no more"):
+        run(cells[:2], "while not (cell / 'go').exists(): time.sleep(0.01)\nsave(4)", devices=FailingDevices(one))
+    (cells[0].path / "go").touch()
+    wait_until(lambda: read_status(cells[0]).state is State.FINISHED, "the cell has gone on")
+
+
+class CountingDevices(FixedDevices):
+    """Devices that count how often they were taken."""
+
+    taken = 0
+
+    def idle(self, held, note):
+        found = super().idle(held, note)
+        self.taken += bool(found)
+        return found
+
+
+def test_a_device_on_which_a_failed_cell_was_is_given_back_until_that_is_tried_again(cells, run):
+    devices = CountingDevices(GPU)
+    run(cells[:1], "sys.exit(1)", LaunchConfig(retries=1, retry_pause=0.3), devices)
+    assert devices.taken == 2 and starts_of(cells[0]) == [0, 0]
+
+
+def test_all_users_can_lock_a_device_whatever_their_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        files = take_locks(["GPU-1"], tmp_path / "locks")
+    finally:
+        os.umask(before)
+    assert files is not None
+    give_back(files)
+    assert (tmp_path / "locks" / "GPU-1.lock").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "locks").stat().st_mode & 0o7777 == 0o1777
 
 
 def test_where_locks_cannot_be_made_nothing_waits_for_ever(tmp_path):

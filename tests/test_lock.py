@@ -14,8 +14,9 @@ import pytest
 from whole_runs import Listening, resume_small, run_small
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.errors import RunBusyError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.training import lock
 from evoconn_cli.runs.training.lock import PATIENCE, run_lock
 
@@ -132,6 +133,38 @@ def test_a_lock_of_another_host_that_is_renewed_is_held(tmp_path):
     assert (tmp_path / "lock").exists()
 
 
+def test_a_lock_that_is_given_back_while_it_is_waited_for_is_free(tmp_path):
+    left_by(tmp_path, host="elsewhere")
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            (tmp_path / "lock").unlink()
+
+    assert hold(tmp_path, lambda note: None, pause)["pid"] == os.getpid()
+    assert len(pauses) == 3 and not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_another_host_has_taken_over_is_left_to_it(tmp_path):
+    with run_lock(tmp_path / "lock", never) as held:
+        held.check()
+        left_by(tmp_path, host="elsewhere")
+        with pytest.raises(RunBusyError, match="was taken over by process 1 on elsewhere"):
+            held.check()
+    assert "elsewhere" in (tmp_path / "lock").read_text()
+
+
+def test_a_lock_that_cannot_be_written_is_held_all_the_same(tmp_path, monkeypatch):
+    def pwrite(descriptor, data, offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with run_lock(tmp_path / "lock", never) as held:
+        held.check()
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_owner_renews_its_lock(tmp_path, monkeypatch):
     renewed = threading.Event()
     monkeypatch.setattr(lock, "RENEWED_EVERY", 0.0)
@@ -176,6 +209,23 @@ def test_a_run_in_training_is_not_trained_twice(light, tmp_path):
     assert run_small(tmp_path / "run", progress=Listening(train_it_too)).finished
     assert len(refusals) == 6 and all(f"process {os.getpid()} on {os.uname().nodename}" in text for text in refusals)
     assert resume_small(tmp_path / "run").finished
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["trains", "has ended"])
+def test_a_run_that_was_taken_over_is_written_no_more(light, tmp_path, gone):
+    path = tmp_path / "run"
+
+    def take_over(generation):
+        if generation == 3:
+            (path / "lock").unlink() if gone else left_by(path, host="elsewhere")
+            RunDirectory(path).update_facts(status="of the other one")
+
+    with pytest.raises(RunBusyError, match="was taken over by"):
+        run_small(path, progress=Listening(take_over))
+    assert len(read_metrics(path / "metrics.jsonl")) == 3
+    assert RunDirectory.open(path).last_saved_generation() == 2
+    assert RunDirectory.open(path).read_facts()["status"] == "of the other one"
+    assert (path / "lock").exists() is not gone
 
 
 def test_of_many_that_create_a_run_one_does(tmp_path):

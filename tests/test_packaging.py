@@ -38,7 +38,8 @@ def test_a_wheel_has_every_file_of_the_package_every_preset_and_no_tests(wheel):
 def test_presets_are_found_in_an_installed_package(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
-        "from evoconn_cli.config.loading import config_dir, load_config\n"
+        "from evoconn_cli.config.loading import load_config\n"
+        "from evoconn_cli.config.shipped import config_dir\n"
         "print(config_dir())\n"
         "print(load_config('laptop').task.name)\n"
     )

@@ -155,8 +155,9 @@ def test_options_that_make_one():
 
 
 def test_an_address_that_cannot_be_used_is_found_before_jax_starts():
-    with pytest.raises(ConfigError, match="no-such-host.invalid:99"):
-        join(Cluster("no-such-host.invalid:99", 2, 1))
+    for address in ("no-such-host.invalid:99", "a..b:99"):
+        with pytest.raises(ConfigError, match=f"--coordinator={address}: "):
+            join(Cluster(address, 2, 1))
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

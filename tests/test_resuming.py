@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 
@@ -10,6 +11,7 @@ from light_engine import make_light_engine
 from whole_runs import Listening, assert_same_run, comparable, evoconn, resume_small, run_small
 
 from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunDirectoryError
+from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.provenance import start_facts, what_changed
@@ -126,6 +128,23 @@ def test_fewer_generations_are_allowed_after_going_back(run):
     assert generations(run / "metrics.jsonl") == saved(run) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("override", ["seed=1", "algo.learning_rate=0.3", "network.num_neurons=41", "engine.block=4"])
+def test_what_shapes_a_run_cannot_be_changed_from_the_beginning_either(run, override):
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match=f"{override}: the run has "):
+        reopen_run(run, [override], from_step=0)
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_what_could_not_be_discarded_is_not_said_to_be(run, monkeypatch):
+    def refuse(store, generation):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(CheckpointStore, "delete", refuse)
+    with pytest.raises(RunDirectoryError, match="Permission denied"):
+        resume_small(run, from_step=2, discard_later=True)
+
+
 def test_discarding_needs_a_step(run):
     process = evoconn("resume", str(run), "--discard-later", cwd=run.parent)
     output, _ = process.communicate(timeout=60)
@@ -184,6 +203,10 @@ def test_metrics_that_are_missing_are_said(run):
         '{"generation": "1"}',
         '{"generation": null}',
         '{"generation": true}',
+        '{"generation": 3, "eval_fitness": "x"}',
+        '{"generation": 3, "eval_fitness": [1]}',
+        '{"generation": 3, "eval_fitness": true}',
+        f'{{"generation": 3, "eval_fitness": {10**400}}}',
         "[" * 10**5,
     ],
     ids=lambda text: text[:20],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +14,7 @@ from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.metrics import MetricsFile, read_metrics
+from evoconn_cli.runs.opened import locate
 from evoconn_cli.runs.provenance import start_facts
 
 
@@ -49,6 +54,58 @@ def test_other_things_are_not_overwritten_either(tmp_path, config, what):
 def test_an_empty_directory_may_become_a_run(tmp_path, config):
     (tmp_path / "run").mkdir()
     assert RunDirectory.create(tmp_path / "run", config, {}).read_config() == config
+
+
+def test_the_directory_that_a_shell_is_in_may_become_a_run(tmp_path, config, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o2770)
+    monkeypatch.chdir(tmp_path / "run")
+    run = RunDirectory.create(Path(), config, {"status": "created"})
+    assert run.short_path() == "." and Path("config.yaml").is_file()
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o2770
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_empty_directory_that_cannot_be_filled_stays_empty(tmp_path, config, monkeypatch):
+    def refuse(file, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("evoconn_cli.runs.directory.replace_text", refuse)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RunDirectoryError, match="No space left"):
+        RunDirectory.create(tmp_path / "run", config, {})
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_new_directory_has_the_mode_that_the_user_wants(tmp_path, config):
+    before = os.umask(0o007)
+    try:
+        run = RunDirectory.create(tmp_path / "a" / "run", config, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o770
+
+
+def test_a_current_directory_that_is_gone_has_a_path_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert RunDirectory(tmp_path / "run").short_path() == str(tmp_path / "run")
+
+
+def test_a_directory_that_may_not_be_looked_at_is_said(tmp_path, config, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for look in (RunDirectory.open, locate, lambda path: RunDirectory(path).check_new()):
+        with pytest.raises(RunDirectoryError, match="cannot look at .*: Permission denied"):
+            look(tmp_path / "run")
+
+
+def test_metrics_that_cannot_be_read_are_said(tmp_path):
+    with pytest.raises(RunDirectoryError, match="cannot read"):
+        read_metrics(tmp_path)
 
 
 def test_a_file_in_the_way_leaves_nothing_behind(tmp_path, config):

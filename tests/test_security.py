@@ -280,6 +280,12 @@ def test_the_command_line_is_recorded_without_secrets(monkeypatch):
     assert "tracking.entity=[MY_SERVICE_TOKEN]" in facts
 
 
+def test_a_secret_that_begins_like_another_one_hides_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("FIRST_KEY", "hunter22")
+    monkeypatch.setenv("SECOND_KEY", "hunter22-and-more")
+    assert without_secrets("with hunter22-and-more, not hunter22") == "with [SECOND_KEY], not [FIRST_KEY]"
+
+
 def test_words_are_no_secrets(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "a")
     assert without_secrets("a banana at http://host/path") == "a banana at http://host/path"

@@ -126,9 +126,19 @@ def test_more_devices_than_there_are_is_an_error_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_platform_that_does_not_start_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def refuse():
+        raise RuntimeError("Unable to initialize backend 'cuda': no device.\nAnd more.")
+
+    monkeypatch.setattr(jax, "local_devices", refuse)
+    with pytest.raises(ConfigError, match="JAX does not start: Unable to initialize backend 'cuda': no device. Look"):
+        create_run(load_config("smoke"), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
     # A network whose output is always positive: every member's reward is NaN.
-    with pytest.raises(TrainingError, match="generation 1"):
+    with pytest.raises(TrainingError, match="generation 1: .*, and nothing is saved yet"):
         run_small(
             tmp_path / "run",
             "task.name=probe_nan",
@@ -138,11 +148,11 @@ def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
     assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "failed"
 
 
-@pytest.mark.parametrize("seconds, words", [(0.1, None), (60.0, "d ")])
-def test_a_long_run_on_a_cpu_is_announced(straight, seconds, words):
+@pytest.mark.parametrize("start, seconds, words", [(0, 0.1, None), (0, 60.0, "d "), (990, 60.0, None)])
+def test_a_long_run_on_a_cpu_is_announced(straight, start, seconds, words):
     config = load_config("paper", ["task.name=humanoid"])
     workers = reopen_run(straight, []).workers
-    advice = speed_advice(config, workers, seconds)
+    advice = speed_advice(config, workers, start, seconds)
     assert advice is None if words is None else words in str(advice) and "--config laptop" in str(advice)
 
 

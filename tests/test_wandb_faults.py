@@ -124,7 +124,7 @@ def test_a_service_that_hangs_is_left_alone(light, tmp_path, monkeypatch):
         os.kill(stopped[0], signal.SIGKILL)
     assert len(notes) == 1 and "metrics.jsonl is complete" in notes[0]
     for thread in threading.enumerate():
-        if thread.name == "wandb":  # was left alone, and ends now
+        if thread.name == "guarded":  # was left alone, and ends now
             thread.join()
     gc.collect()
 

@@ -1,34 +1,36 @@
-"""What the shell offers when TAB is pressed: names of tasks, strategies, networks, presets, and runs."""
+"""What the shell offers when TAB is pressed: names, and the directories of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
+from evoconn_cli.config.names import PAIRS
 
 
-def complete_task(incomplete: str) -> list[str]:
-    """Returns the tasks that start with `incomplete`."""
-    return [name for name in BRAX_V1_TASKS if name.startswith(incomplete)]
+def one_of(*names: str) -> Callable[[str], list[str]]:
+    """Returns what offers those of `names` that start with what is typed; without any the shell offers files."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return complete
 
 
-def complete_algo(incomplete: str) -> list[str]:
-    """Returns the strategies that start with `incomplete`."""
-    return [name for name in PAIRS if name.startswith(incomplete)]
+def list_of(*names: str) -> Callable[[str], list[str]]:
+    """Returns what offers `names` for each part of a list with commas."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, start = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names if name.startswith(start)]
+
+    return complete
 
 
 def complete_network(incomplete: str) -> list[tuple[str, str]]:
     """Returns the networks that start with `incomplete`, each with the strategy that searches it."""
     pairs = [(network, f"for {algo}") for algo, networks in PAIRS.items() for network in networks]
     return [pair for pair in pairs if pair[0].startswith(incomplete)]
-
-
-def complete_preset(incomplete: str) -> list[str]:
-    """Returns the presets that start with `incomplete`; where there are none the shell offers files."""
-    from evoconn_cli.config.loading import preset_names
-
-    return [name for name in preset_names() if name.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:

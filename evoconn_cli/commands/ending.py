@@ -1,12 +1,36 @@
-"""What a command says on standard error, and the exit code of whatever happened."""
+"""How a command says something in the terminal, and the exit code of whatever happened."""
 
 from __future__ import annotations
 
 import traceback
+from typing import TYPE_CHECKING
 
 import typer
 
 from evoconn_cli.errors import EvoconnError, ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_FILE_WIDTH = 160
+"""Columns of a table that goes to a file or a pipe, so that nothing is folded there."""
+
+
+def table_console(*, stderr: bool = False) -> Console:
+    """Returns a console for tables: wide in a file or a pipe, and without a character that its encoding lacks."""
+    from rich.console import Console
+
+    from evoconn_cli.runs.progress.terminal import escaping_stdout
+
+    console = Console(stderr=True) if stderr else Console(file=escaping_stdout())
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
+    return console
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a sentence or a path as it is: unfolded, and `[` or `:100:` in it mean nothing."""
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def show_error(error: EvoconnError) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
-from evoconn_cli.commands.options import Devices
+from evoconn_cli.commands.completion import complete_run, one_of
+from evoconn_cli.commands.options import POLICIES, Devices
 from evoconn_cli.config.perturbations import KINDS
 
 
@@ -23,23 +23,27 @@ def evaluate(
         ),
     ],
     step: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="STEP",
-            help="Checkpoint: latest (default), best by evaluation fitness, or the number of a generation.",
-            show_default=False,
+            help="Checkpoint: latest, best by evaluation fitness, or the number of a generation.",
+            show_default="latest",
         ),
     ] = None,
     episodes: Annotated[int, typer.Option(min=0, help="Episodes of each run; 0 only draws --plot.")] = 128,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Of the episodes; apart from what training drew.")
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the episodes; no draw is one of training's.")
     ] = 0,
     policy: Annotated[
         str,
-        typer.Option(metavar="POLICY", help="deterministic: p > 0.5; sampled: other connections in each episode."),
+        typer.Option(
+            metavar="POLICY",
+            help="deterministic: p > 0.5; sampled: other connections in each episode.",
+            autocompletion=one_of(*POLICIES),
+        ),
     ] = "deterministic",
     perturb: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
             help=f"{', '.join(KINDS)}. Several values, as in mass=0.8,1.2, make a sweep.",
@@ -47,7 +51,7 @@ def evaluate(
         ),
     ] = None,
     curve: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="Plot of a sweep; plots/NAME-sweep.png in the first run by default.",
@@ -55,21 +59,21 @@ def evaluate(
         ),
     ] = None,
     energy: Annotated[
-        Optional[str], typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.", show_default=False)
+        str | None, typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.", show_default=False)
     ] = None,
     reference: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(metavar="TASK=RETURN", help="Divide mean returns by it to compare tasks.", show_default=False),
     ] = None,
     json: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(metavar="FILE|-", help="All results as JSON; - to the terminal.", show_default=False),
     ] = None,
     csv: Annotated[
-        Optional[Path], typer.Option(metavar="FILE", help="One line for each episode.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="One line for each episode.", show_default=False)
     ] = None,
     plot: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(metavar="FILE", help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False),
     ] = None,
     plot_x: Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from evoconn_cli.commands.ending import show_notice
+from evoconn_cli.commands.options import POLICIES
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, setting_text, swept_name
 from evoconn_cli.errors import ConfigError, ExitCode, unknown_name
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from evoconn_cli.runs.evaluation.comparison import Aggregate
     from evoconn_cli.runs.evaluation.evaluating import Evaluated
     from evoconn_cli.runs.opened import OpenedRun
-
-POLICIES = ("deterministic", "sampled")
 
 _FILE_WIDTH = 160
 """Columns for tables that go to a file or a pipe, so that nothing is folded there."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
-from evoconn_cli.export.formats import FORMATS, SORTS
+from evoconn_cli.commands.completion import complete_run, list_of, one_of
+from evoconn_cli.commands.options import POLICIES
+from evoconn_cli.export.formats import FORMATS, NIR_TAUS, SORTS
 
 
 def export_connectivity(
@@ -22,16 +23,17 @@ def export_connectivity(
         ),
     ],
     formats: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(
             "--format",
             metavar="NAME[,NAME...]",
             help=f"{', '.join(FORMATS)}; bundle by default.",
+            autocompletion=list_of(*FORMATS),
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(
             help="File or directory to write; with several formats, the directory that holds them. In the run's "
             "exports/ by default.",
@@ -39,7 +41,7 @@ def export_connectivity(
         ),
     ] = None,
     step: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="N[,N...]|latest|best|all",
             help="Checkpoints; formats that cannot compare several are written for each.",
@@ -47,19 +49,26 @@ def export_connectivity(
         ),
     ] = None,
     policy: Annotated[
-        str, typer.Option(metavar="deterministic|sampled", help="p > 0.5, or connections drawn as in training.")
+        str,
+        typer.Option(
+            metavar="deterministic|sampled",
+            help="p > 0.5, or connections drawn as in training.",
+            autocompletion=one_of(*POLICIES),
+        ),
     ] = "deterministic",
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Of sampled connections and of the recorded episode.")
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampled connections and of the recorded episode.")
     ] = 0,
     episode_steps: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(min=1, help="Cut the recorded episode after so many steps.", show_default="to its end"),
     ] = None,
     nir_tau: Annotated[
         str,
         typer.Option(
-            metavar="continuous|euler", help="Time constants of nir: the true ones, or those for forward Euler."
+            metavar="continuous|euler",
+            help="Time constants of nir: the true ones, or those for forward Euler.",
+            autocompletion=one_of(*NIR_TAUS),
         ),
     ] = "continuous",
     verify: Annotated[
@@ -71,7 +80,12 @@ def export_connectivity(
         ),
     ] = False,
     sort: Annotated[
-        str, typer.Option(metavar="|".join(SORTS), help="Order of the neurons of a type in png and html.")
+        str,
+        typer.Option(
+            metavar="|".join(SORTS),
+            help="Order of the neurons of a type in png and html.",
+            autocompletion=one_of(*SORTS),
+        ),
     ] = "degree",
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from evoconn_cli.commands.ending import show_notice
 from evoconn_cli.commands.export_files import check_target, write_whole
+from evoconn_cli.commands.options import POLICIES
 from evoconn_cli.errors import ConfigError, unknown_name
-from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
+from evoconn_cli.export.formats import NIR_TAUS, SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evoconn_cli.runs.opened import OpenedRun
-
-POLICIES = ("deterministic", "sampled")
-NIR_TAUS = ("continuous", "euler")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
+
+from evoconn_cli.commands.completion import one_of
+from evoconn_cli.config.shipped import grid_names
 
 
 def launch_grid(
@@ -13,12 +16,13 @@ def launch_grid(
         str,
         typer.Argument(
             metavar="GRID",
-            help="A YAML file, or ec_brax, rnn_brax, dense_snn_brax.",
+            help=f"A YAML file, or {', '.join(grid_names())}.",
+            autocompletion=one_of(*grid_names()),
             show_default=False,
         ),
     ],
     overrides: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Argument(
             metavar="launch.KEY=VALUE",
             help="Any key of the file's section launch, such as launch.retries=0.",
@@ -26,17 +30,22 @@ def launch_grid(
         ),
     ] = None,
     grid_dir: Annotated[
-        Optional[Path], typer.Option(help="Directory of the grid; runs/NAME by default.", show_default=False)
+        Path | None, typer.Option(help="Directory of the grid; runs/NAME by default.", show_default=False)
     ] = None,
-    on: Annotated[str, typer.Option("--on", metavar="PLACE", help="local, slurm or ray.")] = "local",
+    on: Annotated[
+        str,
+        typer.Option(
+            "--on", metavar="PLACE", help="local, slurm or ray.", autocompletion=one_of("local", "slurm", "ray")
+        ),
+    ] = "local",
     devices: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="0,1", help="local: GPUs by number or UUID, or cpu; all idle ones by default.", show_default=False
         ),
     ] = None,
     runs_per_device: Annotated[
-        Optional[int], typer.Option(help="local, ray: runs that share a GPU.", show_default=False)
+        int | None, typer.Option(help="local, ray: runs that share a GPU.", show_default=False)
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try cells again that have failed too often.")
@@ -46,7 +55,7 @@ def launch_grid(
         bool, typer.Option("--print", help="slurm: print the script for sbatch, submit nothing.")
     ] = False,
     address: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="HOST:PORT",
             help="ray: a running cluster; RAY_ADDRESS, or else this machine alone, by default.",

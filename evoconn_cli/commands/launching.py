@@ -16,12 +16,16 @@ from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import forgive
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
+from evoconn_cli.grid.log import last_log_lines
 from evoconn_cli.grid.places import prepare
-from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import GridTable, Row, read_rows
 from evoconn_cli.runs.progress.terminal import lasting_stdout
 
 _REDRAWN_EVERY = 1.0  # [s]
+
+_MOST_LOGS = 5
+"""So many failed cells are shown with the end of their logs."""
 
 
 def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> None:
@@ -32,22 +36,20 @@ def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> 
         console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     place = open_place(opened, options, note)
-    if retry_failed:
-        for cell in opened.cells:
-            if read_status(cell).state is State.FAILED:
-                forgive(cell.path)
     refused = _prepare(opened, note)
+    if retry_failed:
+        _forgive(opened, note)
     to_run = _to_run(opened, refused)
     try:
         if to_run:
             with _display(opened, console):
-                place.run(to_run, note)
+                refused |= place.run(to_run, note)
     except KeyboardInterrupt:
         note("Quit. The latest checkpoints are kept; the same command goes on.")
         raise typer.Exit(ExitCode.QUIT) from None
     rows = read_rows(opened.cells)
     console.print(GridTable(_title(opened), rows))
-    exit_code = _end(rows, refused, note)
+    exit_code = _end(rows, refused, opened.file.launch.retries, note)
     is_handed_over = options.hands_over and exit_code == ExitCode.SAVED_EARLY
     raise typer.Exit(ExitCode.DONE if is_handed_over else exit_code)
 
@@ -101,6 +103,16 @@ def _to_run(opened: OpenedGrid, refused: Container[Cell]) -> list[Cell]:
     return [cell for cell in opened.cells if cell not in refused and is_left(cell)]
 
 
+def _forgive(opened: OpenedGrid, note: Note) -> None:
+    """Lets the failures so far not count any more."""
+    for cell in opened.cells:
+        if read_status(cell).state is State.FAILED:
+            try:
+                forgive(cell.path)
+            except EvoconnError as error:
+                note(str(error))
+
+
 def _prepare(opened: OpenedGrid, note: Note) -> dict[Cell, str]:
     """Makes the directories of all cells; returns those that cannot be made, and why."""
     refused = {}
@@ -131,13 +143,16 @@ def _title(opened: OpenedGrid) -> str:
     return f"{opened.file.name} in {opened.directory}"
 
 
-def _end(rows: list[Row], refused: dict[Cell, str], note: Note) -> ExitCode:
-    """Says which cells have failed and why; returns the exit code."""
-    failed = [row for row in rows if row.status.state is State.FAILED and row.cell not in refused]
-    for row in failed:
+def _end(rows: list[Row], refused: dict[Cell, str], retries: int, note: Note) -> ExitCode:
+    """Says which cells have failed as often as they may, and why; returns the exit code."""
+    has_failed = [row for row in rows if row.status.state is State.FAILED and not row.status.is_due(retries)]
+    failed = [row for row in has_failed if row.cell not in refused]
+    for row in failed[:_MOST_LOGS]:
         note(f"\n{row.cell.name} has failed; {row.status.log} ends with:")
         for line in last_log_lines(row.status.log):
             note(f"  {line}")
+    if len(failed) > _MOST_LOGS:
+        note(f"\n{len(failed) - _MOST_LOGS} more cells have failed; each has its own log.txt.")
     if failed:
         note("\nTo try them again: the same command with --retry-failed.")
     for cell, reason in refused.items():

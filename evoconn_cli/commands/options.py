@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-Devices = Annotated[Optional[int], typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)]
+from evoconn_cli.commands.completion import one_of
+from evoconn_cli.config.names import WANDB_MODES
+
+POLICIES = ("deterministic", "sampled")
+"""How a saved policy uses its probabilities: those above 0.5 are connections, or connections are drawn."""
+
+Devices = Annotated[int | None, typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)]
 Wandb = Annotated[
-    Optional[str], typer.Option(metavar="MODE", help="W&B: auto, online, offline, disabled.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="MODE",
+        help=f"W&B: {', '.join(WANDB_MODES)}.",
+        autocompletion=one_of(*WANDB_MODES),
+        show_default=False,
+    ),
 ]
 MaxTime = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(metavar="TIME", help="Save and exit with 75 before this is over, such as 3h50m.", show_default=False),
 ]
 Distributed = Annotated[
     bool, typer.Option("--distributed", help="Train in all processes that the cluster (such as SLURM) has started.")
 ]
 Coordinator = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(metavar="HOST:PORT", help="Train in several processes: address of process 0.", show_default=False),
 ]
-NumProcesses = Annotated[Optional[int], typer.Option(min=1, help="How many there are.", show_default=False)]
-ProcessId = Annotated[Optional[int], typer.Option(min=0, help="Which one this is, from 0.", show_default=False)]
+NumProcesses = Annotated[int | None, typer.Option(min=1, help="Number of processes.", show_default=False)]
+ProcessId = Annotated[int | None, typer.Option(min=0, help="Number of this process, from 0.", show_default=False)]
 
 
 def to_overrides(options: dict[str, object]) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.completion import complete_run, one_of
 from evoconn_cli.commands.ending import show_notice
+from evoconn_cli.rendering.options import CAMERAS, RENDERERS, check_task, make_options
 
 
 def render(
@@ -22,7 +23,7 @@ def render(
         ),
     ],
     out: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="File to write: .mp4, .gif, .html (a page that plays it) or .png; an mp4 in the run by default.",
@@ -30,7 +31,7 @@ def render(
         ),
     ] = None,
     step: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="STEP",
             help="Checkpoint: latest, best by evaluation fitness, or the number of a generation.",
@@ -39,27 +40,26 @@ def render(
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to show, one after the other.")] = 1,
     steps: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(
             min=1,
             help="Cut each episode after so many steps; a .png shows the moment after them.",
             show_default="to its end",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the initial states.")] = 0,
-    camera: Annotated[str, typer.Option(metavar="VIEW", help="track, side or front.")] = "track",
-    fps: Annotated[Optional[float], typer.Option(help="Frames a second.", show_default="30")] = None,
-    speed: Annotated[
-        Optional[float], typer.Option(help="0.5 is slow motion at half the speed.", show_default="1")
-    ] = None,
-    size: Annotated[
-        Optional[str], typer.Option(metavar="WIDTHxHEIGHT", help="In pixels.", show_default="640x480")
-    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the initial states.")] = 0,
+    camera: Annotated[
+        str, typer.Option(metavar="VIEW", help="track, side or front.", autocompletion=one_of(*CAMERAS))
+    ] = "track",
+    fps: Annotated[float | None, typer.Option(help="Frames a second.", show_default="30")] = None,
+    speed: Annotated[float | None, typer.Option(help="0.5 is slow motion at half the speed.", show_default="1")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels.", show_default="640x480")] = None,
     renderer: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="NAME",
             help="mujoco, tiny (slower, needs no GL) or auto: the first that works.",
+            autocompletion=one_of(*RENDERERS),
             show_default="auto",
         ),
     ] = None,
@@ -78,7 +78,6 @@ def render(
     """
     from rich.console import Console
 
-    from evoconn_cli.rendering.options import check_task, make_options
     from evoconn_cli.rendering.progress import RenderProgress
     from evoconn_cli.runs.opened import open_run
 

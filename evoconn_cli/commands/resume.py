@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ def resume(
         ),
     ],
     overrides: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
             help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
@@ -36,11 +36,11 @@ def resume(
         ),
     ] = None,
     generations: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(help="Train up to this generation instead of the configured one.", show_default=False),
     ] = None,
     from_step: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(
             min=0,
             help="Go on from this saved generation (0: the beginning); what came later goes to set-aside/.",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evoconn_cli.commands.options import MaxTime
+
+if TYPE_CHECKING:
+    from evoconn_cli.runs.training.interrupts import Interrupts
 
 
 def run_cell(
@@ -18,12 +21,13 @@ def run_cell(
 
     All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: it is to go on later.
     """
-    from evoconn_cli.errors import ExitCode
+    from evoconn_cli.commands.ending import show_error
+    from evoconn_cli.errors import EvoconnError, ExitCode
     from evoconn_cli.grid.attempts import record_end, record_start
     from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.training.interrupts import Interrupts
-    from evoconn_cli.runs.training.lock import living_owner
+    from evoconn_cli.runs.training.lock_owner import living_owner
 
     with Interrupts() as interrupts:
         run = RunDirectory.open(cell_dir)
@@ -34,11 +38,14 @@ def run_cell(
         end_with_parent()
         record_start(cell_dir, place_of_process(), run.last_saved_generation())
         exit_code = _train(cell_dir, max_time, interrupts)
-        record_end(cell_dir, exit_code)
+        try:
+            record_end(cell_dir, exit_code)
+        except EvoconnError as error:  # the exit code says it too
+            show_error(error)
     raise typer.Exit(exit_code)
 
 
-def _train(cell_dir: Path, max_time: str | None, interrupts) -> int:
+def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
     """Goes on with the run, and returns the exit code."""
     import sys
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_algo, complete_network, complete_preset, complete_task
+from evoconn_cli.commands.completion import complete_network, one_of
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -19,13 +19,14 @@ from evoconn_cli.commands.options import (
     to_overrides,
 )
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
+from evoconn_cli.config.shipped import preset_names
 
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
 
 
 def train(
     overrides: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE",
             help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.",
@@ -33,45 +34,45 @@ def train(
         ),
     ] = None,
     task: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="NAME",
             help=f"What to learn: {', '.join(BRAX_V1_TASKS)}.",
-            autocompletion=complete_task,
+            autocompletion=one_of(*BRAX_V1_TASKS),
             show_default=False,
         ),
     ] = None,
     algo: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="NAME",
             help=f"Strategy: {', '.join(PAIRS)}.",
-            autocompletion=complete_algo,
+            autocompletion=one_of(*PAIRS),
             show_default=False,
         ),
     ] = None,
     network: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="NAME", help=f"Network: {_NETWORKS}.", autocompletion=complete_network, show_default=False
         ),
     ] = None,
     config: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Preset (laptop, paper, smoke) or path of a YAML file.",
-            autocompletion=complete_preset,
+            help=f"Preset ({', '.join(preset_names())}) or path of a YAML file.",
+            autocompletion=one_of(*preset_names()),
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Every random draw follows from it.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Every random draw follows from it.", show_default=False)] = None,
     run_dir: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help="Directory of the run; a new one under runs/ by default.", show_default=False),
     ] = None,
-    population: Annotated[Optional[int], typer.Option(help="Members a generation.", show_default=False)] = None,
-    generations: Annotated[Optional[int], typer.Option(help="Generations to train.", show_default=False)] = None,
+    population: Annotated[int | None, typer.Option(help="Members a generation.", show_default=False)] = None,
+    generations: Annotated[int | None, typer.Option(help="Generations to train.", show_default=False)] = None,
     devices: Devices = None,
     wandb: Wandb = None,
     max_time: MaxTime = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evoconn_cli.commands.ending import show_failure
+from evoconn_cli.commands.ending import say, show_failure
 from evoconn_cli.errors import ExitCode
 from evoconn_cli.runs.processes.cluster import Cluster, join
 from evoconn_cli.runs.processes.protocol import Processes
@@ -72,7 +72,6 @@ def _train(
     from evoconn_cli.runs.training.training import train
 
     console = Console(file=lasting_stdout())
-    say = console.print
     run, where = None, ""
     try:
         run = open_run(processes)
@@ -94,17 +93,16 @@ def _train(
             saved = run.directory.last_saved_generation() > 0
             kept = "The latest checkpoint is kept" if saved else "Nothing is saved yet; to start it again"
             message = f"Quit. {kept}: evoconn resume {where}"
-        say(message, markup=False, highlight=False, soft_wrap=True)
+        say(console, message)
         return ExitCode.QUIT
     if outcome.history:
         title = "finished" if outcome.finished else "saved"
-        say(summary_table(outcome.history[-1], best=best_evaluation(outcome.history), title=title))
+        console.print(summary_table(outcome.history[-1], best=best_evaluation(outcome.history), title=title))
     if not outcome.finished:
-        say(f"To go on: evoconn resume {where}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"To go on: evoconn resume {where}")
         return ExitCode.SAVED_EARLY
     more = run.config.algo.generations * 2
-    further = f"To train it further: evoconn resume {where} --generations {more}"
-    say(further, markup=False, highlight=False, soft_wrap=True)
+    say(console, f"To train it further: evoconn resume {where} --generations {more}")
     return ExitCode.DONE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from evoconn_cli import __version__
+from evoconn_cli.errors import ConfigError
 
 
 def show_version(asked: bool) -> None:
@@ -25,8 +26,8 @@ def show_versions(asked: bool) -> None:
 
     try:
         devices = describe_devices(start_jax(None))
-    except RuntimeError as error:  # JAX finds a platform that it cannot start
-        devices = f"none, since JAX does not start: {str(error).splitlines()[0]}"
+    except ConfigError as error:  # JAX finds a platform that it cannot start
+        devices = f"none: {error}"
     rows = {**versions(), "python": sys.version.split()[0], "devices": devices}
     for name, value in rows.items():
         typer.echo(f"{name:<18}{value or 'not installed'}")

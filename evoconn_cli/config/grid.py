@@ -13,11 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of
-from evoconn_cli.config.loading import config_dir
-from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
+from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import option
+from evoconn_cli.config.shipped import find_named, grid_dir, is_path
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
 KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
 
@@ -73,11 +73,6 @@ class GridFile:
     published: Published | None
 
 
-def grid_names() -> list[str]:
-    """Returns the grids that are shipped, sorted."""
-    return sorted(path.stem for path in (config_dir() / "grids").glob("*.yaml"))
-
-
 def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
     """Returns the checked content of a grid file.
 
@@ -88,7 +83,7 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
     Raises:
         ConfigError: an unknown grid, an unreadable file, an unknown key, a wrong type or value.
     """
-    path = _find(source)
+    path = find_named(source, "grid", grid_dir())
     given = read_yaml(path)
     plain = OmegaConf.to_container(given, resolve=False)
     assert isinstance(plain, dict)
@@ -112,30 +107,16 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
     )
 
 
-def _find(source: str) -> Path:
-    path = Path(source)
-    if _is_path(source):
-        return path
-    if source not in grid_names():
-        error = unknown_name("grid", source, grid_names())
-        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
-    return config_dir() / "grids" / f"{source}.yaml"
-
-
 def _find_base(base: Any, grid: Path) -> str:
     """Returns the name of a preset as it is, and the path of a file as seen from the grid file."""
     if not isinstance(base, str):
         raise ConfigError(f"base: expected the name of a preset or the path of a file, got {base!r}.")
-    return str(grid.parent / base) if _is_path(base) else base
+    return str(grid.parent / base) if is_path(base) else base
 
 
 def _only_set(path: Path) -> str:
     """Returns the name of the one set of a grid without `sets`: that of its file."""
     return check_name(path.stem.replace("-", "_"), str(path))
-
-
-def _is_path(source: str) -> bool:
-    return Path(source).suffix in (".yaml", ".yml") or Path(source).parent != Path(".")
 
 
 def _read_section(given: Any, defaults: Section, name: str) -> Section:
@@ -148,7 +129,7 @@ def _read_section(given: Any, defaults: Section, name: str) -> Section:
     try:
         section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}") from None
+        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
     check_values(section, f"{name}.")
     return section
 

@@ -15,7 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values
 from evoconn_cli.config.names import PAIRS, TASKS
-from evoconn_cli.config.reading import first_line, read_overrides, read_yaml
+from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
@@ -28,18 +28,8 @@ from evoconn_cli.config.schema import (
     num_members,
     walk,
 )
-from evoconn_cli.errors import ConfigError, unknown_name
-
-
-def config_dir() -> Path:
-    """Returns the folder of the presets: inside an installed package, or of a checkout."""
-    installed = Path(__file__).parents[1] / "presets"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
-
-
-def preset_names() -> list[str]:
-    """Returns the names that `--config` knows, sorted."""
-    return sorted(path.stem for path in config_dir().glob("*.yaml"))
+from evoconn_cli.config.shipped import config_dir, find_named
+from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
 
 def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -52,12 +42,12 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
     Raises:
         ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
-    parts = [read_yaml(_find_source(source))] if source else []
+    parts = [read_yaml(find_named(source, "preset", config_dir()))] if source else []
     parts.append(read_overrides(overrides))
     try:
         given = OmegaConf.merge(*parts)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}") from None
+        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}.") from None
     assert isinstance(given, DictConfig)
     return resolve_config(given)
 
@@ -88,7 +78,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
         raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.") from None
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        raise ConfigError(f"{key}: {first_line(error)}") from None
+        raise ConfigError(f"{key}: {first_line(error)}.") from None
     assert isinstance(config, RunConfig)
     _check_values(config)
     return config
@@ -122,16 +112,6 @@ def config_from_yaml(text: str) -> RunConfig:
     given = OmegaConf.create(text)
     assert isinstance(given, DictConfig)
     return resolve_config(given)
-
-
-def _find_source(source: str) -> Path:
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.parent != Path("."):
-        return path
-    if source not in preset_names():
-        error = unknown_name("preset", source, preset_names())
-        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
-    return config_dir() / f"{source}.yaml"
 
 
 def _choose(given: DictConfig) -> tuple[type[AlgoConfig], type[NetworkConfig]]:

@@ -22,3 +22,5 @@ TASKS = BRAX_V1_TASKS + PROBE_TASKS
 
 PAIRS: dict[str, tuple[str, ...]] = {"ec": ("conn_snn",), "es": ("lstm", "gru", "mlp", "dense_snn")}
 """The networks that a strategy can search; the first one is its default, as in the published code."""
+
+WANDB_MODES = ("auto", "online", "offline", "disabled")

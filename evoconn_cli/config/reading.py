@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, first_line
 
 MAX_BYTES = 100_000
 """A configuration has about a thousand."""
@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> DictConfig:
         _check_depth(text)
         loaded = OmegaConf.load(io.StringIO(text))
     except Exception as error:  # PyYAML lets through what its constructors raise, such as KeyError
-        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}") from None
+        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from None
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path} is not a configuration: expected `key: value` lines at its top level.")
     _refuse_references(loaded, str(path))
@@ -68,15 +68,9 @@ def read_overrides(overrides: Sequence[str]) -> DictConfig:
             _check_depth(value)
         parsed = OmegaConf.from_dotlist(list(overrides))
     except Exception as error:  # as above
-        raise ConfigError(f"cannot read the overrides {given}: {first_line(error)}") from None
+        raise ConfigError(f"cannot read the overrides {given}: {first_line(error)}.") from None
     _refuse_references(parsed, given)
     return parsed
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of what an error says, as a sentence."""
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") + "." if text else f"{type(error).__name__}."
 
 
 def _check_depth(text: str) -> None:

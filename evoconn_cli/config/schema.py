@@ -9,11 +9,11 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from omegaconf import MISSING
 
-from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.names import TASKS, WANDB_MODES
 
 PUBLISHED = "published"
 """The paper (arXiv 2305.17650) or its code."""
@@ -69,7 +69,7 @@ class AlgoConfig:
 
     name: str = MISSING
     population: int = option(10240, "members a generation, evaluation copies included", low=2, high=2_000_000)
-    evaluation_copies: Optional[int] = option(
+    evaluation_copies: int | None = option(
         None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
     )
     generations: int = option(1000, "generations of the run", low=1)
@@ -99,8 +99,8 @@ class EsConfig(AlgoConfig):
     """Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW."""
 
     name: str = option("es", "name of the strategy", choices=("es",), source="")
-    sigma: Optional[float] = option(None, "standard deviation of the perturbations; null: published", above=0)
-    learning_rate: Optional[float] = option(None, "step size of AdamW; null: published", above=0)
+    sigma: float | None = option(None, "standard deviation of the perturbations; null: published", above=0)
+    learning_rate: float | None = option(None, "step size of AdamW; null: published", above=0)
     weight_decay: float = option(0.1, "decay of the weights toward 0, times the step size", low=0)
 
 
@@ -195,10 +195,8 @@ class RolloutConfig:
 class EngineConfig:
     """How the machine is used. Devices and kernel do not shape a run; the block is part of its arithmetic."""
 
-    devices: Optional[int] = option(
-        None, "devices that each process uses; null: all (CPU: one a core)", low=1, source=OWN
-    )
-    block: Optional[int] = option(None, "members simulated in lock-step; null: chosen by platform", low=1, source=OWN)
+    devices: int | None = option(None, "devices that each process uses; null: all (CPU: one a core)", low=1, source=OWN)
+    block: int | None = option(None, "members simulated in lock-step; null: chosen by platform", low=1, source=OWN)
     kernel: str = option(
         "auto",
         "sub-steps of conn_snn; auto: by the GPU kernel where a check at the start finds it equal to XLA",
@@ -211,9 +209,15 @@ class EngineConfig:
 class CheckpointConfig:
     """When a run is saved and what is kept."""
 
-    every: int = option(50, "save each so many generations, and at the end", unit="generations", low=1)
+    every: int = option(50, "save every so many generations, and at the end", unit="generations", low=1)
     keep_last: int = option(2, "newest checkpoints to keep", low=1, source=OWN)
-    keep_every: int = option(200, "keep each so many generations for good", unit="generations", low=1, source=OWN)
+    keep_every: int = option(
+        200,
+        "keep for good the checkpoints whose generation is a multiple of this",
+        unit="generations",
+        low=1,
+        source=OWN,
+    )
 
 
 @dataclass(frozen=True)
@@ -223,13 +227,13 @@ class TrackingConfig:
     wandb: str = option(
         "auto",
         "auto: online with credentials, else offline",
-        choices=("auto", "online", "offline", "disabled"),
+        choices=WANDB_MODES,
         source=OWN,
     )
     project: str = option("evoconn", "W&B project", source=OWN)
-    entity: Optional[str] = option(None, "W&B user or team", source=OWN)
-    group: Optional[str] = option(None, "W&B group", source=OWN)
-    name: Optional[str] = option(None, "W&B name of the run; null: that of its directory", source=OWN)
+    entity: str | None = option(None, "W&B user or team", source=OWN)
+    group: str | None = option(None, "W&B group", source=OWN)
+    name: str | None = option(None, "W&B name of the run; null: that of its directory", source=OWN)
     tags: str = option("", "W&B tags, separated by commas", source=OWN)
     tensorboard: bool = option(False, "write TensorBoard event files into tensorboard/ of the run", source=OWN)
 

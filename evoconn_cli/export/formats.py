@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 SORTS = ("degree", "community", "none")
 """Orders of neurons in pictures, within their type."""
 
+NIR_TAUS = ("continuous", "euler")
+"""Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:
     """Options of single formats.
 
     Attributes:
-        nir_tau: `continuous`, or `euler` for readers that integrate by forward Euler.
+        nir_tau: time constants of NIR, one of `NIR_TAUS`.
         sort: order of neurons in pictures, one of `SORTS`.
     """
 

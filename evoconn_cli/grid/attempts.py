@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evoconn_cli.errors import ExitCode
+from evoconn_cli.errors import ExitCode, RunDirectoryError, printable
+from evoconn_cli.runs.training.lock_owner import PATIENCE, is_alive
 
 FILE = "attempts.jsonl"
 
@@ -30,6 +31,14 @@ class Attempt(NamedTuple):
     ended: float | None = None  # None: it runs, or is gone without a word
     exit_code: int | None = None
 
+    def is_starting(self) -> bool:
+        """Returns whether its process has begun a moment ago, and may not have taken the lock of the run yet.
+
+        No longer than that: numbers of processes are used again, and those of other hosts cannot be looked up.
+        """
+        may_live = self.host != os.uname().nodename or is_alive(self.pid)
+        return self.ended is None and may_live and abs(time.time() - self.started) < 2 * PATIENCE
+
 
 class Attempts(NamedTuple):
     """All attempts at a cell.
@@ -44,14 +53,18 @@ class Attempts(NamedTuple):
     forgiven: int
     submitted: str | None
 
-    def failures(self, saved: int) -> int:
+    def failures(self, saved: int, *, is_running: bool = False) -> int:
         """Returns how often the cell has failed since it last saved anything, or was forgiven.
 
         Args:
             saved: the newest generation that is saved now.
+            is_running: whether the last attempt goes on, so that it has not failed.
         """
         failures = 0
-        for attempt in reversed(self.attempts[self.forgiven :]):
+        counted = self.attempts[self.forgiven :]
+        if is_running and counted and counted[-1].ended is None:
+            counted.pop()
+        for attempt in reversed(counted):
             if saved > attempt.from_generation or attempt.exit_code == ExitCode.DONE:
                 break
             failures += attempt.exit_code not in _ASKED_TO_END
@@ -71,18 +84,10 @@ def read_attempts(cell: Path) -> Attempts:
     for line in _lines(cell / FILE):
         event = line.get("event")
         if event == "submitted":
-            submitted = str(line.get("job"))
-        elif event == "start":
+            submitted = printable(str(line.get("job")))
+        elif event == "start" and (attempt := _start_of(line)) is not None:
             submitted = None
-            attempts.append(
-                Attempt(
-                    place=str(line.get("place")),
-                    host=str(line.get("host")),
-                    pid=int(line.get("pid") or 0),
-                    started=float(line.get("time") or 0),
-                    from_generation=int(line.get("saved") or 0),
-                )
-            )
+            attempts.append(attempt)
         elif event == "end":
             _end(attempts, line)
         elif event == "forgiven":
@@ -98,6 +103,9 @@ def record_start(cell: Path, place: str, saved: int, pid: int | None = None) -> 
         place: device or job, in words.
         saved: the newest generation that is saved.
         pid: of the process; this one by default.
+
+    Raises:
+        RunDirectoryError: the file cannot be written, here as in the functions below.
     """
     _append(cell, event="start", place=place, host=os.uname().nodename, pid=pid or os.getpid(), saved=saved)
 
@@ -117,19 +125,39 @@ def forgive(cell: Path) -> None:
     _append(cell, event="forgiven")
 
 
+def _start_of(line: dict[str, Any]) -> Attempt | None:
+    """Returns the attempt that begins with a line, None where that is not one of ours."""
+    place, host, pid, saved, started = (line.get(name) for name in ("place", "host", "pid", "saved", "time"))
+    if not isinstance(place, str) or not isinstance(host, str):
+        return None
+    if type(pid) is not int or type(saved) is not int or type(started) is not float:
+        return None
+    return Attempt(printable(place), host, pid, started, saved)
+
+
 def _end(attempts: list[Attempt], line: dict[str, Any]) -> None:
     """Enters into the attempt of a process how it ended."""
+    ended, exit_code = line.get("time"), line.get("exit_code")
+    if type(ended) is not float or type(exit_code) is not int:
+        return
     for number in reversed(range(len(attempts))):
         attempt = attempts[number]
         if (attempt.host, attempt.pid) == (line.get("host"), line.get("pid")):
-            attempts[number] = attempt._replace(ended=float(line.get("time") or 0), exit_code=line.get("exit_code"))
+            attempts[number] = attempt._replace(ended=ended, exit_code=exit_code)
             return
 
 
 def _append(cell: Path, **line: Any) -> None:
+    """Adds a line, behind one that was cut off too."""
     text = json.dumps({**line, "time": time.time()}) + "\n"
-    with (cell / FILE).open("a", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        descriptor = os.open(cell / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with open(descriptor, "r+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            is_cut_off = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            file.write(b"\n" * is_cut_off + text.encode())
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write {cell / FILE}: {error.strerror}.") from None
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
@@ -142,7 +170,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     for text in texts:
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(line, dict):
             lines.append(line)

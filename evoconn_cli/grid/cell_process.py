@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from evoconn_cli.grid.log import open_log
 from evoconn_cli.grid.places import CORES_VARIABLE, PLACE_VARIABLE
-from evoconn_cli.grid.states import LOG_FILE
 
 PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
 """Environment variable of `run-cell`: the process that it does not outlive; it saves and ends when that is gone."""
@@ -19,8 +19,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def write_output_to_log(cell: Path) -> None:
-    """Sends all that this process writes from now on to the log of its cell."""
-    log = os.open(cell / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    """Sends all that this process writes from now on to the log of its cell.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    log = open_log(cell)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(log, 1)

@@ -63,7 +63,14 @@ def _make_shared(folder: Path) -> None:
 
 def _open(file: Path) -> int:
     """Returns the open file; that of another user can be locked without being written."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(file, flags)
     except FileNotFoundError:
-        return os.open(file, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        pass
+    try:
+        made = os.open(file, flags | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:  # another launcher was quicker
+        return os.open(file, flags)
+    os.fchmod(made, 0o644)  # whatever the umask: other users lock it too
+    return made

@@ -9,6 +9,9 @@ from typing import Protocol, TypeAlias
 Note: TypeAlias = Callable[[str], None]
 """Is told in a sentence what the user has to know."""
 
+_MEMORY = 0.9
+"""Share of a GPU's memory that all of its runs may take together."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -32,6 +35,11 @@ class Device:
     def environment(self) -> Mapping[str, str]:
         """The variables as a mapping."""
         return dict(self.variables)
+
+
+def memory_variables(runs: int) -> dict[str, str]:
+    """Returns the environment variables with which so many runs share the memory of a GPU."""
+    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{_MEMORY / runs:.3f}"} if runs > 1 else {}
 
 
 class Devices(Protocol):

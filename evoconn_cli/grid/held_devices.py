@@ -58,13 +58,14 @@ class HeldDevices:
         """Lets others have the devices on which nothing runs."""
         for device in [device for device in self._locks if not self._runs[device]]:
             give_back(self._locks.pop(device))
+            self._look_at = 0.0
 
     def _with_room(self) -> Device | None:
         free = [device for device in self._locks if self._runs[device] < device.capacity]
         return min(free, key=lambda device: self._runs[device], default=None)
 
     def _take_idle(self) -> None:
-        """Takes every idle device; those that are not needed are given back when no cell waits any more."""
+        """Takes every idle device; those that are not needed are given back when no cell is ready."""
         self._look_at = self._clock() + _LOOK_AGAIN
         for device in self._devices.idle(self._locks.keys(), self._note):
             files = take_locks(device.locks, self._folder)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence, Set
 
-from evoconn_cli.grid.devices import Device, Note
+from evoconn_cli.grid.devices import Device, Note, memory_variables
 from evoconn_cli.grid.gpus import Gpu, GpuDriver
 
 _SAMPLES = 3
 _BETWEEN_SAMPLES = 0.5  # [s]: a process that has just started, or is between two of them, is not missed
-_MEMORY = 0.9
-"""Share of a GPU's memory that all of its runs may take together."""
 
 
 class IdleGpus:
@@ -62,7 +60,5 @@ class IdleGpus:
 
 
 def _device(gpu: Gpu, runs: int) -> Device:
-    variables = {"CUDA_VISIBLE_DEVICES": gpu.uuid}
-    if runs > 1:
-        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{_MEMORY / runs:.3f}"
+    variables = {"CUDA_VISIBLE_DEVICES": gpu.uuid, **memory_variables(runs)}
     return Device(gpu.name, (gpu.uuid,), tuple(variables.items()), capacity=runs)

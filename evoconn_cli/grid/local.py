@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evoconn_cli.config.grid import LaunchConfig
-from evoconn_cli.errors import ExitCode
-from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
+from evoconn_cli.errors import EvoconnError, ExitCode
+from evoconn_cli.grid.attempts import record_end
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Device, Devices, Note
 from evoconn_cli.grid.held_devices import HeldDevices
+from evoconn_cli.grid.log import open_log
+from evoconn_cli.grid.outcomes import Begun, pause_before_next, record_unbegun
 from evoconn_cli.grid.places import cell_command, cell_environment
-from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.interrupts import Interrupts
 
 _TICK = 0.1  # [s] between looks at the processes
@@ -28,11 +30,13 @@ _PATIENCE = 10.0  # [s] for a process to quit
 
 
 class _Running(NamedTuple):
-    cell: Cell
+    begun: Begun
     device: Device
     process: subprocess.Popen
-    attempts: int  # before this one
-    saved: int  # generation at its start
+
+    @property
+    def cell(self) -> Cell:
+        return self.begun.cell
 
 
 class LocalPool:
@@ -58,6 +62,7 @@ class LocalPool:
         self._elsewhere: list[Cell] = []
         self._look_elsewhere_at = 0.0
         self._running: list[_Running] = []
+        self._left_out: dict[Cell, str] = {}
 
     def plan(self, cells: Sequence[Cell]) -> list[str]:
         """Returns for each of the cells the device that it would start on now, if one is left for it."""
@@ -65,14 +70,17 @@ class LocalPool:
         names = [device.name for device in idle for _ in range(device.capacity)][: len(cells)]
         return names + ["next free"] * (len(cells) - len(names))
 
-    def run(self, cells: Sequence[Cell], note: Note) -> None:
+    def run(self, cells: Sequence[Cell], note: Note) -> dict[Cell, str]:
         """Runs cells until each is finished, has failed too often, or this process is asked to end.
 
-        The first signal lets the running cells save; a second Ctrl-C quits them.
+        The first signal lets the running cells save; a second Ctrl-C quits them. Any other error leaves them running.
 
         Args:
             cells: that are not finished; those that run already are waited for.
             note: is told what happens.
+
+        Returns:
+            The cells that could not be run, and why.
         """
         self._waiting.extend((0.0, cell) for cell in cells)
         held = HeldDevices(self._devices, note, self._lock_folder)
@@ -87,18 +95,25 @@ class LocalPool:
                     self._look_elsewhere()
                     while not interrupts.requested and self._start_next(held, note):
                         pass
-                    if not self._waiting:
+                    if self._next_ready() is None:
                         held.give_back_unused()
                     time.sleep(_TICK)
                     self._take_in_ended(held, note, ending=is_ending)
+            except KeyboardInterrupt:
+                self._quit(held)
+                raise
             finally:
-                self._quit()
                 held.give_back_unused()
+        return self._left_out
+
+    def _next_ready(self) -> tuple[float, Cell] | None:
+        """Returns the first entry of the cells that need not wait."""
+        now = time.monotonic()
+        return next((entry for entry in self._waiting if entry[0] <= now), None)
 
     def _start_next(self, held: HeldDevices, note: Note) -> bool:
-        """Starts the first cell that need not wait, if there is a device for it; returns whether it did."""
-        now = time.monotonic()
-        ready = next((entry for entry in self._waiting if entry[0] <= now), None)
+        """Starts the first cell that is ready, if there is a device for it; returns whether there may be another."""
+        ready = self._next_ready()
         if ready is None:
             return False
         cell = ready[1]
@@ -108,23 +123,26 @@ class LocalPool:
             self._elsewhere.append(cell)
             note(f"{cell.name} runs already, {status.place}: it is left alone.")
             return True
+        if not status.is_due(self._launch.retries):  # another launcher was quicker
+            self._waiting.remove(ready)
+            return True
         device = held.take()
         if device is None:
             return False
         self._waiting.remove(ready)
         try:
-            process = self._start(cell, status.log, device, held.files(device))
-        except OSError as error:
+            process = self._start(cell, device, held.files(device))
+        except (OSError, EvoconnError) as error:
             held.leave(device)
-            note(f"{cell.name} cannot be started: {error}.")
+            self._leave_out(cell, f"it cannot be started: {error}", note)
             return True
-        self._running.append(_Running(cell, device, process, status.attempts, status.saved))
-        verb = "goes on" if status.saved else "starts"
-        note(f"{cell.name} {verb} on {device.name}")
+        self._running.append(_Running(Begun(cell, device.name, status.attempts, status.saved), device, process))
+        note(f"{cell.name} {'resumes' if status.saved else 'starts'} on {device.name}")
         return True
 
-    def _start(self, cell: Cell, log_file: Path, device: Device, locks: Sequence[int]) -> subprocess.Popen:
-        with log_file.open("ab") as log:
+    def _start(self, cell: Cell, device: Device, locks: Sequence[int]) -> subprocess.Popen:
+        log = open_log(cell.path)
+        try:
             return subprocess.Popen(
                 cell_command(cell, self._launch, self._program),
                 stdin=subprocess.DEVNULL,
@@ -134,45 +152,40 @@ class LocalPool:
                 start_new_session=True,  # Ctrl-C in the terminal is for the launcher, which passes it on
                 pass_fds=locks,
             )
+        finally:
+            os.close(log)
 
     def _take_in_ended(self, held: HeldDevices, note: Note, *, ending: bool) -> None:
         for run in [run for run in self._running if run.process.poll() is not None]:
             self._running.remove(run)
             held.leave(run.device)
-            self._record(run, ending=ending)
+            try:
+                self._record(run, ending=ending)
+            except EvoconnError as error:
+                self._leave_out(run.cell, str(error), note)
+                continue
             self._look_at_result(run, note, ending=ending)
 
     def _record(self, run: _Running, *, ending: bool) -> None:
         """Records what the process could not: that it never came to begin, or was killed because it was to end."""
         code, pid = run.process.returncode, run.process.pid
-        if code == ExitCode.DONE:
-            return
-        if len(read_attempts(run.cell.path).attempts) == run.attempts and code != ExitCode.SAVED_EARLY:
-            record_start(run.cell.path, run.device.name, run.saved, pid)
-            record_end(run.cell.path, ExitCode.QUIT if ending else code, pid)
-        elif code < 0 and ending:
+        was_quit = ending and code not in (ExitCode.DONE, ExitCode.SAVED_EARLY)
+        if not record_unbegun(run.begun, ExitCode.QUIT if was_quit else code, pid) and code < 0 and ending:
             record_end(run.cell.path, ExitCode.QUIT, pid)
 
     def _look_at_result(self, run: _Running, note: Note, *, ending: bool) -> None:
         """Says how an attempt ended, and lets the cell wait for its next one."""
-        cell, status = run.cell, read_status(run.cell)
-        if status.state is State.FINISHED:
-            note(f"{cell.name} is finished")
-            return
+        status = read_status(run.cell)
         if status.state is State.RUNNING:  # another process was quicker
-            self._elsewhere += [] if ending else [cell]
+            self._elsewhere += [] if ending else [run.cell]
             return
-        if status.state is State.FAILED:
-            lines = last_log_lines(status.log, 1)
-            reason = f": {lines[0]}" if lines else ""
-            again = f"tried again in {self._launch.retry_pause:g} s"
-            what = "not tried again" if ending or not status.is_due(self._launch.retries) else again
-            note(f"{cell.name} has failed, exit code {run.process.returncode}, {what}{reason}")
-        else:
-            note(f"{cell.name} is saved at generation {status.saved}")
-        if not ending and status.is_due(self._launch.retries):
-            pause = 0.0 if status.saved > run.saved else self._launch.retry_pause
-            self._waiting.append((time.monotonic() + pause, cell))
+        pause = pause_before_next(run.begun, status, self._launch, note, ending=ending)
+        if pause is not None:
+            self._waiting.append((time.monotonic() + pause, run.cell))
+
+    def _leave_out(self, cell: Cell, reason: str, note: Note) -> None:
+        self._left_out[cell] = reason
+        note(f"{cell.name} is left out: {reason}")
 
     def _look_elsewhere(self) -> None:
         """Lets cells that another process has left wait for their turn here."""
@@ -195,7 +208,7 @@ class LocalPool:
             with suppress(ProcessLookupError):
                 run.process.send_signal(signal.SIGTERM)
 
-    def _quit(self) -> None:
+    def _quit(self, held: HeldDevices) -> None:
         """Ends what still runs, at once; its latest checkpoints are kept."""
         for run in self._running:
             run.process.send_signal(signal.SIGINT)
@@ -210,5 +223,7 @@ class LocalPool:
                 with suppress(ProcessLookupError):
                     os.killpg(run.process.pid, signal.SIGKILL)
                 run.process.wait()
-            self._record(run, ending=True)
+            held.leave(run.device)
+            with suppress(EvoconnError):
+                self._record(run, ending=True)
         self._running.clear()

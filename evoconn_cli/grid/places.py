@@ -33,7 +33,7 @@ class Place(Protocol):
         """Returns for each of the cells where it would run, in words; nothing is started."""
         ...
 
-    def run(self, cells: Sequence[Cell], note: Note) -> None:
+    def run(self, cells: Sequence[Cell], note: Note) -> dict[Cell, str]:
         """Runs cells, or hands them to a scheduler; how it went is read from their directories.
 
         One cell that fails never stops the others.
@@ -41,6 +41,9 @@ class Place(Protocol):
         Args:
             cells: that are due or run already, in the order to run them; their directories are there.
             note: is told what happens.
+
+        Returns:
+            The cells that could not be run, and why.
         """
         ...
 

@@ -5,27 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from evoconn_cli.config.grid import LaunchConfig
-from evoconn_cli.errors import ExitCode
-from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
+from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.machine import has_jax_for_gpus
+from evoconn_cli.grid.outcomes import Begun, pause_before_next, record_unbegun
 from evoconn_cli.grid.ray_cluster import Request, ray_cluster, request_of_a_cell
 from evoconn_cli.grid.ray_worker import run_on_node
-from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.interrupts import Interrupts
 
 _TICK = 0.2  # [s] between looks at signals
 _LOOK_AGAIN = 5.0  # [s] between looks at a cell that another process runs
-
-
-class _Task(NamedTuple):
-    cell: Cell
-    attempts: int  # before this one
-    saved: int  # generation at its start
 
 
 class RayPool:
@@ -44,7 +38,8 @@ class RayPool:
         self._address = address
         self._program = program
         self._waiting: list[tuple[float, Cell]] = []  # not before this time
-        self._tasks: dict[Any, _Task] = {}
+        self._tasks: dict[Any, Begun] = {}
+        self._left_out: dict[Cell, str] = {}
 
     def plan(self, cells: Sequence[Cell]) -> list[str]:
         """Returns what each of the cells would ask Ray for.
@@ -57,7 +52,7 @@ class RayPool:
         share = f"{request.num_gpus:.3g} GPU" if request.num_gpus else f"{request.num_cpus:g} CPU"
         return [f"ray, {share}"] * len(cells)
 
-    def run(self, cells: Sequence[Cell], note: Note) -> None:
+    def run(self, cells: Sequence[Cell], note: Note) -> dict[Cell, str]:
         """Runs cells until each is finished, has failed too often, or this process is asked to end.
 
         The first signal lets the running cells save; a second Ctrl-C does not wait for them.
@@ -65,6 +60,9 @@ class RayPool:
         Args:
             cells: that are not finished; those that run already are waited for.
             note: is told what happens.
+
+        Returns:
+            The cells that could not be run, and why.
 
         Raises:
             GridError: Ray is not installed, or not to be reached.
@@ -81,6 +79,7 @@ class RayPool:
                     self._ask_to_end(ray, note)
                 self._submit_due(run, request, note)
                 self._wait(ray, note, ending=is_ending)
+        return self._left_out
 
     def _request(self, ray: Any) -> Request:
         cores_asked_for = os.environ.get("JAX_PLATFORMS", "").startswith("cpu")
@@ -97,7 +96,7 @@ class RayPool:
                 self._waiting.append((now + _LOOK_AGAIN, cell))
             elif status.is_due(self._launch.retries):
                 task = run.remote(cell, self._launch, request.num_gpus > 0, self._program)
-                self._tasks[task] = _Task(cell, status.attempts, status.saved)
+                self._tasks[task] = Begun(cell, "ray", status.attempts, status.saved)
                 note(f"{cell.name} is handed to Ray{f', from generation {status.saved}' if status.saved else ''}")
 
     def _wait(self, ray: Any, note: Note, *, ending: bool) -> None:
@@ -114,32 +113,24 @@ class RayPool:
                 exit_code, reason = ExitCode.SAVED_EARLY, ""
             except ray.exceptions.RayError as error:  # the worker or its node is gone, or could not run it
                 exit_code, reason = ExitCode.PROCESS_LOST, _last_line(error)
-            self._record(task, exit_code)
+            try:
+                record_unbegun(task, exit_code)
+            except EvoconnError as error:
+                self._left_out[task.cell] = str(error)
+                note(f"{task.cell.name} is left out: {error}")
+                continue
             self._look_at_result(task, reason, note, ending=ending)
 
-    def _record(self, task: _Task, exit_code: int) -> None:
-        """Records an attempt that never came to begin."""
-        begun = len(read_attempts(task.cell.path).attempts) > task.attempts
-        if not begun and exit_code not in (ExitCode.DONE, ExitCode.SAVED_EARLY):
-            record_start(task.cell.path, "ray", task.saved)
-            record_end(task.cell.path, exit_code)
-
-    def _look_at_result(self, task: _Task, reason: str, note: Note, *, ending: bool) -> None:
+    def _look_at_result(self, task: Begun, reason: str, note: Note, *, ending: bool) -> None:
         """Says how an attempt ended, and lets the cell wait for its next one."""
-        cell, status = task.cell, read_status(task.cell)
-        if status.state is State.FINISHED:
-            note(f"{cell.name} is finished")
-            return
-        if status.state is State.FAILED:
-            reason = reason or next(iter(last_log_lines(status.log, 1)), "")
-            note(f"{cell.name} has failed: {reason}")
-        elif status.state is State.RUNNING:
-            note(f"{cell.name} has lost its worker ({reason}), and saves")
+        status = read_status(task.cell)
+        pause: float | None = None if ending else 0.0
+        if status.state is State.RUNNING:
+            note(f"{task.cell.name} has lost its worker ({reason}), and saves")
         else:
-            note(f"{cell.name} is saved at generation {status.saved}{f': {reason}' if reason else ''}")
-        if not ending:
-            pause = 0.0 if status.saved > task.saved or status.state is State.RUNNING else self._launch.retry_pause
-            self._waiting.append((time.monotonic() + pause, cell))
+            pause = pause_before_next(task, status, self._launch, note, ending=ending, reason=reason)
+        if pause is not None:
+            self._waiting.append((time.monotonic() + pause, task.cell))
 
     def _ask_to_end(self, ray: Any, note: Note) -> None:
         self._waiting.clear()

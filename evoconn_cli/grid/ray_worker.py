@@ -14,9 +14,9 @@ from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.device_locks import give_back, take_locks
-from evoconn_cli.grid.devices import Device
+from evoconn_cli.grid.devices import Device, memory_variables
+from evoconn_cli.grid.log import open_log
 from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
-from evoconn_cli.grid.states import LOG_FILE
 
 _GUARD = (sys.executable, "-m", "evoconn_cli.grid.ray_guard")
 
@@ -37,11 +37,13 @@ def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequenc
     place = f"ray, gpu {os.environ.get('CUDA_VISIBLE_DEVICES', '?')}" if on_gpu else f"ray, {_name(device)}"
     environment = {
         **os.environ,
+        **(memory_variables(launch.runs_per_device) if on_gpu else {}),
         **(device.environment if device else {}),
         **cell_environment(launch, place, device.cores if device else ()),
     }
     try:
-        with (cell.path / LOG_FILE).open("ab") as log:
+        log = open_log(cell.path)
+        try:
             process = subprocess.Popen(
                 [*_GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)],
                 stdin=subprocess.DEVNULL,
@@ -51,6 +53,8 @@ def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequenc
                 start_new_session=True,
                 pass_fds=locks,
             )
+        finally:
+            os.close(log)
     finally:
         give_back(locks)
     return _wait(process)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evoconn_cli.config.grid import LaunchConfig
-from evoconn_cli.errors import GridError
+from evoconn_cli.errors import GridError, RunDirectoryError
 from evoconn_cli.grid.attempts import record_submission
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
@@ -72,7 +72,7 @@ class Slurm:
         tasks = [queued.get(cell.path.absolute()) for cell in cells]
         return [f"slurm {task.id}, {task.state.lower()}" if task else "a new array of slurm" for task in tasks]
 
-    def run(self, cells: Sequence[Cell], note: Note) -> None:
+    def run(self, cells: Sequence[Cell], note: Note) -> dict[Cell, str]:
         """Submits the cells that are not in the queue, and do not run elsewhere.
 
         Ctrl-C ends the waiting and not the cells.
@@ -81,16 +81,23 @@ class Slurm:
             cells: that are not finished; their directories are there.
             note: is told what happens.
 
+        Returns:
+            Nothing: what SLURM has taken, it runs.
+
         Raises:
             GridError: SLURM does not answer, or refuses the array.
         """
         for some in _arrays(self._new(cells, note)):
             job = submit(self._write(some))
             for number, cell in enumerate(some):
-                record_submission(cell.path, f"slurm {job}_{number}")
+                try:
+                    record_submission(cell.path, f"slurm {job}_{number}")
+                except RunDirectoryError as error:  # it is in the queue all the same
+                    note(str(error))
             note(f"SLURM array {job}: {len(some)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
         if self._wait:
             self._follow({cell.path.absolute() for cell in cells}, note)
+        return {}
 
     def write_script(self, cells: Sequence[Cell], note: Note) -> Path | None:
         """Returns the script that `run` would submit, which is written; None where no cell is left for it.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from evoconn_cli.grid.attempts import Attempt, read_attempts
 from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.log import LOG_FILE, end_of
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, parse_lines
 from evoconn_cli.runs.progress.history import RECENT, History
-from evoconn_cli.runs.training.lock import living_owner
-
-LOG_FILE = "log.txt"
+from evoconn_cli.runs.training.lock_owner import living_owner
 
 _LINE = 2048
 """A line of metrics.jsonl is shorter [bytes]."""
@@ -69,8 +67,10 @@ def read_status(cell: Cell) -> CellStatus:
     run = RunDirectory(cell.path)
     tries = read_attempts(cell.path)
     saved = run.last_saved_generation()
-    failures = tries.failures(saved)
-    if living_owner(run.lock_file) is not None:
+    last = tries.attempts[-1] if tries.attempts else None
+    is_running = living_owner(run.lock_file) is not None or (last is not None and last.is_starting())
+    failures = tries.failures(saved, is_running=is_running)
+    if is_running:
         state = State.RUNNING
     elif saved >= cell.config.algo.generations:
         state = State.FINISHED
@@ -80,7 +80,6 @@ def read_status(cell: Cell) -> CellStatus:
         state = State.FAILED
     else:
         state = State.SAVED if saved else State.WAITING
-    last = tries.attempts[-1] if tries.attempts else None
     return CellStatus(state, saved, failures, len(tries.attempts), last, tries.submitted, cell.path / LOG_FILE)
 
 
@@ -99,22 +98,5 @@ def read_progress(cell: Cell) -> Progress:
     )
 
 
-def last_log_lines(log: Path, count: int = 5) -> list[str]:
-    """Returns the last lines of a cell's output that are not empty."""
-    text = _end_of(log, 200 * count).decode(errors="replace")
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
-
-
 def _last_lines(metrics: Path) -> list[MetricsLine]:
-    return parse_lines(_end_of(metrics, (RECENT + 1) * _LINE).decode(errors="replace"))[-RECENT - 1 :]
-
-
-def _end_of(file: Path, size: int) -> bytes:
-    """Returns the last bytes of a file; nothing where there is none."""
-    try:
-        with file.open("rb") as opened:
-            opened.seek(0, os.SEEK_END)
-            opened.seek(max(0, opened.tell() - size))
-            return opened.read()
-    except OSError:
-        return b""
+    return parse_lines(end_of(metrics, (RECENT + 1) * _LINE).decode(errors="replace"))[-RECENT - 1 :]

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, first_line
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold=4000000"
 """XLA compiles a loop that moves less data than this [bytes an iteration] to one function; otherwise every operation in
@@ -26,9 +26,10 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
         num_processes: that train together, and have joined before.
 
     Raises:
-        ConfigError: more devices are asked for than there are.
+        ConfigError: more devices are asked for than there are, or the platform that JAX was told does not start.
     """
     several = num_processes > 1
+    _fix_arithmetic()
     try:
         configured = jax.config.values["jax_num_cpu_devices"]
         wanted = num_devices or num_cores()
@@ -37,9 +38,14 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
         pass  # JAX runs already, as it does in a notebook: take the devices that it has
     compile_small_loops_whole()
     _use_compilation_cache()
+    try:
+        devices = jax.devices() if several else jax.local_devices()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"JAX does not start: {first_line(error)}. Look at JAX_PLATFORMS and at the driver."
+        ) from None
     if several:
-        return make_worker_mesh(_devices_of_all_processes(num_devices))
-    devices = jax.local_devices()
+        return make_worker_mesh(_first_of_each_process(devices, num_devices))
     workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
     if workers > len(devices):
         raise ConfigError(
@@ -49,19 +55,26 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     return make_worker_mesh(devices, workers)
 
 
-def _devices_of_all_processes(num_devices: int | None) -> list[Device]:
+def _first_of_each_process(devices: list[Device], num_devices: int | None) -> list[Device]:
     """Returns the first `num_devices` of each process, or all of them, ordered by process."""
-    by_process = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
     chosen = []
-    for process, devices in itertools.groupby(by_process, key=lambda device: device.process_index):
-        devices = list(devices)
-        if num_devices is not None and num_devices > len(devices):
+    for process, group in itertools.groupby(by_process, key=lambda device: device.process_index):
+        its = list(group)
+        if num_devices is not None and num_devices > len(its):
             raise ConfigError(
-                f"engine.devices={num_devices}: process {process} has {len(devices)} {devices[0].platform} device"
-                f"{'s' * (len(devices) != 1)}. Ask for at most so many a process, or leave it out to use all."
+                f"engine.devices={num_devices}: process {process} has {len(its)} {its[0].platform} device"
+                f"{'s' * (len(its) != 1)}. Ask for at most so many a process, or leave it out to use all."
             )
-        chosen += devices[:num_devices]
+        chosen += its[:num_devices]
     return chosen
+
+
+def _fix_arithmetic() -> None:
+    """Puts back those switches of JAX with which a run would be another one, whatever the environment says."""
+    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_threefry_partitionable", True)
+    jax.config.update("jax_enable_x64", False)
 
 
 def compile_small_loops_whole() -> None:

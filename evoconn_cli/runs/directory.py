@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
 import shutil
-import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.errors import ConfigError, RunDirectoryError
+from evoconn_cli.output import place_problem
 from evoconn_cli.runs.atomic import replace_text
 from evoconn_cli.runs.provenance import what_changed
 
@@ -36,28 +39,44 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, facts: dict[str, Any]) -> RunDirectory:
-        """Returns a new run directory, which appears whole or not at all.
+        """Returns a new run directory, which appears whole or not at all; one that exists and is empty is filled.
 
         Raises:
-            RunDirectoryError: it exists already, or cannot be written.
+            RunDirectoryError: it holds something already, or cannot be written.
         """
         run = cls(path)
         run.check_new()
         try:
-            run.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f".{run.path.name}-", dir=run.path.parent))
+            if run.path.exists():
+                run._fill(config, facts)
+            else:
+                run._appear(config, facts)
         except OSError as error:
-            raise _cannot_write(run.path, error) from None
-        try:
-            partial.chmod(0o755)
-            write_config(config, partial / run.config_file.name)
-            (partial / run.facts_file.name).write_text(_to_json(facts), encoding="utf-8")
-            partial.rename(run.path)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
             run.check_new()  # another process may have been quicker
-            raise _cannot_write(run.path, error) from None
+            raise RunDirectoryError(f"cannot create {run.path}: {error.strerror}. Name another --run-dir.") from None
         return run
+
+    def _appear(self, config: RunConfig, facts: dict[str, Any]) -> None:
+        """Makes the directory under another name, and gives it its own when it is whole."""
+        partial = self.path.with_name(f".{self.path.name}-{secrets.token_hex(4)}")
+        partial.mkdir(parents=True)
+        try:
+            write_config(config, partial / self.config_file.name)
+            (partial / self.facts_file.name).write_text(_to_json(facts), encoding="utf-8")
+            partial.rename(self.path)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _fill(self, config: RunConfig, facts: dict[str, Any]) -> None:
+        """Writes into the directory as it is, with its owner and its mode; it is a run when it has config.yaml."""
+        with self.facts_file.open("x", encoding="utf-8") as file:  # one process alone makes it
+            file.write(_to_json(facts))
+        try:
+            replace_text(self.config_file, config_to_yaml(config))
+        except OSError:
+            self.facts_file.unlink()
+            raise
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -67,20 +86,22 @@ class RunDirectory:
             RunDirectoryError: there is none.
         """
         run = cls(path)
-        if not run.path.is_dir():
-            raise RunDirectoryError(f"no run directory at {path}: there is no such directory.")
-        if not run.config_file.is_file():
-            raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")
+        with readable(path):
+            if not run.path.is_dir():
+                raise RunDirectoryError(f"no run directory at {path}: there is no such directory.")
+            if not run.config_file.is_file():
+                raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")
         return run
 
     def check_new(self) -> None:
         """Checks that the directory can be created.
 
         Raises:
-            RunDirectoryError: it exists already, its parent cannot be written, or its name cannot be used.
+            RunDirectoryError: it holds something already, cannot be written, or its name cannot be used.
         """
         self._check_name()
-        occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        with readable(self.path):
+            occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         if occupied and self.config_file.exists():  # asked in this order, since a run appears whole
             facts = self.read_facts()
             raise RunDirectoryError(
@@ -90,14 +111,11 @@ class RunDirectory:
             )
         if occupied:
             raise RunDirectoryError(f"{self.path} exists already and is not empty. Name another --run-dir.")
-        parent = next(parent for parent in self.path.parents if parent.exists())
-        if not parent.is_dir():
-            raise RunDirectoryError(f"cannot create {self.path}: {parent} is a file. Name another --run-dir.")
-        if not os.access(parent, os.W_OK | os.X_OK):
-            raise RunDirectoryError(f"cannot create {self.path}: no permission to write in {parent}.")
+        if problem := place_problem(self.config_file):
+            raise RunDirectoryError(f"cannot create {self.path}: {problem}. Name another --run-dir.")
 
-    def check_writable(self) -> None:
-        """Checks that what a training writes can be written, and stays in the directory of its run.
+    def check_stays_inside(self) -> None:
+        """Checks that what a training writes stays in the directory of its run.
 
         Raises:
             RunDirectoryError: something in it is a symbolic link, or its name cannot be used.
@@ -134,7 +152,7 @@ class RunDirectory:
         """Returns the path as the user would type it: relative where the directory is below the current one."""
         try:
             relative = str(self.path.relative_to(Path.cwd()))
-        except ValueError:
+        except (ValueError, FileNotFoundError):  # the latter where the current directory was removed
             return str(self.path)
         return f"./{relative}" if relative.startswith("-") else relative
 
@@ -142,9 +160,12 @@ class RunDirectory:
         """Returns the configuration of the run.
 
         Raises:
-            ConfigError: the file was edited into something that is not a configuration.
+            ConfigError: it was edited into nonsense, or is of something else; the message names the file.
         """
-        return read_config(self.config_file)
+        try:
+            return read_config(self.config_file)
+        except ConfigError as error:
+            raise ConfigError(f"{self.config_file} is not the configuration of a run: {error}") from None
 
     def write_config(self, config: RunConfig) -> None:
         """Replaces the configuration of the run.
@@ -195,6 +216,15 @@ class RunDirectory:
             raise RunDirectoryError(f"cannot write {file}: {error.strerror}.") from None
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns the error of looking at a `path` that this user may not look at into a message."""
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(f"cannot look at {path}: {error.strerror}.") from None
+
+
 def default_run_dir(config: RunConfig) -> Path:
     """Returns a directory under runs/ that does not exist yet, named by what is trained."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -207,7 +237,3 @@ def default_run_dir(config: RunConfig) -> Path:
 
 def _to_json(facts: dict[str, Any]) -> str:
     return json.dumps(facts, indent=2) + "\n"
-
-
-def _cannot_write(path: Path, error: OSError) -> RunDirectoryError:
-    return RunDirectoryError(f"cannot create {path}: {error.strerror}. Name another --run-dir.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from evoconn_cli.errors import first_line
 from evoconn_cli.runs.secrets import without_secrets
 
 T = TypeVar("T")
@@ -41,13 +42,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         except BaseException as error:  # SystemExit: it must not be raised again outside
             outcome.set_exception(RuntimeError(repr(error)))
 
-    threading.Thread(target=work, name="wandb", daemon=True).start()
+    threading.Thread(target=work, name="guarded", daemon=True).start()
     return outcome.result(timeout=seconds)
 
 
 def reason_of(error: Exception, *secrets: str) -> str:
     """Returns one line about `error` without anything secret, `secrets` included."""
-    lines = str(error).splitlines()
-    text = (lines[0] if lines else type(error).__name__).strip().rstrip(".:")
-    text = without_secrets(text, *secrets)
+    text = without_secrets(first_line(error), *secrets)
     return text if len(text) <= 160 else f"{text[:157]}..."

@@ -15,7 +15,6 @@ from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_f
 from evoconn_cli.errors import RunDirectoryError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
-from evoconn_cli.runs.opened import config_of
 
 X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
 """What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
@@ -49,21 +48,18 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
     if x_axis not in X_AXES:
         raise unknown_name("--plot-x", x_axis, X_AXES)
     key = X_AXES[x_axis]
-    try:
-        lines = [
-            line
-            for line in read_metrics(directory.metrics_file)
-            if line.get("eval_fitness") is not None and line.get(key) is not None
-        ]
-    except (OSError, UnicodeDecodeError, TypeError, AttributeError) as error:
-        raise RunDirectoryError(f"{directory.metrics_file} cannot be read: {error}.") from None
+    lines = [
+        line
+        for line in read_metrics(directory.metrics_file)
+        if line.get("eval_fitness") is not None and line.get(key) is not None
+    ]
     if not lines:
         raise RunDirectoryError(
             f"the run {directory.short_path()} has no generation with an evaluation fitness yet, so there is no "
             "learning curve. Leave it out."
         )
     return Curve(
-        config_of(directory),
+        directory.read_config(),
         lines,
         np.asarray([line[key] for line in lines], float),
         np.asarray([line["eval_fitness"] for line in lines], float),

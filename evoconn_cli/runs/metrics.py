@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,10 +26,17 @@ def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[M
         path: of the file.
         up_to: last generation wanted; None for all.
         after: generation before the first one wanted.
+
+    Raises:
+        RunDirectoryError: the file cannot be read.
     """
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         return []
-    lines = parse_lines(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from None
+    lines = parse_lines(text)
     return [line for line in lines if after < (line["generation"] or 0) <= (math.inf if up_to is None else up_to)]
 
 
@@ -94,8 +102,14 @@ def _parse(text: str) -> MetricsLine | None:
         line = json.loads(text, parse_constant=_number, parse_float=_number)
     except (ValueError, RecursionError):
         return None
-    known = isinstance(line, dict) and type(line.get("generation")) is int
-    return line if known else None
+    known = isinstance(line, dict) and all(map(_is_number_or_none, line.values()))
+    return line if known and type(line.get("generation")) is int else None
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or (
+        isinstance(value, (int, float)) and type(value) is not bool and abs(value) <= sys.float_info.max
+    )
 
 
 def _number(text: str) -> float | None:

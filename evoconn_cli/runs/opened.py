@@ -21,7 +21,7 @@ from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import Engine, build_engine
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
-from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.directory import RunDirectory, readable
 from evoconn_cli.runs.frozen import freeze
 from evoconn_cli.tasks import Task
 
@@ -71,13 +71,15 @@ def open_run(
         RunDirectoryError: the path is not part of a run.
         EvoconnError: a bundle that cannot be read.
     """
-    if is_bundle(path):
+    with readable(path):
+        is_exported = is_bundle(path)
+    if is_exported:
         return _open_bundle(path, step, workers or start_jax(None))
     run_path, named = locate(path)
     if named is not None and step is not None and step != str(named):
         raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
-    config = config_of(directory)
+    config = directory.read_config()
     workers = workers or start_jax(None)
     engine = _build(config, workers)
     if directory.last_saved_generation() == 0:
@@ -133,41 +135,30 @@ def locate(path: Path) -> tuple[Path, int | None]:
     """Returns the run directory that `path` belongs to, and the generation where it names one.
 
     Raises:
-        RunDirectoryError: it is not part of a run.
+        RunDirectoryError: it is not part of a run, or may not be looked at.
     """
-    whole = path.absolute()
-    step = int(whole.name) if whole.name.isdecimal() and whole.parent.name == "checkpoints" else None
-    checkpoints = whole if step is None else whole.parent
-    if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
-        return checkpoints.parent, step
-    if not whole.exists():
-        raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
-    if is_bundle(whole):
-        raise RunDirectoryError(
-            f"{path} is an exported bundle, which has no training. Name the run that it comes from."
-        )
-    if not (whole / "config.yaml").is_file():
-        owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
-        hint = (
-            f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
-            if owner and (owner / "checkpoints").is_dir()
-            else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
-            "the run's config.yaml says how to read its checkpoints, so keep them together."
-        )
-        raise RunDirectoryError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
-    return whole, None
-
-
-def config_of(directory: RunDirectory) -> RunConfig:
-    """Returns the configuration of a run.
-
-    Raises:
-        ConfigError: it was edited into nonsense, or is of something else; the message names the file.
-    """
-    try:
-        return directory.read_config()
-    except ConfigError as error:
-        raise ConfigError(f"{directory.config_file} is not the configuration of a run: {error}") from None
+    with readable(path):
+        whole = path.absolute()
+        step = int(whole.name) if whole.name.isdecimal() and whole.parent.name == "checkpoints" else None
+        checkpoints = whole if step is None else whole.parent
+        if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
+            return checkpoints.parent, step
+        if not whole.exists():
+            raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
+        if is_bundle(whole):
+            raise RunDirectoryError(
+                f"{path} is an exported bundle, which has no training. Name the run that it comes from."
+            )
+        if not (whole / "config.yaml").is_file():
+            owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
+            hint = (
+                f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
+                if owner and (owner / "checkpoints").is_dir()
+                else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
+                "the run's config.yaml says how to read its checkpoints, so keep them together."
+            )
+            raise RunDirectoryError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
+        return whole, None
 
 
 def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:

@@ -18,7 +18,8 @@ def without_secrets(text: str, *values: str) -> str:
         values: secrets, besides the environment variables whose names say that they are and logins in addresses.
     """
     named = {value: f"[{name}]" for name, value in os.environ.items() if _NAMES.search(name)}
-    for value, instead in {**dict.fromkeys(values, "[key]"), **named}.items():
+    found = {**dict.fromkeys(values, "[key]"), **named}
+    for value in sorted(found, key=len, reverse=True):  # one may be a part of another
         if len(value) >= _MIN_LENGTH:
-            text = text.replace(value, instead)
+            text = text.replace(value, found[value])
     return re.sub(r"//[^/@\s]+@", "//", text)

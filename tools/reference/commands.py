@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import typer
 
 from evoconn_cli.app import app
-from tools.reference.markdown import code, prose, table
+from tools.reference.markdown import NOTE, code, prose, table
 
-NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n\n"
+GROUP: Any = typer.main.get_command(app)
 
 
 class Option(NamedTuple):
@@ -25,29 +25,33 @@ class Option(NamedTuple):
 
 def command_pages() -> dict[str, str]:
     """Returns the text of a page for each command, and of the page that lists them, by their paths in docs/."""
-    group: Any = typer.main.get_command(app)
-    pages = {f"commands/{name}.md": _command_page(name, command) for name, command in _visible(group)}
-    return {"commands/index.md": _index_page(group), **pages}
+    pages = {f"commands/{name}.md": _command_page(name, command) for name, command in _visible()}
+    return {"commands/index.md": _index_page(), **pages}
 
 
-def _visible(group: Any) -> list[tuple[str, Any]]:
-    return [(name, command) for name, command in group.commands.items() if not command.hidden]
+def _visible() -> list[tuple[str, Any]]:
+    return [(name, command) for name, command in GROUP.commands.items() if not command.hidden]
 
 
-def _index_page(group: Any) -> str:
-    commands = [(f"[`evoconn {name}`]({name}.md)", prose(_summary(c))) for name, c in _visible(group)]
+def _context(command: Any) -> Any:
+    """Returns the context that shows the help of a command; `-h` is an option of the whole program."""
+    parent = None if command is GROUP else _context(GROUP)
+    return command.make_context(command.name, [], parent=parent, resilient_parsing=True)
+
+
+def _index_page() -> str:
+    commands = [(f"[`evoconn {name}`]({name}.md)", prose(_summary(c))) for name, c in _visible()]
     return (
-        f"{NOTE}# Commands\n\n{prose(_summary(group))}\n\n{table(('command', 'what it does'), commands)}\n"
+        f"{NOTE}# Commands\n\n{prose(_summary(GROUP))}\n\n{table(('command', 'what it does'), commands)}\n"
         f"`evoconn COMMAND --help` shows what these pages say. Without a command there are:\n\n"
-        f"{_options_table(_options(group, 'evoconn'))}\n"
-        f"`evoconn --install-completion` has the TAB key complete commands, options, the names of tasks, strategies,\n"
-        f"networks and presets, and run directories.\n"
+        f"{_options_table(_options(GROUP))}\n"
+        f"`evoconn --install-completion` has the TAB key complete commands, options, names such as those of tasks and\n"
+        f"presets, and run directories.\n"
     )
 
 
 def _command_page(name: str, command: Any) -> str:
-    context = command.make_context(f"evoconn {name}", [], resilient_parsing=True)
-    usage = " ".join(["evoconn", name, *command.collect_usage_pieces(context)])
+    usage = " ".join(["evoconn", name, *command.collect_usage_pieces(_context(command))])
     text = inspect.cleandoc(command.help)
     examples = re.findall(r"^ *(evoconn .+)$", text, re.MULTILINE)
     parts = [
@@ -55,14 +59,14 @@ def _command_page(name: str, command: Any) -> str:
         f"```\n{usage}\n```\n",
         "## Examples\n\n```\n" + "\n".join(examples) + "\n```\n",
     ]
-    arguments = _options(command, name, "argument")
+    arguments = _options(command, "argument")
     if arguments:
         lines = [
-            f"- {code(found.names)}: {prose(found.doc)}{'' if found.required else ' May be left out.'}\n"
+            f"- {code(found.names)}: {prose(found.doc)}{'' if found.required else ' Optional.'}\n"
             for found in arguments
         ]
         parts.append("## Arguments\n\n" + "".join(lines))
-    parts.append("## Options\n\n" + _options_table(_options(command, name)))
+    parts.append("## Options\n\n" + _options_table(_options(command)))
     return "\n".join(parts)
 
 
@@ -70,8 +74,8 @@ def _summary(command: Any) -> str:
     return " ".join(inspect.cleandoc(command.help).partition("\n\n")[0].split())
 
 
-def _options(command: Any, name: str, kind: str = "option") -> list[Option]:
-    context = command.make_context(name, [], resilient_parsing=True)
+def _options(command: Any, kind: str = "option") -> list[Option]:
+    context = _context(command)
     found = []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)

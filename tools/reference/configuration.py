@@ -19,8 +19,7 @@ from evoconn_cli.config.schema import (
     RunConfig,
     SpikingConfig,
 )
-from tools.reference.commands import NOTE
-from tools.reference.markdown import code, prose, table
+from tools.reference.markdown import NOTE, code, prose, table
 
 INTRODUCTION = """# Configuration
 

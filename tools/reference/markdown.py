@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n\n"
+"""What opens a generated page."""
+
 
 def code(text: str) -> str:
     """Returns `text` as code; one with a `|`, which would end the cell of a table, is written as HTML."""

@@ -46,7 +46,7 @@ def set_aside_later(directory: RunDirectory, store: CheckpointStore, generation:
             target.mkdir(exist_ok=True)
             store.path(later).rename(target / str(later))
     except OSError as error:
-        raise RunDirectoryError(f"cannot set aside what came after generation {generation}: {error}.") from None
+        raise RunDirectoryError(f"cannot take away what came after generation {generation}: {error}.") from None
     return f"going back to generation {generation}; set aside in {folder}: {what}."
 
 

@@ -24,7 +24,7 @@ from jax.sharding import SingleDeviceSharding
 from evoconn_cli.config.schema import CheckpointConfig, RunConfig
 from evoconn_cli.engine.mesh import Device
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.errors import CheckpointError, DamagedCheckpointError
+from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, first_line
 from evoconn_cli.runs.checkpoints.facts import check_files, check_run, check_shapes, read_facts, write_facts
 from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored
 
@@ -178,10 +178,13 @@ class CheckpointStore:
         return None
 
     def delete(self, generation: int) -> None:
-        """Deletes a checkpoint, which is gone whole or, if that cannot be, stays."""
+        """Deletes a checkpoint, which is gone whole or, if that cannot be, stays.
+
+        Raises:
+            OSError: it stays.
+        """
         doomed = self._directory / f"{_DELETING}{generation}"
-        with suppress(OSError):
-            self.path(generation).rename(doomed)
+        self.path(generation).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def close(self) -> None:
@@ -198,7 +201,8 @@ class CheckpointStore:
         saved = self.generations()
         kept = {self.best(), *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
         for generation in set(saved) - kept:
-            self.delete(generation)
+            with suppress(OSError):  # it costs some space
+                self.delete(generation)
 
 
 def _flush_directory(path: Path) -> None:
@@ -213,7 +217,8 @@ def _flush_directory(path: Path) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error).strip()
-    if code := re.search(r"os_error_code='(\d+)'", text):  # TensorStore tells every layer that the error went through
+    if code := re.search(
+        r"os_error_code='(\d+)'", str(error)
+    ):  # TensorStore tells every layer that the error went through
         return os.strerror(int(code[1]))
-    return (text.splitlines()[0] if text else type(error).__name__).rstrip(".:")
+    return first_line(error)

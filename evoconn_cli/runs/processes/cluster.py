@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from evoconn_cli.errors import ConfigError, ExitCode, ProcessLostError
-from evoconn_cli.runs.guarded import within
+from evoconn_cli.runs.guarded import reason_of, within
 from evoconn_cli.runs.processes.protocol import OneProcess, Processes
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _connect(cluster: Cluster) -> JoinedProcesses:
             "HOST:PORT --num-processes N --process-id I."
         ) from None
     except (RuntimeError, TimeoutError) as error:
-        raise ProcessLostError(f"the processes cannot come together{at}: {error}.") from None
+        raise ProcessLostError(f"the processes cannot come together{at}: {reason_of(error)}.") from None
     joined.append(JoinedProcesses())
     return joined[0]
 
@@ -121,8 +121,9 @@ def _check_address(cluster: Cluster) -> None:
     host, _, port = cluster.coordinator.rpartition(":")
     try:
         family, *_ = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ConfigError(f"--coordinator={cluster.coordinator}: {error.strerror}.") from None
+    except (OSError, UnicodeError) as error:  # the latter for names such as a..b
+        reason = error.strerror if isinstance(error, OSError) else "that is not the name of a host"
+        raise ConfigError(f"--coordinator={cluster.coordinator}: {reason}.") from None
     if cluster.process_id == 0:
         with socket.socket(family, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

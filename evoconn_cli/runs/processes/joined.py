@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from jax._src import distributed  # nothing public leads to the key-value store
 
-from evoconn_cli.errors import EvoconnError, ExitCode, ProcessLostError, TrainingError
+from evoconn_cli.errors import EvoconnError, ExitCode, ProcessLostError, TrainingError, first_line
 
 PATIENCE = 600.0  # [s] for the others to come to where this process is; a dead one is found earlier
 _SLICE_MS = 1000  # a wait looks so often whether somebody has failed
@@ -96,8 +96,7 @@ class JoinedProcesses:
         failure = self._wait_for_failure(seconds=2.0)  # the one who failed may be about to tell why
         if failure is not None:
             return _failed_elsewhere(failure)
-        reason = text.splitlines()[0] if text else type(error).__name__
-        return ProcessLostError(f"{self.describe_loss()} ({reason})")
+        return ProcessLostError(f"{self.describe_loss()} ({first_line(error)})")
 
     def describe_loss(self) -> str:
         """Returns in words that the others are lost."""

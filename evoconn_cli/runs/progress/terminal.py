@@ -1,4 +1,4 @@
-"""A standard output that cannot end a training: a closed terminal, a reader that went away, a full disk."""
+"""A standard output that takes every character, and one that cannot end a training: a closed terminal, a full disk."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import sys
 from typing import Any, TextIO, cast
 
 
-def lasting_stdout() -> TextIO:
-    """Returns `sys.stdout`, written to as long as that works, and characters that it has not as their escapes."""
+def escaping_stdout() -> TextIO:
+    """Returns `sys.stdout`, which from now on writes characters that its encoding lacks as their escapes."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")
-    return cast(TextIO, LastingStream(sys.stdout))
+    return sys.stdout
+
+
+def lasting_stdout() -> TextIO:
+    """Returns `escaping_stdout()`, written to as long as that works."""
+    return cast(TextIO, LastingStream(escaping_stdout()))
 
 
 class LastingStream:

@@ -10,14 +10,15 @@ _LONG_RUN = 3600.0
 """Runs that take longer than this on a CPU deserve a word [s]."""
 
 
-def speed_advice(config: RunConfig, workers: WorkerMesh, seconds: float) -> str | None:
-    """Returns what to tell after a first generation of `seconds`, None where there is nothing to say."""
+def speed_advice(config: RunConfig, workers: WorkerMesh, start: int, seconds: float) -> str | None:
+    """Returns what to tell after a first generation of `seconds` beyond `start`, None where there is nothing to say."""
     if workers.first_device.platform != "cpu":
         return None
-    expected = seconds * config.algo.generations
+    left = config.algo.generations - start
+    expected = seconds * left
     if expected < _LONG_RUN:
         return None
     return (
-        f"{count(config.algo.generations)} generations like the first take {duration(expected)} on this CPU, and they "
+        f"{count(left)} generations like the first take {duration(expected)} on this CPU, and they "
         "get slower as episodes get longer. Use a GPU, or --config laptop for a run of minutes."
     )

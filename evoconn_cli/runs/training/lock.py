@@ -16,19 +16,67 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from evoconn_cli.errors import RunBusyError, RunDirectoryError
+from evoconn_cli.runs.training.lock_owner import PATIENCE, host_name, in_words, is_alive, owner_of
 
 RENEWED_EVERY = 10.0  # [s]
-PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is free
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 """What file systems without locks answer."""
 
 
+class RunLock:
+    """The lock of a run that this process has taken.
+
+    Another host may take it over from a process that stood still for longer than `PATIENCE`.
+
+    Args:
+        file: in the run directory.
+        descriptor: of that file; the operating system holds the lock as long as it is open.
+    """
+
+    def __init__(self, file: Path, descriptor: int) -> None:
+        self._file = file
+        self._descriptor = descriptor
+        self._owner = {"pid": os.getpid(), "host": host_name(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with suppress(OSError):  # a full disk: the lock itself is held all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{json.dumps(self._owner)}\n".encode(), 0)
+
+    def is_held(self) -> bool:
+        """Returns whether nobody has taken it over."""
+        return _is_still(self._file, self._descriptor) and owner_of(self._file) in (None, self._owner)
+
+    def check(self) -> None:
+        """Checks that this process still is the one that trains the run.
+
+        Raises:
+            RunBusyError: another one has taken it over.
+        """
+        if not self.is_held():
+            raise RunBusyError(
+                f"the run {self._file.parent} was taken over by {in_words(owner_of(self._file))} while this process "
+                "stood still, or its lock was removed. The training ends here and writes nothing more; when the other "
+                "one has ended, the run can be resumed."
+            )
+
+    def renew(self) -> None:
+        """Shows other hosts that its owner lives."""
+        if self.is_held():
+            with suppress(OSError):
+                os.utime(self._descriptor)
+
+    def release(self) -> None:
+        """Gives the lock back, and leaves alone one that is another process's by now."""
+        if self.is_held():
+            with suppress(OSError):
+                self._file.unlink()
+        os.close(self._descriptor)
+
+
 @contextmanager
-def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], None] = time.sleep) -> Iterator[None]:
+def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], None] = time.sleep) -> Iterator[RunLock]:
     """Holds the lock of a run; `file` exists while it is held.
 
     Args:
@@ -40,47 +88,16 @@ def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], N
         RunBusyError: another process trains the run.
         RunDirectoryError: the file cannot be written.
     """
-    descriptor = _acquire(file, note, pause)
+    lock = RunLock(file, _acquire(file, note, pause))
     done = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(descriptor, done), name="lock", daemon=True)
-    _write_owner(descriptor)
+    renewal = threading.Thread(target=_renew, args=(lock, done), name="lock", daemon=True)
     renewal.start()
     try:
-        yield
+        yield lock
     finally:
         done.set()
         renewal.join()
-        with suppress(OSError):
-            file.unlink()
-        os.close(descriptor)
-
-
-def owner_of(file: Path) -> dict[str, Any] | None:
-    """Returns host, pid and start of the process that a lock file names; None where there is none."""
-    try:
-        owner = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
-        return None
-    texts = owner.get("host"), owner.get("since")
-    return owner if all(isinstance(text, str) and text.isprintable() for text in texts) else None
-
-
-def living_owner(file: Path) -> dict[str, Any] | None:
-    """Returns host, pid and start of the process that trains the run; None where none does. The lock is not touched.
-
-    A process counts that has renewed the lock a short while ago and, on this host, is still there. Clocks of hosts that
-    differ by a minute or more mislead it; taking the lock does not depend on clocks.
-    """
-    owner = owner_of(file)
-    try:
-        age = time.time() - file.stat().st_mtime
-    except OSError:
-        return None
-    if owner is None or age > 2 * PATIENCE or (owner["host"] == _host() and not _is_alive(owner["pid"])):
-        return None
-    return owner
+        lock.release()
 
 
 def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], None]) -> int:
@@ -92,15 +109,13 @@ def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], N
             raise RunDirectoryError(f"cannot write in the run directory {file.parent}: {error.strerror}.") from None
         try:
             locks_work = _lock(descriptor, file)
-            if not _is_still(file, descriptor):
-                os.close(descriptor)  # its owner has just removed it
-                continue
             _check_owner(file, locks_work, note, pause)
+            if _is_still(file, descriptor):
+                return descriptor
         except BaseException:
-            with suppress(OSError):
-                os.close(descriptor)
+            os.close(descriptor)
             raise
-        return descriptor
+        os.close(descriptor)  # its owner has just removed it
 
 
 def _lock(descriptor: int, file: Path) -> bool:
@@ -121,59 +136,41 @@ def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], paus
     owner = owner_of(file)
     if owner is None:
         return
-    if owner["host"] == _host():
-        if not locks_work and _is_alive(owner["pid"]):
+    if owner["host"] == host_name():
+        if not locks_work and is_alive(owner["pid"]):
             raise _refusal(file)
         return
     note(
         f"the run was trained by process {owner['pid']} on {owner['host']}, which has not closed it. "
         f"Waiting {PATIENCE:.0f} s to see whether it still runs."
     )
-    renewed = file.stat().st_mtime_ns
-    for _ in range(round(PATIENCE)):
-        pause(1.0)
-        if file.stat().st_mtime_ns != renewed:
-            raise _refusal(file)
+    try:
+        renewed = file.stat().st_mtime_ns
+        for _ in range(round(PATIENCE)):
+            pause(1.0)
+            if file.stat().st_mtime_ns != renewed:
+                raise _refusal(file)
+    except FileNotFoundError:
+        return  # it has closed its run meanwhile
 
 
 def _refusal(file: Path) -> RunBusyError:
-    owner = owner_of(file)
-    who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}" if owner else "another process"
     return RunBusyError(
-        f"the run {file.parent} is being trained by {who}. Wait until it has ended, or end it: the run can then be "
-        "resumed."
+        f"the run {file.parent} is being trained by {in_words(owner_of(file))}. Wait until it has ended, or end it: "
+        "the run can then be resumed."
     )
 
 
-def _write_owner(descriptor: int) -> None:
-    owner = {"pid": os.getpid(), "host": _host(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    with suppress(OSError):  # a full disk: the lock itself is held all the same
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{json.dumps(owner)}\n".encode(), 0)
-
-
-def _renew(descriptor: int, done: threading.Event) -> None:
+def _renew(lock: RunLock, done: threading.Event) -> None:
     while not done.wait(RENEWED_EVERY):
-        with suppress(OSError):
-            os.utime(descriptor)
+        lock.renew()
 
 
 def _is_still(file: Path, descriptor: int) -> bool:
+    """Returns whether `file` is the one that was opened, and was not removed since."""
     try:
         return os.path.samestat(file.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    return True
-
-
-def _host() -> str:
-    return os.uname().nodename
+    except OSError:
+        return True  # a file system that is out of reach for a while says nothing

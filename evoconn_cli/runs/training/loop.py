@@ -20,7 +20,7 @@ from evoconn_cli.runs.processes.sharing import digest
 from evoconn_cli.runs.training.advice import speed_advice
 from evoconn_cli.runs.training.deadline import Deadline
 from evoconn_cli.runs.training.interrupts import Interrupts
-from evoconn_cli.runs.training.recorder import Recorder
+from evoconn_cli.runs.training.recorder import Recorder, what_is_kept
 
 
 class Session(NamedTuple):
@@ -63,8 +63,8 @@ class Session(NamedTuple):
                 eval_fitness = float(measured["eval_fitness"])
                 line = _line(state, measured, seconds, host)
                 recorder.record(line)
-                _check_alive(line, config)
-                if generation == start + 1 and (advice := speed_advice(config, workers, seconds)):
+                _check_alive(line, config, saved)
+                if generation == start + 1 and (advice := speed_advice(config, workers, start, seconds)):
                     recorder.note(advice)
                 if generation % config.checkpoint.every == 0:
                     self._save(state, host, eval_fitness)
@@ -133,9 +133,9 @@ _NOT_IN_EVERY_STRATEGY = ("spikes_per_ms", "density", "entropy", "saturated")
 """Keys of every line that are null where a strategy or a network has no such thing."""
 
 
-def _check_alive(line: dict[str, Any], config: RunConfig) -> None:
+def _check_alive(line: dict[str, Any], config: RunConfig, saved: int) -> None:
     if line["failed_members"] == num_members(config):
         raise TrainingError(
             f"the fitness of all members was NaN or infinite in generation {line['generation']}: nothing is left to "
-            "learn from. The last checkpoint is kept; look at the task and the network's constants."
+            f"learn from, and {what_is_kept(saved)}. Look at the task and the network's constants."
         )

@@ -12,6 +12,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.build import choose_block
+from evoconn_cli.runs.checkpoints.facts import what_shapes_a_run
 from evoconn_cli.runs.devices import describe_devices, start_jax
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.kernel_choice import check_kernel
@@ -66,17 +67,30 @@ def reopen_run(
         processes: that train the run; this is their writer.
 
     Raises:
-        ConfigError: a wrong value, or fewer generations than are done.
+        ConfigError: a wrong value, one that would make it another run, or fewer generations than are done.
         RunDirectoryError: there is no run.
     """
     directory = RunDirectory.open(path)
-    config = override_config(directory.read_config(), overrides)
+    before = directory.read_config()
+    config = override_config(before, overrides)
+    _check_same_run(before, config)
     done = directory.last_saved_generation() if from_step is None else from_step
     if config.algo.generations < done:
         raise ConfigError(
             f"algo.generations={config.algo.generations}: the run has {done} generations already. Ask for more."
         )
     return Run(directory, *_start_writer(config, processes or OneProcess()))
+
+
+def _check_same_run(before: RunConfig, now: RunConfig) -> None:
+    was, wanted = what_shapes_a_run(before), what_shapes_a_run(now)
+    changed = [key for key in wanted.keys() | was.keys() if wanted.get(key) != was.get(key)]
+    if changed:
+        key = min(changed)
+        raise ConfigError(
+            f"{key}={wanted.get(key)}: the run has {key}={was.get(key)}, and with another value it would be another "
+            "run. Start that with evoconn train."
+        )
 
 
 def join_run(processes: Processes) -> tuple[RunConfig, WorkerMesh]:

@@ -11,6 +11,7 @@ from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
 from evoconn_cli.runs.metrics import MetricsFile
 from evoconn_cli.runs.progress.protocol import Progress
 from evoconn_cli.runs.tracking.tracker import Tracker
+from evoconn_cli.runs.training.lock import RunLock
 
 
 class Recorder(Protocol):
@@ -44,6 +45,7 @@ class RunRecorder(NamedTuple):
     metrics: MetricsFile
     progress: Progress
     trackers: Sequence[Tracker]
+    lock: RunLock
 
     def compiling(self) -> None:
         """Shows that the generation is being compiled."""
@@ -61,8 +63,10 @@ class RunRecorder(NamedTuple):
         """Writes, shows and tracks the metrics of a generation.
 
         Raises:
+            RunBusyError: another process has taken over the run.
             TrainingError: they could not be written.
         """
+        self.lock.check()
         try:
             written = self.metrics.append(line)
         except OSError as error:
@@ -76,8 +80,10 @@ class RunRecorder(NamedTuple):
 
         Raises:
             CheckpointError: it could not be written.
+            RunBusyError: another process has taken over the run.
             TrainingError: the metrics could not be written.
         """
+        self.lock.check()
         try:
             self.metrics.flush()
         except OSError as error:
@@ -85,9 +91,13 @@ class RunRecorder(NamedTuple):
         self.store.save(state, host, eval_fitness)
 
     def _cannot_write(self, error: OSError) -> TrainingError:
-        latest = self.store.latest()
-        kept = f"the checkpoint of generation {latest} is kept" if latest else "nothing is saved yet"
+        kept = what_is_kept(self.store.latest())
         return TrainingError(f"metrics.jsonl cannot be written: {error.strerror}. The training ends here; {kept}.")
+
+
+def what_is_kept(latest: int | None) -> str:
+    """Returns in words what is left of a training that fails, whose newest checkpoint is `latest`."""
+    return f"the checkpoint of generation {latest} is kept" if latest else "nothing is saved yet"
 
 
 class NoRecorder:

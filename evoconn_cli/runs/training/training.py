@@ -25,7 +25,7 @@ from evoconn_cli.runs.tracking.tensorboard import open_event_log
 from evoconn_cli.runs.tracking.tracker import Tracker, open_tracker, valid_run_id
 from evoconn_cli.runs.training.deadline import Deadline
 from evoconn_cli.runs.training.interrupts import Interrupts
-from evoconn_cli.runs.training.lock import run_lock
+from evoconn_cli.runs.training.lock import RunLock, run_lock
 from evoconn_cli.runs.training.loop import Session
 from evoconn_cli.runs.training.recorder import RunRecorder
 from evoconn_cli.runs.training.starting import starting_point
@@ -66,16 +66,16 @@ def train(
     Raises:
         CheckpointError: a checkpoint could not be read or written.
         ProcessLostError: another process is gone.
-        RunDirectoryError: another process trains this run, or its directory cannot be written.
+        RunDirectoryError: another process trains this run or has taken it over, or its directory cannot be written.
         TrainingError: the training cannot go on.
         KeyboardInterrupt: the user quit.
     """
     processes = processes or OneProcess()
     engine = build_engine(config, workers)
-    directory.check_writable()
+    directory.check_stays_inside()
     with (
         interrupts or Interrupts() as interrupts,
-        run_lock(directory.lock_file, progress.note),
+        run_lock(directory.lock_file, progress.note) as lock,
         closing(CheckpointStore(directory.checkpoints, config)) as store,
     ):
         interrupts.notify = progress.note
@@ -106,7 +106,7 @@ def train(
                     progress.note(warning)
             log = open_event_log(config.tracking.tensorboard, directory.path, metrics.history, start, progress.note)
             trackers = [log, _open_tracker(directory, config, progress)]
-            recorder = RunRecorder(store, metrics, progress, trackers)
+            recorder = RunRecorder(store, metrics, progress, trackers, lock)
             session = Session(config, recorder, interrupts, deadline or Deadline(), processes)
             state = session.train(engine, workers, state, host)
             finished = int(state.generation) >= config.algo.generations
@@ -119,7 +119,7 @@ def train(
             _close(
                 progress.stop,
                 lambda: metrics and metrics.close(),
-                lambda: directory.update_facts(status=status),
+                lambda: _record_end(directory, lock, status),
                 *(
                     partial(tracker.finish, exit_code=int(status not in ("finished", "interrupted")))
                     for tracker in trackers
@@ -132,6 +132,11 @@ def _close(*steps: Callable[[], object]) -> None:
     for step in steps:
         with suppress(OSError, EvoconnError):
             step()
+
+
+def _record_end(directory: RunDirectory, lock: RunLock, status: str) -> None:
+    lock.check()
+    directory.update_facts(status=status)
 
 
 def _gap(metrics: MetricsFile, start: int) -> str | None:

@@ -1,0 +1,57 @@
+"""The presets and grids that are shipped, and how the command line names one of them or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evoconn_cli.errors import ConfigError, unknown_name
+
+
+def config_dir() -> Path:
+    """Returns the folder of the presets: inside an installed package, or of a checkout."""
+    installed = Path(__file__).parents[1] / "presets"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def grid_dir() -> Path:
+    """Returns the folder of the grids."""
+    return config_dir() / "grids"
+
+
+def preset_names() -> list[str]:
+    """Returns the names that `--config` knows, sorted."""
+    return _names(config_dir())
+
+
+def grid_names() -> list[str]:
+    """Returns the grids that `launch-grid` knows, sorted."""
+    return _names(grid_dir())
+
+
+def find_named(source: str, kind: str, folder: Path) -> Path:
+    """Returns the file of a name, or of a path.
+
+    Args:
+        source: a name of a file in `folder`, or a path.
+        kind: what it is, for messages.
+        folder: of the files that are shipped.
+
+    Raises:
+        ConfigError: it is a name, and none of them.
+    """
+    if is_path(source):
+        return Path(source)
+    names = _names(folder)
+    if source not in names:
+        error = unknown_name(kind, source, names)
+        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
+    return folder / f"{source}.yaml"
+
+
+def is_path(source: str) -> bool:
+    """Returns whether `source` is the path of a file, not the name of one that is shipped."""
+    return Path(source).suffix in (".yaml", ".yml") or Path(source).parent != Path(".")
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
