@@ -16,6 +16,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from started import kill_what_is_left  # noqa: E402
 
 from evoconn_cli.runs.devices import compile_small_loops_whole  # noqa: E402
 
@@ -26,10 +27,27 @@ jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 SOAK = os.environ.get("EVOCONN_SOAK") == "1"
 """Whether tests take their long form: `make soak`."""
 
+ALL = os.environ.get("EVOCONN_ALL") == "1"
+"""Whether a test that is skipped has failed: continuous integration has all that tests need, but for norse."""
+
 # The same examples in every session: a test that fails on one machine fails on all of them. A soak looks for new ones.
 hypothesis.settings.register_profile("evoconn", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("soak" if SOAK else "evoconn")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"skipped, though EVOCONN_ALL=1: {call.excinfo.value}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    yield
+    kill_what_is_left()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,9 @@ launch: {retry_pause: 0, cores_per_run: 1}
 
 GONE = 2**22 + 1
 """A process that there cannot be: Linux gives no higher number than 2**22."""
+
+
+USABLE_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
 def write_grid(folder: Path, text: str = TINY, name: str = "tiny") -> Path:

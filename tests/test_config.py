@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
-from evoconn_cli.config.loading import load_config, override_config, read_config, write_config
-from evoconn_cli.config.schema import num_evaluation_copies, num_members, walk
+from evoconn_cli.config.loading import (
+    config_from_yaml,
+    config_to_yaml,
+    load_config,
+    override_config,
+    read_config,
+    write_config,
+)
+from evoconn_cli.config.schema import ALGOS, num_evaluation_copies, num_members, walk
 from evoconn_cli.config.shipped import config_dir, preset_names
 from evoconn_cli.errors import ConfigError, ExitCode
 
@@ -22,7 +27,18 @@ BAD_OVERRIDES = {
         "ec with conn_snn; es with lstm, gru, mlp, dense_snn",
     ),
     "an odd number of perturbed members": ([*HOPPER, "algo.name=es", "algo.population=41"], "must be even"),
-    "a key of another strategy": ([*HOPPER, "algo.name=es", "algo.eps=0.1"], "unknown key 'algo.eps'"),
+    "a key of another strategy": (
+        [*HOPPER, "algo.name=es", "algo.eps=0.1"],
+        "unknown key 'algo.eps': it is a key of ec, and the strategy is es",
+    ),
+    "a key of other networks": (
+        [*HOPPER, "network.name=gru", "network.tau_m_ms=3"],
+        "unknown key 'network.tau_m_ms': it is a key of conn_snn, dense_snn, and the network is gru",
+    ),
+    "more members than can be counted": ([*HOPPER, "algo.population=99999999999999999999"], "at most 1000000"),
+    "a number beyond 32 bits": ([*HOPPER, "task.episode_length=3000000000"], "at most 2147483647"),
+    "a first probability outside the bounds": ([*HOPPER, "algo.initial_prob=0.0001"], "0.001 to 0.999"),
+    "a word that YAML takes for false": ([*HOPPER, "tracking.wandb=off"], "'off'. Did you mean 'offline'"),
     "unknown network": ([*HOPPER, "network.name=con_snn"], "'conn_snn'"),
     "unknown key": ([*HOPPER, "algo.populaton=3"], "Did you mean 'algo.population'"),
     "key without its section": ([*HOPPER, "population=3"], "Did you mean 'algo.population'"),
@@ -32,7 +48,7 @@ BAD_OVERRIDES = {
     "null for a number": ([*HOPPER, "algo.population=null"], "algo.population"),
     "below its range": ([*HOPPER, "algo.eps=0"], "algo.eps=0.0: must be at least 1.5"),
     "below the grain of the draws": ([*HOPPER, "algo.eps=1e-5"], "algo.eps=1e-05: must be at least 1.5"),
-    "too many for exact sums": ([*HOPPER, "algo.population=2000001"], "must be at most 2000000"),
+    "too many for exact sums": ([*HOPPER, "algo.population=2000001"], "must be at most 1000000"),
     "above its range": ([*HOPPER, "algo.eps=0.6"], "must be less than 0.5"),
     "not finite": ([*HOPPER, "algo.learning_rate=.inf"], "finite"),
     "negative seed": ([*HOPPER, "seed=-1"], "seed=-1: must be at least 0"),
@@ -45,7 +61,7 @@ BAD_OVERRIDES = {
     "a section that is null": ([*HOPPER, "tracking=null"], "tracking: expected a section"),
     "no equals sign": (["hopper"], "KEY=VALUE"),
     "a flag among the overrides": (["--sead=3"], "KEY=VALUE"),
-    "broken YAML": ([*HOPPER, "seed={"], "cannot read the overrides"),
+    "broken YAML": ([*HOPPER, "seed={"], "cannot read the override 'seed={'"),
     "an interpolation to nowhere": ([*HOPPER, "seed=${nothing}"], "seed"),
 }
 
@@ -62,7 +78,15 @@ def test_what_is_wrong_is_said(overrides, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("task: [", "not valid YAML"),
+        (
+            "seed: 1\ntask: [hopper\nalgo: 3",
+            r"mine.yaml is not valid YAML: line 3, column 5: expected .* begins in line 2\.",
+        ),
+        ("seed: 1\nseed: 2", "line 2, column 1: found duplicate key seed"),
+        ("seed: 1\n\talgo: 2", "line 2, column 1: found character"),
+        ("task: {name: hopper}\nalgo: {population: 1}", "mine.yaml: algo.population=1: must be at least 2"),
+        ("task: {name: hopper}\nalgo: {es: {eps: 1}}", "mine.yaml: unknown key 'algo.es.eps'"),
+        ("task: {name: hopper}\nalgo: {es: 1}", "expected a section with keys that hold for es alone, got 1"),
         ("- hopper", "not a configuration"),
         ("hopper", "unknown key .hopper."),
         ("task: {name: hopper}\nalgo: {nam: ec}", "Did you mean 'algo.name'"),
@@ -94,6 +118,43 @@ def test_the_last_override_wins_over_the_file():
     assert (config.seed, config.algo.population) == (4, 64)
 
 
+def test_an_error_of_an_override_does_not_name_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("algo: {population: 64}")
+    with pytest.raises(ConfigError, match=r"^algo.population=1: must be"):
+        load_config(str(path), [*HOPPER, "algo.population=1"])
+
+
+def test_a_file_may_have_keys_for_one_strategy_or_network_alone(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("algo: {learning_rate: 1, ec: {learning_rate: 2}}\nnetwork: {gru: {num_neurons: 3}}")
+    learned = {algo: load_config(str(path), [*HOPPER, f"algo.name={algo}", "algo.population=8"]) for algo in ALGOS}
+    assert {algo: config.algo.learning_rate for algo, config in learned.items()} == {"ec": 2, "es": 1}
+    sizes = [load_config(str(path), [*HOPPER, f"network.name={name}"]).network.num_neurons for name in ("gru", "mlp")]
+    assert sizes == [3, 256]
+    assert load_config(str(path), [*HOPPER, "algo.learning_rate=5"]).algo.learning_rate == 5
+
+
+def test_the_laptop_preset_leaves_other_strategies_their_published_step():
+    assert load_config("laptop").algo.learning_rate == 0.1
+    assert load_config("laptop", ["algo.name=es"]).algo.learning_rate is None
+
+
+@pytest.mark.parametrize("text", ["007", "1e5", "no", "0x1F", "2020-01-01", "12:30:00", "it's", "+1", "1_000"])
+def test_values_that_are_text_stay_as_they_are_written(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"tracking:\n  name: {text} # a comment\n  entity: &same {text}\n  project: *same\n")
+    from_file = load_config(str(path), HOPPER).tracking
+    assert (from_file.name, from_file.entity, from_file.project) == (text, text, text)
+    config = load_config(None, [*HOPPER, f"tracking.name={text}"])
+    assert config.tracking.name == text
+    assert config_from_yaml(config_to_yaml(config)) == config
+
+
+def test_a_text_that_is_null_is_none():
+    assert load_config(None, [*HOPPER, "tracking.name=x", "tracking.name=null"]).tracking.name is None
+
+
 def test_a_configuration_survives_being_written_and_read(tmp_path):
     config = load_config("laptop", ["seed=7", "engine.block=16", "network.tau_syn_ms=4.5"])
     write_config(config, tmp_path / "config.yaml")
@@ -122,9 +183,8 @@ def test_every_preset_loads_with_any_task(preset):
 
 def test_the_paper_preset_has_every_published_value():
     config = load_config("paper", ["task.name=humanoid"])
-    assert config.algo == dataclasses.replace(load_config(None, HOPPER).algo, evaluation_copies=128)
-    assert num_evaluation_copies(load_config(None, HOPPER)) == 128
-    assert (config.algo.population, config.algo.evaluation_copies, config.algo.generations) == (10240, 128, 1000)
+    assert config.algo == load_config(None, HOPPER).algo
+    assert (config.algo.population, num_evaluation_copies(config), config.algo.generations) == (10240, 128, 1000)
     assert (config.rollout.fitness, config.rollout.resets, config.rollout.normalizer) == (
         "until_slowest",
         "fixed",

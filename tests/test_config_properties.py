@@ -23,6 +23,7 @@ from evoconn_cli.config.shipped import preset_names
 from evoconn_cli.errors import ConfigError
 
 KEYS = sorted({key for key, _, _ in walk(RunConfig())})
+FREE_KEYS = ["seed", "algo.generations", "checkpoint.every", "rollout.warmup_steps", "network.tau_m_ms"]
 SWITCHES = {key for key, value, _ in walk(RunConfig()) if isinstance(value, bool)}
 WORDS = [*TASKS, *ALGOS, *NETWORKS, *(part for key in KEYS for part in key.split("."))]
 SCALARS = st.one_of(
@@ -129,14 +130,24 @@ def test_any_overrides(folder, overrides):
     assert_valid_or_config_error(folder, lambda: override_config(config, overrides))
 
 
+def resolved(pairs):
+    given = read_overrides(["task.name=hopper", *(f"{key}={value}" for key, value in pairs)])
+    return {key: value for key, value, _ in walk(resolve_config(given))}
+
+
 @given(st.lists(st.tuples(st.sampled_from(KEYS), st.integers(1, 9)), max_size=5))
 def test_small_whole_numbers_are_taken_as_they_are_or_refused(pairs):
-    """The property above would hold if everything were refused."""
-    given = read_overrides(["task.name=hopper", *(f"{key}={value}" for key, value in pairs)])
     with contextlib.suppress(ConfigError):
-        values = {key: value for key, value, _ in walk(resolve_config(given))}
+        values = resolved(pairs)
         for key, value in dict(pairs).items():
             assert str(values[key]) in (("True",) if key in SWITCHES else (str(value), f"{value}.0"))
+
+
+@given(st.lists(st.tuples(st.sampled_from(FREE_KEYS), st.integers(1, 9)), max_size=5))
+def test_small_whole_numbers_that_nothing_speaks_against_are_taken(pairs):
+    """The properties above would hold if everything were refused."""
+    values = resolved(pairs)
+    assert {key: values[key] for key, _ in pairs} == dict(pairs)
 
 
 def test_some_texts_are_valid(folder):

@@ -317,4 +317,4 @@ def test_no_sum_can_overflow():
     with pytest.raises(ValueError, match="2000001 members"):
         make_ec(num_members=most + 1)
     (bound,) = (f.metadata["high"] for f in dataclasses.fields(EcConfig) if f.name == "population")
-    assert bound == most
+    assert bound <= most

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
-from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small
+from whole_runs import Listening, assert_same_run, resume_small, run_small
 
 from evoconn_cli.app import app
 from evoconn_cli.errors import ConfigError, TrainingError
@@ -131,10 +131,3 @@ def test_the_option_counts_from_the_start_of_the_program_and_ends_it_with_75(tmp
     assert result.exit_code == 75, result.output
     assert given["end"] == PROCESS_STARTED + 13800
     assert "To go on: evoconn resume" in result.output
-
-
-def test_a_wrong_time_is_said_before_anything_starts(tmp_path):
-    process = evoconn("train", "--config", "smoke", "--max-time", "soon", cwd=tmp_path)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and output.startswith("Error: cannot read the time 'soon'")
-    assert not list(tmp_path.iterdir())

@@ -152,5 +152,5 @@ def test_an_error_says_what_is_wrong_and_ends_with_its_code(
 
 def test_without_a_cluster_distributed_says_what_to_name(tmp_path):
     process = evoconn("train", "--task", "hopper", "--distributed", cwd=tmp_path)  # before JAX runs in a process
-    assert "no cluster is to be found in the environment" in process.communicate()[0]
+    assert "no cluster is to be found in the environment" in process.communicate(timeout=60)[0]
     assert process.returncode == 2

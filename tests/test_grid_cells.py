@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 
 import pytest
-from grids import GONE, LIGHT, generations_of, load_cells, starts_of, write_grid
+from grids import GONE, LIGHT, USABLE_CORES, generations_of, load_cells, starts_of, write_grid
+from started import start
 from whole_runs import assert_same_run, evoconn
 
 from evoconn_cli.config.grid import LaunchConfig
@@ -209,8 +209,8 @@ LAUNCH = LaunchConfig(environment={"WANDB_MODE": "disabled"})
 
 
 def start_cell(cell, *arguments):
-    environment = {**os.environ, **cell_environment(LAUNCH, "slot 1", cores=sorted(os.sched_getaffinity(0))[:1])}
-    return subprocess.Popen([*cell_command(cell, LAUNCH, LIGHT), *arguments], env=environment)
+    environment = {**os.environ, **cell_environment(LAUNCH, "slot 1", cores=USABLE_CORES[:1])}
+    return start([*cell_command(cell, LAUNCH, LIGHT), *arguments], env=environment)
 
 
 def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, tmp_path, light):
@@ -218,12 +218,12 @@ def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, 
     overrides += ["algo.generations=4", "engine.block=8", "checkpoint.every=2", "--seed", "0"]
     single = evoconn("train", "--config", "smoke", "--run-dir", "single", *overrides, cwd=tmp_path, light=True)
     process = start_cell(prepared, "--max-time", "1s")
-    assert process.wait() == 1 and state(prepared) == State.FAILED
+    assert process.wait(timeout=120) == 1 and state(prepared) == State.FAILED
     log = read_status(prepared).log
     assert "--max-time was over" in " ".join(last_log_lines(log))
     assert log.read_text().startswith("== ") and "slot 1, process" in log.read_text()
-    assert start_cell(prepared).wait() == 0 and state(prepared) == State.FINISHED
-    single.communicate()
+    assert start_cell(prepared).wait(timeout=120) == 0 and state(prepared) == State.FINISHED
+    single.communicate(timeout=120)
     assert single.returncode == 0
     assert_same_run(tmp_path / "single", prepared.path, light)
     assert starts_of(prepared) == [0, 0] and generations_of(prepared) == [1, 2, 3, 4]
@@ -233,5 +233,5 @@ def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, 
 
 def test_a_cell_that_runs_elsewhere_is_left_alone(prepared):
     with run_lock(prepared.path / "lock", print):
-        assert start_cell(prepared).wait() == 75
+        assert start_cell(prepared).wait(timeout=120) == 75
     assert state(prepared) == State.WAITING and not (prepared.path / "log.txt").exists()

@@ -11,8 +11,9 @@ import sys
 import threading
 
 import pytest
-from grids import load_cells, starts_of, write_grid
+from grids import USABLE_CORES, load_cells, starts_of, write_grid
 from slurm_cluster import wait_until
+from started import start
 
 from evoconn_cli.config.grid import LaunchConfig
 from evoconn_cli.errors import EvoconnError
@@ -28,7 +29,8 @@ from evoconn_cli.grid.states import State, read_status
 QUICK = LaunchConfig(retries=1, retry_pause=0.0, cores_per_run=1)
 
 STAND_IN = """
-import json, os, sys, time
+import json, os, signal, sys, time
+signal.alarm(60)
 from pathlib import Path
 cell = Path(sys.argv[2])
 from evoconn_cli.errors import EvoconnError
@@ -40,7 +42,7 @@ shown = ("CUDA_VISIBLE_DEVICES", "EVOCONN_CELL_CORES", "XLA_PYTHON_CLIENT_MEM_FR
 def save(generation):
     (cell / "checkpoints" / str(generation)).mkdir(parents=True)
 """
-"""A program in place of `evoconn`: what it does then, each test says."""
+"""A program in place of `evoconn`: what it does then, each test says. It ends after a minute at the latest."""
 
 
 class FixedDevices:
@@ -201,7 +203,6 @@ def test_killed_workers_are_started_again_as_long_as_they_get_further(cells, run
 
 
 WAIT_FOR_ANOTHER = """
-import signal
 (cell / "here").touch()
 others = [cell.parent / "seed0" / "here", cell.parent / "seed1" / "here"]
 while not all(other.exists() for other in others): time.sleep(0.01)
@@ -215,13 +216,12 @@ def test_runs_share_a_device_as_far_as_it_has_room(cells, run):
 
 
 def test_a_device_with_room_for_one_runs_one_at_a_time(cells, run):
-    run(cells[:4], "save(4)\nrecord_end(cell, 0)", devices=CoreGroups(1, cores=sorted(os.sched_getaffinity(0))[:1]))
+    run(cells[:4], "save(4)\nrecord_end(cell, 0)", devices=CoreGroups(1, cores=USABLE_CORES[:1]))
     (first, second, third, fourth) = [read_attempts(cell.path).attempts[0] for cell in cells[:4]]
     assert first.ended < second.started and second.ended < third.started and third.ended < fourth.started
 
 
 UNTIL_TOLD = """
-import signal
 def end(*_):
     save(3)
     record_end(cell, 75)
@@ -235,15 +235,17 @@ while True: time.sleep(0.01)
 def signal_when(cell, file, *numbers):
     """Sends signals to this process once a file is there, and after each other once the first has an effect."""
 
-    def wait():
+    def send_when(file, number):
         pause = threading.Event()
-        while not (cell.path / file).exists():
+        for _ in range(6000):  # no longer than the programs last
+            if (cell.path / file).exists():
+                return os.kill(os.getpid(), number)
             pause.wait(0.01)
-        os.kill(os.getpid(), numbers[0])
+
+    def wait():
+        send_when(file, numbers[0])
         for number in numbers[1:]:
-            while not (cell.path / "told").exists():
-                pause.wait(0.01)
-            os.kill(os.getpid(), number)
+            send_when("told", number)
 
     threading.Thread(target=wait, daemon=True).start()
 
@@ -251,13 +253,12 @@ def signal_when(cell, file, *numbers):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_one_signal_lets_the_running_cells_save_and_starts_no_others(cells, run, number):
     signal_when(cells[0], "here", number)
-    notes = run(cells, UNTIL_TOLD, devices=CoreGroups(1, cores=[sorted(os.sched_getaffinity(0))[0]]))
+    notes = run(cells, UNTIL_TOLD, devices=CoreGroups(1, cores=USABLE_CORES[:1]))
     assert states(cells) == [State.SAVED] + [State.WAITING] * 7
     assert any("Ctrl-C again" in note for note in notes)
 
 
 DEAF = """
-import signal
 signal.signal(signal.SIGTERM, lambda *_: (cell / "told").touch())
 (cell / "here").touch()
 while True: time.sleep(0.01)
@@ -303,7 +304,7 @@ def test_all_locks_of_a_device_are_taken_or_none(tmp_path):
 def test_the_lock_of_a_device_lasts_as_long_as_the_cell_that_runs_on_it(tmp_path):
     files = take_locks(["GPU-1"], tmp_path / "locks")
     assert files is not None
-    orphan = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=files)
+    orphan = start([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=files)
     give_back(files)
     assert take_locks(["GPU-1"], tmp_path / "locks") is None
     orphan.communicate(b"\n")

@@ -17,7 +17,7 @@ from evoconn_cli.runs.processes.cluster import Cluster, choose_cluster, join
 from evoconn_cli.runs.processes.protocol import OneProcess
 
 ENDLESS = "algo.generations=1000000"
-ES = ["algo.name=es", "network.name=dense_snn", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
+ES = ["algo.name=es", "network.name=mlp", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
 
 
 def free_port() -> int:
@@ -154,10 +154,15 @@ def test_options_that_make_one():
     assert isinstance(join(Cluster("nowhere:1", 1, 0)), OneProcess)
 
 
-def test_an_address_that_cannot_be_used_is_found_before_jax_starts():
-    for address in ("no-such-host.invalid:99", "a..b:99"):
-        with pytest.raises(ConfigError, match=f"--coordinator={address}: "):
-            join(Cluster(address, 2, 1))
+def test_an_address_that_cannot_be_used_is_found_before_jax_starts(monkeypatch):
+    def unknown_host(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="--coordinator=no-such-host.invalid:99: "):
+        patch.setattr(socket, "getaddrinfo", unknown_host)
+        join(Cluster("no-such-host.invalid:99", 2, 1))
+    with pytest.raises(ConfigError, match="--coordinator=a..b:99: "):
+        join(Cluster("a..b:99", 2, 1))
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from light_engine import make_light_engine
-from whole_runs import Listening, assert_same_run, comparable, evoconn, resume_small, run_small
+from whole_runs import Listening, assert_same_run, comparable, resume_small, run_small
 
 from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunDirectoryError
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
@@ -143,12 +143,6 @@ def test_what_could_not_be_discarded_is_not_said_to_be(run, monkeypatch):
     monkeypatch.setattr(CheckpointStore, "delete", refuse)
     with pytest.raises(RunDirectoryError, match="Permission denied"):
         resume_small(run, from_step=2, discard_later=True)
-
-
-def test_discarding_needs_a_step(run):
-    process = evoconn("resume", str(run), "--discard-later", cwd=run.parent)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and output.startswith("Error: --discard-later goes with --from-step")
 
 
 # Damage

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from started import killed_after
+from started import start as start_process
+from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
+from evoconn_cli.app import app
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.training.interrupts import Interrupts
@@ -71,6 +74,16 @@ def test_ctrl_c_after_any_signal_quits_at_once(light, tmp_path, first):
         run_small(tmp_path / "run", progress=send(first, signal.SIGINT, at=3))
     assert status_of(tmp_path / "run") == "quit"
     assert saved(tmp_path / "run") == [2]
+
+
+@pytest.mark.parametrize("at, kept", [(1, "Nothing is saved yet"), (3, "The latest checkpoint is kept")])
+def test_to_quit_at_once_is_exit_code_130(light, tmp_path, monkeypatch, at, kept):
+    progress = send(signal.SIGTERM, signal.SIGINT, at=at)
+    monkeypatch.setattr("evoconn_cli.runs.progress.protocol.make_progress", lambda console: progress)
+    arguments = ["train", "--config", "smoke", "--run-dir", str(tmp_path / "run"), "checkpoint.every=2"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 130, result.output
+    assert f"Quit. {kept}" in result.output and "evoconn resume" in result.output
 
 
 def test_a_signal_in_the_last_generation_changes_nothing(light, tmp_path):
@@ -148,7 +161,7 @@ def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
     ours, theirs = pty.openpty()
     program = [sys.executable, str(Path(__file__).with_name("light_evoconn.py"))]
     arguments = ["train", "--config", "smoke", "--run-dir", "run", *ENDLESS]
-    process = subprocess.Popen(
+    process = start_process(
         [sys.executable, "-c", TAKE_TERMINAL, *program, *arguments],
         cwd=tmp_path,
         stdin=theirs,
@@ -157,8 +170,9 @@ def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
         start_new_session=True,
     )
     os.close(theirs)
-    while not read_metrics(tmp_path / "run" / "metrics.jsonl"):
-        os.read(ours, 4096)  # until the display is redrawn
+    with killed_after(process):
+        while not read_metrics(tmp_path / "run" / "metrics.jsonl"):
+            os.read(ours, 4096)  # until the display is redrawn; an error once the process has ended
     os.close(ours)
     assert process.wait(timeout=60) == 75
     assert saved(tmp_path / "run") and status_of(tmp_path / "run") == "interrupted"

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from rich.console import Console
+from started import killed_after, start
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.runs.build import build_engine
@@ -93,15 +94,14 @@ def evoconn(*arguments: str, cwd: Path, light: bool = False, **kwargs):
     program = [str(Path(__file__).with_name("light_evoconn.py"))] if light else ["-m", "evoconn_cli"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     environment = {**os.environ, "WANDB_MODE": "disabled"}
-    return subprocess.Popen(
-        [sys.executable, *program, *arguments], cwd=cwd, **{"env": environment, **streams, **kwargs}
-    )
+    return start([sys.executable, *program, *arguments], cwd=cwd, **{"env": environment, **streams, **kwargs})
 
 
 def wait_for_generation(process, generation: int) -> None:
     """Reads a run's output until a generation is shown."""
-    for line in process.stdout:
-        words = line.split()
-        if words[:1] == ["generation"] and int(words[1].split("/")[0]) >= generation:
-            return
+    with killed_after(process):
+        for line in process.stdout:
+            words = line.split()
+            if words[:1] == ["generation"] and int(words[1].split("/")[0]) >= generation:
+                return
     raise AssertionError("the run ended before that generation")

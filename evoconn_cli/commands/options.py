@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -38,5 +39,5 @@ ProcessId = Annotated[int | None, typer.Option(min=0, help="Number of this proce
 
 
 def to_overrides(options: dict[str, object]) -> list[str]:
-    """Returns the options that were given as `KEY=VALUE` entries, from `{key: value or None}`."""
-    return [f"{key}={value}" for key, value in options.items() if value is not None]
+    """Returns the options that were given as `KEY=VALUE` entries, from `{key: value or None}`; texts are quoted."""
+    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]

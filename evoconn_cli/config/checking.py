@@ -5,16 +5,29 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.schema import walk
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.errors import ConfigError, first_line, unknown_name
+
+Section = TypeVar("Section")
+
+_MOST = 2**31 - 1
+"""Largest whole number of a key that has no bound of its own: JAX counts in 32 bits."""
 
 
-def check_keys(given: DictConfig, defaults: Any, prefix: str = "", every: Sequence[str] = ()) -> None:
+def check_keys(
+    given: DictConfig,
+    defaults: Any,
+    prefix: str = "",
+    every: Sequence[str] = (),
+    others: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Checks that `defaults`, a dataclass, has every key that is given.
 
     Args:
@@ -22,6 +35,7 @@ def check_keys(given: DictConfig, defaults: Any, prefix: str = "", every: Sequen
         defaults: an instance of the dataclass it is for.
         prefix: of the keys, such as `launch.`.
         every: keys elsewhere that may be meant.
+        others: keys that only something else has, and what that is, in words.
 
     Raises:
         ConfigError: an unknown key, with the nearest one, or a value where a section is expected.
@@ -30,6 +44,8 @@ def check_keys(given: DictConfig, defaults: Any, prefix: str = "", every: Sequen
     for key in given:
         full_key = f"{prefix}{key}"
         if key not in known:
+            if full_key in others:
+                raise ConfigError(f"unknown key {full_key!r}: {others[full_key]}.")
             names = [*(f"{prefix}{name}" for name in known), *every]
             near = difflib.get_close_matches(full_key, names, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
@@ -38,7 +54,25 @@ def check_keys(given: DictConfig, defaults: Any, prefix: str = "", every: Sequen
             child = given._get_node(key)
             if not isinstance(child, DictConfig) or child._is_none():
                 raise ConfigError(f"{full_key}: expected a section with keys, got {given.get(key)!r}.")
-            check_keys(child, known[key], f"{full_key}.", every)
+            check_keys(child, known[key], f"{full_key}.", every, others)
+
+
+def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
+    """Returns the dataclass `defaults` with the values that are given in place of its own.
+
+    Args:
+        defaults: an instance.
+        given: keys that `check_keys` has checked.
+        prefix: of the keys, for messages.
+
+    Raises:
+        ConfigError: a value of another type.
+    """
+    try:
+        filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
+    return filled
 
 
 def check_values(config: Any, prefix: str = "") -> None:
@@ -61,6 +95,8 @@ def check_values(config: Any, prefix: str = "") -> None:
             raise ConfigError(f"{key}={value}: must be a finite number.")
         if isinstance(value, (int, float)):
             _check_range(key, value, allowed)
+        if isinstance(value, int) and value > _MOST and allowed["high"] == math.inf:
+            raise ConfigError(f"{key}={value}: must be at most {_MOST}.")
 
 
 def _check_range(key: str, value: float, allowed: Any) -> None:

@@ -6,22 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from evoconn_cli.config.checking import check_keys, check_values
+from evoconn_cli.config.checking import Section, check_keys, check_values, fill
 from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of
 from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import option
 from evoconn_cli.config.shipped import find_named, grid_dir, is_path
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
-from evoconn_cli.errors import ConfigError, first_line, unknown_name
+from evoconn_cli.errors import ConfigError, unknown_name
 
 KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
-
-Section = TypeVar("Section")
 
 
 @dataclass(frozen=True)
@@ -126,10 +123,7 @@ def _read_section(given: Any, defaults: Section, name: str) -> Section:
     if not isinstance(given, DictConfig):
         raise ConfigError(f"{name}: expected a section with `key: value` lines, got {given!r}.")
     check_keys(given, defaults, f"{name}.")
-    try:
-        section: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}.{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
+    section = fill(defaults, given, f"{name}.")
     check_values(section, f"{name}.")
     return section
 

@@ -1,35 +1,38 @@
 """Loading, merging, checking and writing configurations.
 
 `load_config` merges, in this order, the defaults of the schema, a preset or a YAML file, and the overrides of
-the command line; it checks all of it in one place and returns frozen dataclasses.
+the command line; it checks all of it in one place and returns frozen dataclasses. A file may have keys that hold for
+one strategy or network alone: `algo: {ec: {learning_rate: 0.1}}`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from evoconn_cli.config.checking import check_keys, check_values
-from evoconn_cli.config.names import PAIRS, TASKS
+from evoconn_cli.config.checking import check_keys, check_values, fill
+from evoconn_cli.config.choosing import choose, keys_of_others, take_sections
+from evoconn_cli.config.names import TASKS
 from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
-    AlgoConfig,
+    EcConfig,
     EsConfig,
-    NetworkConfig,
     RunConfig,
     SpikingConfig,
+    is_text,
     num_evaluation_copies,
     num_members,
     walk,
 )
-from evoconn_cli.config.shipped import config_dir, find_named
-from evoconn_cli.errors import ConfigError, first_line, unknown_name
+from evoconn_cli.config.shipped import config_dir, find_named, is_path
+from evoconn_cli.config.text_values import quote_texts
+from evoconn_cli.errors import ConfigError, first_line
 
 
 def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -42,14 +45,19 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
     Raises:
         ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
-    parts = [read_yaml(find_named(source, "preset", config_dir()))] if source else []
-    parts.append(read_overrides(overrides))
+    file = read_yaml(find_named(source, "preset", config_dir()), is_text) if source else OmegaConf.create({})
+    typed = read_overrides(overrides, is_text)
+    choice = choose(_merge(file, typed))
     try:
-        given = OmegaConf.merge(*parts)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}.") from None
-    assert isinstance(given, DictConfig)
-    return resolve_config(given)
+        take_sections(file, choice)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    try:
+        return resolve_config(_merge(file, typed))
+    except ConfigError as error:
+        if source is not None and is_path(source) and _message_of(file) == str(error):
+            raise ConfigError(f"{source}: {error}") from None
+        raise
 
 
 def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
@@ -58,9 +66,7 @@ def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    given = OmegaConf.merge(dataclasses.asdict(config), read_overrides(overrides))
-    assert isinstance(given, DictConfig)
-    return resolve_config(given)
+    return resolve_config(_merge(OmegaConf.create(dataclasses.asdict(config)), read_overrides(overrides, is_text)))
 
 
 def resolve_config(given: DictConfig) -> RunConfig:
@@ -69,17 +75,12 @@ def resolve_config(given: DictConfig) -> RunConfig:
     Raises:
         ConfigError: an unknown key or name, a wrong type, a value out of range.
     """
-    algo, network = _choose(given)
-    defaults = RunConfig(algo=algo(), network=network())
-    check_keys(given, defaults, every=[name for name, _, _ in walk(RunConfig())])
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
-    except MissingMandatoryValue:
-        raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.") from None
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "?"
-        raise ConfigError(f"{key}: {first_line(error)}.") from None
-    assert isinstance(config, RunConfig)
+    choice = choose(given)
+    defaults = RunConfig(algo=ALGOS[choice.algo](), network=NETWORKS[choice.network]())
+    check_keys(given, defaults, every=[name for name, _, _ in walk(defaults)], others=keys_of_others(choice))
+    if OmegaConf.select(given, "task.name") is None:
+        raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.")
+    config = fill(defaults, given)
     _check_values(config)
     return config
 
@@ -90,7 +91,7 @@ def read_config(path: Path) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return resolve_config(read_yaml(path))
+    return resolve_config(read_yaml(path, is_text))
 
 
 def write_config(config: RunConfig, path: Path) -> None:
@@ -109,31 +110,27 @@ def config_from_yaml(text: str) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    given = OmegaConf.create(text)
+    given = OmegaConf.create(quote_texts(text, is_text))
     assert isinstance(given, DictConfig)
     return resolve_config(given)
 
 
-def _choose(given: DictConfig) -> tuple[type[AlgoConfig], type[NetworkConfig]]:
-    """Returns the strategy and the network that are asked for; one that is not named follows from the other."""
-    algo = _given_name(given, "algo", "algorithm", ALGOS)
-    network = _given_name(given, "network", "network", NETWORKS)
-    if algo is None:
-        algo = next(name for name, networks in PAIRS.items() if network is None or network in networks)
-    if network is None:
-        network = PAIRS[algo][0]
-    if network not in PAIRS[algo]:
-        pairs = "; ".join(f"{name} with {', '.join(networks)}" for name, networks in PAIRS.items())
-        raise ConfigError(f"the strategy {algo!r} cannot search the network {network!r}. What goes together: {pairs}.")
-    return ALGOS[algo], NETWORKS[network]
+def _merge(*parts: DictConfig) -> DictConfig:
+    try:
+        given = OmegaConf.merge(*parts)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration cannot be merged: {first_line(error)}.") from None
+    assert isinstance(given, DictConfig)
+    return given
 
 
-def _given_name(given: DictConfig, section: str, kind: str, known: Mapping[str, type]) -> str | None:
-    node = given.get(section)
-    name = node.get("name") if isinstance(node, DictConfig) else None
-    if name is not None and (not isinstance(name, str) or name not in known):
-        raise unknown_name(kind, name, known)
-    return name
+def _message_of(given: DictConfig) -> str | None:
+    """Returns what is wrong with a configuration, None where nothing is."""
+    try:
+        resolve_config(given)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def _check_values(config: RunConfig) -> None:
@@ -147,6 +144,11 @@ def _check_values(config: RunConfig) -> None:
         raise ConfigError(
             f"algo.population={config.algo.population}: es perturbs in pairs, so the {num_members(config)} members "
             f"beside the {num_evaluation_copies(config)} evaluation copies must be even in number. Change either."
+        )
+    if isinstance(config.algo, EcConfig) and not config.algo.eps <= config.algo.initial_prob <= 1 - config.algo.eps:
+        raise ConfigError(
+            f"algo.initial_prob={config.algo.initial_prob}: must be from algo.eps to 1 - algo.eps, "
+            f"{config.algo.eps} to {1 - config.algo.eps}."
         )
     network = config.network
     if isinstance(network, SpikingConfig):

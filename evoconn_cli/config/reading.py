@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from evoconn_cli.config.text_values import IsText, quote_texts
 from evoconn_cli.errors import ConfigError, first_line
 
 MAX_BYTES = 100_000
@@ -24,8 +25,16 @@ MAX_DEPTH = 16
 """Collections inside each other; thousands of them overflow the stack of the YAML library, which ends the process."""
 
 
-def read_yaml(path: Path) -> DictConfig:
+def _no_key(key: str) -> bool:
+    return False
+
+
+def read_yaml(path: Path, is_text: IsText = _no_key) -> DictConfig:
     """Returns the mapping in a YAML file.
+
+    Args:
+        path: the file.
+        is_text: the keys whose values are text, whatever they look like.
 
     Raises:
         ConfigError: it cannot be read, is not valid, or holds something else than a mapping of plain values.
@@ -40,37 +49,61 @@ def read_yaml(path: Path) -> DictConfig:
     try:
         text = data.decode()
         _check_depth(text)
-        loaded = OmegaConf.load(io.StringIO(text))
+        loaded = OmegaConf.load(io.StringIO(quote_texts(text, is_text)))
     except Exception as error:  # PyYAML lets through what its constructors raise, such as KeyError
-        raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from None
+        raise ConfigError(f"{path} is not valid YAML: {_place(error)}{_problem(error)}") from None
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path} is not a configuration: expected `key: value` lines at its top level.")
     _refuse_references(loaded, str(path))
     return loaded
 
 
-def read_overrides(overrides: Sequence[str]) -> DictConfig:
+def read_overrides(overrides: Sequence[str], is_text: IsText = _no_key) -> DictConfig:
     """Returns the mapping that `KEY=VALUE` entries make, the last one of a key wins.
+
+    Args:
+        overrides: the entries.
+        is_text: the keys whose values are text, whatever they look like.
 
     Raises:
         ConfigError: an entry cannot be read, or holds something else than a plain value.
     """
-    for entry in overrides:
-        key, equals, _ = entry.partition("=")
-        if not equals or not key or key.startswith("-"):
-            raise ConfigError(f"cannot read the override {entry!r}: write KEY=VALUE, such as algo.population=512.")
+    entries = [_read_entry(entry, is_text) for entry in overrides]
     given = " ".join(overrides)
     try:
-        for entry in overrides:
-            key, _, value = entry.partition("=")
-            if key.count(".") + key.count("[") > MAX_DEPTH:
-                raise ValueError(f"more than {MAX_DEPTH} keys are nested in each other")
-            _check_depth(value)
-        parsed = OmegaConf.from_dotlist(list(overrides))
+        parsed = OmegaConf.from_dotlist(entries)
     except Exception as error:  # as above
-        raise ConfigError(f"cannot read the overrides {given}: {first_line(error)}.") from None
+        raise ConfigError(f"cannot read the overrides {given}: {_problem(error)}") from None
     _refuse_references(parsed, given)
     return parsed
+
+
+def _read_entry(entry: str, is_text: IsText) -> str:
+    """Returns an override, its value quoted where it is text."""
+    key, equals, value = entry.partition("=")
+    if not equals or not key or key.startswith("-"):
+        raise ConfigError(f"cannot read the override {entry!r}: write KEY=VALUE, such as algo.population=512.")
+    try:
+        if key.count(".") + key.count("[") > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} keys are nested in each other")
+        _check_depth(value)
+        return f"{key}={quote_texts(value, is_text, key)}"
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"cannot read the override {entry!r}: {_problem(error)}") from None
+
+
+def _problem(error: Exception) -> str:
+    """Returns what is wrong with a YAML text, as a sentence."""
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem:
+        return f"{first_line(error)}."
+    began = error.context_mark
+    within = f" {error.context} that begins in line {began.line + 1}" if error.context and began is not None else ""
+    return f"{error.problem}{within}."
+
+
+def _place(error: Exception) -> str:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
 
 
 def _check_depth(text: str) -> None:

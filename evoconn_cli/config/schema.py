@@ -6,6 +6,7 @@ The dataclasses are OmegaConf structured configs. `docs/configuration.md` is wri
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ MEASURED = "measured"
 OWN = "own"
 """A decision of this software."""
 
+MOST_NEURONS = 16_384
+"""The recurrent weights of so many, for the four gates of an LSTM, are still counted in 32 bits."""
+
 
 def option(
     default: Any,
@@ -33,7 +37,7 @@ def option(
     above: float = -math.inf,
     below: float = math.inf,
     choices: Sequence[str] = (),
-    source: str = PUBLISHED,
+    source: str = "",
 ) -> Any:
     """Returns a dataclass field that carries its documentation and its range.
 
@@ -46,7 +50,7 @@ def option(
         above: the value must be larger than this.
         below: the value must be smaller than this.
         choices: the allowed values, where they are names.
-        source: where the default comes from; empty for what is no choice of a value.
+        source: where the default comes from; empty where it has no source.
     """
     metadata = dict(
         doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices), source=source
@@ -54,13 +58,17 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+published = functools.partial(option, source=PUBLISHED)
+"""`option` whose default is that of the paper or its code."""
+
+
 @dataclass(frozen=True)
 class TaskConfig:
     """What the network has to do."""
 
-    name: str = option(MISSING, "name of the task", choices=TASKS, source="")
-    episode_length: int = option(1000, "an episode ends after so many steps at the latest", unit="steps", low=1)
-    action_repeat: int = option(1, "physics steps that one action lasts", unit="steps", low=1)
+    name: str = option(MISSING, "name of the task", choices=TASKS)
+    episode_length: int = published(1000, "an episode ends after so many steps at the latest", unit="steps", low=1)
+    action_repeat: int = published(1, "physics steps that one action lasts", unit="steps", low=1)
 
 
 @dataclass(frozen=True)
@@ -68,40 +76,40 @@ class AlgoConfig:
     """What all strategies share."""
 
     name: str = MISSING
-    population: int = option(10240, "members a generation, evaluation copies included", low=2, high=2_000_000)
-    evaluation_copies: int | None = option(
+    population: int = published(10240, "members a generation, evaluation copies included", low=2, high=1_000_000)
+    evaluation_copies: int | None = published(
         None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
     )
-    generations: int = option(1000, "generations of the run", low=1)
-    adam_beta1: float = option(0.9, "decay of Adam's first moment", low=0, below=1)
-    adam_beta2: float = option(0.999, "decay of Adam's second moment", low=0, below=1)
-    adam_eps: float = option(1e-8, "Adam's epsilon", above=0)
+    generations: int = published(1000, "generations of the run", low=1)
+    adam_beta1: float = published(0.9, "decay of Adam's first moment", low=0, below=1)
+    adam_beta2: float = published(0.999, "decay of Adam's second moment", low=0, below=1)
+    adam_eps: float = published(1e-8, "Adam's epsilon", above=0)
 
 
 @dataclass(frozen=True)
 class EcConfig(AlgoConfig):
     """Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies."""
 
-    name: str = option("ec", "name of the strategy", choices=("ec",), source="")
-    learning_rate: float = option(0.15, "step size of Adam on the probabilities", above=0)
-    eps: float = option(
+    name: str = option("ec", "name of the strategy", choices=("ec",))
+    learning_rate: float = published(0.15, "step size of Adam on the probabilities", above=0)
+    eps: float = published(
         1e-3,
         "probabilities stay within [eps, 1 - eps]; what is below 2^-16 would be drawn as 0, and never come back",
         low=2**-16,
         below=0.5,
     )
-    weight_decay: float = option(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
-    initial_prob: float = option(0.5, "every probability at generation 0", above=0, below=1)
+    weight_decay: float = published(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
+    initial_prob: float = published(0.5, "every probability at generation 0", above=0, below=1)
 
 
 @dataclass(frozen=True)
 class EsConfig(AlgoConfig):
     """Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW."""
 
-    name: str = option("es", "name of the strategy", choices=("es",), source="")
-    sigma: float | None = option(None, "standard deviation of the perturbations; null: published", above=0)
-    learning_rate: float | None = option(None, "step size of AdamW; null: published", above=0)
-    weight_decay: float = option(0.1, "decay of the weights toward 0, times the step size", low=0)
+    name: str = option("es", "name of the strategy", choices=("es",))
+    sigma: float | None = published(None, "standard deviation of the perturbations; null: published", above=0)
+    learning_rate: float | None = published(None, "step size of AdamW; null: published", above=0)
+    weight_decay: float = published(0.1, "decay of the weights toward 0, times the step size", low=0)
 
 
 @dataclass(frozen=True)
@@ -109,32 +117,32 @@ class NetworkConfig:
     """What all networks share."""
 
     name: str = MISSING
-    num_neurons: int = option(256, "recurrent neurons", low=1)
+    num_neurons: int = published(256, "recurrent neurons", low=1, high=MOST_NEURONS)
 
 
 @dataclass(frozen=True)
 class SpikingConfig(NetworkConfig):
     """What the spiking networks share: gains and constants of the neurons."""
 
-    gain_in: float = option(0.1, "K_in, gain of the input layer", above=0)
-    gain_recurrent: float = option(1.0, "K_h, gain of the recurrent layer", above=0)
-    gain_out: float = option(5.0, "K_out, gain of the output layer", above=0)
-    tau_syn_ms: float = option(5.0, "synaptic time constant", unit="ms", above=0)
-    tau_m_ms: float = option(10.0, "membrane time constant", unit="ms", above=0)
-    tau_out_ms: float = option(10.0, "time constant of the read-out rate", unit="ms", above=0)
-    dt_ms: float = option(0.5, "length of a sub-step", unit="ms", above=0)
-    step_ms: float = option(16.6, "network time of an environment step", unit="ms", above=0)
-    v_rest: float = option(0.0, "resting and reset potential")
-    v_threshold: float = option(1.0, "firing threshold")
+    gain_in: float = published(0.1, "K_in, gain of the input layer", above=0)
+    gain_recurrent: float = published(1.0, "K_h, gain of the recurrent layer", above=0)
+    gain_out: float = published(5.0, "K_out, gain of the output layer", above=0)
+    tau_syn_ms: float = published(5.0, "synaptic time constant", unit="ms", above=0)
+    tau_m_ms: float = published(10.0, "membrane time constant", unit="ms", above=0)
+    tau_out_ms: float = published(10.0, "time constant of the read-out rate", unit="ms", above=0)
+    dt_ms: float = published(0.5, "length of a sub-step", unit="ms", above=0)
+    step_ms: float = published(16.6, "network time of an environment step", unit="ms", above=0)
+    v_rest: float = published(0.0, "resting and reset potential")
+    v_threshold: float = published(1.0, "firing threshold")
 
 
 @dataclass(frozen=True)
 class ConnSnnConfig(SpikingConfig):
     """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
 
-    name: str = option("conn_snn", "name of the network", choices=("conn_snn",), source="")
-    excitatory_ratio: float = option(0.5, "share of excitatory neurons", low=0, high=1)
-    expected_density: float = option(0.5, "density that the gains are normalised by", above=0, high=1)
+    name: str = option("conn_snn", "name of the network", choices=("conn_snn",))
+    excitatory_ratio: float = published(0.5, "share of excitatory neurons", low=0, high=1)
+    expected_density: float = published(0.5, "density that the gains are normalised by", above=0, high=1)
 
     @property
     def num_excitatory(self) -> int:
@@ -146,29 +154,29 @@ class ConnSnnConfig(SpikingConfig):
 class DenseSnnConfig(SpikingConfig):
     """The same neurons with real weights and without types (Dense-RSNN)."""
 
-    name: str = option("dense_snn", "name of the network", choices=("dense_snn",), source="")
+    name: str = option("dense_snn", "name of the network", choices=("dense_snn",))
 
 
 @dataclass(frozen=True)
 class GruConfig(NetworkConfig):
     """A GRU cell and a dense read-out."""
 
-    name: str = option("gru", "name of the network", choices=("gru",), source="")
+    name: str = option("gru", "name of the network", choices=("gru",))
 
 
 @dataclass(frozen=True)
 class LstmConfig(NetworkConfig):
     """An LSTM cell and a dense read-out."""
 
-    name: str = option("lstm", "name of the network", choices=("lstm",), source="")
-    num_neurons: int = option(128, "size of the cell", low=1)
+    name: str = option("lstm", "name of the network", choices=("lstm",))
+    num_neurons: int = published(128, "size of the cell", low=1, high=MOST_NEURONS)
 
 
 @dataclass(frozen=True)
 class MlpConfig(NetworkConfig):
     """One tanh layer and a dense read-out; feed-forward."""
 
-    name: str = option("mlp", "name of the network", choices=("mlp",), source="")
+    name: str = option("mlp", "name of the network", choices=("mlp",))
 
 
 @dataclass(frozen=True)
@@ -181,14 +189,14 @@ class RolloutConfig:
         choices=("first_episode", "until_slowest"),
         source=MEASURED,
     )
-    resets: str = option("fixed", "initial states: drawn once, or anew each generation", choices=("fixed", "fresh"))
+    resets: str = published("fixed", "initial states: drawn once, or anew each generation", choices=("fixed", "fresh"))
     normalizer: str = option(
         "all_steps",
         "observations that update the normaliser: all that count, or those at hand at the end",
         choices=("all_steps", "last_step"),
         source=MEASURED,
     )
-    warmup_steps: int = option(0, "steps before the episode that settle the network", unit="steps", low=0)
+    warmup_steps: int = published(0, "steps before the episode that settle the network", unit="steps", low=0)
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,7 @@ class EngineConfig:
 class CheckpointConfig:
     """When a run is saved and what is kept."""
 
-    every: int = option(50, "save every so many generations, and at the end", unit="generations", low=1)
+    every: int = published(50, "save every so many generations, and at the end", unit="generations", low=1)
     keep_last: int = option(2, "newest checkpoints to keep", low=1, source=OWN)
     keep_every: int = option(
         200,
@@ -272,6 +280,20 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.
             yield from walk(value, f"{prefix}{f.name}.")
         else:
             yield f"{prefix}{f.name}", value, f
+
+
+_TEXT_KEYS = frozenset(
+    key
+    for algo in ALGOS.values()
+    for network in NETWORKS.values()
+    for key, _, f in walk(RunConfig(algo=algo(), network=network()))
+    if f.type in ("str", "str | None")  # annotations are text here, too
+)
+
+
+def is_text(key: str) -> bool:
+    """Returns whether the values of a key are text, whatever they look like."""
+    return key in _TEXT_KEYS
 
 
 def num_members(config: RunConfig) -> int:

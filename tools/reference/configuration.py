@@ -32,7 +32,17 @@ evoconn train --task hopper algo.population=1024 network.num_neurons=128
 
 Values come from, in this order, the last one wins: the defaults below, the preset or file of `--config`, the options
 such as `--population`, the `KEY=VALUE` entries. `config.yaml` in a run directory has every key of that run. A key that
-does not exist is an error that names the nearest one.
+does not exist is an error that names the nearest one. Values whose type is text are taken as they are written: `007`,
+`no` and `1e5` need no quotes.
+
+A file may have keys that hold for one strategy or one network alone:
+
+```
+algo:
+  population: 512
+  ec:
+    learning_rate: 0.1
+```
 
 *Source* says where a default comes from: **published**, the paper (arXiv 2305.17650) and its code; **measured**, from
 [figures on these pages](training.md#how-fitness-is-measured); **own**, a decision of this software. With
