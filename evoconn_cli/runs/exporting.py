@@ -10,20 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from evoconn_cli.engine.evaluation import candidates_key
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
-from evoconn_cli.export.formats import ExportOptions, ExportSource
-from evoconn_cli.networks import Candidates
+from evoconn_cli.export.source import ExportOptions, ExportSource
+from evoconn_cli.runs.candidates import candidates_of
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.frozen import FrozenState
-from evoconn_cli.runs.opened import OpenedRun, locate, open_run
+from evoconn_cli.runs.opened import STEPS, OpenedRun, locate, open_run
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_id")
@@ -44,6 +43,10 @@ def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warni
     jax.config.update("jax_platforms", "cpu")
     workers = start_jax(1)
     steps: list[str | None] = [None] if step is None else [name.strip() for name in step.split(",")]
+    if "" in steps:
+        raise ConfigError(
+            f"--step {step}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
+        )
     if step == "all" and not is_bundle(path):
         store = CheckpointStore(RunDirectory.open(locate(path)[0]).checkpoints)
         steps = [str(generation) for generation in store.generations()] or [None]
@@ -70,7 +73,7 @@ def make_source(
         return record_episode(
             last.task,
             last.network,
-            _candidates(last, policy, seed),
+            candidates_of(last, policy, seed),
             last.state.normalizer,
             seed=seed,
             max_steps=max_steps,
@@ -91,19 +94,12 @@ def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
         opened.config,
         opened.generation,
         opened.network,
-        _candidates(opened, policy, seed),
+        candidates_of(opened, policy, seed),
         opened.state.normalizer,
         policy=_drawn(opened, policy),
         probs=state.probs if isinstance(state, ConnectivityState | FrozenState) else None,
         action_size=opened.task.action_size,
     )
-
-
-def _candidates(opened: OpenedRun, policy: str, seed: int) -> Candidates:
-    """Returns `[1, ...]` the network."""
-    if policy == "deterministic":
-        return opened.strategy.center(opened.state.strategy)
-    return opened.strategy.ask(candidates_key(seed), opened.state.strategy, jnp.zeros((1,), jnp.int32))
 
 
 def _drawn(opened: OpenedRun, policy: str) -> str:
