@@ -14,44 +14,28 @@ class Kind:
     """One kind of perturbation.
 
     Attributes:
-        doc: one sentence for the reference.
         label: name of the axis in a plot, with the unit.
-        none: the value that changes nothing.
+        neutral: the value that changes nothing.
         high: the largest value that makes sense.
+        with_zero: whether 0 makes sense; nothing is negative.
         physical: whether it changes the task's physics.
     """
 
-    doc: str
     label: str
-    none: float
+    neutral: float
     high: float = math.inf
+    with_zero: bool = True
     physical: bool = False
 
 
 KINDS = {
-    "obs-noise": Kind(
-        "Gaussian noise on the normalised observations, anew each step; its standard deviation",
-        "observation noise [standard deviations of the observation]",
-        none=0.0,
-    ),
-    "lesion-synapses": Kind(
-        "each connection is cut with this probability, for a whole episode",
-        "probability that a synapse is cut",
-        none=0.0,
-        high=1.0,
-    ),
-    "lesion-neurons": Kind(
-        "each neuron is cut off with this probability, for a whole episode",
-        "probability that a neuron is cut off",
-        none=0.0,
-        high=1.0,
-    ),
-    "friction": Kind("factor on every friction coefficient", "friction [× trained]", none=1.0, physical=True),
-    "gravity": Kind("factor on gravity", "gravity [× trained]", none=1.0, physical=True),
-    "mass": Kind("factor on every body's mass and inertia", "mass [× trained]", none=1.0, physical=True),
-    "actuator-strength": Kind(
-        "factor on the strength of every actuator", "actuator strength [× trained]", none=1.0, physical=True
-    ),
+    "obs-noise": Kind("observation noise [standard deviations of the observation]", neutral=0.0),
+    "lesion-synapses": Kind("probability that a synapse is cut", neutral=0.0, high=1.0),
+    "lesion-neurons": Kind("probability that a neuron is cut off", neutral=0.0, high=1.0),
+    "friction": Kind("friction [× trained]", neutral=1.0, physical=True),
+    "gravity": Kind("gravity [× trained]", neutral=1.0, physical=True),
+    "mass": Kind("mass [× trained]", neutral=1.0, with_zero=False, physical=True),
+    "actuator-strength": Kind("actuator strength [× trained]", neutral=1.0, physical=True),
 }
 
 
@@ -91,7 +75,7 @@ def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
 def swept_name(settings: Sequence[dict[str, float]]) -> str | None:
     """Returns the perturbation whose values differ between the settings, None without a sweep."""
     differing = (name for name in settings[0] if len({setting[name] for setting in settings}) > 1)
-    return next(differing, None) if settings else None
+    return next(differing, None)
 
 
 def setting_text(setting: Mapping[str, float], without: str | None = None) -> str:
@@ -105,7 +89,8 @@ def _value(name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         raise ConfigError(f"cannot read --perturb {name}={text}: {text!r} is not a number.") from None
-    if not 0.0 <= value <= kind.high or not math.isfinite(value):
-        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else "at least 0"
+    if not 0.0 <= value <= kind.high or not math.isfinite(value) or (value == 0.0 and not kind.with_zero):
+        at_least = "at least 0" if kind.with_zero else "above 0"
+        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else at_least
         raise ConfigError(f"--perturb {name}={text}: must be {limits}.")
     return value
