@@ -226,7 +226,7 @@ def test_a_frame_is_a_function_of_its_time_alone():
 
 
 @pytest.mark.parametrize("size", [(320, 240), (480, 320), (640, 480), (1280, 720)])
-@pytest.mark.parametrize("name", ["hopper", "inverted_double_pendulum", "humanoid_standup"])
+@pytest.mark.parametrize("name", ["hopper", "inverted_double_pendulum", "humanoidstandup"])
 def test_the_title_leaves_room_for_the_longest_return(name, size):
     width, height = size
     rewards = np.full(100, -1234.5)
@@ -244,6 +244,17 @@ def test_the_title_leaves_room_for_the_longest_return(name, size):
     title_ends = np.flatnonzero((bare != titled)[top, layout.title[0] :].any(axis=0))[-1]
     assert title_ends < return_begins
     assert (bare != titled)[top].any()
+
+
+def test_the_last_frame_has_the_whole_return_and_stands_still():
+    rewards = np.arange(7.0)  # 0 to 6: each digit of the return differs from that of the step before
+    episodes = [episode_of(random_spikes(7, 8), rewards)]
+    clock = Clock(episodes, dt=DT, fps=Fraction(25))
+    overlay = Overlay(("", ""), episodes, None, clock, width=640, height=480)
+    last, end = (overlay.compose(time, scene_of(overlay)) for time in (clock.time_of(clock.num_frames - 1), 7 * DT))
+    np.testing.assert_array_equal(last, end)
+    assert clock.moment(clock.time_of(clock.num_frames - 1)).step == 7
+    assert (last != overlay.compose(6.5 * DT, scene_of(overlay)))[:60, 500:].any()  # 21 and not 15
 
 
 def test_networks_without_spikes_have_the_rewards_alone():

@@ -77,9 +77,9 @@ class Clock:
         """Returns the time at which an episode starts [s]."""
         return float(self._starts[episode]) * self.dt
 
-    def middle_of(self, episode: int) -> float:
-        """Returns the time half way through an episode [s]."""
-        return self.start_of(episode) + self._lengths[episode] * self.dt / 2
+    def end_of(self, episode: int) -> float:
+        """Returns the time at which an episode ends, and its last state begins to be held [s]."""
+        return self.start_of(episode) + self._lengths[episode] * self.dt
 
 
 def pose_at(episode: Motion, moment: Moment) -> tuple[np.ndarray, np.ndarray]:

@@ -103,7 +103,8 @@ def write_episodes(
     size = (options.width, options.height)
     try:
         if options.format == "png":
-            write_png(out, draw(clock.duration if options.still_at_end else clock.middle_of(len(episodes) - 1)))
+            start, end = clock.start_of(len(episodes) - 1), clock.end_of(len(episodes) - 1)
+            write_png(out, draw(end if options.still_at_end else (start + end) / 2))
             return
         progress.start("drawing", clock.num_frames, "frame" if clock.num_frames == 1 else "frames")
         frames = _told((draw(clock.time_of(frame)) for frame in range(clock.num_frames)), progress)

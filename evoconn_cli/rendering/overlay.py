@@ -92,7 +92,8 @@ class Overlay:
         picture = self._blank.copy()
         box = self.layout.scene
         picture[box.y : box.y + box.height, box.x : box.x + box.width] = scene
-        end = max(1, self._column(time))
+        # At the very end plots stand still with the body; between episodes they scroll on to the next one.
+        end = max(1, self._column(min(time, self._clock.end_of(len(self._episodes) - 1))))
         for box, strip in self._strips:
             shown = window(strip, end, box.width, self._marks)
             picture[box.y : box.y + box.height, box.x : box.x + box.width] = shown
