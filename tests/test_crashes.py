@@ -16,6 +16,7 @@ from whole_runs import SMALL, assert_same_run, evoconn, run_small, wait_for_gene
 SOAK = os.environ.get("EVOCONN_SOAK") == "1"
 
 
+@pytest.mark.slow
 def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path):
     kills = 500 if SOAK else 50
     script = Path(__file__).with_name("kill_many.py")

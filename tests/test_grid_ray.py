@@ -26,6 +26,12 @@ from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.opening import create_run
 from evoconn_cli.runs.training.training import train
 
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    # Ray starts its processes with fork, and at once turns them into other programs, which JAX cannot know.
+    pytest.mark.filterwarnings("ignore:os.fork\\(\\) was called:RuntimeWarning"),
+]
+
 LONG = """
 base: smoke
 sets:
