@@ -8,7 +8,7 @@ import numpy as np
 from connectome_cases import random_connectome
 
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.networks import Gains
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,14 +19,21 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle.checksums import write_checksums
 from evoconn_cli.export.bundle.verification import verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, episode_arrays, run_network, write_bundle
-from evoconn_cli.export.formats import ExportOptions, ExportSource
+from evoconn_cli.export.episode import record_episode
+from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.runs.exporting import make_source, open_steps
 
 SPIKING = ("network.gain_in=0.5", "task.episode_length=40")
 SETTINGS = {
     "plain": ("task.name=probe_sign",),
-    # Five steps of spikes and long silence, in which rates become smaller than any normal float32.
-    "silent": ("task.name=probe_memory", "task.episode_length=150", "network.gain_recurrent=0.2"),
+    # A step of spikes and long silence, in which rates and actions become smaller than any normal float32.
+    "silent": (
+        "task.name=probe_memory",
+        "task.episode_length=150",
+        "network.gain_in=0.05",
+        "network.gain_recurrent=0.2",
+        "network.gain_out=1",
+    ),
     # Windows of the read-out sum are padded; constants that are no powers of two.
     "odd": (
         "network.num_neurons=75",
@@ -66,7 +74,9 @@ def test_currents_potentials_rates_and_actions_are_equal_to_the_last_bit(tmp_pat
     episode = source.episode
     network = run_network.Network(tmp_path / "bundle")
     assert network.fused and network.exact_actions
-    assert episode.spikes.sum() > 100 and episode.steps_as_trained == episode.num_steps
+    assert episode.spikes.sum() > 20 and episode.steps_as_trained == episode.num_steps
+    if name == "silent":
+        assert np.abs(episode.raw_actions[:48]).min() > 0 and not episode.raw_actions[60:].any()
     for step, observation in enumerate(episode.observations):
         action = network.step(observation)
         np.testing.assert_array_equal(network.x, episode.normalized[step])
@@ -176,11 +186,38 @@ def test_with_new_checksums_the_replay_finds_it(bundle, name, array, where, mess
 
 
 def test_a_foreign_script_is_not_run(bundle):
+    """What is replayed is the data, by the simulator of this version: bundles of older ones go on verifying."""
     (bundle / "run_network.py").write_text("import pathlib; pathlib.Path('ran').touch(); print('all fine')")
     write_checksums(bundle, HOLDS)
-    with pytest.raises(EvoconnError, match="not run unseen"):
-        verify_bundle(bundle)
+    assert re.search("all as recorded.*the bundle has that of another", verify_bundle(bundle))
     assert not Path("ran").exists()
+    with np.load(bundle / "episode.npz") as arrays:
+        episode = dict(arrays)
+    np.savez(bundle / "episode.npz", **{**episode, "rates": episode["rates"] + np.float32(1)})
+    write_checksums(bundle, HOLDS)
+    with pytest.raises(EvoconnError, match="not as recorded: step 0, rate"):
+        verify_bundle(bundle)
+
+
+def test_a_bundle_of_another_format_is_not_replayed(bundle):
+    document = json.loads((bundle / "network.json").read_text())
+    (bundle / "network.json").write_text(json.dumps({**document, "version": 2}))
+    write_checksums(bundle, HOLDS)
+    with pytest.raises(EvoconnError, match="a bundle of version 2; this version of evoconn reads 1"):
+        verify_bundle(bundle)
+
+
+def test_a_file_that_may_not_be_read_is_an_error(bundle, monkeypatch):
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "nodes.csv":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(EvoconnError, match=r"nodes\.csv cannot be read: Permission denied"):
+        verify_bundle(bundle)
 
 
 def test_all_forms_hold_the_same_connections(exported):
@@ -222,6 +259,43 @@ def test_the_episode_is_the_first_of_an_evaluation(exported):
     assert result.results.lengths[0] == episode.num_steps
     np.testing.assert_allclose(result.results.returns[0], episode.rewards.sum(), rtol=1e-5)
     np.testing.assert_array_equal(result.results.spikes.emitted[0], episode.spikes.sum(axis=(0, 1)))
+
+
+def test_read_outs_that_are_summed_otherwise_are_compared_to_a_hundred_thousandth(exported, tmp_path):
+    source, _ = exported
+    raw = np.nextafter(source.episode.raw_actions, np.float32(np.inf))
+    moved = dataclasses.replace(source.episode, raw_actions=raw, actions=np.clip(raw, -1, 1))
+    write_bundle(ExportSource(source.connectomes, lambda: moved, source.provenance), tmp_path / "bundle")
+    assert not json.loads((tmp_path / "bundle" / "network.json").read_text())["arithmetic"]["exact_actions"]
+    assert "to the last bit, and actions to 1e-5" in verify_bundle(tmp_path / "bundle")
+
+
+def test_what_is_said_is_the_difference_of_the_arithmetic_that_got_furthest(exported, tmp_path):
+    source, _ = exported
+    states = source.episode.states
+    rate = states.rate.copy()
+    rate[20:] += np.float32(1)
+    raw = np.nextafter(source.episode.raw_actions, np.float32(np.inf))
+    wrong = dataclasses.replace(source.episode, states=states._replace(rate=rate), raw_actions=raw)
+    with pytest.raises(EvoconnError, match="step 20, rate 0"):
+        write_bundle(ExportSource(source.connectomes, lambda: wrong, source.provenance), tmp_path / "bundle")
+
+
+def test_actions_that_are_not_numbers_are_not_recorded(exported):
+    opened = open_steps(exported[1].parent / "run", None, pytest.fail)[0]
+    network = opened.network
+
+    def record(params, carry, seen):
+        carry, action, activity = network.record(params, carry, seen)
+        return carry, action * np.nan, activity
+
+    with pytest.raises(EvoconnError, match="not finite, in observations, actions or the reward"):
+        record_episode(
+            opened.task,
+            dataclasses.replace(network, record=record),
+            opened.strategy.center(opened.state.strategy),
+            opened.state.normalizer,
+        )
 
 
 def test_what_numpy_cannot_replay_is_not_written(exported, tmp_path):

@@ -15,8 +15,8 @@ from connectome_cases import random_connectome
 
 from evoconn_cli.export.analysis.ordering import neuron_order
 from evoconn_cli.export.analysis.table import statistics_rows
-from evoconn_cli.export.formats import SORTS, ExportSource
 from evoconn_cli.export.pictures.explorer_page import write_explorer
+from evoconn_cli.export.source import SORTS, ExportSource
 
 pytestmark = pytest.mark.xdist_group("connectome_page")  # that share a browser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
@@ -19,10 +20,10 @@ from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_c
 from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
 from evoconn_cli.export.analysis.statistics import connectome_statistics
 from evoconn_cli.export.blocks import observation_weights
-from evoconn_cli.export.formats import SORTS, ExportOptions, ExportSource
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure
 from evoconn_cli.export.pictures.picture import write_picture
+from evoconn_cli.export.source import SORTS, ExportOptions, ExportSource
 
 
 def source_of(*connectomes, **options) -> ExportSource:
@@ -160,6 +161,21 @@ def test_the_command_compares_steps(run):
         assert picture.size[0] > 1000
     steps = json.loads((run / "exports" / "generations-2-to-6-statistics.json").read_text())["steps"]
     assert [step["generation"] for step in steps] == [2, 4, 6]
+
+
+def test_statistics_alone_as_json_and_as_csv(run, tmp_path):
+    given = ("--format", "statistics", "--random-graphs", "3", "--out")
+    assert "3 random graphs" in invoke(run, *given, tmp_path / "a.json")
+    facts = json.loads((tmp_path / "a.json").read_text())
+    assert facts["random_graphs"] == 3 and facts["provenance"]["run"] == "a"
+    invoke(run, *given, tmp_path / "a.csv", "--step", "4,6")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        rows = {(row["generation"], row["statistic"]): row["value"] for row in csv.DictReader(file)}
+    assert {generation for generation, _ in rows} == {"4", "6"}
+    assert float(rows["6", "reciprocity.value"]) == facts["reciprocity"]["value"]
+    assert float(rows["6", "density.E->I"]) == facts["density"]["E->I"]
+    assert int(rows["6", "onto_actions.0.E"]) == facts["onto_actions"][0]["E"]
+    assert ("4", "changed_since_step_before.input") not in rows and ("6", "changed_since_step_before.input") in rows
 
 
 def test_an_unknown_order_is_refused(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import sys
@@ -50,7 +51,7 @@ def test_a_bundle_is_written_into_the_run_when_nothing_is_asked_for(evoconn, tmp
 def test_several_formats_and_steps_at_once(evoconn, runs, tmp_path):
     code, out, _ = evoconn(
         runs["conn_snn"], "--format", "npz,csv", "--format", "graphml", "--format", "npz", "--out", "deep/all",
-        "--step", "4,latest", "--episode-steps", "2",
+        "--step", "4,latest",
     )  # fmt: skip
     assert code == 0
     names = [f"generation-{n}{end}" for n in (4, 6) for end in ("-csv", ".graphml", ".npz")]
@@ -118,6 +119,8 @@ def test_formats_say_all_that_the_command_needs():
         assert one.name == name and one.summary and set(one.networks) <= set(ALL_NETWORKS)
         assert one.suffix == "" or one.suffix.startswith(".")
         assert bool(one.needs) == bool(one.extra)
+        module, function = one.writer.rsplit(".", 1)
+        assert callable(getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function))
         assert "conn_snn" in one.networks
 
 
@@ -125,8 +128,14 @@ def test_a_package_that_is_missing_is_named_with_its_extra(evoconn, runs, monkey
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))
     code, _, err = evoconn(runs["conn_snn"], "--format", "csv,parquet", "--out", "both")
-    assert code == 1 and "parquet needs pyarrow" in err and "pip install 'evoconn[export]'" in err
+    assert code == 1 and "parquet needs pyarrow" in err and "pip install -U 'evoconn[export]'" in err
     assert not Path("both").exists()
+
+
+def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.7")
+    code, _, err = evoconn(runs["conn_snn"], "--format", "nir")
+    assert code == 1 and "nir needs nir 1.0.8, and 1.0.7 is installed: pip install -U 'evoconn[nir]'" in err
 
 
 @pytest.mark.parametrize(
@@ -136,7 +145,18 @@ def test_a_package_that_is_missing_is_named_with_its_extra(evoconn, runs, monkey
         (["--format", "npz", "--out", "a.csv"], "--out a.csv: npz is a file. End its name with .npz."),
         (["--policy", "smapled"], "unknown policy 'smapled'. Did you mean 'sampled'?"),
         (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
+        (
+            ["--format", "csv", "--episode-steps", "2"],
+            "--episode-steps does nothing for csv: it is for bundle, nir, sonata",
+        ),
+        (
+            ["--format", "png,npz", "--nir-tau", "euler"],
+            "--nir-tau does nothing for png, npz: it is for nir. Leave it out.",
+        ),
+        (["--sort", "none"], "--sort does nothing for bundle: it is for png, html."),
+        (["--random-graphs", "9"], "--random-graphs does nothing for bundle: it is for statistics, png, html."),
         (["--step", "5"], "has no generation 5. Saved: 4, 6."),
+        (["--step", "4,"], "--step 4,: a name is missing beside a comma"),
         (["--step", "4,newest"], "expected latest, best or the number of a generation"),
         (["--out", "file/bundle"], "file is a file, not a directory"),
     ],

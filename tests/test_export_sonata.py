@@ -18,7 +18,7 @@ from evoconn_cli.export.sonata_files import edge_index
 def written(tmp_path_factory):
     """A directory and its source."""
     folder = tmp_path_factory.mktemp("sonata")
-    source = recorded_source(folder / "run", "network.excitatory_ratio=0.6")
+    source = recorded_source(folder / "run", "network.excitatory_ratio=0.6", "rollout.warmup_steps=3")
     write_sonata(source, folder / "out")
     return folder / "out", source
 
@@ -125,6 +125,25 @@ def test_spikes_and_reports_are_the_episode(written):
         assert population == simulation.report(name).cells
         np.testing.assert_array_equal(reader[population].get().data, expected)
         assert reader[population].times == (0.0, 20 * 16.5, 16.5)
+
+
+def test_the_first_action_follows_from_the_initial_rates_as_the_model_has_them(circuit, written):
+    """All that the file says: rates of neurons without a sign, and weights with one."""
+    folder, source = written
+    neurons, edges = circuit.node_population("neurons"), circuit.edge_population("output")
+    rate = neurons.get_dynamics_attribute("rate_init", neurons.select_all()).astype(float)
+    assert (rate >= 0).all() and (rate[source.connectome.neuron_types < 0] > 0).any()
+    constants = json.loads((folder / "components" / "lif.json").read_text())
+    decay = np.exp(-constants["dt"] / constants["tau_out"])
+    for spikes in source.episode.spikes[0]:
+        impulse = spikes / constants["dt"]
+        rate = impulse + decay * (rate - impulse)
+    every = edges.select_all()
+    action = np.zeros(source.connectome.action_size)
+    np.add.at(
+        action, edges.target_nodes(every), edges.get_attribute("syn_weight", every) * rate[edges.source_nodes(every)]
+    )
+    np.testing.assert_allclose(action, source.episode.raw_actions[0], rtol=1e-4, atol=1e-6)
 
 
 def test_parameters_of_the_models(written):

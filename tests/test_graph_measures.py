@@ -120,6 +120,6 @@ def test_degrees_by_hand():
     degrees = degree_statistics(np.array([1, 1, 3, 3]), density=0.5)
     assert (degrees.mean, degrees.std, degrees.skewness, degrees.kurtosis) == (2, 1, 0, -2)
     assert degrees.entropy == 1
-    assert degrees.random_std == 1  # sqrt(4 · 0.5 · 0.5)
+    assert degrees.independent_std == 1  # sqrt(4 · 0.5 · 0.5)
     assert degree_entropy(np.array([5, 5, 5])) == 0
     assert np.isnan(degree_statistics(np.array([5, 5]), density=1.0).skewness)

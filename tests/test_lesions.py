@@ -17,11 +17,12 @@ from saved_runs import files_of, save_run
 import evoconn_cli
 from evoconn_cli.app import main
 from evoconn_cli.errors import ConfigError, EvoconnError
+from evoconn_cli.export.bundle.checksums import write_checksums
 from evoconn_cli.export.bundle.reading import is_bundle, read_bundle
 from evoconn_cli.export.bundle.run_network import Network
 from evoconn_cli.export.bundle.verification import verify_bundle
-from evoconn_cli.export.bundle.writing import write_bundle
-from evoconn_cli.export.formats import ExportOptions
+from evoconn_cli.export.bundle.writing import HOLDS, write_bundle
+from evoconn_cli.export.source import ExportOptions
 from evoconn_cli.runs.exporting import make_source, open_steps
 from evoconn_cli.runs.opened import open_run
 
@@ -190,6 +191,12 @@ def test_the_same_edit_in_two_forms_is_one(bundle):
     assert read_bundle(bundle).edit.form == "kernels.npz and csr"
 
 
+def test_a_form_that_was_only_saved_again_contradicts_nothing(bundle):
+    removed = cut_in_edges(bundle, "recurrent,n5,")
+    edit_kernels(bundle, "recurrent", lambda kernel: None, packed=False)
+    assert read_bundle(bundle).edit == ("edges.csv", 0, removed)
+
+
 def test_another_layout_of_the_same_connections_is_no_edit(bundle):
     lines = (bundle / "edges.csv").read_text().splitlines()
     short = [",".join(line.split(",")[:3]) for line in [lines[0], *reversed(lines[1:])]]
@@ -217,7 +224,7 @@ def shorten(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (contradict, r"edges\.csv and kernels\.npz were both edited, and do not say the same"),
+        (contradict, r"kernels\.npz and edges\.csv were both edited, and do not say the same"),
         (change_all, "all changed.*nothing says what was exported"),
         (shorten, r"kernels\.npz: input is bool \[3, 40\]\. Expected: bool \[4, 40\]"),
         (lambda path: (path / "kernels.npz").write_bytes(b"bits"), r"kernels\.npz cannot be read"),
@@ -234,6 +241,38 @@ def shorten(bundle: Path) -> None:
 def test_what_cannot_be_told_apart_is_refused(bundle, damage, message):
     damage(bundle)
     with pytest.raises(EvoconnError, match=message):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["kernels.npz", "csr/input.npz"])
+def test_a_damaged_file_is_an_error_that_names_it_or_an_edit(bundle, name):
+    """Bytes of names, compressed data, sums and directory of the zip file, one after another."""
+    content = (bundle / name).read_bytes()
+    refused = 0
+    for place in range(0, len(content), 14):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        (bundle / name).write_bytes(damaged)
+        try:
+            read_bundle(bundle)
+        except EvoconnError as error:
+            assert str(bundle / name) in str(error)
+            refused += 1
+    assert refused > 20
+
+
+def test_a_sparse_matrix_of_another_size_is_refused_before_it_is_unpacked(bundle):
+    scipy.sparse.save_npz(bundle / "csr" / "input.npz", scipy.sparse.csr_array((4, 10**12), dtype=bool))
+    with pytest.raises(EvoconnError, match=r"csr/input\.npz is \[4, 1000000000000\]\. Expected: \[4, 40\]"):
+        read_bundle(bundle)
+
+
+def test_a_configuration_of_another_version_is_told_with_the_bundle(bundle):
+    provenance = json.loads((bundle / "provenance.json").read_text())
+    provenance["config"]["network"]["num_glia"] = 3
+    (bundle / "provenance.json").write_text(json.dumps(provenance))
+    write_checksums(bundle, HOLDS)
+    with pytest.raises(EvoconnError, match=r"bundle has a configuration that this version .*num_glia"):
         read_bundle(bundle)
 
 
@@ -280,8 +319,10 @@ def test_an_edited_network_is_exported_again_with_an_episode_of_its_own(bundle, 
     before = files_of(bundle)
     with pytest.raises(EvoconnError, match=r"edges\.csv"):
         verify_bundle(bundle)
-    code, out, _ = evoconn("export-connectivity", bundle, "--out", tmp_path / "new")
-    assert code == 0 and files_of(bundle) == before
+    code, out, _ = evoconn("export-connectivity", bundle, "--out", tmp_path / "new", "--verify")
+    assert code == 0 and files_of(bundle) == before and f"bundle: {tmp_path / 'new'}" in out and "verified: " in out
+    code, _, err = evoconn("export-connectivity", tmp_path / "new", "--verify", "--step", "best", "--seed", "3")
+    assert code == 2 and "--step and --seed would do nothing" in err
     assert evoconn("export-connectivity", tmp_path / "new", "--verify")[0] == 0
     again = read_bundle(tmp_path / "new")
     assert again.edit is None and not again.connectome.kernels["recurrent"].any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from evoconn_cli.config.names import PAIRS
@@ -17,12 +17,12 @@ def one_of(*names: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def list_of(*names: str) -> Callable[[str], list[str]]:
-    """Returns what offers `names` for each part of a list with commas."""
+def list_of(meanings: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]]]:
+    """Returns what offers names for each part of a list with commas, each with what it means."""
 
-    def complete(incomplete: str) -> list[str]:
+    def complete(incomplete: str) -> list[tuple[str, str]]:
         before, comma, start = incomplete.rpartition(",")
-        return [f"{before}{comma}{name}" for name in names if name.startswith(start)]
+        return [(f"{before}{comma}{name}", what) for name, what in meanings.items() if name.startswith(start)]
 
     return complete
 

@@ -9,7 +9,8 @@ import typer
 
 from evoconn_cli.commands.completion import complete_run, list_of, one_of
 from evoconn_cli.commands.options import POLICIES
-from evoconn_cli.export.formats import FORMATS, NIR_TAUS, SORTS
+from evoconn_cli.export.formats import FORMATS
+from evoconn_cli.export.source import NIR_TAUS, SORTS
 
 
 def export_connectivity(
@@ -28,15 +29,15 @@ def export_connectivity(
             "--format",
             metavar="NAME[,NAME...]",
             help=f"{', '.join(FORMATS)}; bundle by default.",
-            autocompletion=list_of(*FORMATS),
+            autocompletion=list_of({name: one.summary for name, one in FORMATS.items()}),
             show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="File or directory to write; with several formats, the directory that holds them. In the run's "
-            "exports/ by default.",
+            help="File or directory to write; with several formats or steps, the directory that holds them. In the "
+            "run's exports/ by default.",
             show_default=False,
         ),
     ] = None,
@@ -75,8 +76,8 @@ def export_connectivity(
         bool,
         typer.Option(
             "--verify",
-            help="Replay the bundle in a process without jax, and compare spike by spike; without --format, that of "
-            "BUNDLE_DIR.",
+            help="Replay the bundle in a process without jax, and compare spike by spike; without --format and --out, "
+            "that of BUNDLE_DIR.",
         ),
     ] = False,
     sort: Annotated[
@@ -87,9 +88,12 @@ def export_connectivity(
             autocompletion=one_of(*SORTS),
         ),
     ] = "degree",
+    random_graphs: Annotated[
+        int, typer.Option(min=2, help="How many the statistics are compared with, in statistics, png and html.")
+    ] = 20,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
-    """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, pictures.
+    """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, statistics, pictures.
 
     [bold]Examples[/bold]
 
@@ -100,7 +104,7 @@ def export_connectivity(
       evoconn export-connectivity runs/hopper-ec/exports/generation-120-bundle --verify
     """
     from evoconn_cli.commands.exporting import Request, run_export
-    from evoconn_cli.export.formats import ExportOptions
+    from evoconn_cli.export.source import ExportOptions
 
     run_export(
         Request(
@@ -113,6 +117,6 @@ def export_connectivity(
             episode_steps=episode_steps,
             verify=verify,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau, sort=sort),
+            options=ExportOptions(nir_tau=nir_tau, sort=sort, random_graphs=random_graphs),
         )
     )

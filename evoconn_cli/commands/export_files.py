@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from evoconn_cli.errors import ConfigError, EvoconnError
-from evoconn_cli.export.formats import ExportSource, Format
+from evoconn_cli.export.formats import Format
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.output import place_problem
 
 

@@ -11,7 +11,8 @@ from evoconn_cli.commands.ending import show_notice
 from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.commands.options import POLICIES
 from evoconn_cli.errors import ConfigError, unknown_name
-from evoconn_cli.export.formats import NIR_TAUS, SORTS, ExportOptions, ExportSource, Format, check_format, find_formats
+from evoconn_cli.export.formats import FORMATS, Format, check_format, find_formats
+from evoconn_cli.export.source import NIR_TAUS, SORTS, ExportOptions, ExportSource
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +58,8 @@ def run_export(request: Request) -> None:
     from evoconn_cli.runs.exporting import make_source, open_steps
 
     console = Console()
-    if request.verify and request.formats is None and is_bundle(request.path):
+    if request.verify and request.formats is None and request.out is None and is_bundle(request.path):
+        _check_nothing_else(request)
         _verify(request.path, console)
         return
     opened = open_steps(request.path, request.step, show_notice)
@@ -106,7 +108,37 @@ def _check(request: Request) -> list[Format]:
         raise unknown_name("time constant of --nir-tau", request.options.nir_tau, NIR_TAUS)
     if request.options.sort not in SORTS:
         raise unknown_name("--sort", request.options.sort, SORTS)
+    for option in _options_given(request):
+        if not any(option in one.options for one in formats):
+            asked = ", ".join(one.name for one in formats)
+            heeding = ", ".join(one.name for one in FORMATS.values() if option in one.options)
+            raise ConfigError(f"{option} does nothing for {asked}: it is for {heeding}. Leave it out.")
     return formats
+
+
+def _options_given(request: Request) -> list[str]:
+    """Returns the options of single formats that are not as by default."""
+    usual = ExportOptions()
+    given = {
+        "--episode-steps": request.episode_steps is not None,
+        "--nir-tau": request.options.nir_tau != usual.nir_tau,
+        "--sort": request.options.sort != usual.sort,
+        "--random-graphs": request.options.random_graphs != usual.random_graphs,
+    }
+    return [option for option, is_given in given.items() if is_given]
+
+
+def _check_nothing_else(request: Request) -> None:
+    """Checks that a bundle which is only verified is given no options of an export."""
+    given = _options_given(request)
+    given += ["--step"] if request.step is not None else []
+    given += ["--policy"] if request.policy != "deterministic" else []
+    given += ["--seed"] if request.seed else []
+    if given:
+        raise ConfigError(
+            f"--verify replays {request.path} as it is, and {' and '.join(given)} would do nothing. Leave that out, or "
+            "export the bundle again with --out."
+        )
 
 
 def _parts(request: Request, formats: Sequence[Format], opened: Sequence[OpenedRun]) -> Iterator[_Part]:

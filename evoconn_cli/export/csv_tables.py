@@ -10,7 +10,7 @@ import numpy as np
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
-from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import NODE_COLUMNS, Table, node_table
 
 

@@ -109,7 +109,7 @@ def record_episode(
         warmup_steps: steps that settle the network before the episode, as in training.
 
     Raises:
-        EvoconnError: the network has no spikes, or the task gave numbers that are not finite in its first step.
+        EvoconnError: the network has no spikes, or task or network gave numbers that are not finite in the first step.
     """
     if network.record is None:
         raise EvoconnError(f"the network {network.name!r} has no spikes that could be recorded.")
@@ -136,13 +136,16 @@ def record_episode(
             trained, _ = train(params, carry, seen)
             carry, action, activity = record(params, carry, seen)
             before, state = state, advance(state, action[0])
-            if not _is_finite(before.obs, state.reward):
+            if not _is_finite(before.obs, action, state.reward):
                 break
             as_trained += _equal(trained, carry)
             ended = bool(state.done)
             steps.append(_seen(before, seen, activity, _neuron_state(carry, network), action, state))
     if not steps:
-        raise EvoconnError("the task gave numbers that are not finite in its first step: there is nothing to record.")
+        raise EvoconnError(
+            "the first step has numbers that are not finite, in observations, actions or the reward: there is nothing "
+            "to record. Export another checkpoint, or a format without an episode, such as csv."
+        )
     return Episode(
         seed=seed,
         dt_s=task.dt,

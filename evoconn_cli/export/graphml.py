@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 
 from evoconn_cli.export.edges import edge_table
-from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import Table, node_table
 
 

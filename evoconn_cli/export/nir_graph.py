@@ -22,8 +22,8 @@ import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import NeuronState
-from evoconn_cli.export.formats import ExportSource
 from evoconn_cli.export.nir_recording import write_recording
+from evoconn_cli.export.source import ExportSource
 
 EDGES = (
     ("input", "input_weights"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import edge_table
-from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import node_table
 
 

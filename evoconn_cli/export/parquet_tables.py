@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
-from evoconn_cli.export.formats import ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import NODE_COLUMNS, Table, node_table
 
 

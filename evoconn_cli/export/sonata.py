@@ -15,9 +15,9 @@ import numpy as np
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.formats import ExportSource
 from evoconn_cli.export.sonata_files import write_edges, write_nodes, write_report, write_spikes
-from evoconn_cli.export.units import KERNEL_POPULATIONS, POPULATIONS, Table, node_table
+from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.units import KERNEL_POPULATIONS, POPULATIONS, Table, neuron_signs, node_table
 
 NODE_TYPES = (
     ("node_type_id", "population", "model_type", "model_template", "dynamics_params", "pop_name"),
@@ -66,7 +66,7 @@ def write_sonata(source: ExportSource, out: Path) -> None:
     connectome, episode = source.connectome, source.episode
     nodes, edges = node_table(connectome), edge_table(connectome)
     for population in POPULATIONS:
-        _write_population(out / "network", population, nodes, episode)
+        _write_population(out / "network", population, nodes, connectome, episode)
     for kernel in KERNEL_POPULATIONS:
         _write_kernel(out / "network", kernel, edges, connectome)
     (out / "network" / "node_types.csv").write_text(_csv(NODE_TYPES))
@@ -79,7 +79,7 @@ def write_sonata(source: ExportSource, out: Path) -> None:
     _write_json(out / "node_sets.json", {population: {"population": population} for population in POPULATIONS})
 
 
-def _write_population(folder: Path, population: str, nodes: Table, episode: Episode) -> None:
+def _write_population(folder: Path, population: str, nodes: Table, connectome: Connectome, episode: Episode) -> None:
     here = nodes["population"] == population
     own = {"inputs": ("observation", "factor", "mean", "std"), "neurons": ("type", "sign"), "actions": ()}[population]
     types = nodes["type"][here]
@@ -88,17 +88,17 @@ def _write_population(folder: Path, population: str, nodes: Table, episode: Epis
         population,
         _type_ids(NODE_TYPES, population, types),
         {"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
-        _initial_state(episode) if population == "neurons" else None,
+        _initial_state(episode, connectome) if population == "neurons" else None,
     )
 
 
-def _initial_state(episode: Episode) -> Table:
-    """Returns the state of the neurons in which the recorded episode begins."""
+def _initial_state(episode: Episode, connectome: Connectome) -> Table:
+    """Returns the state of the neurons in which the recorded episode begins, rates without a sign as in `MODEL`."""
     initial = episode.initial
     return {
         "v_init": initial.v,
         "i_syn_init": initial.i_syn,
-        "rate_init": initial.rate,
+        "rate_init": initial.rate * neuron_signs(connectome),
         "spiked_init": initial.spikes.astype(np.int8),
     }
 

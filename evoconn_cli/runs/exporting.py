@@ -14,16 +14,17 @@ import jax.numpy as jnp
 
 from evoconn_cli.engine.evaluation import candidates_key
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
-from evoconn_cli.export.formats import ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.networks import Candidates
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.frozen import FrozenState
-from evoconn_cli.runs.opened import OpenedRun, locate, open_run
+from evoconn_cli.runs.opened import STEPS, OpenedRun, locate, open_run
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_id")
@@ -44,6 +45,10 @@ def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warni
     jax.config.update("jax_platforms", "cpu")
     workers = start_jax(1)
     steps: list[str | None] = [None] if step is None else [name.strip() for name in step.split(",")]
+    if "" in steps:
+        raise ConfigError(
+            f"--step {step}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
+        )
     if step == "all" and not is_bundle(path):
         store = CheckpointStore(RunDirectory.open(locate(path)[0]).checkpoints)
         steps = [str(generation) for generation in store.generations()] or [None]

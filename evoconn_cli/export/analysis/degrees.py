@@ -17,7 +17,7 @@ class Degrees:
         skewness: third standardised moment; NaN where all are equal.
         kurtosis: fourth standardised moment less 3; NaN where all are equal.
         entropy: of the distribution [bits].
-        random_std: that connections drawn independently with the same density would have.
+        independent_std: that connections drawn independently with the same density would have.
     """
 
     mean: float
@@ -25,7 +25,7 @@ class Degrees:
     skewness: float
     kurtosis: float
     entropy: float
-    random_std: float
+    independent_std: float
 
 
 def degree_statistics(degrees: np.ndarray, density: float) -> Degrees:
@@ -38,7 +38,7 @@ def degree_statistics(degrees: np.ndarray, density: float) -> Degrees:
         skewness=float((standardised**3).mean()),
         kurtosis=float((standardised**4).mean() - 3),
         entropy=degree_entropy(degrees),
-        random_std=float(np.sqrt(len(degrees) * density * (1 - density))),
+        independent_std=float(np.sqrt(len(degrees) * density * (1 - density))),
     )
 
 

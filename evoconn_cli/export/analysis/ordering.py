@@ -7,7 +7,7 @@ import numpy as np
 from evoconn_cli.export.analysis.communities import find_communities
 from evoconn_cli.export.blocks import excitatory_neurons, recurrent_graph
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.formats import SORTS
+from evoconn_cli.export.source import SORTS
 
 
 def communities_of(connectome: Connectome, seed: int = 0) -> np.ndarray:

@@ -18,11 +18,8 @@ from evoconn_cli.export.analysis.certainty import Certainty, certainty_by_kernel
 from evoconn_cli.export.analysis.communities import find_communities, modularity
 from evoconn_cli.export.analysis.degrees import Degrees, degree_statistics
 from evoconn_cli.export.analysis.random_graphs import random_graph
-from evoconn_cli.export.blocks import density_by_block, excitatory_neurons, recurrent_graph
+from evoconn_cli.export.blocks import density_by_block, excitatory_neurons, observation_weights, recurrent_graph
 from evoconn_cli.export.connectome import Connectome
-
-NUM_RANDOM_GRAPHS = 20
-"""With which the recurrent network is compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +93,7 @@ class Statistics:
     certainty: dict[str, Certainty]
 
 
-def connectome_statistics(
-    connectome: Connectome, seed: int = 0, num_random_graphs: int = NUM_RANDOM_GRAPHS
-) -> Statistics:
+def connectome_statistics(connectome: Connectome, seed: int = 0, num_random_graphs: int = 20) -> Statistics:
     """Returns the statistics of a conn_snn.
 
     Args:
@@ -131,7 +126,7 @@ def connectome_statistics(
         small_worldness=_small_worldness(compared),
         communities=np.bincount(communities).tolist(),
         components=measures.strong_components(graph).tolist(),
-        unreached=_not_reached(np.any(connectome.kernels["input"], axis=0), recurrent),
+        unreached=_not_reached(np.any(observation_weights(connectome), axis=0), recurrent),
         without_effect=_not_reached(np.any(output, axis=1), recurrent.T),
         in_degree=degree_statistics(recurrent.sum(axis=0), density),
         out_degree=degree_statistics(recurrent.sum(axis=1), density),

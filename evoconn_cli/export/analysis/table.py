@@ -73,7 +73,7 @@ def statistics_rows(one: Statistics) -> list[list[Row]]:
 
 def _degree_rows(label: str, degrees: Degrees) -> list[Row]:
     return [
-        Row(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"± {degrees.random_std:.2f}"),
+        Row(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"independent: ± {degrees.independent_std:.2f}"),
         Row(f"entropy of {label}", f"{degrees.entropy:.2f} bits"),
     ]
 

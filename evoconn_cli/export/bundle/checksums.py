@@ -28,7 +28,7 @@ def changed_files(folder: Path) -> dict[str, str]:
     """Returns the files that are not what was exported, missing ones included, and what each holds.
 
     Raises:
-        EvoconnError: the checksums cannot be read, or were changed themselves.
+        EvoconnError: a file or the checksums cannot be read, or these were changed themselves.
     """
     path = folder / CHECKSUMS_FILE
     try:
@@ -43,7 +43,12 @@ def changed_files(folder: Path) -> dict[str, str]:
 
 
 def _is(file: Path, digest: str) -> bool:
-    return file.is_file() and _digest(file.read_bytes()) == digest
+    try:
+        return _digest(file.read_bytes()) == digest
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except OSError as error:
+        raise EvoconnError(f"{file} cannot be read: {error.strerror}. Make it readable.") from None
 
 
 def _digest(content: bytes) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from evoconn_cli import __version__
+from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.units import unit_names
 
 FORMAT = "evoconn-bundle"
 VERSION = 1
+NETWORK_FILE = "network.json"
 
 UPDATE = (
     "x = (observation - mean) / std, not clipped (std is within [1e-6, 1e6]); the input is [x, -x].",
@@ -35,6 +39,20 @@ class Arithmetic(NamedTuple):
 
     fused: bool  # alpha times something plus something is rounded once, not twice
     exact_actions: bool  # the read-out sums are replayed to the last bit, otherwise to 1e-5
+
+
+def check_version(folder: Path) -> dict[str, Any]:
+    """Returns what network.json of a bundle holds.
+
+    Raises:
+        EvoconnError: the bundle has another format than this version of evoconn reads.
+    """
+    document = json.loads((folder / NETWORK_FILE).read_text(encoding="utf-8"))
+    if document.get("format") != FORMAT or document.get("version") != VERSION:
+        raise EvoconnError(
+            f"{folder} is a bundle of version {document.get('version')}; this version of evoconn reads {VERSION}."
+        )
+    return document
 
 
 def network_document(connectome: Connectome, episode: Episode, arithmetic: Arithmetic) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -20,10 +19,10 @@ from omegaconf import OmegaConf
 
 from evoconn_cli.config.loading import resolve_config
 from evoconn_cli.config.schema import ConnSnnConfig
-from evoconn_cli.errors import EvoconnError
+from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle.checksums import changed_files
-from evoconn_cli.export.bundle.document import FORMAT, VERSION
-from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, NETWORK_FILE, PROVENANCE_FILE
+from evoconn_cli.export.bundle.document import NETWORK_FILE, check_version
+from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, PROVENANCE_FILE
 from evoconn_cli.export.connectome import Connectome, neuron_types
 from evoconn_cli.export.csv_tables import read_table
 from evoconn_cli.export.edges import kernels_from_edges
@@ -80,7 +79,8 @@ def read_bundle(path: Path) -> Bundle:
     """Returns the bundle at `path`.
 
     Raises:
-        EvoconnError: a file that must not be changed was, edits that cannot be read or that contradict each other.
+        EvoconnError: a file that must not be changed was, edits that cannot be read or that contradict each other, a
+            bundle of another version.
     """
     changed = changed_files(path)
     fixed = [name for name in changed if _form_of(name) is None and name not in _NO_MATTER]
@@ -89,11 +89,8 @@ def read_bundle(path: Path) -> Bundle:
             f"{path / fixed[0]} was changed or is missing. In a bundle, connections alone can be edited, in "
             f"{' or '.join(_FORMS)}; put {fixed[0]} back."
         )
-    document, provenance = _read_json(path / NETWORK_FILE), _read_json(path / PROVENANCE_FILE)
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise EvoconnError(
-            f"{path} is a bundle of version {document.get('version')}; this version of evoconn reads {VERSION}."
-        )
+    document = check_version(path)
+    provenance = json.loads((path / PROVENANCE_FILE).read_text(encoding="utf-8"))
     edited = [form for form in _FORMS if form in {_form_of(name) for name in changed}]
     untouched = [form for form in _FORMS if form not in edited]
     if not untouched:
@@ -116,7 +113,13 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
         provenance: provenance.json.
         read: reads a form that was not edited.
     """
-    config = resolve_config(OmegaConf.create(provenance["config"]))
+    try:
+        config = resolve_config(OmegaConf.create(provenance["config"]))
+    except ConfigError as error:
+        raise EvoconnError(
+            f"{path} has a configuration that this version of evoconn does not read: {error} Read it with the version "
+            f"that wrote it, which is in {PROVENANCE_FILE}."
+        ) from None
     assert isinstance(config.network, ConnSnnConfig)
     sizes, constants = document["sizes"], document["constants"]
     with np.load(path / "normalizer.npz") as normalizer, np.load(path / "probabilities.npz") as probs:
@@ -138,18 +141,26 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
 
 
 def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Kernels, Edit | None]:
-    """Returns the connections as they are now, and what was edited."""
-    before = now = exported.kernels
-    for index, form in enumerate(edited):
-        found = _FORMS[form](path, exported)
-        if index > 0 and _num_differences(now, found):
+    """Returns the connections as they are now, and what was edited; a form that was only saved again was not.
+
+    Args:
+        path: of the bundle.
+        exported: the connectome as it was exported.
+        edited: the forms whose files are not those that were exported.
+    """
+    before = exported.kernels
+    found = {form: _FORMS[form](path, exported) for form in edited}
+    found = {form: kernels for form, kernels in found.items() if _num_differences(kernels, before)}
+    if not found:
+        return before, None
+    first, now = next(iter(found.items()))
+    for form, kernels in found.items():
+        if _num_differences(now, kernels):
             raise EvoconnError(
-                f"{path}: {edited[0]} and {form} were both edited, and do not say the same. Edit one of them, and put "
+                f"{path}: {first} and {form} were both edited, and do not say the same. Edit one of them, and put "
                 "the other back."
             )
-        now = found
-    edit = Edit(" and ".join(edited), _num_connections(now, before), _num_connections(before, now))
-    return now, edit if edit.added or edit.removed else None
+    return now, Edit(" and ".join(found), _num_connections(now, before), _num_connections(before, now))
 
 
 def _num_connections(of: Kernels, without: Kernels) -> int:
@@ -169,7 +180,7 @@ def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
 def _read_packed(path: Path, connectome: Connectome) -> Kernels:
     """Returns the connections of kernels.npz; after an edit they may also be there as booleans `[pre, post]`."""
     file, kernels = path / KERNELS_FILE, {}
-    with _reading(file), np.load(file) as arrays:
+    with _reading(file) as opened, np.load(opened) as arrays:
         found = {name: arrays[name] for name in connectome.probs}
     for name, (pre, post) in _shapes(connectome).items():
         kernel = found[name]
@@ -190,10 +201,11 @@ def _read_sparse(path: Path, connectome: Connectome) -> Kernels:
     kernels = {}
     for name, shape in _shapes(connectome).items():
         file = path / "csr" / f"{name}.npz"
-        with _reading(file):
-            kernels[name] = scipy.sparse.load_npz(file).toarray() != 0
-        if kernels[name].shape != shape:
-            raise EvoconnError(f"{file} is {list(kernels[name].shape)}. Expected: {list(shape)}.")
+        with _reading(file) as opened:
+            sparse = scipy.sparse.load_npz(opened)
+            if sparse.shape != shape:
+                raise EvoconnError(f"{file} is {list(sparse.shape)}. Expected: {list(shape)}.")
+            kernels[name] = sparse.toarray() != 0
     return kernels
 
 
@@ -204,22 +216,21 @@ def _read_edges(path: Path, connectome: Connectome) -> Kernels:
 
 
 @contextlib.contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Turns what NumPy and SciPy raise about a file into an error that names it."""
+def _reading(file: Path) -> Iterator[BinaryIO]:
+    """Opens a file, and turns what NumPy, SciPy, zipfile and zlib raise where it is damaged, which may be anything."""
     try:
-        yield
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        with file.open("rb") as opened:
+            yield opened
+    except EvoconnError:
+        raise
+    except Exception as error:
         raise EvoconnError(f"{file} cannot be read: {error}. Edit it again from a fresh export.") from None
 
 
-_FORMS: dict[str, Read] = {EDGES_FILE: _read_edges, KERNELS_FILE: _read_packed, "csr": _read_sparse}
-"""The forms of the connections."""
+_FORMS: dict[str, Read] = {KERNELS_FILE: _read_packed, "csr": _read_sparse, EDGES_FILE: _read_edges}
+"""The forms of the connections, the one that is read fastest first."""
 
 
 def _form_of(name: str) -> str | None:
     """Returns the form that a file belongs to."""
     return next((form for form in _FORMS if name == form or name.startswith(f"{form}/")), None)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))

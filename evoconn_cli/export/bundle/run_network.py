@@ -25,7 +25,8 @@ class Network:
     """A spiking network of boolean connections; after each step its attributes tell what happened.
 
     `x` [O] normalised observation, `i_in` [N] input current, `spikes` [S, N] bool, `v` [N] membrane potentials,
-    `i_syn` [N] synaptic currents, `rate` [N] signed rates [1/ms], `raw_action` [A] before the clipping.
+    `i_syn` [N] synaptic currents, `rate` [N] signed rates [1/ms], `raw_action` [A] before the clipping, `num_steps`
+    since the last reset.
     """
 
     def __init__(self, folder):
@@ -50,17 +51,16 @@ class Network:
         """Goes back to the state in which the recorded episode began."""
         self.v, self.i_syn, self.rate = (self.initial[name].copy() for name in ("v", "i_syn", "rate"))
         self.last = self.initial["spikes"]
+        self.num_steps = 0
 
     def step(self, observation):
         """Returns the action [A] after one environment step, from an observation [O] as the task gives it."""
         c = self.constants
-        self.x = (np.asarray(observation, np.float32) - self.mean) / self.std
-        total = np.zeros_like(self.v)
-        for row, x in zip(self.input, self.x, strict=True):
-            total = total + row * x
-        self.i_in = c["gain_input"] * total
+        self.x = flushed(flushed(flushed(np.asarray(observation, np.float32)) - self.mean) / self.std)
+        self.i_in = flushed(c["gain_input"] * in_order(self.input * self.x[:, None]))
         self.spikes = np.array([self.substep() for _ in range(self.sizes["substeps"])])
-        self.raw_action = c["gain_output"] * self.sum_over_neurons(self.output * self.rate[:, None])
+        self.raw_action = flushed(c["gain_output"] * self.sum_over_neurons(self.output * self.rate[:, None]))
+        self.num_steps += 1
         return np.clip(self.raw_action, np.float32(-1), np.float32(1))
 
     def substep(self):
@@ -68,12 +68,12 @@ class Network:
         c = self.constants
         arrived = self.recurrent[self.last].sum(axis=0).astype(np.float32)  # excitatory minus inhibitory
         self.i_syn = self.multiply_add(c["alpha_syn"], self.i_syn, c["gain_recurrent"] * arrived)
-        target = c["v_rest"] + self.i_syn + self.i_in
+        target = flushed(flushed(c["v_rest"] + self.i_syn) + self.i_in)
         self.v = self.multiply_add(c["alpha_m"], flushed(self.v - target), target)
         spike = self.v > c["v_threshold"]
         self.v = np.where(spike, c["v_rest"], self.v)
         impulse = np.where(spike, self.types, 0).astype(np.float32) / c["dt"]
-        self.rate = self.multiply_add(c["alpha_out"], self.rate - impulse, impulse)
+        self.rate = self.multiply_add(c["alpha_out"], flushed(self.rate - impulse), impulse)
         self.last = spike
         return spike
 
@@ -115,7 +115,10 @@ def flushed(x):
 
 def in_order(terms):
     """Returns the sum over the first axis, added one after the other."""
-    return np.add.accumulate(terms, axis=0)[-1]
+    total = np.zeros_like(terms[0])
+    for term in terms:
+        total = flushed(total + term)
+    return total
 
 
 def check_files(folder, may_change=()):

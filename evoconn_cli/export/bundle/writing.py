@@ -16,7 +16,7 @@ import scipy.sparse
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.checksums import write_checksums
-from evoconn_cli.export.bundle.document import Arithmetic, network_document, readme
+from evoconn_cli.export.bundle.document import NETWORK_FILE, Arithmetic, network_document, readme
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.csv_tables import write_table
 from evoconn_cli.export.edges import edge_table
@@ -24,10 +24,10 @@ from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.units import node_table
 
 if TYPE_CHECKING:
-    from evoconn_cli.export.formats import ExportSource
+    from evoconn_cli.export.source import ExportSource
 
 KERNELS_FILE, EDGES_FILE = "kernels.npz", "edges.csv"
-EPISODE_FILE, NETWORK_FILE, PROVENANCE_FILE = "episode.npz", "network.json", "provenance.json"
+EPISODE_FILE, PROVENANCE_FILE = "episode.npz", "provenance.json"
 
 HOLDS = {
     "README.md": "what is in the directory",
@@ -107,13 +107,15 @@ def _write_what_replays(out: Path, connectome: Connectome, episode: Episode) -> 
         document = network_document(connectome, episode, arithmetic)
         (out / NETWORK_FILE).write_text(_to_json(document), encoding="utf-8")
         write_checksums(out, HOLDS)
+        network = run_network.Network(out)
         try:
-            run_network.replay(run_network.Network(out), episode_arrays(episode))
+            run_network.replay(network, episode_arrays(episode))
             return
         except ValueError as error:
-            failures.append(str(error))
+            failures.append((network.num_steps, str(error)))
+    _, furthest = max(failures, key=lambda failure: failure[0])
     raise EvoconnError(
-        f"NumPy does not replay what was recorded on this machine, so no bundle is written; {failures[0]} Other "
+        f"NumPy does not replay what was recorded on this machine, so no bundle is written; {furthest} Other "
         "formats can be written, or the bundle on another machine."
     )
 

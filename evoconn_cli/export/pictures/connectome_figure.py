@@ -98,7 +98,7 @@ def _draw_degrees(
         panel.stairs(counts, edges, color=color, linewidth=1.4, label=name)
         expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(density[name])))
         panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle=_DASHES)
-    panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="random")
+    panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="independent")
 
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:

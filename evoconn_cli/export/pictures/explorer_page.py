@@ -14,7 +14,7 @@ from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
 from evoconn_cli.export.analysis.table import statistics_rows
 from evoconn_cli.export.blocks import KERNELS
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.formats import SORTS, ExportSource
+from evoconn_cli.export.source import SORTS, ExportSource
 
 _SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "explorer.js")
 _PROB_STEPS = 255

@@ -1,0 +1,71 @@
+"""What a format is given to write: connectomes, an episode, where they come from, and the options of formats."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evoconn_cli.export.analysis.statistics import Statistics
+    from evoconn_cli.export.connectome import Connectome
+    from evoconn_cli.export.episode import Episode
+
+
+SORTS = ("degree", "community", "none")
+"""Orders of neurons in pictures, within their type."""
+
+NIR_TAUS = ("continuous", "euler")
+"""Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of single formats.
+
+    Attributes:
+        nir_tau: time constants of NIR, one of `NIR_TAUS`.
+        sort: order of neurons in pictures, one of `SORTS`.
+        random_graphs: how many stand beside the measures of a network, at least 2.
+    """
+
+    nir_tau: str = "continuous"
+    sort: str = "degree"
+    random_graphs: int = 20
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """What is exported.
+
+    Attributes:
+        connectomes: one for every step that was asked for, by generation; all but formats that compare steps are given
+            one at a time.
+        record: `record() -> Episode` of the last connectome.
+        provenance: where the network comes from, as JSON values: run, generation, versions, configuration.
+        options: of single formats.
+    """
+
+    connectomes: Sequence[Connectome]
+    record: Callable[[], Episode] = field(repr=False)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    options: ExportOptions = field(default_factory=ExportOptions)
+
+    @property
+    def connectome(self) -> Connectome:
+        """The connectome, the last one where there are several."""
+        return self.connectomes[-1]
+
+    @functools.cached_property
+    def episode(self) -> Episode:
+        """The recorded episode, played when it is first asked for."""
+        return self.record()
+
+    @functools.cached_property
+    def statistics(self) -> list[Statistics]:
+        """The statistics of each connectome, computed when they are first asked for."""
+        from evoconn_cli.export.analysis.statistics import connectome_statistics
+
+        num = self.options.random_graphs
+        return [connectome_statistics(connectome, num_random_graphs=num) for connectome in self.connectomes]
