@@ -14,7 +14,8 @@ import pytest
 from saved_runs import files_of, save_run
 
 import evoconn_cli
-from evoconn_cli.errors import CheckpointError, EvoconnError, RunDirectoryError
+from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.runs.evaluation.evaluating import evaluate
 
 DOCS = Path(__file__).parents[1] / "docs" / "python-api.md"
 
@@ -162,6 +163,18 @@ def test_real_weights_have_no_connectivity(tmp_path, network):
     assert action.shape == (1,)
     assert jax.tree.leaves(run.state.strategy.center)
     assert (policy.record is None) == (network == "gru")
+
+
+def test_an_evaluation_has_the_episodes_of_the_command(run):
+    found, other = (run.evaluate(3, seed=seed, sampled=True, perturb={"obs-noise": 2.0}) for seed in (5, 6))
+    (one,) = evaluate([run._opened], [{"obs-noise": 2.0}], num_episodes=3, seed=5, sampled=True)
+    np.testing.assert_array_equal(found.returns, one.results.returns)
+    assert found.summary == one.returns and found.returns.any() and not np.array_equal(found.returns, other.returns)
+    assert found.lengths.tolist() == [8, 8, 8] and not found.ended_early.any() and found.figures.effective_acs > 0
+    with pytest.raises(ConfigError, match="Did you mean 'obs-noise'"):
+        run.evaluate(3, perturb={"obs-noize": 1.0})
+    with pytest.raises(ValueError, match="episodes=0"):
+        run.evaluate(0)
 
 
 def test_an_observation_of_another_shape_is_told(run):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,19 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evoconn_cli.config.perturbations import parse_perturbations
 from evoconn_cli.config.schema import ConnSnnConfig, RunConfig
-from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle.reading import Edit, is_bundle
 from evoconn_cli.export.connectome import neuron_types
-from evoconn_cli.networks import Activity, Candidates, Carry, Network
 from evoconn_cli.networks.kernels import kernel_arrays
+from evoconn_cli.runs.evaluation.evaluating import Programs, evaluate
+from evoconn_cli.runs.evaluation.neurobench import Figures
+from evoconn_cli.runs.evaluation.statistics import Summary
 from evoconn_cli.runs.frozen import FrozenState
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.runs.opened import OpenedRun, open_run
+from evoconn_cli.runs.policy import Policy, make_policy
 from evoconn_cli.tasks import Task
 
 
@@ -38,23 +41,14 @@ class Connectivity(NamedTuple):
     probs: dict[str, np.ndarray]  # the same three matrices as probabilities, float32
 
 
-class Policy(NamedTuple):
-    """A network with its normaliser, for one episode at a time; all functions are compiled at their first call.
+class Episodes(NamedTuple):
+    """What episodes of an evaluation gave."""
 
-    Attributes:
-        observation_size: O.
-        action_size: A.
-        initial_carry: `initial_carry(key) -> carry`, the state of the network before an episode.
-        step: `step(carry, obs [O]) -> (carry, action [A])`; observations as the task gives them, actions in [-1, 1].
-        record: `record(carry, obs [O]) -> (carry, action [A], activity)`, what happened inside beside; spikes are
-            `[S, N]` there, for S sub-steps, and all else `[N]`. None for networks without spikes.
-    """
-
-    observation_size: int
-    action_size: int
-    initial_carry: Callable[[jax.Array], Carry]
-    step: Callable[[Carry, jax.Array], tuple[Carry, jax.Array]]
-    record: Callable[[Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
+    returns: np.ndarray  # [E] float32, not a finite number where an episode failed
+    lengths: np.ndarray  # [E] int32 environment steps
+    ended_early: np.ndarray  # [E] bool, whether an episode ended before the task's limit
+    summary: Summary  # of the returns
+    figures: Figures  # of one environment step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +70,7 @@ class LoadedRun:
     task: Task = dataclasses.field(repr=False)
     state: RunState = dataclasses.field(repr=False)
     _opened: OpenedRun = dataclasses.field(repr=False)
+    _programs: Programs = dataclasses.field(repr=False, compare=False, default_factory=dict)
 
     @functools.cached_property
     def metrics(self) -> list[MetricsLine]:
@@ -99,7 +94,39 @@ class LoadedRun:
             candidates = strategy.center(state)
         else:
             candidates = strategy.ask(key, state, jnp.zeros((1,), jnp.int32))
-        return _make_policy(self._opened.network, self.task, candidates, self.state.normalizer)
+        return make_policy(self._opened.network, self.task, candidates, self.state.normalizer)
+
+    def evaluate(
+        self,
+        episodes: int = 128,
+        *,
+        seed: int = 0,
+        sampled: bool = False,
+        perturb: Mapping[str, float] | None = None,
+    ) -> Episodes:
+        """Returns what episodes of the policy gave, the same as those of `evoconn evaluate`.
+
+        Programs are compiled for each number of episodes and each physics, and kept with the run.
+
+        Args:
+            episodes: how many, E.
+            seed: of all draws, 0 to 2^32 - 1.
+            sampled: every episode has a network of its own, drawn as in training.
+            perturb: strengths by name, as `--perturb` has them, such as `{"obs-noise": 0.1}`.
+
+        Raises:
+            EvoconnError: a perturbation that the task does not allow, or samples of an edited bundle.
+            ValueError: no episodes, or a seed out of range.
+        """
+        if episodes < 1 or not 0 <= seed < 2**32:
+            raise ValueError(f"episodes={episodes}, seed={seed}: at least one episode, and a seed from 0 to 2^32 - 1")
+        (setting,) = parse_perturbations([f"{name}={float(value)}" for name, value in (perturb or {}).items()])
+        (one,) = evaluate(
+            [self._opened], [setting], num_episodes=episodes, seed=seed, sampled=sampled, programs=self._programs
+        )
+        results = one.results
+        arrays = (np.asarray(x) for x in (results.returns, results.lengths, results.ended_early))
+        return Episodes(*arrays, summary=one.returns, figures=one.figures)
 
     def connectivity(self) -> Connectivity:
         """Returns the boolean matrices, the types of the neurons and the probabilities.
@@ -151,43 +178,3 @@ def load_bundle(path: str | Path) -> LoadedRun:
     if not is_bundle(Path(path)):
         raise EvoconnError(f"{path} is not a bundle. Name a directory that `evoconn export-connectivity` wrote.")
     return load_run(path)
-
-
-def _make_policy(network: Network, task: Task, candidates: Candidates, normalizer: norm.NormalizerState) -> Policy:
-    """Returns a policy of one member; the axis of the members is added and taken away here."""
-    params = network.prepare(candidates)
-
-    def normalized(obs: jax.Array) -> jax.Array:
-        obs = jnp.asarray(obs, jnp.float32)
-        if obs.shape != (task.observation_size,):
-            raise ValueError(
-                f"an observation of {task.name!r} has the shape ({task.observation_size},), not {obs.shape}"
-            )
-        return norm.normalize(normalizer, obs[:, None]).T
-
-    def with_member(carry: Carry) -> Carry:
-        return jax.tree.map(lambda x: x[None], carry)
-
-    def without(tree: Carry) -> Carry:
-        return jax.tree.map(lambda x: x[0], tree)
-
-    def initial_carry(key: jax.Array) -> Carry:
-        return without(network.initial_carry(key[None]))
-
-    def step(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array]:
-        carry, action = network.step(params, with_member(carry), normalized(obs))
-        return without(carry), jnp.clip(action[0], -1.0, 1.0)
-
-    def record(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity]:
-        assert network.record is not None
-        carry, action, activity = network.record(params, with_member(carry), normalized(obs))
-        one = Activity(activity.spikes[:, 0], activity.i_in[0], activity.rate[0], activity.updates[0])
-        return without(carry), jnp.clip(action[0], -1.0, 1.0), one
-
-    return Policy(
-        observation_size=task.observation_size,
-        action_size=task.action_size,
-        initial_carry=jax.jit(initial_carry),
-        step=jax.jit(step),
-        record=jax.jit(record) if network.record is not None else None,
-    )
