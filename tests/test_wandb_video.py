@@ -72,6 +72,14 @@ def test_a_run_without_wandb_gets_a_note(tmp_path, notes, monkeypatch):
     assert module.inits == [] and "not tracked" in notes[0]
 
 
+def test_where_wandb_is_disabled_a_note_says_so(tmp_path, notes, monkeypatch):
+    module = fake_wandb(monkeypatch)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    run = run_with(tmp_path, mode="auto")
+    assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert module.inits == [] and ["disabled" in note for note in notes] == [True]
+
+
 def test_a_failing_upload_is_noted_once_and_the_file_kept(tmp_path, notes, monkeypatch):
     module = fake_wandb(monkeypatch)
 
