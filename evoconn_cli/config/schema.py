@@ -92,7 +92,12 @@ class EcConfig(AlgoConfig):
 
     name: str = option("ec", "name of the strategy", choices=("ec",))
     learning_rate: float = published(0.15, "step size of Adam on the probabilities", above=0)
-    eps: float = published(1e-3, "probabilities stay within [eps, 1 - eps]", above=0, below=0.5)
+    eps: float = published(
+        1e-3,
+        "probabilities stay within [eps, 1 - eps]; what is below 2^-16 would be drawn as 0, and never come back",
+        low=2**-16,
+        below=0.5,
+    )
     weight_decay: float = published(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
     initial_prob: float = published(0.5, "every probability at generation 0", above=0, below=1)
 
