@@ -25,9 +25,9 @@ train: $(VENV)/installed ## install into .venv and train the laptop preset
 test: $(VENV)/installed-dev ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-soak: $(VENV)/installed-dev ## the long form of the tests of faults, about an hour
-	EVOCONN_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_crashes.py tests/test_config_properties.py \
-	  tests/test_signals.py tests/test_full_disks.py tests/test_wandb_faults.py tests/test_security.py
+soak: $(VENV)/installed-dev ## tests of faults in their long form: ten times the kills, forty times the examples
+	EVOCONN_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -o faulthandler_timeout=0 tests/test_crashes.py tests/test_config_properties.py \
+	  tests/test_deadline.py
 
 check: format-check lint types fast-tests ## format, lint, types and the fast tests
 

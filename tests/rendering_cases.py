@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.shapes import Figure
 
 
 def make_episode(
     figure: Figure, num_steps: int, neurons: Neurons | None = None, *, speed: float = 0.0, turn: float = 0.02
-) -> Episode:
+) -> Motion:
     """Returns an episode in which all but the floor travels along x at `speed` [m] and turns by `turn` [rad] a step."""
     rng = np.random.default_rng(0)
     bodies = len(figure.bodies)
@@ -32,7 +32,7 @@ def make_episode(
     spikes = None
     if neurons is not None:
         spikes = np.packbits(rng.random((num_steps, 33, neurons.num)) < 0.05, axis=-1)
-    return Episode(positions, rotations, rng.normal(1.0, 0.3, num_steps).astype(np.float32), spikes)
+    return Motion(positions, rotations, rng.normal(1.0, 0.3, num_steps).astype(np.float32), spikes)
 
 
 def probe_video(path: Path) -> tuple[list[np.ndarray], float]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import SOAK
 from light_engine import make_light_engine
 from whole_runs import SMALL, assert_same_run, evoconn, run_small, wait_for_generation
-
-SOAK = os.environ.get("EVOCONN_SOAK") == "1"
 
 
 def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path):

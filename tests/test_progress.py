@@ -266,6 +266,40 @@ def test_the_clock_goes_on_between_generations():
     assert "16 h 29 min" in text  # 990 minutes less half a one
 
 
+def test_the_time_of_a_compilation_is_not_counted_as_elapsed():
+    clock = Clock()
+    console, screen = terminal(80)
+    progress = LiveProgress(console, clock)
+    progress.start(HEADER)
+    progress.compiling()
+    clock.now += 70.0
+    progress.compiled(70.0)
+    clock.now += 3.0
+    progress.stop()
+    (elapsed,) = re.findall(r"elapsed +(\S.*?) +", "\n".join(last_frame(console, screen)))
+    assert elapsed == "3.0"
+
+
+@pytest.mark.parametrize(("done", "percent"), [(29, "29 %"), (57, "57 %"), (100, "100 %")])
+def test_a_percent_is_whole_when_it_is_reached(done, percent):
+    header = RunHeader(**{**HEADER.__dict__, "generations": 100})
+    frame, _ = drawn(80, [metrics_at(done)], header=header)
+    assert f" {percent}" in "\n".join(frame)
+
+
+def test_evolution_strategies_show_their_own_figures():
+    line = metrics_at(3, entropy=None, density=None, sigma=0.3, center_norm=12.5)
+    text = "\n".join(drawn(80, [line])[0])
+    assert re.search(r"sigma +0\.300", text) and re.search(r"norm +12\.500", text)
+    assert "density" not in text and "entropy" not in text
+
+
+def test_failed_members_are_seen():
+    assert "without" not in "\n".join(drawn(80, [metrics_at(1, failed_members=0)])[0])
+    assert "1 member without a finite fitness" in "\n".join(drawn(80, [metrics_at(1, failed_members=1)])[0])
+    assert "2,000 members without" in "\n".join(drawn(40, [metrics_at(1, failed_members=2000)])[0])
+
+
 def test_a_resumed_run_shows_where_it_goes_on():
     header = RunHeader(**{**HEADER.__dict__, "start_generation": 400})
     console, screen = terminal(80)
@@ -416,7 +450,7 @@ def test_the_summary_counts_the_share_of_steps_that_counted():
     assert rows["best evaluation"] == "99,000.0 at generation 990"
     assert rows["environment steps"] == "1,000,000,000"
     assert rows["simulated steps"] == "1,250,000,000 (80.0 % counted)"
-    assert rows["steps a second"] == "500,000"
+    assert rows["steps/s"] == "500,000"
     assert rows["elapsed"] == "33 min 20 s"
 
 

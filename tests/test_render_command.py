@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ from rendering_cases import probe_video
 from saved_runs import files_of, save_run
 
 from evoconn_cli.app import app
+from evoconn_cli.commands.rendering import make_subject
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
-from evoconn_cli.rendering import gl, scene, video
-from evoconn_cli.runs.tracking.tracker import wandb_video
+from evoconn_cli.rendering import episodes as files
+from evoconn_cli.rendering import gl, renderers
+from evoconn_cli.runs.opened import open_run
+from evoconn_cli.runs.tracking import wandb_video
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -31,20 +36,20 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_gl(monkeypatch):
     """Most tests are about files and not about pictures, so they draw with what every machine has."""
-    monkeypatch.setattr(scene, "find_backend", lambda: (None, "no GL in this test"))
+    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "no GL in this test"))
 
 
 @pytest.fixture
 def recordings(monkeypatch):
     """The episodes that the command plays."""
     played = []
-    record = video.record_episodes
+    record = files.record_episodes
 
     def keep(*args, **options):
         played.append(record(*args, **options))
         return played[-1]
 
-    monkeypatch.setattr(video, "record_episodes", keep)
+    monkeypatch.setattr(files, "record_episodes", keep)
     return played
 
 
@@ -56,8 +61,9 @@ def render_small(*arguments: object) -> None:
     render(*arguments, "--size", "96x64", "--no-overlay")
 
 
-def duration(recordings) -> float:
-    return sum(episode.num_steps for episode in recordings[-1]) * DT
+def duration(recordings, speed: float = 1.0) -> float:
+    """Returns how long the last video is: the last state of each episode is held for half a second."""
+    return sum(episode.num_steps * DT / speed + 0.5 for episode in recordings[-1])
 
 
 def test_a_video_goes_into_the_run_directory_in_true_time(run, recordings, capsys):
@@ -76,12 +82,12 @@ def test_slow_motion_takes_longer_and_shows_the_same(run, recordings, tmp_path):
     render_small(run, "--out", out, "--speed", 0.5, "--fps", 20, "--steps", 10)
     frames, fps = probe_video(out)
     assert fps == 20
-    assert len(frames) == pytest.approx(duration(recordings) / 0.5 * 20, abs=1)
+    assert len(frames) == pytest.approx(duration(recordings, 0.5) * 20, abs=1)
 
 
 def test_a_gif_runs_at_a_rate_that_it_can_hold(run, recordings, tmp_path, capsys):
     out = tmp_path / "a.gif"
-    render(run, "--out", out, "--size", "97x65", "--no-overlay", "--steps", 12)
+    render(run, "--out", out, "--size", "97x65", "--no-overlay", "--steps", 12, "--fps", 30)
     with Image.open(out) as gif:
         assert gif.size == (97, 65)
         delays = []
@@ -143,7 +149,7 @@ def test_mujoco_draws_the_video_where_there_is_gl(run, tmp_path, monkeypatch, ca
         pytest.skip(f"no GL on this machine: {gl.find_backend()[1]}")
     render_small(run, "--out", tmp_path / "a.mp4", "--steps", 5, "--renderer", "mujoco")
     frames, _ = probe_video(tmp_path / "a.mp4")
-    assert len(frames) == 6 and frames[0].std() > 10
+    assert len(frames) == 6 + 15 and frames[0].std() > 10
     assert "MuJoCo" in capsys.readouterr().out
 
 
@@ -155,8 +161,42 @@ def test_only_the_file_is_written(run, tmp_path):
 
 
 def test_options_are_checked_before_anything_is_opened(tmp_path):
-    with pytest.raises(ConfigError, match="even"):
-        render(tmp_path / "nowhere", "--size", "101x100")
+    (tmp_path / "a.mp4").mkdir()
+    for option, value, message in (("--size", "101x100", "even"), ("--out", tmp_path / "a.mp4", "a directory")):
+        with pytest.raises(ConfigError, match=message):
+            render(tmp_path / "nowhere", option, value)
+
+
+def test_what_cannot_be_drawn_or_written_is_said_before_anything_is_played(run, recordings, tmp_path):
+    with pytest.raises(EvoconnError, match="no GL in this test"):
+        render(run, "--renderer", "mujoco")
+    blocked = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("videos"))
+    (blocked / "videos").touch()
+    with pytest.raises(ConfigError, match="videos is a file"):
+        render(blocked)
+    assert recordings == []
+
+
+def test_a_file_that_is_replaced_is_named(tmp_path, run, capsys):
+    out = tmp_path / "[bold] :100:.png"
+    for said in ("Written", "Replaced"):
+        render_small(run, "--out", out, "--steps", 2)
+        assert f"{said}: {out}\n" in capsys.readouterr().out
+
+
+def test_any_episode_of_an_evaluation_can_be_shown(run, recordings, tmp_path):
+    render_small(run, "--out", tmp_path / "a.png", "--episodes", 3, "--policy", "sampled")
+    render_small(run, "--out", tmp_path / "b.png", "--episode", 2, "--policy", "sampled")
+    render_small(run, "--out", tmp_path / "c.png", "--episode", 2)
+    (third,), (deterministic,) = recordings[1:]
+    np.testing.assert_array_equal(third.spikes, recordings[0][2].spikes)
+    np.testing.assert_array_equal(third.positions[0], deterministic.positions[0])
+    assert third.spikes.shape != deterministic.spikes.shape or (third.spikes != deterministic.spikes).any()
+
+
+def test_a_bundle_is_shown_as_what_it_is(run, tmp_path):
+    opened = open_run(run)._replace(bundle=SimpleNamespace(edit=object()))
+    assert make_subject(opened, policy="sampled", seed=0).about.endswith("generation 6, edited bundle, sampled")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +204,9 @@ def test_options_are_checked_before_anything_is_opened(tmp_path):
     [
         (["{run}/nowhere"], RunDirectoryError, "no run at"),
         (["{run}", "--step", "5"], CheckpointError, "no generation 5"),
-        (["{run}", "--out", "{run}/config.yaml/a.mp4"], EvoconnError, "cannot be written"),
+        (["{run}", "--out", "{run}/config.yaml/a.mp4"], ConfigError, "config.yaml is a file"),
+        (["{run}", "--out", "{run}"], ConfigError, "has to end in"),
+        (["{run}", "--policy", "sample"], ConfigError, "'sampled'"),
         (["{run}", "--renderer", "mujoco"], EvoconnError, "no GL in this test.*libegl1"),
     ],
 )

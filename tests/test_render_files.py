@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,16 +18,16 @@ from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.encoders import make_palette, write_gif, write_mp4, write_png
 from evoconn_cli.rendering.options import check_task, make_options
 from evoconn_cli.rendering.quaternions import between, multiply, rotate
-from evoconn_cli.rendering.recording import Episode
+from evoconn_cli.rendering.recording import Motion
 
 
-def moving(num_steps: int) -> Episode:
+def moving(num_steps: int) -> Motion:
     """Returns an episode whose body is at x = step and turns by 0.1 rad a step about z."""
     steps = np.arange(num_steps + 1)
     positions = np.zeros((num_steps + 1, 1, 3))
     positions[:, 0, 0] = steps
     rotations = np.stack([np.cos(0.05 * steps), 0 * steps, 0 * steps, np.sin(0.05 * steps)], axis=-1)[:, None]
-    return Episode(positions, rotations, np.ones(num_steps, np.float32), None)
+    return Motion(positions, rotations, np.ones(num_steps, np.float32), None)
 
 
 # The clock
@@ -40,26 +41,37 @@ def moving(num_steps: int) -> Episode:
 )
 def test_frames_cover_the_simulated_time_and_show_their_own_moment(lengths, dt, fps, speed):
     clock = Clock([moving(length) for length in lengths], dt=dt, fps=fps, speed=speed)
-    total = sum(lengths) * dt
+    held = max(0.5, 2 / float(fps)) * speed  # of the last state of each episode
+    total = sum(length * dt + held for length in lengths)
     assert abs(clock.num_frames / float(fps) - total / speed) <= 1 / float(fps)
-    starts = np.cumsum([0, *lengths])
     for frame in {0, clock.num_frames // 3, clock.num_frames - 1}:
+        time = frame * speed / float(fps)
         moment = clock.moment(clock.time_of(frame))
-        shown = (starts[moment.episode] + moment.step + moment.fraction) * dt
-        assert shown == pytest.approx(min(frame * speed / float(fps), total), abs=1e-4)
+        shown = (moment.step + moment.fraction) * dt
+        assert clock.start_of(moment.episode) == pytest.approx(
+            sum(length * dt + held for length in lengths[: moment.episode])
+        )
+        assert shown == pytest.approx(
+            min(time - clock.start_of(moment.episode), lengths[moment.episode] * dt), abs=1e-4
+        )
         assert 0 <= moment.step <= lengths[moment.episode] and 0 <= moment.fraction < 1
+    # The end of every episode is seen, the last one's too.
+    shown_states = {clock.moment(clock.time_of(frame))[:2] for frame in range(clock.num_frames)}
+    assert set(enumerate(lengths)) <= shown_states
 
 
 def test_eight_seconds_in_single_precision_are_240_frames():
-    assert Clock([moving(1000)], dt=0.00800000037997961, fps=Fraction(30)).num_frames == 240
+    clock = Clock([moving(1000)], dt=0.00800000037997961, fps=Fraction(30))
+    assert clock.num_frames == 240 + 15  # half a second for the last state
 
 
 def test_the_first_moment_of_an_episode_is_its_first_state_and_the_end_is_the_last_one():
     clock = Clock([moving(10), moving(5)], dt=0.1, fps=Fraction(30))
     assert clock.moment(0.0)[:2] == (0, 0)
     assert clock.moment(0.999)[:2] == (0, 9)
-    assert clock.moment(1.0)[:2] == (1, 0)
-    assert clock.moment(1.5) == Moment(1, 5, 0.0) == clock.moment(99.0)
+    assert clock.moment(1.0) == Moment(0, 10, 0.0) == clock.moment(1.49)
+    assert clock.moment(1.5)[:2] == (1, 0)
+    assert clock.moment(2.0) == Moment(1, 5, 0.0) == clock.moment(99.0)
 
 
 def test_poses_lie_between_two_states_and_never_between_episodes():
@@ -96,6 +108,7 @@ def test_the_name_says_the_format_and_defaults_suit_it():
     assert options("a.MP4").format == "mp4"
     found = options("a.mp4")
     assert (found.fps, found.speed, found.width, found.height, found.renderer) == (30, 1.0, 640, 480, "auto")
+    assert (options("a.gif").fps, options("a.gif").notes) == (25, ())
     assert options("a.mp4", fps=29.97).fps == Fraction("29.97")
 
 
@@ -228,8 +241,29 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, name):
 
 def test_a_failing_encoder_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "_codec_options", lambda: ["-c:v", "no_such_codec"])
-    with pytest.raises(EvoconnError, match="ffmpeg failed: .*Encoder not found"):
+    with pytest.raises(EvoconnError, match="ffmpeg failed: Unknown encoder 'no_such_codec'"):
         write_mp4(tmp_path / "a.mp4", frames(200), fps=Fraction(30), size=(64, 48))
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_room(*args, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_goes_wrong_beside_the_file_is_not_said_of_the_file(tmp_path, monkeypatch):
+    def write(name):
+        if name == "a.mp4":
+            write_mp4(tmp_path / name, frames(2), fps=Fraction(30), size=(64, 48))
+        else:
+            write_gif(tmp_path / name, frames(2), list(frames(2)), fps=Fraction(25), size=(64, 48))
+
+    for name, failing in (("a.mp4", "TemporaryFile"), ("a.gif", "TemporaryDirectory")):
+        with monkeypatch.context() as patch, pytest.raises(EvoconnError, match="temporary file.*No space left"):
+            patch.setattr(encoders.tempfile, failing, no_room)
+            write(name)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "nowhere" / "ffmpeg"))
+    with pytest.raises(EvoconnError, match="ffmpeg cannot be started: .*nowhere"):
+        write("a.mp4")
     assert list(tmp_path.iterdir()) == []
 
 

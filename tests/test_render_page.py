@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from browser import CHROMIUM, DRIVER, chromium
 from rendering_cases import make_episode
 
 from evoconn_cli.rendering.options import make_options
+from evoconn_cli.rendering.overlay import format_number
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Neurons
 from evoconn_cli.rendering.shapes import make_figure
@@ -109,6 +111,7 @@ needs_browser = pytest.mark.skipif(
 )
 WAIT = "return new Promise(done => (function look() { (%s) ? done() : requestAnimationFrame(look) })())"
 POSITIONS = "return viewer.scene.bodies.map(body => body.position.toArray())"
+TOTAL = "return document.querySelector('#total strong').textContent"
 SCRUB = """
 const scrub = document.getElementById("scrub");
 scrub.value = arguments[0];
@@ -165,8 +168,71 @@ class TestInTheBrowser:
         np.testing.assert_allclose(browser.run(POSITIONS), episodes[1].positions[0], atol=1e-4)
         browser.run(SCRUB, 99)
         np.testing.assert_allclose(browser.run(POSITIONS), episodes[1].positions[50], atol=1e-4)
-        total = browser.run("return document.querySelector('#total strong').textContent")
-        assert int(total) == round(float(episodes[1].rewards.sum()))
+        assert float(browser.run(TOTAL)) == pytest.approx(float(episodes[1].rewards.sum()), abs=0.5)
+
+    def test_the_return_is_that_of_the_steps_that_are_complete(self, browser, page):
+        path, episodes = page
+        open_page(browser, path)
+        browser.run("viewer.decimals = 3; viewer.show()")
+        for steps, complete in ((0, 0), (0.9, 0), (1, 1), (20.5, 20)):
+            browser.run("viewer.seek(arguments[0])", steps * DT)
+            total = float(episodes[0].rewards[:complete].sum())
+            assert float(browser.run(TOTAL)) == pytest.approx(total, abs=6e-4)
+
+    def test_numbers_are_those_of_a_video(self, browser, page):
+        open_page(browser, page[0])
+        for value in (1234.6, -0.04, 0.0, 2.6, -1e4, 0.0004):
+            for decimals in (0, 2):
+                for plus in (False, True):
+                    shown = browser.run("return formatNumber(...arguments)", value, decimals, plus)
+                    assert shown == format_number(value, decimals, plus=plus)
+
+    def test_every_neuron_of_a_large_network_is_seen(self, browser, tmp_path):
+        neurons = Neurons(600, 300, 0.5)
+        figure = make_figure("hopper")
+        episodes = []
+        for neuron in (300, 301, 302):
+            spikes = np.zeros((20, 33, 600), bool)
+            spikes[:, :, neuron] = True
+            episode = make_episode(figure, 20, neurons)
+            episodes.append(replace(episode, spikes=np.packbits(spikes, axis=-1)))
+        path = tmp_path / "a.html"
+        write_page(path, figure, episodes, neurons, make_options(path, speed=4.0), dt=0.004, about="600 neurons")
+        open_page(browser, path)
+        for index in range(3):
+            browser.run("viewer.seek(arguments[0])", (20 * index + 19.9) * 0.004)
+            raster = browser.picture()[20:450, 720:].astype(int)
+            assert (raster[..., 2] > raster[..., 0] + 80).any()
+
+    def test_keys_of_the_browser_and_of_a_control_are_left_to_them(self, browser, page):
+        open_page(browser, page[0])
+        press = "document.body.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ...arguments[0]}))"
+        for key, held in (("ArrowLeft", "altKey"), (" ", "ctrlKey"), ("ArrowRight", "metaKey")):
+            browser.run(press, {"key": key, held: True})
+        assert browser.run("return [viewer.time, viewer.playing]") == [0.4, False]
+        browser.run(press, {"key": "ArrowRight"})
+        assert browser.run("return viewer.time") == pytest.approx(0.42)
+        browser.run("document.getElementById('follow').focus()")
+        browser.press(" ")
+        assert browser.run("return [viewer.playing, document.getElementById('follow').checked]") == [False, False]
+
+    def test_the_camera_keeps_its_view_over_sizes_and_pans(self, browser, page):
+        open_page(browser, page[0])
+        distance = "return viewer.scene.camera.position.distanceTo(viewer.scene.controls.target)"
+        canvas = "viewer.scene.renderer.domElement.style."
+        before = browser.run(distance)
+        browser.run(canvas + "display = 'none'; viewer.resize(); " + canvas + "display = ''; viewer.resize()")
+        assert browser.run(distance) == pytest.approx(before)
+        browser.run(canvas + "width = '60px'; viewer.resize()")
+        narrow = browser.run(distance)
+        assert narrow > 1.5 * before and narrow == pytest.approx(browser.run("return viewer.scene.distance"))
+        browser.run(canvas + "width = ''; viewer.resize()")
+        away = "return viewer.scene.camera.position.clone().sub(viewer.scene.controls.target).toArray()"
+        offset = browser.run(away)
+        browser.run("const follow = document.getElementById('follow'); follow.click()")
+        browser.run("for (const x of [viewer.scene.camera.position, viewer.scene.controls.target]) x.y += 1")
+        browser.run("document.getElementById('follow').click()")
+        np.testing.assert_allclose(browser.run(away), offset, atol=1e-6)
 
     def test_play_and_pause(self, browser, page):
         open_page(browser, page[0])
@@ -201,7 +267,9 @@ class TestInTheBrowser:
     def test_views_and_speed(self, browser, page):
         open_page(browser, page[0])
         browser.run("const v = document.getElementById('view'); v.value = 'side'; v.dispatchEvent(new Event('change'))")
-        away = np.array(browser.run("return viewer.scene.camera.position.clone().sub(viewer.scene.target).toArray()"))
+        away = np.array(
+            browser.run("return viewer.scene.camera.position.clone().sub(viewer.scene.controls.target).toArray()")
+        )
         assert away[1] / np.linalg.norm(away) < -0.95
         browser.run(
             "const s = document.getElementById('speed'); s.value = '0.25'; s.dispatchEvent(new Event('change'))"

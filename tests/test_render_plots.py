@@ -12,17 +12,17 @@ from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, fit_rows, reward_columns, spike_columns
 from evoconn_cli.rendering.layout import Box, make_layout
 from evoconn_cli.rendering.overlay import Overlay, format_number
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.strips import curve_strip, raster_strip, window
 
 DT = 0.02
 SUBSTEPS = 10
 
 
-def episode_of(spikes: np.ndarray, rewards: np.ndarray | None = None) -> Episode:
+def episode_of(spikes: np.ndarray, rewards: np.ndarray | None = None) -> Motion:
     """Returns an episode of a resting body with spikes `[T, S, N]`."""
     steps = len(spikes)
-    return Episode(
+    return Motion(
         positions=np.zeros((steps + 1, 1, 3)),
         rotations=np.tile([1.0, 0, 0, 0], (steps + 1, 1, 1)),
         rewards=np.ones(steps, np.float32) if rewards is None else rewards.astype(np.float32),
@@ -65,10 +65,10 @@ def test_no_spike_is_lost_and_each_is_in_the_column_of_its_time(speed, excitator
     clock = Clock([episode_of(s) for s in spikes], dt=DT, fps=Fraction(25), speed=speed)
     found = spike_columns([episode_of(s) for s in spikes], neurons, rows, clock, per_frame=3)
     expected = np.zeros_like(found.counts, dtype=int)
-    for step, substep, neuron in np.argwhere(np.concatenate(spikes)):
-        time = (step + (substep + 0.5) / SUBSTEPS) * DT
-        column = min(int(time / speed * 25 * 3 + 1e-9), expected.shape[1] - 1)
-        expected[rows.row[neuron], column] += 1
+    for start, episode in zip((0.0, 40 * DT + 0.5 * speed), spikes, strict=True):
+        for step, substep, neuron in np.argwhere(episode):
+            time = start + (step + (substep + 0.5) / SUBSTEPS) * DT
+            expected[rows.row[neuron], int(time / speed * 25 * 3 + 1e-9)] += 1
     np.testing.assert_array_equal(found.counts, expected)
 
 
@@ -79,7 +79,7 @@ def test_rates_are_spikes_per_neuron_and_second_of_network_time():
     episode = episode_of(spikes)
     clock = Clock([episode], dt=DT, fps=Fraction(25))  # two steps a frame
     rates = spike_columns([episode], neurons, fit_rows(neurons, 8), clock, per_frame=1).rates
-    np.testing.assert_allclose(rates, [[100.0] * 25, [0.0] * 25])
+    np.testing.assert_allclose(rates, [[100.0] * 38, [0.0] * 38])  # 25 frames, and half a second that holds the last
 
 
 def test_columns_without_a_sub_step_or_a_reward_keep_the_value_before():
@@ -91,9 +91,9 @@ def test_columns_without_a_sub_step_or_a_reward_keep_the_value_before():
         spike_columns([episode], neurons, fit_rows(neurons, 2), clock, per_frame=2).rates, 2000.0
     )
     rewards = reward_columns([episode], clock, per_frame=2)
-    assert len(rewards) == 160  # a step lasts 40 columns
+    assert len(rewards) == 160 + 50  # a step lasts 40 columns; then half a second that holds the last
     # The first step ends with column 39; before it there is no other reward to show.
-    assert [float(rewards[column]) for column in (0, 39, 78, 79, 118, 119, 159)] == [1, 1, 1, 2, 2, 3, 4]
+    assert [float(rewards[column]) for column in (0, 39, 78, 79, 118, 119, 159, 209)] == [1, 1, 1, 2, 2, 3, 4, 4]
 
 
 # Strips
@@ -223,6 +223,38 @@ def test_a_frame_is_a_function_of_its_time_alone():
     once = overlay.compose(0.7, scene_of(overlay))
     overlay.compose(1.1, scene_of(overlay))
     np.testing.assert_array_equal(once, overlay.compose(0.7, scene_of(overlay)))
+
+
+@pytest.mark.parametrize("size", [(320, 240), (480, 320), (640, 480), (1280, 720)])
+@pytest.mark.parametrize("name", ["hopper", "inverted_double_pendulum", "humanoidstandup"])
+def test_the_title_leaves_room_for_the_longest_return(name, size):
+    width, height = size
+    rewards = np.full(100, -1234.5)
+    clock = Clock(episodes := [episode_of(random_spikes(100, 8), rewards)], dt=DT, fps=Fraction(25))
+    pictures = [
+        Overlay(title, episodes, Neurons(8, 4, 0.5), clock, width=width, height=height)
+        for title in (("", ""), (name, "conn_snn, 256 neurons, generation 1000, edited bundle, sampled"))
+    ]
+    bare, titled = (o.compose(2.0, scene_of(o)).astype(int).sum(axis=-1) for o in pictures)
+    layout = pictures[0].layout
+    # The text of the return ends at the right; what the title changes ends before it begins.
+    top = np.s_[layout.title[1] : layout.title[1] + round(2.6 * layout.unit)]
+    shown = bare[top, layout.title[0] : layout.total[0]]
+    return_begins = np.flatnonzero((shown != shown[:, :1]).any(axis=0))[0]
+    title_ends = np.flatnonzero((bare != titled)[top, layout.title[0] :].any(axis=0))[-1]
+    assert title_ends < return_begins
+    assert (bare != titled)[top].any()
+
+
+def test_the_last_frame_has_the_whole_return_and_stands_still():
+    rewards = np.arange(7.0)  # 0 to 6: each digit of the return differs from that of the step before
+    episodes = [episode_of(random_spikes(7, 8), rewards)]
+    clock = Clock(episodes, dt=DT, fps=Fraction(25))
+    overlay = Overlay(("", ""), episodes, None, clock, width=640, height=480)
+    last, end = (overlay.compose(time, scene_of(overlay)) for time in (clock.time_of(clock.num_frames - 1), 7 * DT))
+    np.testing.assert_array_equal(last, end)
+    assert clock.moment(clock.time_of(clock.num_frames - 1)).step == 7
+    assert (last != overlay.compose(6.5 * DT, scene_of(overlay)))[:60, 500:].any()  # 21 and not 15
 
 
 def test_networks_without_spikes_have_the_rewards_alone():

@@ -15,19 +15,23 @@ from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.rendering.recording import Neurons, RecordablePolicy, make_policy, make_recorder
+from evoconn_cli.rendering.recording import Neurons, RecordablePolicy, make_policy, make_recorder, policy_params
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.registry import limit_episodes
 
 NEURONS = 12
 
 
-def travelling_task(*, ends_after: int = 1000, breaks_after: int = 1000) -> Task:
-    """Returns a task with one body that travels along x, whose action is its speed."""
+def travelling_task(*, ends_after: int = 1000, breaks_after: int = 1000, worthless_after: int = 1000) -> Task:
+    """Returns a task with one body that travels along x, whose action is its speed.
+
+    After so many steps its position, or its reward, is no number.
+    """
 
     def state(position, reward, steps):
         broken = jnp.where(steps > breaks_after, jnp.nan, position)
         qp = SimpleNamespacePytree(pos=broken[None], rot=jnp.array([[1.0, 0.0, 0.0, 0.0]]))
+        reward = jnp.where(steps > worthless_after, jnp.nan, reward)
         return TaskState((qp, ()), jnp.stack([position[0], 1.0]), reward, steps >= ends_after, steps)
 
     def reset(key):
@@ -53,12 +57,15 @@ class SimpleNamespacePytree(SimpleNamespace):
 
 
 def counting_policy() -> RecordablePolicy:
-    """Returns a policy whose carry counts its steps, whose action is that count, and whose spikes show it in bits."""
+    """Returns a policy whose carry counts its steps, whose action is that count, and whose spikes show it in bits.
 
-    def step(carry, obs):
+    Its parameters are nothing, or a number that is added to the action.
+    """
+
+    def step(params, carry, obs):
         del obs
         spikes = jnp.stack([(carry >> jnp.arange(NEURONS)) & 1, jnp.zeros(NEURONS, int)]).astype(bool)
-        return carry + 1, carry[None].astype(jnp.float32), spikes
+        return carry + 1, carry[None] + jnp.float32(sum(params)), spikes
 
     return RecordablePolicy(lambda key: jnp.zeros((), int), step, Neurons(NEURONS, 6, 0.5))
 
@@ -69,7 +76,7 @@ def keys(number: int = 0):
 
 def test_every_step_is_recorded_in_order():
     task = limit_episodes(travelling_task(), episode_length=230)
-    episode = make_recorder(task, counting_policy())(*keys())
+    episode = make_recorder(task, counting_policy())((), *keys())
     assert episode.num_steps == 230
     assert episode.positions.shape == (231, 1, 3) and episode.rotations.shape == (231, 1, 4)
     np.testing.assert_array_equal(episode.rewards, np.arange(230))
@@ -84,38 +91,43 @@ def test_every_step_is_recorded_in_order():
 )
 def test_an_episode_ends_with_the_task_or_with_the_limit(ends_after, max_steps, length):
     record = make_recorder(travelling_task(ends_after=ends_after), counting_policy(), max_steps=max_steps)
-    assert record(*keys()).num_steps == length
+    assert record((), *keys()).num_steps == length
 
 
-def test_an_episode_ends_before_numbers_that_are_not_finite():
-    episode = make_recorder(travelling_task(breaks_after=40), counting_policy(), max_steps=90)(*keys())
+@pytest.mark.parametrize("task", [travelling_task(breaks_after=40), travelling_task(worthless_after=40)])
+def test_an_episode_ends_before_numbers_that_are_not_finite(task):
+    episode = make_recorder(task, counting_policy(), max_steps=90)((), *keys())
     assert episode.num_steps == 40 and episode.broke
-    assert np.isfinite(episode.positions).all()
+    assert np.isfinite(episode.positions).all() and np.isfinite(episode.rewards).all()
+
+
+def test_an_episode_without_a_single_finite_step_is_an_error():
     with pytest.raises(EvoconnError, match="first step"):
-        make_recorder(travelling_task(breaks_after=0), counting_policy())(*keys())
+        make_recorder(travelling_task(breaks_after=0), counting_policy())((), *keys())
 
 
 def test_a_warm_up_settles_the_network_and_starts_the_episode_where_it_would_start():
     task = travelling_task(ends_after=20)
-    without = make_recorder(task, counting_policy())(*keys())
-    settled = make_recorder(task, counting_policy(), warmup_steps=33)(*keys())
+    without = make_recorder(task, counting_policy())((), *keys())
+    settled = make_recorder(task, counting_policy(), warmup_steps=33)((), *keys())
     np.testing.assert_array_equal(without.positions[0], settled.positions[0])
     np.testing.assert_array_equal(settled.rewards, without.rewards + 33)
 
 
-def test_a_recorder_is_compiled_once():
+def test_a_recorder_is_compiled_once_for_all_parameters():
     traces = []
     policy = counting_policy()
 
-    def step(carry, obs):
+    def step(params, carry, obs):
         traces.append(1)
-        return policy.step(carry, obs)
+        return policy.step(params, carry, obs)
 
     record = make_recorder(travelling_task(ends_after=5), policy._replace(step=step))
-    record(*keys())
+    once = record((jnp.zeros(()),), *keys())
     first = len(traces)
-    record(*keys(1))
+    other = record((jnp.ones(()),), *keys(1))
     assert len(traces) == first
+    np.testing.assert_array_equal(other.rewards, once.rewards + 1)
 
 
 def test_the_recorded_spikes_are_those_of_the_network():
@@ -126,10 +138,10 @@ def test_the_recorded_spikes_are_those_of_the_network():
     }
     candidates = jax.tree.map(jnp.asarray, kernels)
     config = ConnSnnConfig(num_neurons=NEURONS, excitatory_ratio=0.25)
-    policy = make_policy(network, candidates, initial_normalizer(2), config)
+    policy = make_policy(network, config)
     assert policy.neurons == Neurons(NEURONS, 3, 0.5)
     task = travelling_task(ends_after=8)
-    episode = make_recorder(task, policy)(*keys())
+    episode = make_recorder(task, policy)(policy_params(network, candidates, initial_normalizer(2)), *keys())
     reset_key, carry_key = keys()
     state, carry = task.reset(reset_key), network.initial_carry(carry_key[None])
     record = jax.jit(network.record)
@@ -146,10 +158,11 @@ def test_the_recorded_spikes_are_those_of_the_network():
 def test_networks_without_types_or_spikes():
     mlp = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=4)
     weights = jax.tree.map(lambda x: x[None], mlp.initial_weights(jax.random.key(0)))
-    policy = make_policy(mlp, weights, initial_normalizer(2), MlpConfig(num_neurons=4))
+    policy = make_policy(mlp, MlpConfig(num_neurons=4))
     assert policy.neurons is None
-    assert make_recorder(travelling_task(ends_after=8), policy)(*keys()).spikes is None
-    dense = make_policy(mlp, weights, initial_normalizer(2), DenseSnnConfig(num_neurons=4, dt_ms=0.25))
+    params = policy_params(mlp, weights, initial_normalizer(2))
+    assert make_recorder(travelling_task(ends_after=8), policy)(params, *keys()).spikes is None
+    dense = make_policy(mlp, DenseSnnConfig(num_neurons=4, dt_ms=0.25))
     assert dense.neurons == Neurons(4, None, 0.25)
 
 
@@ -164,8 +177,9 @@ def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
     )  # fmt: skip
     normalizer = initial_normalizer(2)
     results = jax.jit(evaluation.run)((), normalizer, evaluation_key(7), Perturbation(), evaluation.episodes)
-    record = make_recorder(task, make_policy(mlp, weights, normalizer, MlpConfig(num_neurons=4)), warmup_steps=2)
-    episodes = [record(*episode_keys(7, number)) for number in range(3)]
+    record = make_recorder(task, make_policy(mlp, MlpConfig(num_neurons=4)), warmup_steps=2)
+    params = policy_params(mlp, weights, normalizer)
+    episodes = [record(params, *episode_keys(7, number)) for number in range(3)]
     returns = [episode.rewards.sum() for episode in episodes]
     np.testing.assert_allclose(returns, results.returns[:3], rtol=1e-5)
     assert len(set(returns)) == 3

@@ -6,6 +6,7 @@ import os
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from rendering_cases import make_episode
 from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.rendering import gl, scene, shapes
-from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
+from evoconn_cli.rendering import gl, renderers, shapes
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
+from evoconn_cli.rendering.extents import floor_height
+from evoconn_cli.rendering.look import square_size
 from evoconn_cli.rendering.meshes import capsule_mesh
-from evoconn_cli.rendering.mjcf import make_mjcf, square_size
-from evoconn_cli.rendering.scene import open_renderer
+from evoconn_cli.rendering.mjcf import make_mjcf
+from evoconn_cli.rendering.renderers import find_renderer, open_renderer
 from evoconn_cli.rendering.shapes import make_figure
 from evoconn_cli.rendering.tiny_renderer import TinyRenderer
 from evoconn_cli.tasks.brax_compat import import_brax_envs
@@ -234,15 +237,21 @@ def sphere_figure() -> shapes.Figure:
     return shapes.Figure("ball", ("ground", "ball"), (floor, ball), is_planar=False)
 
 
-def test_tiny_draws_where_the_camera_looks():
-    check_projection(TinyRenderer(sphere_figure(), width=200, height=150, radius=1.0, floor_height=None), 200, 150)
+SIZES = pytest.mark.parametrize(("width", "height"), [(200, 150), (640, 120), (120, 200)])
 
 
-def test_mujoco_draws_where_the_camera_looks(backend):
+@SIZES
+def test_tiny_draws_where_the_camera_looks(width, height):
+    renderer = TinyRenderer(sphere_figure(), width=width, height=height, radius=1.0, floor_height=None)
+    check_projection(renderer, width, height)
+
+
+@SIZES
+def test_mujoco_draws_where_the_camera_looks(backend, width, height):
     from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
 
-    renderer = MujocoRenderer(backend, sphere_figure(), width=200, height=150, radius=1.0, floor_height=None)
-    check_projection(renderer, 200, 150)
+    renderer = MujocoRenderer(backend, sphere_figure(), width=width, height=height, radius=1.0, floor_height=None)
+    check_projection(renderer, width, height)
     renderer.close()
 
 
@@ -307,7 +316,7 @@ def test_a_variable_set_by_the_user_is_the_only_one_tried(monkeypatch):
 
 
 def test_without_gl_auto_takes_the_software_rasteriser_and_says_why(monkeypatch):
-    monkeypatch.setattr(scene, "find_backend", lambda: (None, "egl: no driver"))
+    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "egl: no driver"))
     figure = make_figure("hopper")
     episode = make_episode(figure, 3)
     path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
@@ -316,6 +325,36 @@ def test_without_gl_auto_takes_the_software_rasteriser_and_says_why(monkeypatch)
     assert "egl: no driver" in name
     with pytest.raises(EvoconnError, match="egl: no driver.*--renderer tiny"):
         open_renderer("mujoco", figure, [episode], path, width=32, height=32)
+
+
+def test_a_driver_that_fails_after_its_probe_is_reported_or_passed_over(monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("no framebuffer of this size")
+
+    monkeypatch.setattr(renderers, "find_backend", lambda: ("egl", ""))
+    monkeypatch.setattr(renderers, "MujocoRenderer", broken)
+    figure = make_figure("hopper")
+    episode = make_episode(figure, 3)
+    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
+    renderer, name = open_renderer("auto", figure, [episode], path, width=32, height=32)
+    assert isinstance(renderer, TinyRenderer) and "egl: RuntimeError: no framebuffer" in name
+    with pytest.raises(EvoconnError, match="no framebuffer.*--renderer tiny"):
+        open_renderer("mujoco", figure, [episode], path, width=32, height=32)
+
+
+def test_where_nothing_can_draw_both_reasons_are_said(monkeypatch):
+    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "egl: no driver"))
+    monkeypatch.setitem(sys.modules, "pytinyrenderer", None)
+    with pytest.raises(EvoconnError, match="egl: no driver.*pytinyrenderer"):
+        find_renderer("auto")
+
+
+def test_a_platform_of_pyopengl_does_not_stand_in_the_way(monkeypatch):
+    environment = {"PYOPENGL_PLATFORM": "osmesa", "HOME": "/home"}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setitem(sys.modules, "mujoco", ModuleType("mujoco"))
+    gl.import_mujoco("egl")
+    assert environment == {"MUJOCO_GL": "egl", "HOME": "/home"}
 
 
 def test_a_missing_rasteriser_is_reported(monkeypatch):

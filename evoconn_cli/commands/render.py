@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from evoconn_cli.commands.completion import complete_run, one_of
-from evoconn_cli.commands.ending import show_notice
+from evoconn_cli.commands.ending import say, show_notice
+from evoconn_cli.commands.options import POLICIES
+from evoconn_cli.errors import unknown_name
+from evoconn_cli.output import check_output
 from evoconn_cli.rendering.options import CAMERAS, RENDERERS, check_task, make_options
 
 
@@ -16,8 +19,8 @@ def render(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR",
-            help="A run, its checkpoints, or one step in there.",
+            metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+            help="A run, its checkpoints, one step in there, or an exported bundle.",
             autocompletion=complete_run,
             show_default=False,
         ),
@@ -26,7 +29,7 @@ def render(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File to write: .mp4, .gif, .html (a page that plays it) or .png; an mp4 in the run by default.",
+            help="File to write or replace: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default.",
             show_default=False,
         ),
     ] = None,
@@ -38,6 +41,7 @@ def render(
             show_default="latest",
         ),
     ] = None,
+    episode: Annotated[int, typer.Option(min=0, help="Number of the first episode, as evaluate --csv has it.")] = 0,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to show, one after the other.")] = 1,
     steps: Annotated[
         int | None,
@@ -47,13 +51,29 @@ def render(
             show_default="to its end",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the initial states.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the initial states and of sampled connections.")
+    ] = 0,
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="POLICY",
+            help="deterministic: p > 0.5; sampled: other connections in each episode.",
+            autocompletion=one_of(*POLICIES),
+        ),
+    ] = "deterministic",
     camera: Annotated[
         str, typer.Option(metavar="VIEW", help="track, side or front.", autocompletion=one_of(*CAMERAS))
     ] = "track",
-    fps: Annotated[float | None, typer.Option(help="Frames a second.", show_default="30")] = None,
-    speed: Annotated[float | None, typer.Option(help="0.5 is slow motion at half the speed.", show_default="1")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels.", show_default="640x480")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second, 1 to 240.", show_default="30, 25 for .gif")
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="0.01 to 100; 0.5 is slow motion at half the speed.", show_default="1")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, 64 to 4096 each.", show_default="640x480")
+    ] = None,
     renderer: Annotated[
         str | None,
         typer.Option(
@@ -91,29 +111,31 @@ def render(
         has_overlay=overlay,
         still_at_end=steps is not None,
     )
+    if policy not in POLICIES:
+        raise unknown_name("policy", policy, POLICIES)
+    if out is not None:
+        check_output(out, "--out")
     console = Console()
     opened = open_run(path, step, note=show_notice)
     check_task(opened.task.name)
 
-    from evoconn_cli.rendering.recording import make_policy
-    from evoconn_cli.rendering.video import Subject, record_episodes, write_episodes
+    from evoconn_cli.commands.rendering import default_target, make_subject
+    from evoconn_cli.rendering.episodes import record_episodes, write_episodes
+    from evoconn_cli.rendering.renderers import find_renderer
 
-    config = opened.config
-    candidates = opened.strategy.center(opened.state.strategy)
-    subject = Subject(
-        task=opened.task,
-        policy=make_policy(opened.network, candidates, opened.state.normalizer, config.network),
-        about=f"{config.network.name}, {config.network.num_neurons} neurons, generation {opened.generation}",
-        warmup_steps=config.rollout.warmup_steps,
-    )
-    target = out or opened.directory.path / "videos" / f"generation-{opened.generation}-seed-{seed}.mp4"
+    target = out or default_target(opened, policy=policy, seed=seed, episode=episode)
+    check_output(target, "--out")
+    if options.format != "html":
+        find_renderer(options.renderer)
+    subject = make_subject(opened, policy=policy, seed=seed)
+    replaces = target.exists()
     with RenderProgress(console) as progress:
         for note in options.notes:
             progress.note(note)
-        played = record_episodes(subject, progress, seed=seed, num_episodes=episodes, max_steps=steps)
+        played = record_episodes(subject, progress, seed=seed, first=episode, num_episodes=episodes, max_steps=steps)
         write_episodes(subject, played, options, target, progress)
-    console.print(f"Written: {target}", highlight=False, soft_wrap=True)
+    say(console, f"{'Replaced' if replaces else 'Written'}: {target}")
     if wandb:
         from evoconn_cli.runs.tracking.wandb_video import upload
 
-        upload(opened.directory, config, target, console.print)
+        upload(opened.directory, opened.config, target, lambda message: say(console, message))

@@ -14,44 +14,26 @@ class Kind:
     """One kind of perturbation.
 
     Attributes:
-        doc: one sentence for the reference.
         label: name of the axis in a plot, with the unit.
-        none: the value that changes nothing.
+        neutral: the value that changes nothing.
         high: the largest value that makes sense.
         physical: whether it changes the task's physics.
     """
 
-    doc: str
     label: str
-    none: float
+    neutral: float
     high: float = math.inf
     physical: bool = False
 
 
 KINDS = {
-    "obs-noise": Kind(
-        "Gaussian noise on the normalised observations, anew each step; its standard deviation",
-        "observation noise [standard deviations of the observation]",
-        none=0.0,
-    ),
-    "lesion-synapses": Kind(
-        "each connection is cut with this probability, for a whole episode",
-        "probability that a synapse is cut",
-        none=0.0,
-        high=1.0,
-    ),
-    "lesion-neurons": Kind(
-        "each neuron is cut off with this probability, for a whole episode",
-        "probability that a neuron is cut off",
-        none=0.0,
-        high=1.0,
-    ),
-    "friction": Kind("factor on every friction coefficient", "friction [× trained]", none=1.0, physical=True),
-    "gravity": Kind("factor on gravity", "gravity [× trained]", none=1.0, physical=True),
-    "mass": Kind("factor on every body's mass and inertia", "mass [× trained]", none=1.0, physical=True),
-    "actuator-strength": Kind(
-        "factor on the strength of every actuator", "actuator strength [× trained]", none=1.0, physical=True
-    ),
+    "obs-noise": Kind("observation noise [standard deviations of the observation]", neutral=0.0),
+    "lesion-synapses": Kind("probability that a synapse is cut", neutral=0.0, high=1.0),
+    "lesion-neurons": Kind("probability that a neuron is cut off", neutral=0.0, high=1.0),
+    "friction": Kind("friction [× trained]", neutral=1.0, physical=True),
+    "gravity": Kind("gravity [× trained]", neutral=1.0, physical=True),
+    "mass": Kind("mass [× trained]", neutral=1.0, physical=True),
+    "actuator-strength": Kind("actuator strength [× trained]", neutral=1.0, physical=True),
 }
 
 
@@ -91,7 +73,7 @@ def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
 def swept_name(settings: Sequence[dict[str, float]]) -> str | None:
     """Returns the perturbation whose values differ between the settings, None without a sweep."""
     differing = (name for name in settings[0] if len({setting[name] for setting in settings}) > 1)
-    return next(differing, None) if settings else None
+    return next(differing, None)
 
 
 def setting_text(setting: Mapping[str, float], without: str | None = None) -> str:

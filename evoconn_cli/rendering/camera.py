@@ -12,18 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from evoconn_cli.rendering.clock import Moment
-from evoconn_cli.rendering.quaternions import rotate
-from evoconn_cli.rendering.recording import Episode
-from evoconn_cli.rendering.shapes import Figure, Shape
+from evoconn_cli.rendering.extents import bounds, extent
+from evoconn_cli.rendering.recording import Motion
+from evoconn_cli.rendering.shapes import Figure
 
 FIELD_OF_VIEW = 30.0
 """Vertical angle of view [degrees]."""
 
 _SMOOTHING = 0.35
 """Standard deviation of the filter along the path [s]."""
-
-ROOM = 1.0
-"""Space around the body, in its radii."""
 
 
 class View(NamedTuple):
@@ -68,22 +65,22 @@ class CameraPath:
         radius: of what the camera keeps in view [m].
     """
 
-    def __init__(self, figure: Figure, episodes: Sequence[Episode], *, dt: float, camera: str, aspect: float) -> None:
+    def __init__(self, figure: Figure, episodes: Sequence[Motion], *, dt: float, camera: str, aspect: float) -> None:
         self._azimuth, self._elevation = angles_of(figure)[camera]
-        extents = [_extent(figure, episode, ("body", "left")) for episode in episodes]
+        extents = [extent(figure, episode, ("body", "left")) for episode in episodes]
         centers = [(low + high) / 2 for low, high in extents]
         paths = [_smooth(center, _SMOOTHING / dt) for center in centers]
         # Rare poses, such as of a fall, may leave the picture.
         reach = [np.maximum(high - path, path - low) for path, (low, high) in zip(paths, extents, strict=True)]
         radius = float(np.percentile(np.linalg.norm(np.concatenate(reach), axis=-1), 95))
         if np.ptp(np.concatenate(centers)[:, :2], axis=0).max() < radius:
-            low, high = _bounds(figure, episodes)
+            low, high = bounds(figure, episodes)
             paths = [np.broadcast_to((low + high) / 2, path.shape) for path in paths]
             radius = float(np.linalg.norm(high - low)) / 2
         self._targets = paths
         self.radius = radius
         narrow = min(1.0, aspect) * math.tan(math.radians(FIELD_OF_VIEW / 2))
-        self._distance = ROOM * self.radius / math.sin(math.atan(narrow))
+        self._distance = self.radius / math.sin(math.atan(narrow))
 
     def targets(self, episode: int) -> np.ndarray:
         """Returns `[T + 1, 3]` what the camera looks at, at every state of an episode [m]."""
@@ -100,35 +97,6 @@ class CameraPath:
 def angles_of(figure: Figure) -> dict[str, tuple[float, float]]:
     """Returns azimuth and elevation of each camera [degrees]."""
     return _ANGLES_PLANAR if figure.is_planar else _ANGLES
-
-
-def floor_height(figure: Figure, episodes: Sequence[Episode]) -> float | None:
-    """Returns where to put a floor under a figure that has none of its own [m]; None where it has one."""
-    if figure.bodies_with("floor"):
-        return None
-    low, high = _bounds(figure, episodes)
-    return float(low[2] - 0.02 * (high[2] - low[2]))
-
-
-def _bounds(figure: Figure, episodes: Sequence[Episode]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
-    extents = [_extent(figure, episode, ("body", "left", "mount", "target")) for episode in episodes]
-    low, high = (np.concatenate(bounds) for bounds in zip(*extents, strict=True))
-    return low.min(axis=0), high.max(axis=0)
-
-
-def _extent(figure: Figure, episode: Episode, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `[T + 1, 3]` the lowest and the highest coordinates of the shapes of these roles, at every state [m]."""
-    shapes = [shape for shape in figure.shapes if shape.role in roles]
-    paths = [_path_of(shape, episode) for shape in shapes]
-    low = np.min([path - shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
-    high = np.max([path + shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
-    return low, high
-
-
-def _path_of(shape: Shape, episode: Episode) -> np.ndarray:
-    """Returns `[T + 1, 3]` the centre of a shape [m]."""
-    return episode.positions[:, shape.body] + rotate(shape.position, episode.rotations[:, shape.body])
 
 
 def _smooth(path: np.ndarray, sigma: float) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The video's clock: which moment of the episodes each frame shows.
 
-Simulated time runs on through all episodes. Frame k shows the moment `k * speed / fps`; poses between two states are
-interpolated, so that a task of 20 states a second moves smoothly in a video of 30 frames a second.
+Simulated time runs on through all episodes; the last state of each is held for a moment, so that its end is seen. Frame
+k shows the moment `k * speed / fps`; poses between two states are interpolated, so that a task of 20 states a second
+moves smoothly in a video of 30 frames a second.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from evoconn_cli.rendering.quaternions import between
-from evoconn_cli.rendering.recording import Episode
+from evoconn_cli.rendering.recording import Motion
+
+_HOLD = 0.5
+"""How long the last state of an episode is seen [s of video]; two frames at least."""
 
 
 class Moment(NamedTuple):
@@ -35,21 +39,23 @@ class Clock:
         speed: seconds of simulation that one second of video shows.
     """
 
-    def __init__(self, episodes: Sequence[Episode], *, dt: float, fps: Fraction, speed: float = 1.0) -> None:
+    def __init__(self, episodes: Sequence[Motion], *, dt: float, fps: Fraction, speed: float = 1.0) -> None:
         self.dt = dt
         self.fps = fps
         self.speed = speed
-        self._starts = np.cumsum([0, *(episode.num_steps for episode in episodes)])
+        self._lengths = [episode.num_steps for episode in episodes]
+        hold = max(_HOLD, 2 / float(fps)) * speed / dt
+        self._starts = np.cumsum([0.0, *(length + hold for length in self._lengths)])  # in steps
 
     @property
     def num_frames(self) -> int:
-        """Frames that cover all episodes, at least one."""
+        """Frames that cover all episodes."""
         # The tolerance keeps 8.000001 s, which is 8 s in single precision, from having a frame of its own.
-        return max(1, math.ceil(self.duration * float(self.fps) / self.speed - 1e-3))
+        return math.ceil(self.duration * float(self.fps) / self.speed - 1e-3)
 
     @property
     def duration(self) -> float:
-        """Time that all episodes simulate [s]."""
+        """Time that all episodes take, with what is held of each [s of simulation]."""
         return float(self._starts[-1]) * self.dt
 
     def time_of(self, frame: int) -> float:
@@ -59,20 +65,24 @@ class Clock:
     def moment(self, time: float) -> Moment:
         """Returns the moment at `time` [s], the very last state for anything after the end."""
         steps = time / self.dt + 1e-6
-        last = len(self._starts) - 2
+        last = len(self._lengths) - 1
         episode = min(int(np.searchsorted(self._starts, steps, side="right")) - 1, last)
         inside = steps - self._starts[episode]
-        length = self._starts[episode + 1] - self._starts[episode]
+        length = self._lengths[episode]
         if inside >= length:
-            return Moment(episode, int(length), 0.0)
+            return Moment(episode, length, 0.0)
         return Moment(episode, int(inside), float(max(inside % 1.0 - 1e-6, 0.0)))
 
     def start_of(self, episode: int) -> float:
         """Returns the time at which an episode starts [s]."""
         return float(self._starts[episode]) * self.dt
 
+    def end_of(self, episode: int) -> float:
+        """Returns the time at which an episode ends, and its last state begins to be held [s]."""
+        return self.start_of(episode) + self._lengths[episode] * self.dt
 
-def pose_at(episode: Episode, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
+
+def pose_at(episode: Motion, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
     """Returns the poses of all bodies at `moment`: `[bodies, 3]` [m], `[bodies, 4]` unit quaternions (w, x, y, z)."""
     here, to_next = moment.step, moment.fraction
     after = min(here + 1, episode.num_steps)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evoconn_cli.rendering.clock import Clock
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 
 
 class SpikeColumns(NamedTuple):
@@ -48,7 +48,7 @@ def fit_rows(neurons: Neurons, max_height: int) -> RasterRows:
 
 
 def spike_columns(
-    episodes: Sequence[Episode], neurons: Neurons, rows: RasterRows, clock: Clock, *, per_frame: int
+    episodes: Sequence[Motion], neurons: Neurons, rows: RasterRows, clock: Clock, *, per_frame: int
 ) -> SpikeColumns:
     """Returns the spikes of all episodes by columns.
 
@@ -82,7 +82,7 @@ def spike_columns(
     return SpikeColumns(np.minimum(counts, 255).astype(np.uint8).T, rates.T)
 
 
-def reward_columns(episodes: Sequence[Episode], clock: Clock, *, per_frame: int) -> np.ndarray:
+def reward_columns(episodes: Sequence[Motion], clock: Clock, *, per_frame: int) -> np.ndarray:
     """Returns `[columns]` the mean reward of the steps that end in a column; the one before it where none does."""
     num_columns = clock.num_frames * per_frame
     total, count = np.zeros(num_columns), np.zeros(num_columns)

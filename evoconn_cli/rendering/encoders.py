@@ -6,6 +6,7 @@ A file is written under another name beside its place and renamed when it is who
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -80,9 +81,7 @@ def write_gif(
     Raises:
         EvoconnError: ffmpeg fails or the file cannot be written.
     """
-    with tempfile.TemporaryDirectory() as directory, whole_file(path) as partial:
-        palette = Path(directory) / "palette.png"
-        make_palette(samples).save(palette)
+    with _palette_file(make_palette(samples)) as palette, whole_file(path) as partial:
         use = "[0:v][1:v]paletteuse=dither=none:diff_mode=rectangle"
         _run_ffmpeg(
             frames, fps, size, ["-i", str(palette)], ["-lavfi", use, "-loop", "0", "-f", "gif", f"file:{partial}"]
@@ -105,20 +104,56 @@ def make_palette(samples: Sequence[np.ndarray]) -> Image.Image:
     return Image.fromarray(np.resize(np.concatenate([own, found]), (256, 3)).reshape(16, 16, 3))
 
 
+@contextlib.contextmanager
+def _palette_file(palette: Image.Image) -> Iterator[Path]:
+    """Gives a picture as a temporary file."""
+    with contextlib.ExitStack() as stack:
+        with _naming_temporary_files():
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "palette.png"
+            palette.save(path)
+        yield path
+
+
+@contextlib.contextmanager
+def _naming_temporary_files() -> Iterator[None]:
+    """Turns what goes wrong with a temporary file into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        raise EvoconnError(
+            f"a temporary file cannot be written: {error.strerror or error}. Make room for it, or set TMPDIR to a "
+            "directory that has some."
+        ) from error
+
+
+def _find_ffmpeg() -> str:
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise EvoconnError(
+            f"there is no ffmpeg on this machine: {error} Install one, or set IMAGEIO_FFMPEG_EXE to it."
+        ) from error
+
+
 def _run_ffmpeg(
     frames: Iterator[np.ndarray], fps: Fraction, size: tuple[int, int], inputs: list[str], output: list[str]
 ) -> None:
-    import imageio_ffmpeg
-
     width, height = size
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
+        _find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0",
         *inputs, *output,
     ]  # fmt: skip
-    with tempfile.TemporaryFile() as log:
-        # A session of its own, so that Ctrl-C reaches it through this process alone.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
+    with _naming_temporary_files():
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below; errors of what follows are no errors of it
+    with log:
+        try:
+            # A session of its own, so that Ctrl-C reaches it through this process alone.
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
+        except OSError as error:
+            raise EvoconnError(f"ffmpeg cannot be started: {command[0]}: {error.strerror or error}.") from error
         assert process.stdin is not None
         try:
             # Where it reads no more, its exit code says why.
@@ -135,5 +170,10 @@ def _run_ffmpeg(
                 process.wait()
         if process.returncode != 0:
             log.seek(0)
-            lines = log.read().decode(errors="replace").strip().splitlines()
-            raise EvoconnError(f"ffmpeg failed: {lines[-1] if lines else f'exit code {process.returncode}'}")
+            raise EvoconnError(f"ffmpeg failed: {_first_error(log.read()) or f'exit code {process.returncode}'}")
+
+
+def _first_error(log: bytes) -> str:
+    """Returns the first error that ffmpeg reports, which those after it follow from, without the part it is of."""
+    lines = log.decode(errors="replace").strip().splitlines()
+    return re.sub(r"^\[[^]]*\] ", "", lines[0]) if lines else ""

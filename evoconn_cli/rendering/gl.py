@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from collections.abc import MutableMapping
 from types import ModuleType
 
 _BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}
@@ -46,16 +47,21 @@ def find_backend() -> tuple[str | None, str]:
 
 def import_mujoco(backend: str) -> ModuleType:
     """Returns the module `mujoco`, set up to draw with `backend`."""
-    os.environ["MUJOCO_GL"] = backend
+    _set_backend(os.environ, backend)
     import mujoco
 
     return mujoco
 
 
+def _set_backend(environment: MutableMapping[str, str], backend: str) -> None:
+    environment["MUJOCO_GL"] = backend
+    environment.pop("PYOPENGL_PLATFORM", None)  # which MuJoCo sets itself, and refuses if it is set otherwise
+
+
 def _try_backend(backend: str) -> str | None:
     """Returns None if MuJoCo draws a picture with `backend`, else what went wrong."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYOPENGL_PLATFORM"}
-    environment["MUJOCO_GL"] = backend
+    environment = dict(os.environ)
+    _set_backend(environment, backend)
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT

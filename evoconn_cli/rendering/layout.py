@@ -7,9 +7,8 @@ from typing import NamedTuple
 from evoconn_cli.rendering.columns import RasterRows, fit_rows
 from evoconn_cli.rendering.recording import Neurons
 
-_WIDE = 1.55
+_WIDE = 1.5
 """Pictures of at least this ratio of width to height have their plots beside the scene."""
-
 
 _SMALLEST_TEXT = 9.5  # [pixels]
 
@@ -28,7 +27,6 @@ class Layout(NamedTuple):
 
     scene: Box
     title: tuple[int, int]  # left top of the name, with a line about it below
-    about_width: int  # room for that line
     total: tuple[int, int]  # right top of the return
     clock: tuple[int, int]  # left bottom of the time
     raster: Box | None  # None for a network without spikes
@@ -59,7 +57,6 @@ def _below(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, Ra
     layout = Layout(
         scene,
         title=(margin, margin),
-        about_width=round(0.44 * width),
         total=(width - margin, margin),
         clock=(margin, scene.height - gap),
         raster=raster,
@@ -88,7 +85,6 @@ def _beside(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, R
     layout = Layout(
         Box(0, 0, scene_width, height),
         title=(scene_width + margin, margin),
-        about_width=round(0.8 * (width - scene_width - 2 * margin)),
         total=(right, margin),
         clock=(margin, height - margin),
         raster=raster,

@@ -7,15 +7,8 @@ from collections.abc import Iterable
 
 from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, Rgb, shape_color
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW
+from evoconn_cli.rendering.look import FOG, SUN, square_size
 from evoconn_cli.rendering.shapes import Figure, Shape
-
-FOG = (7.0, 26.0)
-"""Distances at which the floor begins to fade and is gone, in radii of what the camera keeps in view."""
-
-SUN = (0.75, -0.3, 1.0)
-"""Direction in which the sun is."""
-
-_ROUND_LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def make_mjcf(figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> str:
@@ -52,11 +45,6 @@ def make_mjcf(figure: Figure, *, width: int, height: int, radius: float, floor_h
             if shape.body == index:
                 _add_geom(body, shape)
     return ET.tostring(root, encoding="unicode")
-
-
-def square_size(radius: float) -> float:
-    """Returns the edge of the floor's squares that suits a body of this radius [m]: a length that is easy to read."""
-    return min(_ROUND_LENGTHS, key=lambda length: abs(length - 0.6 * radius))
 
 
 def _add_visual(root: ET.Element, width: int, height: int, radius: float) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 
 from evoconn_cli.rendering.camera import View
 from evoconn_cli.rendering.gl import import_mujoco
-from evoconn_cli.rendering.mjcf import SUN, make_mjcf
+from evoconn_cli.rendering.look import SUN
+from evoconn_cli.rendering.mjcf import make_mjcf
 from evoconn_cli.rendering.shapes import Figure
 
 

@@ -17,6 +17,7 @@ RENDERERS = ("auto", "mujoco", "tiny")
 _SIZES = (64, 4096)
 _SMALLEST_WITH_OVERLAY = (320, 240)
 _FASTEST_GIF = 2  # [1/100 s] delay of a frame; most players read a shorter one as 1/10 s
+_DEFAULT_FPS = {"gif": 25.0}  # [frames/s] 30 where nothing is said here; a GIF holds 25 and not 30
 
 
 class RenderOptions(NamedTuple):
@@ -55,7 +56,7 @@ def make_options(
         camera: one of CAMERAS.
         renderer: one of RENDERERS.
         has_overlay: draw the plots beside the body.
-        still_at_end: of a still.
+        still_at_end: a still shows the last moment of the last episode, and not its middle.
 
     Raises:
         ConfigError: what cannot be done, or has no meaning for the format.
@@ -110,7 +111,7 @@ def check_task(name: str) -> None:
 
 def _rate(fps: float | None, fmt: str) -> tuple[Fraction, tuple[str, ...]]:
     """Returns frames a second that the format can hold, and a note where they are not what was asked for."""
-    fps = 30.0 if fps is None else fps
+    fps = _DEFAULT_FPS.get(fmt, 30.0) if fps is None else fps
     if not 1 <= fps <= 240:
         raise ConfigError(f"--fps {fps:g}: expected 1 to 240 frames a second.")
     wanted = Fraction(str(fps))

@@ -21,11 +21,16 @@ from evoconn_cli.drawing.colors import (
 from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, reward_columns, spike_columns
 from evoconn_cli.rendering.layout import Box, make_layout
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.strips import curve_strip, raster_strip, window
 
 _WINDOW = 2.6
 """Seconds of video that the scrolling plots show."""
+
+
+_TOTAL_SIZE = 2.6
+_NAME_SIZES = (1.7, 1.5, 1.3, 1.1, 1.0)
+"""Heights of the return and of the name, in those of small text; the name has the first that fits."""
 
 
 class Overlay:
@@ -46,7 +51,7 @@ class Overlay:
     def __init__(
         self,
         title: tuple[str, str],
-        episodes: Sequence[Episode],
+        episodes: Sequence[Motion],
         neurons: Neurons | None,
         clock: Clock,
         *,
@@ -54,7 +59,6 @@ class Overlay:
         height: int,
     ) -> None:
         self.layout, rows = make_layout(width, height, neurons)
-        self._title = title
         self._episodes = episodes
         self._clock = clock
         self._size = (width, height)
@@ -63,6 +67,7 @@ class Overlay:
             _decimals(max(np.abs(values).max() for values in self._returns), 3),
             _decimals(max(np.abs(episode.rewards).max() for episode in episodes), 3),
         )
+        self._title = self._fit_title(*title)
         self._per_frame = per_frame = max(1, round(self.layout.reward.width / (_WINDOW * float(clock.fps))))
         self._marks = [self._column(clock.start_of(index)) for index in range(len(episodes))]
         self._rewards = reward_columns(episodes, clock, per_frame=per_frame)
@@ -87,7 +92,8 @@ class Overlay:
         picture = self._blank.copy()
         box = self.layout.scene
         picture[box.y : box.y + box.height, box.x : box.x + box.width] = scene
-        end = max(1, self._column(time))
+        # At the very end plots stand still with the body; between episodes they scroll on to the next one.
+        end = max(1, self._column(min(time, self._clock.end_of(len(self._episodes) - 1))))
         for box, strip in self._strips:
             shown = window(strip, end, box.width, self._marks)
             picture[box.y : box.y + box.height, box.x : box.x + box.width] = shown
@@ -102,15 +108,11 @@ class Overlay:
     def _draw_texts(self, draw: ImageDraw.ImageDraw, time: float, end: int) -> None:
         layout, unit = self.layout, self.layout.unit
         moment = self._clock.moment(time)
-        name, about = self._title
-        x, y = layout.title
-        self._text(draw, (x, y), name, 1.7, TEXT, "la")
-        if draw.textlength(about, _font(round(unit))) <= layout.about_width:
-            self._text(draw, (x, y + round(2.2 * unit)), about, 1.0, FAINT, "la")
+        for line, (x, y), size, color in self._title:
+            self._text(draw, (x, y), line, size, color, "la")
         x, y = layout.total
-        self._text(
-            draw, (x, y), format_number(self._returns[moment.episode][moment.step], self._decimals[0]), 2.6, TEXT, "ra"
-        )
+        total = format_number(self._returns[moment.episode][moment.step], self._decimals[0])
+        self._text(draw, (x, y), total, _TOTAL_SIZE, TEXT, "ra")
         self._text(draw, (x, y + round(3.1 * unit)), "return", 1.0, FAINT, "ra")
         seconds = (moment.step + moment.fraction) * self._clock.dt
         line = f"{seconds:.2f} s"
@@ -123,6 +125,18 @@ class Overlay:
         if self._spikes is not None and layout.rate is not None:
             rate = sum(w * self._mean(r, end, 3) for w, r in zip(self._shares, self._spikes.rates, strict=True))
             self._value(draw, layout.rate, f"{rate:.0f} Hz")
+
+    def _fit_title(self, name: str, about: str) -> list[tuple[str, tuple[int, int], float, Rgb]]:
+        """Returns the two lines at the left top, as large and as long as any return at the right top lets them be."""
+        unit, (x, y) = self.layout.unit, self.layout.title
+        extremes = [extreme for values in self._returns for extreme in (values.min(), values.max())]
+        widest = max(_width(format_number(value, self._decimals[0]), _TOTAL_SIZE * unit) for value in extremes)
+        room = self.layout.total[0] - max(widest, _width("return", unit)) - unit - x
+        size = next((size for size in _NAME_SIZES if _width(name, size * unit) <= room), _NAME_SIZES[-1])
+        return [
+            (_shorten(name, size * unit, room), (x, y), size, TEXT),
+            (_shorten(about, unit, room), (x, y + round(2.2 * unit)), 1.0, FAINT),
+        ]
 
     def _mean(self, columns: np.ndarray, end: int, frames: int = 1) -> float:
         return float(columns[max(0, end - frames * self._per_frame) : end].mean())
@@ -179,6 +193,19 @@ def format_number(value: float, decimals: int, *, plus: bool = False) -> str:
 def _decimals(most: float, digits: int) -> int:
     """Returns decimals that show so many digits of the greatest value, 0 to 3."""
     return int(np.clip(digits - 1 - np.floor(np.log10(max(float(most), 1e-3))), 0, 3))
+
+
+def _width(text: str, height: float) -> float:
+    """Returns the width of a text of this height [pixels]."""
+    return _font(round(height)).getlength(text)
+
+
+def _shorten(text: str, height: float, room: float) -> str:
+    """Returns a text that fits into `room` [pixels]: itself, or its beginning."""
+    if _width(text, height) <= room:
+        return text
+    kept = (text[:length].rstrip(" ,") + "…" for length in range(len(text) - 1, 0, -1))
+    return next((line for line in kept if _width(line, height) <= room), "")
 
 
 @functools.cache

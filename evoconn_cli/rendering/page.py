@@ -11,13 +11,14 @@ import numpy as np
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
 from evoconn_cli.output import whole_file
-from evoconn_cli.rendering.camera import FIELD_OF_VIEW, ROOM, CameraPath, angles_of, floor_height
-from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, angles_of
+from evoconn_cli.rendering.extents import floor_height
+from evoconn_cli.rendering.look import FOG, SUN, square_size
 from evoconn_cli.rendering.options import RenderOptions
-from evoconn_cli.rendering.recording import Episode, Neurons
+from evoconn_cli.rendering.recording import Motion, Neurons
 from evoconn_cli.rendering.shapes import Figure, Shape
 
-_SCRIPTS = ("timeline.js", "scene.js", "plots.js", "viewer.js")
+_SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
 _ROTATION_SCALE = 32767
 """Quaternions are stored as whole numbers of 16 bits, to about 0.003 degrees."""
 
@@ -25,7 +26,7 @@ _ROTATION_SCALE = 32767
 def write_page(
     out: Path,
     figure: Figure,
-    episodes: list[Episode],
+    episodes: list[Motion],
     neurons: Neurons | None,
     options: RenderOptions,
     *,
@@ -56,7 +57,6 @@ def write_page(
         "camera": options.camera,
         "views": angles_of(figure),
         "field_of_view": FIELD_OF_VIEW,
-        "room": ROOM,
         "radius": path.radius,
         "square": square_size(path.radius),
         "fog": FOG,
@@ -108,13 +108,13 @@ def _shape(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _floor(figure: Figure, episodes: list[Episode]) -> dict[str, Any]:
+def _floor(figure: Figure, episodes: list[Motion]) -> dict[str, Any]:
     """Returns the body that the floor belongs to, or the height of a floor that the figure does not have."""
     bodies = figure.bodies_with("floor")
     return {"body": bodies[0] if bodies else None, "height": floor_height(figure, episodes)}
 
 
-def _neurons(episodes: list[Episode], neurons: Neurons | None) -> dict[str, Any] | None:
+def _neurons(episodes: list[Motion], neurons: Neurons | None) -> dict[str, Any] | None:
     spikes = episodes[0].spikes
     if neurons is None or spikes is None:
         return None
@@ -126,7 +126,7 @@ def _neurons(episodes: list[Episode], neurons: Neurons | None) -> dict[str, Any]
     }
 
 
-def _arrays(episode: Episode, targets: np.ndarray) -> dict[str, np.ndarray]:
+def _arrays(episode: Motion, targets: np.ndarray) -> dict[str, np.ndarray]:
     rotations = episode.rotations / np.linalg.norm(episode.rotations, axis=-1, keepdims=True)
     arrays = {
         "positions": episode.positions.astype("<f4"),

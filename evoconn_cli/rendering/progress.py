@@ -46,13 +46,15 @@ class RenderProgress:
             return
         for task in self._bars.task_ids:
             self._bars.remove_task(task)
-        self._task = self._bars.add_task(what, total=total, unit=unit)
+        # It moves without counting until the first unit is done, which waits for what is compiled.
+        self._task = self._bars.add_task(what, total=total, unit=unit, start=False)
 
     def advance(self, done: int) -> None:
         """Shows that `done` units of it are done."""
         if self._bars is not None:
+            self._bars.start_task(self._task)
             self._bars.update(self._task, completed=done)
 
     def note(self, message: str) -> None:
         """Shows a sentence."""
-        self._console.print(message, highlight=False, soft_wrap=True)
+        self._console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)

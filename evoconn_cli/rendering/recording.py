@@ -20,8 +20,14 @@ from evoconn_cli.tasks.brax_v1 import body_poses
 _CHUNK = 100
 """Steps that are played between two looks at whether the episode is over."""
 
-PolicyStep: TypeAlias = Callable[[Carry, jax.Array], tuple[Carry, jax.Array, jax.Array | None]]
-"""`step(carry, obs [O]) -> (carry, action [A], spikes [S, N] bool)`; without spikes for networks that have none."""
+PolicyParams: TypeAlias = Any
+"""Arrays that the steps of a policy take. They are no constants of the program, which serves every generation."""
+
+PolicyStep: TypeAlias = Callable[[PolicyParams, Carry, jax.Array], tuple[Carry, jax.Array, jax.Array | None]]
+"""`step(params, carry, obs [O]) -> (carry, action [A], spikes [S, N] bool)`; spikes are None without neurons."""
+
+
+_Now: TypeAlias = tuple[TaskState, Carry]
 
 
 class Neurons(NamedTuple):
@@ -40,25 +46,16 @@ class RecordablePolicy(NamedTuple):
     neurons: Neurons | None  # None for a network without spikes
 
 
-def make_policy(
-    network: Network, candidates: Candidates, normalizer: NormalizerState, config: NetworkConfig
-) -> RecordablePolicy:
-    """Returns a network and a frozen normaliser as a policy of one member.
+def make_policy(network: Network, config: NetworkConfig) -> RecordablePolicy:
+    """Returns a network as a policy of one member, to be stepped with what `policy_params` returns."""
 
-    Args:
-        network: what plays.
-        candidates: `[1, ...]` its connections or weights.
-        normalizer: of the observations.
-        config: of the network.
-    """
-    params = network.prepare(candidates)
-
-    def step(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, jax.Array | None]:
+    def step(params: PolicyParams, carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, jax.Array | None]:
+        prepared, normalizer = params
         seen = normalize(normalizer, obs[:, None]).T
         if network.record is None:
-            carry, action = network.step(params, carry, seen)
+            carry, action = network.step(prepared, carry, seen)
             return carry, action[0], None
-        carry, action, activity = network.record(params, carry, seen)
+        carry, action, activity = network.record(prepared, carry, seen)
         return carry, action[0], activity.spikes[:, 0]
 
     neurons = None
@@ -68,8 +65,19 @@ def make_policy(
     return RecordablePolicy(lambda key: network.initial_carry(key[None]), step, neurons)
 
 
+def policy_params(network: Network, candidates: Candidates, normalizer: NormalizerState) -> PolicyParams:
+    """Returns what the steps of `make_policy` take.
+
+    Args:
+        network: what plays.
+        candidates: `[1, ...]` its connections or weights.
+        normalizer: of the observations, which stays as it is.
+    """
+    return network.prepare(candidates), normalizer
+
+
 @dataclass(frozen=True)
-class Episode:
+class Motion:
     """One episode of T steps.
 
     Attributes:
@@ -77,7 +85,7 @@ class Episode:
         rotations: `[T + 1, bodies, 4]` quaternions (w, x, y, z).
         rewards: `[T]`.
         spikes: `[T, S, ceil(N / 8)]` uint8, packed as by `numpy.packbits`; None for networks without spikes.
-        broke: the physics gave numbers that are not finite, so the recording ends before them.
+        broke: the physics or the reward gave numbers that are not finite, so the recording ends before them.
     """
 
     positions: np.ndarray
@@ -92,7 +100,7 @@ class Episode:
         return len(self.rewards)
 
 
-class _Seen(NamedTuple):
+class _SeenSteps(NamedTuple):
     """What is recorded of steps; `...` is a chunk of them."""
 
     positions: Any  # [..., bodies, 3]
@@ -104,8 +112,8 @@ class _Seen(NamedTuple):
 
 def make_recorder(
     task: Task, policy: RecordablePolicy, *, max_steps: int | None = None, warmup_steps: int = 0
-) -> Callable[[jax.Array, jax.Array], Episode]:
-    """Returns `record(reset_key, carry_key) -> Episode`, compiled once.
+) -> Callable[[PolicyParams, jax.Array, jax.Array], Motion]:
+    """Returns `record(params, reset_key, carry_key) -> Motion`, compiled once.
 
     Args:
         task: of Brax v1, with its episode limit.
@@ -114,57 +122,60 @@ def make_recorder(
         warmup_steps: steps that settle the network before the episode, as in training.
     """
 
-    def act(now: tuple[TaskState, Carry]) -> tuple[tuple[TaskState, Carry], jax.Array | None]:
+    def act(params: PolicyParams, now: _Now) -> tuple[_Now, jax.Array | None]:
         state, carry = now
-        carry, action, spikes = policy.step(carry, state.obs)
+        carry, action, spikes = policy.step(params, carry, state.obs)
         return (task.step(state, action), carry), spikes
 
-    def step(now: tuple[TaskState, Carry], _: None) -> tuple[tuple[TaskState, Carry], _Seen]:
-        now, spikes = act(now)
-        packed = None if spikes is None else jnp.packbits(spikes, axis=-1)
-        return now, _Seen(*body_poses(now[0]), now[0].reward, now[0].done, packed)
-
     @jax.jit
-    def start(reset_key: jax.Array, carry_key: jax.Array) -> tuple[TaskState, Carry]:
+    def start(params: PolicyParams, reset_key: jax.Array, carry_key: jax.Array) -> _Now:
         first = task.reset(reset_key)
 
-        def settle(_: jax.Array, now: tuple[TaskState, Carry]) -> tuple[TaskState, Carry]:
-            (state, carry), _spikes = act(now)
+        def settle(_: jax.Array, now: _Now) -> _Now:
+            (state, carry), _spikes = act(params, now)
             return jax.tree.map(lambda new, old: jnp.where(state.done, new, old), first, state), carry
 
         _, carry = jax.lax.fori_loop(0, warmup_steps, settle, (first, policy.initial_carry(carry_key)))
         return first, carry
 
     @jax.jit
-    def play(now: tuple[TaskState, Carry]) -> tuple[tuple[TaskState, Carry], _Seen]:
+    def play(params: PolicyParams, now: _Now) -> tuple[_Now, _SeenSteps]:
+        def step(now: _Now, _: None) -> tuple[_Now, _SeenSteps]:
+            now, spikes = act(params, now)
+            packed = None if spikes is None else jnp.packbits(spikes, axis=-1)
+            return now, _SeenSteps(*body_poses(now[0]), now[0].reward, now[0].done, packed)
+
         return jax.lax.scan(step, now, None, length=_CHUNK)
 
-    def record(reset_key: jax.Array, carry_key: jax.Array) -> Episode:
-        now = start(reset_key, carry_key)
+    def record(params: PolicyParams, reset_key: jax.Array, carry_key: jax.Array) -> Motion:
+        now = start(params, reset_key, carry_key)
         first = jax.device_get(body_poses(now[0]))
-        chunks: list[_Seen] = []
+        chunks: list[_SeenSteps] = []
         while not chunks or not (chunks[-1].done.any() or (max_steps and len(chunks) * _CHUNK >= max_steps)):
-            now, seen = play(now)
+            now, seen = play(params, now)
             chunks.append(jax.device_get(seen))
         return _cut(first, jax.tree.map(lambda *parts: np.concatenate(parts), *chunks), max_steps)
 
     return record
 
 
-def _cut(first: tuple[np.ndarray, np.ndarray], seen: _Seen, max_steps: int | None) -> Episode:
+def _cut(first: tuple[np.ndarray, np.ndarray], seen: _SeenSteps, max_steps: int | None) -> Motion:
     """Returns the episode up to its end, without the steps that were played after it."""
     length = int(seen.done.argmax()) + 1 if seen.done.any() else len(seen.done)
     length = min(length, max_steps or length)
     finite = np.isfinite(seen.positions).all((1, 2)) & np.isfinite(seen.rotations).all((1, 2))
+    finite &= np.isfinite(seen.rewards)
     broke = not finite[:length].all()
     if broke:
         length = int(finite.argmin())
     if length == 0:
-        raise EvoconnError("the physics gave numbers that are not finite in the first step: there is nothing to draw.")
-    return Episode(
+        raise EvoconnError(
+            "the physics or the reward gave numbers that are not finite in the first step: there is nothing to draw."
+        )
+    return Motion(
         positions=np.concatenate([first[0][None], seen.positions[:length]]),
         rotations=np.concatenate([first[1][None], seen.rotations[:length]]),
-        rewards=np.nan_to_num(seen.rewards[:length]),
+        rewards=seen.rewards[:length],
         spikes=None if seen.spikes is None else seen.spikes[:length],
         broke=broke,
     )

@@ -17,20 +17,23 @@ _FADE = 0.12
 
 
 def raster_strip(spikes: SpikeColumns, rows: RasterRows) -> np.ndarray:
-    """Returns `[rows * zoom, columns, 3]` uint8, the spikes of every neuron."""
+    """Returns `[rows * zoom, columns, 3]` uint8, brighter where the neurons of a row have more spikes."""
     # A single spike has to be seen, and more of them in one pixel have to stay apart.
     present = spikes.counts[spikes.counts > 0]
     most = float(np.percentile(present, 99)) if present.size else 1.0
-    strength = np.where(spikes.counts > 0, np.minimum(1.0, 0.35 + 0.65 * np.sqrt(spikes.counts / most)), 0.0)
-    colors = np.empty((rows.num, 1, 3))
-    colors[:] = UNTYPED if rows.num_excitatory is None else INHIBITORY
-    colors[: rows.num_excitatory or 0] = EXCITATORY
-    lit = np.array(TRACK) + strength[..., None] * (colors - np.array(TRACK))
-    return np.repeat(lit.astype(np.uint8), rows.zoom, axis=0)
+    strength = np.minimum(1.0, 0.35 + 0.65 * np.sqrt(np.arange(256) / most))
+    strength[0] = 0.0
+    upper, lower = (UNTYPED, UNTYPED) if rows.num_excitatory is None else (EXCITATORY, INHIBITORY)
+    first = rows.num_excitatory or 0
+    lit = np.empty((*spikes.counts.shape, 3), np.uint8)
+    for part, color in ((slice(0, first), upper), (slice(first, None), lower)):
+        shades = np.array(TRACK) + strength[:, None] * (np.array(color) - np.array(TRACK))
+        lit[part] = shades.astype(np.uint8)[spikes.counts[part]]
+    return np.repeat(lit, rows.zoom, axis=0)
 
 
 def curve_strip(curves: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, *, smoothing: int) -> np.ndarray:
-    """Returns `[height, columns, 3]` uint8 with one line for each curve, from the least to the greatest of all values.
+    """Returns `[height, columns, 3]` uint8 with one line for each curve, from the least value or 0 to the greatest.
 
     Args:
         curves: `[columns]` each.

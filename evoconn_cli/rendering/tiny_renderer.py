@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 
 import numpy as np
@@ -10,8 +11,8 @@ from PIL import Image
 from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
+from evoconn_cli.rendering.look import FOG, SUN, square_size
 from evoconn_cli.rendering.meshes import capsule_mesh
-from evoconn_cli.rendering.mjcf import FOG, SUN, square_size
 from evoconn_cli.rendering.quaternions import multiply, rotate
 from evoconn_cli.rendering.shapes import Figure, Shape
 
@@ -39,10 +40,12 @@ class TinyRenderer:
     """
 
     def __init__(self, figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> None:
-        self._tiny = _import_tiny()
+        self._tiny = import_tiny()
         self._width, self._height = width, height
         oversampling = 2 if width * height <= _OVERSAMPLED_PIXELS else 1
         self._drawn_width, self._drawn_height = width * oversampling, height * oversampling
+        half_view = math.atan(width / height * math.tan(math.radians(FIELD_OF_VIEW / 2)))
+        self._horizontal_view = math.degrees(2 * half_view)
         self._radius = radius
         self._scene = self._tiny.TinySceneRenderer()
         self._shapes = [shape for shape in figure.shapes if shape.kind != "plane"]
@@ -76,8 +79,8 @@ class TinyRenderer:
         )  # fmt: skip
         camera = self._tiny.TinyRenderCamera(
             viewWidth=self._drawn_width, viewHeight=self._drawn_height,
-            near=0.05 * view.distance, far=20 * view.distance, hfov=FIELD_OF_VIEW * self._width / self._height,
-            vfov=FIELD_OF_VIEW, position=view.eye.tolist(), target=view.target.tolist(), up=[0.0, 0.0, 1.0],
+            near=0.05 * view.distance, far=20 * view.distance, hfov=self._horizontal_view, vfov=FIELD_OF_VIEW,
+            position=view.eye.tolist(), target=view.target.tolist(), up=[0.0, 0.0, 1.0],
         )  # fmt: skip
         drawn = self._scene.get_camera_image([self._floor, *self._instances], light, camera)
         size = (self._drawn_height, self._drawn_width)
@@ -119,7 +122,12 @@ class TinyRenderer:
         return self._scene.create_object_instance(model)
 
 
-def _import_tiny() -> ModuleType:
+def import_tiny() -> ModuleType:
+    """Returns the module `pytinyrenderer`.
+
+    Raises:
+        EvoconnError: it cannot be imported.
+    """
     try:
         import pytinyrenderer
     except ImportError as error:

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from evoconn_cli.engine.evaluation import candidates_key
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
 from evoconn_cli.export.source import ExportOptions, ExportSource
-from evoconn_cli.networks import Candidates
+from evoconn_cli.runs.candidates import candidates_of
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory
@@ -75,7 +73,7 @@ def make_source(
         return record_episode(
             last.task,
             last.network,
-            _candidates(last, policy, seed),
+            candidates_of(last, policy, seed),
             last.state.normalizer,
             seed=seed,
             max_steps=max_steps,
@@ -96,19 +94,12 @@ def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
         opened.config,
         opened.generation,
         opened.network,
-        _candidates(opened, policy, seed),
+        candidates_of(opened, policy, seed),
         opened.state.normalizer,
         policy=_drawn(opened, policy),
         probs=state.probs if isinstance(state, ConnectivityState | FrozenState) else None,
         action_size=opened.task.action_size,
     )
-
-
-def _candidates(opened: OpenedRun, policy: str, seed: int) -> Candidates:
-    """Returns `[1, ...]` the network."""
-    if policy == "deterministic":
-        return opened.strategy.center(opened.state.strategy)
-    return opened.strategy.ask(candidates_key(seed), opened.state.strategy, jnp.zeros((1,), jnp.int32))
 
 
 def _drawn(opened: OpenedRun, policy: str) -> str:

@@ -16,6 +16,7 @@ class Plots {
       episode.tiles = new Map();
     }
     this.greatest = Math.max(1, ...header.episodes.flatMap((e) => e.curves.map((curve) => maximum(curve))));
+    this.decimals = decimalsOf(Math.max(...header.episodes.map((e) => greatestSize(e.rewards))));
     this.rewards = [
       Math.min(0, ...header.episodes.map((e) => -maximum(e.rewards.map((r) => -r)))),
       Math.max(1e-6, ...header.episodes.map((e) => maximum(e.rewards))),
@@ -23,7 +24,7 @@ class Plots {
   }
 
   resize() {
-    const ratio = Math.min(2, window.devicePixelRatio);
+    const ratio = (this.ratio = Math.min(2, window.devicePixelRatio));
     this.width = this.canvas.clientWidth;
     this.height = this.canvas.clientHeight;
     this.canvas.width = this.width * ratio;
@@ -45,8 +46,8 @@ class Plots {
     const x = (time) => right - ((now - time) / past) * (right - left);
     this.box(left, middle, right, bottom);
     this.curve(episode.rewards, header.colors.reward, this.rewards, x, left, middle, right, bottom, now);
-    const reward = episode.rewards[moment.step];
-    this.label(left, (middle + bottom) / 2, "reward", (reward < 0 ? "" : "+") + reward.toFixed(2));
+    const reward = formatNumber(episode.rewards[moment.step], this.decimals, true);
+    this.label(left, (middle + bottom) / 2, "reward", reward);
     if (!this.types.length) return;
     const rateTop = middle - gap - track, top = 16;
     this.box(left, rateTop, right, middle - gap);
@@ -95,10 +96,9 @@ class Plots {
   raster(episode, x, now, past, left, top, right, bottom) {
     const { pen, header } = this;
     this.box(left, top, right, bottom);
-    // Columns are as fine as the window shows, and no finer than sub-steps.
-    const perStep = Math.max(1, Math.min(header.neurons.substeps, Math.round((right - left) * (header.dt / past))));
-    const column = header.dt / perStep;
-    const end = Math.min(episode.steps * perStep, Math.round(now / column));
+    const grain = grainOf(this.types, header, (right - left) * (header.dt / past), Math.floor((bottom - top) * this.ratio));
+    const column = (header.dt * grain.steps) / grain.perStep;
+    const end = Math.min(numColumns(episode, grain), Math.round(now / column));
     const start = Math.max(0, Math.floor((now - past) / column));
     pen.save();
     pen.beginPath();
@@ -107,25 +107,25 @@ class Plots {
     pen.imageSmoothingEnabled = false;
     for (let tile = Math.floor(start / TILE); tile * TILE < end; tile++) {
       const from = tile * TILE, to = Math.min(end, from + TILE);
-      const picture = this.tile(episode, perStep, tile);
+      const picture = this.tile(episode, grain, tile);
       const at = x(from * column), width = x(to * column) - at;
       pen.drawImage(picture, 0, 0, to - from, picture.height, at, top, width, bottom - top);
     }
     pen.restore();
     let y = top;
     for (const type of this.types) {
-      const share = ((bottom - top) * type.count) / header.neurons.num;
+      const share = ((bottom - top) * Math.ceil(type.count / grain.together)) / grain.rows;
       if (share > 34) this.label(left, y + share / 2, type.name, String(type.count), type.color);
       y += share;
     }
   }
 
   // Pictures of the raster are made when they are first seen.
-  tile(episode, perStep, index) {
-    const key = `${perStep}:${index}`;
+  tile(episode, grain, index) {
+    const key = [...Object.values(grain), index].join();
     if (!episode.tiles.has(key)) {
       if (episode.tiles.size >= 32) episode.tiles.clear();
-      episode.tiles.set(key, rasterPicture(episode, this.header, this.types, perStep, index));
+      episode.tiles.set(key, rasterPicture(episode, this.header, this.types, grain, index));
     }
     return episode.tiles.get(key);
   }
@@ -142,7 +142,7 @@ function typesOf(neurons, colors) {
 
 const spikeAt = (spikes, bytes, substep, neuron) => (spikes[substep * bytes + (neuron >> 3)] >> (7 - (neuron & 7))) & 1;
 
-// Spikes of a neuron per second of network time [Hz], by type and step, averaged over the five steps before.
+// Spikes of a neuron per second of network time [Hz], by type and step, averaged over five steps, that one the last.
 function ratesOf(episode, neurons, types) {
   const bytes = Math.ceil(neurons.num / 8), seconds = (neurons.substeps * neurons.substep_ms) / 1000;
   return types.map((type) => {
@@ -161,26 +161,46 @@ function ratesOf(episode, neurons, types) {
   });
 }
 
-function rasterPicture(episode, header, types, perStep, tile) {
+// How fine a raster is: nothing in it is smaller than a pixel, since a picture that is shown smaller loses spikes.
+// A column is `steps` steps or, where those are long, one of `perStep` parts of a step; a row is `together` neurons of a type.
+function grainOf(types, header, columnsPerStep, mostRows) {
+  const rowsOf = (together) => types.reduce((sum, type) => sum + Math.ceil(type.count / together), 0);
+  let together = 1;
+  while (rowsOf(together) > Math.max(mostRows, types.length)) together++;
+  return {
+    perStep: Math.max(1, Math.min(header.neurons.substeps, Math.floor(columnsPerStep))),
+    steps: Math.max(1, Math.ceil(1 / columnsPerStep)),
+    together,
+    rows: rowsOf(together),
+  };
+}
+
+const numColumns = (episode, { perStep, steps }) => Math.ceil((episode.steps * perStep) / steps);
+
+function rasterPicture(episode, header, types, grain, tile) {
   const { num, substeps } = header.neurons;
+  const { perStep, steps, together, rows } = grain;
   const bytes = Math.ceil(num / 8);
-  const columns = Math.min(TILE, episode.steps * perStep - tile * TILE);
+  const columns = Math.min(TILE, numColumns(episode, grain) - tile * TILE);
   const canvas = document.createElement("canvas");
   canvas.width = columns;
-  canvas.height = num;
+  canvas.height = rows;
   const pen = canvas.getContext("2d");
-  const image = pen.createImageData(columns, num);
-  const most = Math.max(1, 0.5 * Math.ceil(substeps / perStep));
+  const image = pen.createImageData(columns, rows);
+  const most = Math.max(1, 0.5 * Math.ceil((substeps * steps) / perStep));
+  const startOf = (column) => Math.min(episode.steps * substeps, Math.ceil((column * substeps * steps) / perStep));
   for (let column = 0; column < columns; column++) {
-    const whole = tile * TILE + column, step = Math.floor(whole / perStep), part = whole % perStep;
-    const first = step * substeps + Math.ceil((part * substeps) / perStep);
-    const last = step * substeps + Math.ceil(((part + 1) * substeps) / perStep);
+    const first = startOf(tile * TILE + column), last = startOf(tile * TILE + column + 1);
+    let row = 0;
     for (const type of types) {
-      for (let neuron = type.first; neuron < type.first + type.count; neuron++) {
+      const end = type.first + type.count;
+      for (let group = type.first; group < end; group += together, row++) {
         let count = 0;
-        for (let s = first; s < last; s++) count += spikeAt(episode.spikes, bytes, s, neuron);
+        for (let neuron = group; neuron < Math.min(end, group + together); neuron++) {
+          for (let s = first; s < last; s++) count += spikeAt(episode.spikes, bytes, s, neuron);
+        }
         if (!count) continue;
-        const at = 4 * (neuron * columns + column);
+        const at = 4 * (row * columns + column);
         image.data.set(type.color, at);
         image.data[at + 3] = 255 * Math.min(1, 0.55 + 0.45 * Math.sqrt(count / most));
       }

@@ -14,6 +14,7 @@ class BodyScene {
     this.scene.fog = new THREE.Fog(background, header.fog[0] * header.radius, header.fog[1] * header.radius);
     this.camera = new THREE.PerspectiveCamera(header.field_of_view, 1, 0.02 * header.radius, 60 * header.radius);
     this.camera.up.set(0, 0, 1);
+    this.distance = this.fittingDistance();
     this.controls = new THREE.OrbitControls(this.camera, canvas);
     this.controls.enableDamping = true;
     this.follow(true);
@@ -62,10 +63,17 @@ class BodyScene {
     if (!clientWidth || !clientHeight) return;
     this.renderer.setSize(clientWidth, clientHeight, false);
     this.camera.aspect = clientWidth / clientHeight;
-    // The same room around the body in narrow pictures.
-    const narrow = Math.min(1, this.camera.aspect) * Math.tan((this.header.field_of_view * Math.PI) / 360);
-    this.distance = (this.header.room * this.header.radius) / Math.sin(Math.atan(narrow));
     this.camera.updateProjectionMatrix();
+    const before = this.distance;
+    this.distance = this.fittingDistance();
+    const { target } = this.controls;
+    this.camera.position.sub(target).multiplyScalar(this.distance / before).add(target);
+  }
+
+  // The distance from which the body is in view, in narrow pictures too.
+  fittingDistance() {
+    const narrow = Math.min(1, this.camera.aspect) * Math.tan((this.header.field_of_view * Math.PI) / 360);
+    return this.header.radius / Math.sin(Math.atan(narrow));
   }
 
   // While it follows the body, the camera cannot be moved sideways: the next frame would undo that.
@@ -102,10 +110,9 @@ class BodyScene {
       Math.round(target.x / this.period) * this.period, Math.round(target.y / this.period) * this.period, ground);
     this.sun.position.set(...this.header.sun).normalize().multiplyScalar(4 * this.header.radius).add(target);
     this.sun.target.position.copy(target);
-    if (this.follows || this.target === undefined) {
-      if (this.target !== undefined) this.camera.position.add(target.clone().sub(this.target));
+    if (this.follows) {
+      this.camera.position.add(target).sub(this.controls.target);
       this.controls.target.copy(target);
-      this.target = target;
     }
   }
 

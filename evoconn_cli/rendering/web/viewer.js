@@ -19,6 +19,7 @@ class Viewer {
       let total = 0;
       episode.totals = Array.from(episode.rewards, (reward) => (total += reward));
     }
+    this.decimals = decimalsOf(Math.max(...header.episodes.map((episode) => greatestSize(episode.totals))));
     this.elements.plots.hidden = !header.overlay;
     this.plots = header.overlay ? new Plots(this.elements.plots, header, this.timeline) : null;
     try {
@@ -56,9 +57,11 @@ class Viewer {
     });
     window.addEventListener("resize", () => { this.resize(); this.show(); });
     document.addEventListener("keydown", (event) => {
+      const { tagName, type } = event.target;
+      if (event.altKey || event.ctrlKey || event.metaKey || tagName === "SELECT") return;
       const step = { ArrowLeft: -this.header.dt, ArrowRight: this.header.dt }[event.key];
-      if (event.key === " " && event.target.tagName !== "SELECT") { event.preventDefault(); this.toggle(); }
-      else if (step && event.target.tagName !== "SELECT") { event.preventDefault(); this.pause(); this.seek(this.time + step); }
+      if (event.key === " " && tagName !== "BUTTON" && type !== "checkbox") { event.preventDefault(); this.toggle(); }
+      else if (step) { event.preventDefault(); this.pause(); this.seek(this.time + step); }
       else if (event.key === "Home") this.seek(0);
     });
     requestAnimationFrame((now) => this.tick(now));
@@ -105,8 +108,8 @@ class Viewer {
     const moment = this.timeline.moment(this.time);
     const { episode, index, step, fraction } = moment;
     const count = this.header.episodes.length;
-    document.querySelector("#total strong").textContent =
-      Math.round(step + fraction > 0 ? (episode.totals[Math.ceil(step + fraction - 1e-3) - 1] ?? 0) : 0).toLocaleString("en");
+    const complete = Math.floor(step + fraction + 1e-3); // steps
+    document.querySelector("#total strong").textContent = formatNumber(episode.totals[complete - 1] ?? 0, this.decimals);
     clock.textContent = `${((step + fraction) * this.header.dt).toFixed(2)} / ${(episode.steps * this.header.dt).toFixed(2)} s` +
       (count > 1 ? `, episode ${index + 1} of ${count}` : "");
     scrub.value = this.time;

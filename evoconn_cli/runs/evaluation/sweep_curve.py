@@ -51,8 +51,8 @@ def sweep_figure(evaluated: Sequence[Evaluated], swept: str, seed: int) -> Figur
                 marker="o",
             )
         strengths = [point.strength for points in lines.values() for point in points]
-        if min(strengths) < kind.none < max(strengths):
-            panel.axvline(kind.none, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
+        if min(strengths) < kind.neutral < max(strengths):
+            panel.axvline(kind.neutral, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
         note = f"interquartile mean, {100 * CONFIDENCE:.0f} % bootstrap interval"
         if also := setting_text(evaluated[0].setting, without=swept):
             note = f"{note}; with {also}"

@@ -67,9 +67,9 @@ class PlainProgress:
         return "  ".join(
             [
                 f"generation {count(metrics.get('generation')):>{len(total)}}/{total}",
-                f"fitness mean {fitness(metrics.get('fitness_mean')):>9}",
-                f"best {fitness(metrics.get('fitness_best')):>9}",
                 f"evaluation {fitness(metrics.get('eval_fitness')):>9}",
+                f"best member {fitness(metrics.get('fitness_best')):>9}",
+                f"mean member {fitness(metrics.get('fitness_mean')):>9}",
                 f"{count(rate):>9} steps/s",
                 f"{number(metrics.get('spikes_per_ms'), 3):>6} spikes/ms",
                 f"left {duration(left)}",

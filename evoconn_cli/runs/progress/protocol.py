@@ -94,15 +94,13 @@ class SummaryTable:
         share = f" ({number(100 * steps / simulated)} % counted)" if steps is not None and simulated else ""
         return [
             ("generations", count(last.get("generation"))),
-            ("evaluation fitness", fitness(last.get("eval_fitness"))),
+            ("evaluation", fitness(last.get("eval_fitness"))),
             ("best evaluation", best),
-            (
-                "population",
-                f"mean {fitness(last.get('fitness_mean'))}, best {fitness(last.get('fitness_best'))}",
-            ),
+            ("best member", fitness(last.get("fitness_best"))),
+            ("mean member", fitness(last.get("fitness_mean"))),
             ("environment steps", count(steps)),
             ("simulated steps", count(simulated) + share),
-            ("steps a second", count(steps / elapsed if steps is not None and elapsed else None)),
+            ("steps/s", count(steps / elapsed if steps is not None and elapsed else None)),
             ("elapsed", duration(elapsed)),
         ]
 

@@ -15,8 +15,8 @@ from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
 from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
-from evoconn_cli.rendering.recording import Episode, RecordablePolicy, make_recorder
-from evoconn_cli.rendering.scene import open_renderer
+from evoconn_cli.rendering.recording import Motion, PolicyParams, RecordablePolicy, make_recorder
+from evoconn_cli.rendering.renderers import open_renderer
 from evoconn_cli.rendering.shapes import Figure, make_figure
 from evoconn_cli.tasks import Task
 
@@ -44,35 +44,43 @@ class Subject(NamedTuple):
 
     task: Task  # of Brax v1, with its episode limit
     policy: RecordablePolicy
+    params_of: Callable[[int], PolicyParams]  # of an episode, by its number
     about: str  # a line below the name of the task
     warmup_steps: int = 0  # that settle the network before an episode
 
 
 def record_episodes(
-    subject: Subject, progress: Progress, *, seed: int, num_episodes: int = 1, max_steps: int | None = None
-) -> list[Episode]:
-    """Returns the first episodes of a seed: those that an evaluation with it begins with.
+    subject: Subject,
+    progress: Progress,
+    *,
+    seed: int,
+    first: int = 0,
+    num_episodes: int = 1,
+    max_steps: int | None = None,
+) -> list[Motion]:
+    """Returns episodes of a seed, the same as in an evaluation with it.
 
     Args:
         subject: what plays.
         progress: is told what happens.
         seed: of the initial states, 0 to 2^32 - 1.
+        first: number of the first episode, from 0.
         num_episodes: how many.
         max_steps: an episode is cut after so many steps.
     """
     progress.start("playing", num_episodes, "episode" if num_episodes == 1 else "episodes")
     record = make_recorder(subject.task, subject.policy, max_steps=max_steps, warmup_steps=subject.warmup_steps)
     episodes = []
-    for number in range(num_episodes):
-        episodes.append(record(*episode_keys(seed, number)))
-        progress.advance(number + 1)
+    for number in range(first, first + num_episodes):
+        episodes.append(record(subject.params_of(number), *episode_keys(seed, number)))
+        progress.advance(len(episodes))
         if episodes[-1].broke:
-            progress.note(f"episode {number + 1} ends where the physics gave numbers that are not finite.")
+            progress.note(f"episode {number} ends where the physics or the reward is not finite any more.")
     return episodes
 
 
 def write_episodes(
-    subject: Subject, episodes: list[Episode], options: RenderOptions, out: Path, progress: Progress
+    subject: Subject, episodes: list[Motion], options: RenderOptions, out: Path, progress: Progress
 ) -> None:
     """Draws episodes into the file `out`, which appears whole or not at all.
 
@@ -95,8 +103,8 @@ def write_episodes(
     size = (options.width, options.height)
     try:
         if options.format == "png":
-            start = clock.start_of(len(episodes) - 1)
-            write_png(out, draw(clock.duration if options.still_at_end else (start + clock.duration) / 2))
+            start, end = clock.start_of(len(episodes) - 1), clock.end_of(len(episodes) - 1)
+            write_png(out, draw(end if options.still_at_end else (start + end) / 2))
             return
         progress.start("drawing", clock.num_frames, "frame" if clock.num_frames == 1 else "frames")
         frames = _told((draw(clock.time_of(frame)) for frame in range(clock.num_frames)), progress)
@@ -111,7 +119,7 @@ def write_episodes(
 
 
 def _open_drawing(
-    subject: Subject, figure: Figure, episodes: list[Episode], clock: Clock, options: RenderOptions, progress: Progress
+    subject: Subject, figure: Figure, episodes: list[Motion], clock: Clock, options: RenderOptions, progress: Progress
 ) -> tuple[Callable[[float], np.ndarray], Callable[[], None]]:
     """Returns `draw(time) -> [height, width, 3]` uint8, and what ends it."""
     width, height = options.width, options.height
