@@ -11,7 +11,7 @@ from grids import GONE, LIGHT, USABLE_CORES, generations_of, load_cells, starts_
 from started import start
 from whole_runs import assert_same_run, evoconn
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
 from evoconn_cli.grid.log import LOG_FILE, last_log_lines, open_log
@@ -63,6 +63,17 @@ def test_what_need_not_be_the_same_may_be_changed_in_the_directory(prepared):
     config = prepared.path / "config.yaml"
     config.write_text(config.read_text().replace("every: 2", "every: 3").replace("devices: null", "devices: 1"))
     prepare(prepared, "tiny")
+
+
+def test_a_cell_that_was_trained_further_is_finished_and_one_that_would_stop_earlier_is_refused(prepared):
+    config = prepared.path / "config.yaml"
+    config.write_text(config.read_text().replace("generations: 4", "generations: 9"))
+    prepare(prepared, "tiny")
+    save(prepared, 4)
+    assert state(prepared) == State.FINISHED
+    config.write_text(config.read_text().replace("generations: 9", "generations: 3"))
+    with pytest.raises(RunDirectoryError, match=r"algo\.generations differ"):
+        prepare(prepared, "tiny")
 
 
 def test_a_cell_is_finished_when_its_last_generation_is_saved(prepared):

@@ -40,7 +40,9 @@ def test_a_cell_is_what_the_same_overrides_give_train(tmp_path):
 
 def test_tracking_has_the_group_the_seed_and_the_grid(tmp_path):
     tracking = cells_of(tmp_path, TINY)[1].config.tracking
-    assert (tracking.group, tracking.name, tracking.tags) == ("small-probe_sign", "seed1", "tiny,small,probe_sign")
+    assert (tracking.name, tracking.tags) == ("seed1", "tiny,small,probe_sign")
+    cells = cells_of(tmp_path, ONE + "axes: {algo.eps: [0.1, 0.01]}\n")
+    assert [cell.config.tracking.group for cell in cells] == [cell.group for cell in cells], "one for each setting"
     (own,) = cells_of(tmp_path, ONE + "sets: {a: {tracking.group: mine, tracking.name: me}}\n")
     assert (own.config.tracking.group, own.config.tracking.name) == ("mine", "me")
 
@@ -83,6 +85,25 @@ def test_samples_follow_from_their_number_and_seed(tmp_path):
     assert 70 <= below <= 130, "half of them lie below the geometric middle"
     sizes = [cell.config.network.num_neurons for cell in more]
     assert min(sizes) < 12 and max(sizes) > 60 and all(type(size) is int for size in sizes)
+
+
+def test_the_key_decides_whether_whole_bounds_mean_whole_numbers(tmp_path):
+    draw = "{network.excitatory_ratio: {low: 0, high: 1}, algo.population: {low: 32, high: 64}}"
+    cells = cells_of(tmp_path, f"{ONE}search: {{samples: 20, draw: {draw}}}\n")
+    ratios = {cell.config.network.excitatory_ratio for cell in cells}
+    assert len(ratios) == 20 and all(0 < ratio < 1 for ratio in ratios)
+    assert all(type(cell.config.algo.population) is int for cell in cells)
+
+
+def test_cells_with_the_same_id_and_another_configuration_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("evoconn_cli.grid.cells.cell_id", lambda config: "0" * 8)
+    with pytest.raises(ConfigError, match="two different cells have the id 00000000"):
+        cells_of(tmp_path, ONE + "axes: {algo.eps: [0.1, 0.01]}\n")
+
+
+def test_a_base_without_a_task_asks_for_tasks(tmp_path):
+    with pytest.raises(ConfigError, match=r"base paper names no task: list them in `tasks`"):
+        cells_of(tmp_path, "base: paper\nseeds: [0]\n")
 
 
 def test_samples_that_are_drawn_twice_are_one_cell(tmp_path):
@@ -148,7 +169,21 @@ WRONG = {
     "launch: {retrys: 3}": "'launch.retries'",
     "launch: {retries: -1}": "launch.retries=-1: must be at least 0",
     "launch: {retries: often}": "launch.retries",
-    "launch: {time_limit: soon}": "cannot read the time 'soon'",
+    "launch: {time_limit: soon}": "launch.time_limit: cannot read the time 'soon'",
+    "launch: {time_limit: 3:50:00}": "launch.time_limit: cannot read the time '13800'",
+    "launch: {slurm: {time: 4:00:00}}": "launch.slurm.time: cannot read the time '14400'",
+    "launch: {slurm: {time: 3m}}": "launch.slurm.time=3m: a cell may be asked to save 180 s before it",
+    "launch: {environment: [1]}": "launch: a key has a list",
+    "launch: {environment: {a-b: x}}": "'a-b' is no name of a variable",
+    'launch: {environment: {"A=1; id; B": x}}': "is no name of a variable",
+    'launch: {environment: {A: "\\0"}}': "no text that a variable can have",
+    "launch: {environment: {A: [1]}}": "no text that a variable can have",
+    "launch: {slurm: {sbatch: {exclude: [a]}}}": "write it in quotes",
+    "sets: {a: {algo.eps: !!binary aGk=}}": "is not a plain value",
+    "sets: {a: {algo.eps: 0.1, algo: {eps: 0.2}}}": "algo.eps stands there twice",
+    "axes: {checkpoint.every: [1, 2]}": "axes.checkpoint.every: this key is no part",
+    "search: {draw: {engine.kernel: [xla, auto]}}": "search.draw.engine.kernel: this key is no part",
+    "published: {source: a paper, tiny: {hoper: 1}}": "'hopper'",
     "published: {tiny: {hopper: 1}}": "`source` is missing",
     "published: {source: a paper, other: {hopper: 1}}": "unknown set in published",
     "published: {source: a paper, tiny: {hopper: much}}": "expected a number",

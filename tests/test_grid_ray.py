@@ -15,7 +15,8 @@ from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
 from slurm_cluster import wait_until
 from whole_runs import assert_same_run, quiet
 
-from evoconn_cli.config.grid import LaunchConfig, read_grid
+from evoconn_cli.config.grid import read_grid
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import GridError
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.places import PROGRAM, prepare
@@ -25,6 +26,8 @@ from evoconn_cli.grid.ray_worker import run_on_node
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.opening import create_run
 from evoconn_cli.runs.training.training import train
+
+pytestmark = pytest.mark.xdist_group("ray")
 
 LONG = """
 base: smoke

@@ -8,7 +8,7 @@ import pytest
 from fake_nvml import FakeNvml
 from grids import load_cells, write_grid
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cores import CoreGroups

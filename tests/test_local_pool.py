@@ -15,7 +15,7 @@ from grids import USABLE_CORES, load_cells, starts_of, write_grid
 from slurm_cluster import wait_until
 from started import start
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cores import CoreGroups

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from evoconn_cli.commands.ending import say, show_failure
+from evoconn_cli.config.durations import parse_duration
 from evoconn_cli.errors import ExitCode
 from evoconn_cli.runs.processes.cluster import Cluster, join
 from evoconn_cli.runs.processes.protocol import Processes
-from evoconn_cli.runs.training.deadline import Deadline, parse_duration
+from evoconn_cli.runs.training.deadline import Deadline
 from evoconn_cli.runs.training.interrupts import Interrupts
 
 if TYPE_CHECKING:

@@ -72,6 +72,9 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
         filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
+    except TypeError:  # OmegaConf's, of a list where a section is expected
+        where = prefix.removesuffix(".") or "the configuration"
+        raise ConfigError(f"{where}: a key has a list where a section with `key: value` lines is expected.") from None
     return filled
 
 

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from evoconn_cli.config.checking import Section, check_keys, check_values, fill
-from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of
-from evoconn_cli.config.reading import read_overrides, read_yaml
+from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of, values_of
+from evoconn_cli.config.launch import LaunchConfig, read_launch, read_section
+from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.schema import option
 from evoconn_cli.config.shipped import find_named, grid_dir, is_path
-from evoconn_cli.config.slurm import SlurmConfig, check_slurm
 from evoconn_cli.errors import ConfigError, unknown_name
 
 KEYS = ("base", "sets", "tasks", "axes", "search", "seeds", "launch", "published")
-
-
-@dataclass(frozen=True)
-class LaunchConfig:
-    """How the cells of a grid are run; none of it shapes what they compute."""
-
-    runs_per_device: int = option(1, "runs that share a GPU", low=1, high=64)
-    cores_per_run: int = option(4, "cores of a run where there is no GPU; all, where there are fewer", low=1)
-    retries: int = option(2, "times that a failed cell is tried again", low=0)
-    retry_pause: float = option(30.0, "wait before a failed cell is tried again", unit="s", low=0)
-    time_limit: str | None = option(None, "a cell saves and makes room before it has run so long, such as 3h50m")
-    environment: dict[str, str] = field(default_factory=dict)  # variables of the cells' processes
-    slurm: SlurmConfig = SlurmConfig()  # what --on slurm asks for
 
 
 @dataclass(frozen=True)
@@ -40,7 +27,7 @@ class Search:
 
     samples: int = option(10, "samples", low=1, high=100_000)
     seed: int = option(0, "the samples follow from it", low=0)
-    draw: dict[str, Any] = field(default_factory=dict)  # key -> list of values, or Range
+    draw: dict[str, Any] = option(dict, "for each key a list of values, or a range")
 
 
 @dataclass(frozen=True)
@@ -94,12 +81,12 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
     return GridFile(
         name=path.stem,
         base=_find_base(plain["base"], path),
-        sets={check_name(name, "sets"): flat_keys(keys, f"sets.{name}") for name, keys in sets.items()},
+        sets={check_name(name, "sets"): values_of(keys, f"sets.{name}") for name, keys in sets.items()},
         tasks=tuple(list_of(plain["tasks"], "tasks")) if "tasks" in plain else (),
         axes={key: list_of(values, f"axes.{key}") for key, values in flat_keys(plain.get("axes"), "axes").items()},
         search=_read_search(given.get("search")),
         seeds=_read_seeds(plain["seeds"]),
-        launch=_read_launch(given.get("launch"), overrides),
+        launch=read_launch(given.get("launch"), overrides),
         published=_read_published(plain.get("published"), sets),
     )
 
@@ -116,33 +103,11 @@ def _only_set(path: Path) -> str:
     return check_name(path.stem.replace("-", "_"), str(path))
 
 
-def _read_section(given: Any, defaults: Section, name: str) -> Section:
-    """Returns the dataclass `defaults` with the values of the section `name`."""
-    if given is None:
-        return defaults
-    if not isinstance(given, DictConfig):
-        raise ConfigError(f"{name}: expected a section with `key: value` lines, got {given!r}.")
-    check_keys(given, defaults, f"{name}.")
-    section = fill(defaults, given, f"{name}.")
-    check_values(section, f"{name}.")
-    return section
-
-
-def _read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
-    launch = _read_section(given, LaunchConfig(), "launch")
-    for entry in overrides:
-        if not entry.startswith("launch."):
-            raise ConfigError(f"{entry}: only keys of launch can be given here, such as launch.retries=0.")
-    launch = _read_section(read_overrides(overrides).get("launch"), launch, "launch")
-    check_slurm(launch.slurm)
-    return launch
-
-
 def _read_search(given: Any) -> Search | None:
     if given is None:
         return None
-    search = _read_section(given, Search(), "search")
-    draw = {key: choice_of(x, f"search.draw.{key}") for key, x in flat_keys(search.draw, "search.draw").items()}
+    search = read_section(given, Search(), "search")
+    draw = {key: choice_of(key, x, f"search.draw.{key}") for key, x in flat_keys(search.draw, "search.draw").items()}
     if not draw:
         raise ConfigError("search: `draw` is missing: for each key a list, or a range such as {low: 0.1, high: 1.0}.")
     return Search(search.samples, search.seed, draw)
@@ -167,6 +132,8 @@ def _read_published(given: Any, sets: Mapping[str, Any]) -> Published | None:
         if name not in sets:
             raise unknown_name("set in published:", name, sets)
         for task, value in section_of(tasks, f"published.{name}").items():
+            if task not in TASKS:
+                raise unknown_name(f"task in published.{name}:", task, TASKS)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ConfigError(f"published.{name}.{task}: expected a number, got {value!r}.")
     return Published(source, returns)

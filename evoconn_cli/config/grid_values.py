@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from evoconn_cli.config.schema import ALGOS, NETWORKS
 from evoconn_cli.errors import ConfigError, unknown_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
@@ -58,10 +61,24 @@ def flat_keys(given: Any, where: str) -> dict[str, Any]:
     if given is None or given == {}:
         return flat
     for key, value in section_of(given, where).items():
-        if isinstance(value, dict) and not {"low", "high"} & value.keys():
-            flat |= {f"{key}.{name}": x for name, x in flat_keys(value, f"{where}.{key}").items()}
-        else:
-            flat[key] = value
+        is_section = isinstance(value, dict) and not {"low", "high"} & value.keys()
+        nested = flat_keys(value, f"{where}.{key}") if is_section else None
+        for full_key, x in {key: value}.items() if nested is None else ((f"{key}.{k}", x) for k, x in nested.items()):
+            if full_key in flat:
+                raise ConfigError(f"{where}: {full_key} stands there twice.")
+            flat[full_key] = x
+    return flat
+
+
+def values_of(given: Any, where: str) -> dict[str, Any]:
+    """Returns `{full key: value}` of a section of plain values, as `flat_keys` does.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    flat = flat_keys(given, where)
+    for key, value in flat.items():
+        _check_plain(value, f"{where}.{key}")
     return flat
 
 
@@ -85,24 +102,28 @@ def list_of(given: Any, where: str) -> list[Any]:
     if not isinstance(given, list) or not given:
         raise ConfigError(f"{where}: expected a list such as [a, b], got {given!r}.")
     for value in given:
-        if isinstance(value, (list, dict)):
-            raise ConfigError(f"{where}: {value!r} is not a plain value.")
+        _check_plain(value, where)
         if given.count(value) > 1:
             raise ConfigError(f"{where}: {value!r} stands there twice.")
     return given
 
 
-def choice_of(given: Any, where: str) -> list[Any] | Range:
+def choice_of(key: str, given: Any, where: str) -> list[Any] | Range:
     """Returns what a key is drawn from: a list, or a range `{low: , high: , scale: log}`.
+
+    Args:
+        key: of the configuration; if it takes fractions, whole bounds do not make it whole.
+        given: what stands in the file.
+        where: it stands.
 
     Raises:
         ConfigError: it is neither, or a range without numbers in it.
     """
     if not isinstance(given, dict):
         return list_of(given, where)
-    for key in given:
-        if key not in ("low", "high", "scale"):
-            raise unknown_name(f"key of {where}:", str(key), ("low", "high", "scale"))
+    for name in given:
+        if name not in ("low", "high", "scale"):
+            raise unknown_name(f"key of {where}:", str(name), ("low", "high", "scale"))
     low, high, scale = given.get("low", math.nan), given.get("high", math.nan), given.get("scale", "linear")
     for value in (low, high):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -111,4 +132,17 @@ def choice_of(given: Any, where: str) -> list[Any] | Range:
         raise unknown_name(f"value of {where}.scale:", str(scale), _SCALES)
     if low >= high or (scale == "log" and low <= 0):
         raise ConfigError(f"{where}: low={low} must be less than high={high}{', and more than 0' * (scale == 'log')}.")
-    return Range(low, high, scale)
+    return Range(float(low), float(high), scale) if _takes_fractions(key) else Range(low, high, scale)
+
+
+def _check_plain(value: Any, where: str) -> None:
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise ConfigError(f"{where}: {value!r} is not a plain value.")
+
+
+def _takes_fractions(key: str) -> bool:
+    """Returns whether a key of the configuration is a number that need not be whole."""
+    section, _, name = key.partition(".")
+    families: dict[str, Iterable[type]] = {"algo": ALGOS.values(), "network": NETWORKS.values()}
+    fields = (f for kind in families.get(section, ()) for f in dataclasses.fields(kind))
+    return any(f.name == name and "float" in str(f.type) for f in fields)

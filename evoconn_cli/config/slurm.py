@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from evoconn_cli.config.schema import option
 from evoconn_cli.errors import ConfigError
@@ -36,9 +36,10 @@ class SlurmConfig:
     gres: str | None = option(None, "generic resources of a cell, such as gpu:1")
     time: str | None = option(None, "limit of a cell before it goes back to the queue, such as 4h or 1d12h")
     mem: str | None = option(None, "memory of a cell, such as 16G")
-    max_running: int | None = option(None, "cells that run at once", low=1)
+    max_running: int | None = option(None, "cells of an array that run at once", low=1)
+    array_size: int = option(1000, "cells of an array; more get several, each with its own max_running", low=1)
     save_before: int = option(120, "a cell is asked to save so long before its limit", unit="s", low=1, high=65535)
-    sbatch: dict[str, str] = field(default_factory=dict)  # any other long option of sbatch; "" for those without value
+    sbatch: dict[str, str] = option(dict, "any other long option of sbatch, by name; empty for those without a value")
 
 
 def check_slurm(config: SlurmConfig) -> None:
@@ -51,7 +52,9 @@ def check_slurm(config: SlurmConfig) -> None:
     for name, value in (*named, *((f"sbatch.{name}", value) for name, value in config.sbatch.items())):
         if value is not None and not str(value).isprintable():
             raise ConfigError(f"launch.slurm.{name}: {value!r} has characters that cannot stand in a script.")
-    for name in config.sbatch:
+    for name, value in config.sbatch.items():
+        if isinstance(value, (list, dict)):
+            raise ConfigError(f"launch.slurm.sbatch.{name}: {value!r} is not a plain value; write it in quotes.")
         if name in _OWN_OPTIONS:
             key = _OWN_OPTIONS[name]
             full = key if "." in key else f"launch.slurm.{key}"

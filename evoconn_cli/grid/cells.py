@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from omegaconf import OmegaConf
+
 from evoconn_cli.config.checking import check_values
 from evoconn_cli.config.grid import GridFile, Search
 from evoconn_cli.config.grid_values import Range
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.shipped import config_dir, find_named
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.runs.training.deadline import parse_duration
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 """Keys and values of one point of the axes and samples."""
@@ -68,19 +71,17 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
         directory: of the grid.
 
     Raises:
-        ConfigError: a key that two parts of the grid set, a time limit that cannot be read, or a cell whose
-            configuration is wrong.
+        ConfigError: a key that two parts of the grid set, or that tells no cells apart, or a cell whose configuration
+            is wrong.
     """
     _check_keys(grid)
-    if grid.launch.time_limit is not None:
-        parse_duration(grid.launch.time_limit)
-    tasks = grid.tasks or (load_config(grid.base).task.name,)
     cells: dict[Path, Cell] = {}
-    for (set_name, overrides), task in itertools.product(grid.sets.items(), tasks):
+    for (set_name, overrides), task in itertools.product(grid.sets.items(), grid.tasks or (_task_of_base(grid),)):
         for settings in _points(grid):
             chosen = {**overrides, **dict(settings), "task.name": task}
             for cell in _seeds(grid, directory, set_name, settings, _load(grid, set_name, chosen)):
-                cells.setdefault(cell.path, cell)
+                if cells.setdefault(cell.path, cell).config != cell.config:
+                    raise ConfigError(f"two different cells have the id {cell.id}: give their sets different names.")
     return list(cells.values())
 
 
@@ -98,7 +99,10 @@ def cell_id(config: RunConfig) -> str:
 
 
 def differing_keys(cell: Cell, config: RunConfig) -> list[str]:
-    """Returns the keys in which a run is not what the cell asks for; the block counts only where the cell sets it."""
+    """Returns the keys in which a run is not what the cell asks for.
+
+    The block counts only where the cell sets it, and more generations than it asks for are enough.
+    """
     has = {key: value for key, value, _ in walk(config)}
     return [
         key
@@ -106,6 +110,7 @@ def differing_keys(cell: Cell, config: RunConfig) -> list[str]:
         if (key == "seed" or not key.startswith(_NO_PART))
         and has.get(key) != value
         and not (key == "engine.block" and value is None)
+        and not (key == "algo.generations" and config.algo.generations > value)
     ]
 
 
@@ -113,6 +118,14 @@ def _check_keys(grid: GridFile) -> None:
     """Refuses keys that have a place of their own in a grid, or that two of its parts set."""
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.draw": grid.search.draw if grid.search else {}}
+    several = [f"axes.{key}" for key, values in grid.axes.items() if len(values) > 1]
+    several += [f"search.draw.{key}" for key in parts["search.draw"]]
+    for name in several:
+        if name.removeprefix("axes.").removeprefix("search.draw.").startswith(_NO_PART[1:]):
+            raise ConfigError(
+                f"{name}: this key is no part of what a cell is, so its values make no different cells. Set one value, "
+                "and use another grid file or --grid-dir for another value."
+            )
     for part, keys in parts.items():
         for key, place in {"seed": "seeds", "task.name": "tasks"}.items():
             if key in keys:
@@ -140,10 +153,16 @@ def _draw(choice: list[Any] | Range, seed: str) -> Any:
     return choice.draw(rng) if isinstance(choice, Range) else rng.choice(choice)
 
 
+def _task_of_base(grid: GridFile) -> str:
+    task = OmegaConf.select(read_yaml(find_named(grid.base, "preset", config_dir())), "task.name")
+    if not isinstance(task, str):
+        raise ConfigError(f"the base {grid.base} names no task: list them in `tasks`, such as tasks: [hopper].")
+    return task
+
+
 def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
     task = chosen["task.name"]
-    tracking = {"group": f"{set_name}-{task}", "tags": f"{grid.name},{set_name},{task}"}
-    given = {**{f"tracking.{key}": value for key, value in tracking.items()}, **chosen}
+    given = {"tracking.tags": f"{grid.name},{set_name},{task}", **chosen}
     try:
         return load_config(grid.base, [f"{key}={json.dumps(value)}" for key, value in given.items()])
     except ConfigError as error:
@@ -152,11 +171,10 @@ def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
 
 def _seeds(grid: GridFile, directory: Path, set_name: str, settings: Settings, config: RunConfig) -> Iterator[Cell]:
     """Yields a cell for every seed."""
-    id = cell_id(config)
+    id, task, given = cell_id(config), config.task.name, config.tracking
+    group = f"{set_name}-{task}-{id}"
     for seed in grid.seeds:
-        tracking = dataclasses.replace(config.tracking, name=config.tracking.name or f"seed{seed}")
+        tracking = dataclasses.replace(given, group=given.group or group, name=given.name or f"seed{seed}")
         seeded = dataclasses.replace(config, seed=seed, tracking=tracking)
         check_values(seeded)
-        task = config.task.name
-        path = directory / f"{set_name}-{task}-{id}" / f"seed{seed}"
-        yield Cell(set_name, task, settings, id, seed, seeded, path)
+        yield Cell(set_name, task, settings, id, seed, seeded, directory / group / f"seed{seed}")

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import record_end
 from evoconn_cli.grid.cells import Cell

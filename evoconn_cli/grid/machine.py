@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from importlib import metadata
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.devices import Devices, Note

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ExitCode
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
 from evoconn_cli.grid.cells import Cell

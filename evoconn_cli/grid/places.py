@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid.cells import Cell, differing_keys
 from evoconn_cli.grid.devices import Note

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note

@@ -8,18 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import GridError, RunDirectoryError
 from evoconn_cli.grid.attempts import record_submission
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.places import PROGRAM
 from evoconn_cli.grid.slurm_queue import Task, is_installed, queued_cells, submit
-from evoconn_cli.grid.slurm_script import FOLDER, make_script, time_option
+from evoconn_cli.grid.slurm_script import FOLDER, make_script
 from evoconn_cli.grid.states import State, read_status
-
-_MOST_TASKS = 1000
-"""Of an array: SLURM's default limit is one more."""
 
 _numbers = itertools.count(1)
 """Of the scripts of this process."""
@@ -38,9 +35,6 @@ class Slurm:
         wait: whether `run` returns when the cells have ended, and not when they are submitted.
         program: the command line.
         pause: waits for so many seconds.
-
-    Raises:
-        ConfigError: the time limit cannot be read.
     """
 
     def __init__(
@@ -53,8 +47,6 @@ class Slurm:
         program: Sequence[str] = PROGRAM,
         pause: Callable[[float], None] = time.sleep,
     ):
-        if launch.slurm.time is not None:
-            time_option(launch.slurm.time)
         self._grid_name = grid_name
         self._directory = directory.absolute()
         self._launch = launch
@@ -87,7 +79,7 @@ class Slurm:
         Raises:
             GridError: SLURM does not answer, or refuses the array.
         """
-        for some in _arrays(self._new(cells, note)):
+        for some in self._arrays(self._new(cells, note)):
             job = submit(self._write(some))
             for number, cell in enumerate(some):
                 try:
@@ -107,7 +99,7 @@ class Slurm:
         Raises:
             GridError: SLURM does not answer, or the script cannot be written.
         """
-        arrays = _arrays(self._new(cells, note) if is_installed() else cells)
+        arrays = self._arrays(self._new(cells, note) if is_installed() else cells)
         if len(arrays) > 1:
             note(f"this is the first array of {len(arrays)}: submit it, and ask for the next one then.")
         return self._write(arrays[0]) if arrays else None
@@ -122,6 +114,10 @@ class Slurm:
         if len(new) < len(out):
             note(f"{len(out) - len(new)} cells run outside of SLURM: they are left alone.")
         return new
+
+    def _arrays(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+        size = self._launch.slurm.array_size
+        return [cells[start : start + size] for start in range(0, len(cells), size)]
 
     def _queued(self) -> dict[Path, Task]:
         return queued_cells(self._directory / FOLDER)
@@ -144,7 +140,3 @@ class Slurm:
                 self._pause(_POLL)
         except KeyboardInterrupt:
             note("the cells stay in SLURM's queue.")
-
-
-def _arrays(cells: Sequence[Cell]) -> list[Sequence[Cell]]:
-    return [cells[start : start + _MOST_TASKS] for start in range(0, len(cells), _MOST_TASKS)]

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evoconn_cli.config.grid import LaunchConfig
+from evoconn_cli.config.durations import parse_duration
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.slurm import SlurmConfig
-from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.places import PLACE_VARIABLE, PROGRAM, cell_command
-from evoconn_cli.runs.training.deadline import parse_duration
 
 FOLDER = "slurm"
 """In the directory of a grid: scripts of the arrays, and the output of their tasks beside that of the cells."""
@@ -84,15 +83,8 @@ def cells_in(script: str) -> list[Path]:
 
 
 def time_option(limit: str) -> str:
-    """Returns a time limit such as `4h` as sbatch takes it, in whole minutes.
-
-    Raises:
-        ConfigError: it cannot be read; so are bare numbers, which YAML makes of 4:00:00.
-    """
-    try:
-        minutes = math.ceil(parse_duration(limit) / 60)
-    except ConfigError as error:
-        raise ConfigError(f"launch.slurm.time: {error} In YAML 4:00:00 needs quotes.") from None
+    """Returns a time limit such as `4h` as sbatch takes it, in whole minutes."""
+    minutes = math.ceil(parse_duration(limit) / 60)
     return f"{minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00"
 
 
