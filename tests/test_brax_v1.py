@@ -12,10 +12,12 @@ import pytest
 
 from evoconn_cli.config.names import BRAX_V1_TASKS, PROBE_TASKS, TASKS
 from evoconn_cli.engine import members_last as module
+from evoconn_cli.engine.batched_task import batch_task
 from evoconn_cli.engine.members_last import members_last
 from evoconn_cli.tasks import TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.brax_v1 import make_brax_v1_task
+from evoconn_cli.tasks.brax_v1 import brax_v1_environment, make_brax_v1_task
+from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale
 from evoconn_cli.tasks.registry import make_task
 
 META = json.loads((Path(__file__).parent / "golden" / "meta.json").read_text())
@@ -151,3 +153,16 @@ def test_the_episode_limit_holds_for_brax():
         state = step(state, jnp.zeros(3))
         dones.append(bool(state.done))
     assert dones == [False, True]
+
+
+def test_one_environment_serves_a_task_and_its_pictures():
+    assert make_brax_v1_task("hopper") is make_brax_v1_task("hopper", AS_TRAINED)
+    assert brax_v1_environment("hopper") is brax_v1_environment("hopper", PhysicsScale())
+
+
+def test_draws_do_not_follow_the_default_generator():
+    key, task = jax.random.key(3, impl="threefry2x32"), make_brax_v1_task("hopper")
+    expected = jax.jit(task.reset)(key)
+    with jax.default_prng_impl("rbg"):
+        reset = jax.jit(lambda key: batch_task(task).reset(key[None]).obs[:, 0])(key)
+    np.testing.assert_allclose(reset, expected.obs, rtol=1e-6, atol=1e-6)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -9,12 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evoconn_cli.config.schema import EcConfig
 from evoconn_cli.engine.ranking import doubled_centered_ranks
+from evoconn_cli.engine.strategies import connectivity
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.networks import bits
 
 KEY = jax.random.key(0)
 SHAPES = {"input": (6, 5), "recurrent": (37, 5), "output": (4, 3)}
+
+
+def make_ec(**options):
+    return make_connectivity(**(dict(connection_shapes=SHAPES, num_members=1000) | options))
 
 
 def pack(connections):
@@ -47,7 +54,10 @@ def uneven_state(strategy, seed=0):
 def test_golden_updates(golden):
     arrays = golden("ec_update")
     strategy = make_connectivity(
-        connection_shapes={"only": (6, 5)}, learning_rate=float(arrays["lr"]), eps=float(arrays["eps"])
+        connection_shapes={"only": (6, 5)},
+        num_members=arrays["theta"].shape[1],
+        learning_rate=float(arrays["lr"]),
+        eps=float(arrays["eps"]),
     )
     state = strategy.init(KEY)
     np.testing.assert_array_equal(state.probs["only"], arrays["p"][0])
@@ -64,7 +74,7 @@ def test_golden_updates(golden):
 
 
 def test_samples_have_their_probabilities():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     state = uneven_state(strategy)
     num_members = 3000
     samples = unpack(strategy.ask(jax.random.key(0), state, jnp.arange(num_members)))
@@ -77,7 +87,7 @@ def test_samples_have_their_probabilities():
 
 def test_bits_of_a_member_and_of_different_members_are_independent():
     shapes = {"one": (8, 6), "two": (8, 6)}
-    strategy = make_connectivity(connection_shapes=shapes)
+    strategy = make_connectivity(connection_shapes=shapes, num_members=4000)
     drawn = unpack(strategy.ask(jax.random.key(1), strategy.init(KEY), jnp.arange(4000)), shapes)
     flat = np.concatenate([kernel.reshape(4000, -1) for kernel in drawn.values()], axis=1) * 2.0 - 1.0
     between_bits = flat.T @ flat / np.sqrt(len(flat))
@@ -91,7 +101,7 @@ def test_bits_of_a_member_and_of_different_members_are_independent():
 
 
 def test_a_draw_is_a_function_of_key_and_member_alone():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     state, key = uneven_state(strategy), jax.random.key(2)
     ask = jax.jit(strategy.ask)
     together = ask(key, state, jnp.arange(40))
@@ -107,7 +117,7 @@ def test_a_draw_is_a_function_of_key_and_member_alone():
 @settings(max_examples=20)
 @given(num_members=st.sampled_from([2, 40]), seed=st.integers(0, 10_000))
 def test_sums_are_whole_numbers_in_any_order(num_members, seed):
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     connections = random_connections(num_members, seed)
     rng = np.random.default_rng(seed)
     ranks = rng.integers(-90_000, 90_000, num_members).astype(np.int32)
@@ -123,7 +133,7 @@ def test_sums_are_whole_numbers_in_any_order(num_members, seed):
 
 
 def test_members_of_rank_0_do_not_take_part():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     state, connections = strategy.init(KEY), random_connections(4)
     ranks = jnp.asarray([3, 0, -1, 0])
     others = {k: x[[0, 2]] for k, x in connections.items()}
@@ -135,7 +145,7 @@ def test_members_of_rank_0_do_not_take_part():
 
 
 def test_equal_fitness_leaves_the_probabilities_unchanged():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     state = uneven_state(strategy)
     after, metrics = update(strategy, state, random_connections(30), np.full(30, 17.0))
     jax.tree.map(np.testing.assert_array_equal, after.probs, state.probs)
@@ -143,7 +153,7 @@ def test_equal_fitness_leaves_the_probabilities_unchanged():
 
 
 def test_better_members_pull_the_probabilities_toward_their_connections():
-    strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=0.1)
+    strategy = make_ec(learning_rate=0.1)
     connections = random_connections(200)
     wanted, unwanted = connections["input"][:, 2, 3], connections["output"][:, 1, 0]
     state = strategy.init(KEY)
@@ -155,8 +165,7 @@ def test_better_members_pull_the_probabilities_toward_their_connections():
 
 def test_adam_with_other_constants_is_the_textbooks():
     b1, b2, adam_eps, lr, decay = 0.8, 0.95, 1e-3, 0.05, 0.3
-    strategy = make_connectivity(
-        connection_shapes=SHAPES,
+    strategy = make_ec(
         learning_rate=lr,
         adam_beta1=b1,
         adam_beta2=b2,
@@ -180,7 +189,7 @@ def test_adam_with_other_constants_is_the_textbooks():
 
 
 def test_weight_decay_moves_toward_0():
-    strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=0.1, weight_decay=0.5)
+    strategy = make_ec(learning_rate=0.1, weight_decay=0.5)
     state = uneven_state(strategy)
     after, _ = update(strategy, state, random_connections(10), np.zeros(10))
     for name, p in state.probs.items():
@@ -189,7 +198,7 @@ def test_weight_decay_moves_toward_0():
 
 @pytest.mark.parametrize("eps", [1e-3, 0.1])
 def test_probabilities_stay_away_from_0_and_1(eps):
-    strategy = make_connectivity(connection_shapes=SHAPES, learning_rate=3.0, eps=eps)
+    strategy = make_ec(learning_rate=3.0, eps=eps)
     state = strategy.init(KEY)
     for seed in range(3):
         connections = random_connections(50, seed)
@@ -199,7 +208,7 @@ def test_probabilities_stay_away_from_0_and_1(eps):
 
 
 def test_the_centre_has_the_connections_more_likely_than_not():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     assert not any(kernel.any() for kernel in unpack(strategy.center(strategy.init(KEY))).values())
     state = uneven_state(strategy)
     for name, kernel in unpack(strategy.center(state)).items():
@@ -208,7 +217,7 @@ def test_the_centre_has_the_connections_more_likely_than_not():
 
 def test_metrics_of_the_probabilities():
     eps = 0.01
-    strategy = make_connectivity(connection_shapes=SHAPES, eps=eps)
+    strategy = make_ec(eps=eps)
     state = uneven_state(strategy)
     # Within 2·eps of a bound, which is at eps and 1 - eps.
     edges = {"output": np.asarray([[0.01, 0.0299, 0.0301], [0.99, 0.9701, 0.9699], [0.5] * 3, [0.2] * 3])}
@@ -225,8 +234,23 @@ def test_metrics_of_the_probabilities():
     assert start == pytest.approx({"density": 0.5, "entropy": 1.0, "saturated": 0.0}, rel=1e-6)
 
 
+@pytest.mark.parametrize("eps", [0.17, 0.4])
+def test_undecided_probabilities_are_not_saturated_whatever_their_bounds(eps):
+    strategy = make_ec(eps=eps)
+    state = strategy.init(KEY)
+    assert float(strategy.metrics(state)["saturated"]) == 0
+    at_bounds = with_probs(
+        state, {k: np.where(np.arange(p.size).reshape(p.shape) % 2, eps, 1 - eps) for k, p in state.probs.items()}
+    )
+    assert float(strategy.metrics(at_bounds)["saturated"]) == pytest.approx(1)
+
+
+def test_a_probability_that_rounds_to_1_has_no_entropy():
+    assert float(make_ec(initial_prob=1 - 1e-9).metrics(make_ec(initial_prob=1 - 1e-9).init(KEY))["entropy"]) == 0
+
+
 def test_update_snr_is_0_on_average_where_fitness_says_nothing():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     state, members = uneven_state(strategy), jnp.arange(60)
 
     @jax.jit
@@ -243,7 +267,7 @@ def test_update_snr_is_0_on_average_where_fitness_says_nothing():
 
 
 def test_update_snr_is_clear_where_fitness_follows_a_connection():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     connections = random_connections(400)
     _, metrics = update(strategy, strategy.init(KEY), connections, connections["input"][:, 0, 0] * 1.0)
     # One of 227 components has w and its bit in lockstep: mean(w²)·M / 4 of power, against mean(w²) / 4 a component.
@@ -251,7 +275,7 @@ def test_update_snr_is_clear_where_fitness_follows_a_connection():
 
 
 def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
-    strategy = make_connectivity(connection_shapes=SHAPES)
+    strategy = make_ec()
     connections, fitness = random_connections(20), np.arange(20.0)
     order = np.random.default_rng(1).permutation(20)
     straight, _ = update(strategy, strategy.init(KEY), connections, fitness)
@@ -261,8 +285,8 @@ def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
 
 def test_large_populations_are_added_in_two_parts():
     """Ranks so large that int32 sums of them overflow; each part alone is far from it."""
-    whole = make_connectivity(connection_shapes=SHAPES)
-    in_parts = make_connectivity(connection_shapes=SHAPES, in_parts=True)
+    whole = make_ec()
+    in_parts = make_ec(num_members=2_000_000)
     num_members = 3000
     connections = random_connections(num_members)
     ranks = np.linspace(-(2**23), 2**23, num_members).astype(np.int32)
@@ -270,16 +294,27 @@ def test_large_populations_are_added_in_two_parts():
     positive = {name: kernel * (ranks > 0)[:, None, None] for name, kernel in connections.items()}
     for name, kernel in connections.items():
         expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
-        added = np.asarray(low[name], np.int64) + 4096 * np.asarray(high[name], np.int64)
+        added = np.asarray(low[name], np.int64) + 1024 * np.asarray(high[name], np.int64)
         np.testing.assert_array_equal(added, expected)
         assert np.einsum("m,mij->ij", ranks.astype(np.int64), positive[name]).max() > 2**31 - 1
 
 
-def test_two_parts_move_the_probabilities_as_one_does():
-    state, connections = make_connectivity(connection_shapes=SHAPES).init(KEY), random_connections(40)
+def test_two_parts_move_the_probabilities_as_one_does(monkeypatch):
+    state, connections = make_ec().init(KEY), random_connections(40)
     fitness = np.random.default_rng(3).normal(size=40)
-    updated = [
-        update(make_connectivity(connection_shapes=SHAPES, in_parts=parts), state, connections, fitness)[0].probs
-        for parts in (False, True)
-    ]
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), *updated)
+    in_one, _ = update(make_ec(num_members=40), state, connections, fitness)
+    monkeypatch.setattr(connectivity, "_MAX_IN_ONE_PART", 39)
+    in_two, _ = update(make_ec(num_members=40), state, connections, fitness)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), in_two.probs, in_one.probs)
+
+
+def test_no_sum_can_overflow():
+    """All members of a connection have it or not, so a sum is at most that of the ranks above 0: M² / 4."""
+    low = 2**connectivity._LOW_BITS
+    in_one, most = connectivity._MAX_IN_ONE_PART, connectivity.MAX_MEMBERS
+    assert in_one**2 / 4 < 2**31
+    assert (low - 1) * most < 2**31 and most**2 / 4 / low + most < 2**31
+    with pytest.raises(ValueError, match="2000001 members"):
+        make_ec(num_members=most + 1)
+    (bound,) = (f.metadata["high"] for f in dataclasses.fields(EcConfig) if f.name == "population")
+    assert bound <= most

@@ -76,7 +76,7 @@ def test_certainty_is_what_training_logs():
     found = certainty_by_kernel(dataclasses.replace(random_connectome(), probs=probs))
     near = np.concatenate([np.isin(p, bounds[:4]).ravel() for p in probs.values()])
     assert found["all"].saturated == pytest.approx(near.mean())
-    strategy = make_connectivity(connection_shapes=shapes, eps=eps)
+    strategy = make_connectivity(connection_shapes=shapes, num_members=40, eps=eps)
     state = strategy.init(jax.random.key(0))._replace(probs={name: jnp.asarray(p) for name, p in probs.items()})
     logged = strategy.metrics(state)
     assert found["all"].entropy == pytest.approx(float(logged["entropy"]), rel=1e-5)

@@ -35,8 +35,8 @@ def programs(config, num_devices: int) -> dict[str, str]:
         return jax.eval_shape(fn, *args)
 
     whole, sharded = workers.whole, workers.sharded
-    if generation.settle is not None:
-        carries, sums = export("settle", generation.settle, state, members, shardings=(whole, sharded))
+    if generation.warm_up is not None:
+        carries, sums = export("warm_up", generation.warm_up, state, members, shardings=(whole, sharded))
         export("learn_observations", generation.learn_observations, state.normalizer, sums)
     shardings = (whole, sharded, sharded)
     evaluation = export("simulate", generation.simulate, state, members, carries, shardings=shardings)
@@ -75,7 +75,7 @@ def test_the_published_ways_to_measure_with_the_fused_kernel(gpu_form):
     published = ("rollout.fitness=until_slowest", "rollout.normalizer=last_step", "rollout.warmup_steps=3")
     texts = programs(load_config("smoke", (*SMALL, *published)), num_devices=1)
     assert {name: foreign(text) for name, text in texts.items()} == {
-        "settle": {TRITON},
+        "warm_up": {TRITON},
         "learn_observations": set(),
         "simulate": {TRITON},
         "learn": set(),

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from test_generation import CASES, make_winding_task
 
+from evoconn_cli.engine.evaluation import episode_keys, evaluation_key, make_evaluation
 from evoconn_cli.engine.generation import make_generation
 from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.normalizer import initial_normalizer
+from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, initial_run_state
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
@@ -102,8 +105,8 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     carries, members = None, generation.members
-    if generation.settle is not None:
-        carries, sums = jax.jit(generation.settle)(state, members)
+    if generation.warm_up is not None:
+        carries, sums = jax.jit(generation.warm_up)(state, members)
         assert_all_finite(sums)
     evaluation = jax.jit(generation.simulate)(state, members, carries)
     after, metrics = jax.jit(generation.learn)(state, evaluation)
@@ -120,7 +123,23 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     assert set(ranks[failed]) == {-(NUM_MEMBERS - failed.sum())}, "they share the last ranks"
     assert ranks[~failed].min() > ranks[failed].max()
     assert np.isclose(float(metrics["fitness_mean"]), fitness[~failed].mean())
+    if options.first_episode:
+        steps = np.asarray(evaluation.members.steps)[:NUM_MEMBERS]
+        assert set(steps[failed]) == {1} and steps[~failed].min() > 3, "who has failed need not go on"
     assert_all_finite((after.strategy, after.normalizer))
+
+
+def test_an_evaluation_fails_the_same_episodes():
+    task, num_episodes, seed = failing_task(), 100, 4
+    network = failing_network(task)
+    strategy = make_gaussian(initial_center=network.initial_weights, num_members=2, sigma=0.1, learning_rate=0.1)
+    workers = make_worker_mesh(jax.devices(), 2)
+    program = make_evaluation(task, network, strategy, workers, num_episodes=num_episodes, block=50, sampled=False)
+    arguments = strategy.init(jax.random.key(0)), initial_normalizer(3), evaluation_key(seed), Perturbation()
+    results = jax.jit(program.run)(*arguments, program.episodes)
+    kinds = np.asarray([kind_of(task.reset(episode_keys(seed, e)[0]).physics.cue) for e in range(num_episodes)])
+    assert set(kinds) == set(range(NUM_KINDS)), "every kind occurs"
+    np.testing.assert_array_equal(np.isfinite(results.returns), kinds >= 11)
 
 
 def kinds_of(task, state, options) -> np.ndarray:

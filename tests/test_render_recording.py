@@ -173,7 +173,7 @@ def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
     strategy = SimpleNamespace(center=lambda state: weights)
     evaluation = make_evaluation(
         task, mlp, strategy, make_worker_mesh(jax.local_devices(), 1),
-        num_episodes=3, block=3, episode_length=12, sampled=False, warmup_steps=2,
+        num_episodes=3, block=3, sampled=False, warmup_steps=2,
     )  # fmt: skip
     normalizer = initial_normalizer(2)
     results = jax.jit(evaluation.run)((), normalizer, evaluation_key(7), Perturbation(), evaluation.episodes)

@@ -20,7 +20,7 @@ def unpacked(candidates):
 
 
 STRATEGIES = {
-    "ec": (make_connectivity(connection_shapes={"kernel": SHAPE}), unpacked),
+    "ec": (make_connectivity(connection_shapes={"kernel": SHAPE}, num_members=M), unpacked),
     "es": (
         make_gaussian(
             initial_center=lambda key: {"kernel": jax.random.normal(key, SHAPE)},

@@ -17,12 +17,14 @@ class Kind:
         label: name of the axis in a plot, with the unit.
         neutral: the value that changes nothing.
         high: the largest value that makes sense.
+        with_zero: whether 0 makes sense; nothing is negative.
         physical: whether it changes the task's physics.
     """
 
     label: str
     neutral: float
     high: float = math.inf
+    with_zero: bool = True
     physical: bool = False
 
 
@@ -32,7 +34,7 @@ KINDS = {
     "lesion-neurons": Kind("probability that a neuron is cut off", neutral=0.0, high=1.0),
     "friction": Kind("friction [× trained]", neutral=1.0, physical=True),
     "gravity": Kind("gravity [× trained]", neutral=1.0, physical=True),
-    "mass": Kind("mass [× trained]", neutral=1.0, physical=True),
+    "mass": Kind("mass [× trained]", neutral=1.0, with_zero=False, physical=True),
     "actuator-strength": Kind("actuator strength [× trained]", neutral=1.0, physical=True),
 }
 
@@ -87,7 +89,8 @@ def _value(name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         raise ConfigError(f"cannot read --perturb {name}={text}: {text!r} is not a number.") from None
-    if not 0.0 <= value <= kind.high or not math.isfinite(value):
-        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else "at least 0"
+    if not 0.0 <= value <= kind.high or not math.isfinite(value) or (value == 0.0 and not kind.with_zero):
+        at_least = "at least 0" if kind.with_zero else "above 0"
+        limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else at_least
         raise ConfigError(f"--perturb {name}={text}: must be {limits}.")
     return value

@@ -42,7 +42,7 @@ def option(
     """Returns a dataclass field that carries its documentation and its range.
 
     Args:
-        default: the default value.
+        default: the default value; `dict` for a mapping that is empty by default.
         doc: one sentence for the reference.
         unit: unit of the value, empty for pure numbers.
         low: smallest allowed value.
@@ -55,7 +55,9 @@ def option(
     metadata = dict(
         doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices), source=source
     )
-    return field(default=default, metadata=metadata)
+    return (
+        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    )
 
 
 published = functools.partial(option, source=PUBLISHED)
@@ -92,7 +94,12 @@ class EcConfig(AlgoConfig):
 
     name: str = option("ec", "name of the strategy", choices=("ec",))
     learning_rate: float = published(0.15, "step size of Adam on the probabilities", above=0)
-    eps: float = published(1e-3, "probabilities stay within [eps, 1 - eps]", above=0, below=0.5)
+    eps: float = published(
+        1e-3,
+        "probabilities stay within [eps, 1 - eps]; what is below 2^-16 would be drawn as 0, and never come back",
+        low=2**-16,
+        below=0.5,
+    )
     weight_decay: float = published(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
     initial_prob: float = published(0.5, "every probability at generation 0", above=0, below=1)
 

@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from evoconn_cli.engine import normalizer as norm
-from evoconn_cli.engine.members_last import members_last
+from evoconn_cli.engine.batched_task import batch_task, initial_returns, start_over
 from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.perturbations import Perturbation, lesion_neurons, lesion_synapses, observation_noise
@@ -99,25 +99,23 @@ def make_evaluation(
     *,
     num_episodes: int,
     block: int,
-    episode_length: int,
     sampled: bool,
     warmup_steps: int = 0,
 ) -> Evaluation:
     """Returns the program that evaluates a policy, not yet compiled.
 
     Args:
-        task: with its episode limit.
+        task: with its episode limit; an episode that ends before it counts as a fall.
         network: the policy.
         strategy: gives the policy's parameters.
         workers: the devices.
         num_episodes: E.
         block: B, episodes in lock-step.
-        episode_length: the limit [physics steps]; an episode that ends before it counts as a fall.
         sampled: every episode has a member of its own, drawn as in training; otherwise all have the centre.
         warmup_steps: steps that settle the network before the episode, as in training.
     """
-    reset = members_last(lambda data: task.reset(jax.random.wrap_key_data(data, impl=KEY_IMPLEMENTATION)))
-    batched_step = members_last(task.step)
+    batched, episode_length = batch_task(task), task.episode_length
+    assert episode_length is not None
 
     def run_block(
         strategy_state: StrategyState,
@@ -146,7 +144,7 @@ def make_evaluation(
             if perturbation.obs_noise is not None:
                 obs += observation_noise(noise_keys, now.step, task.observation_size, perturbation.obs_noise)
             carry, action, activity = _act(network, params, now.carry, obs)
-            state = batched_step(now.task, action.T)
+            state = batched.step(now.task, action)
             counted = _count_spikes(now, activity) if activity is not None else {}
             return now._replace(
                 task=state,
@@ -160,18 +158,17 @@ def make_evaluation(
                 **counted,
             )
 
-        def settle(_: jax.Array, now: _Lanes) -> _Lanes:
+        def warm_up(_: jax.Array, now: _Lanes) -> _Lanes:
             now = advance(params, now)
-            started_over = jax.tree.map(lambda first, x: jnp.where(now.task.done, first, x), initial, now.task)
-            return now._replace(task=started_over)
+            return now._replace(task=start_over(now.task, initial))
 
         candidates = policy()
         params = network.prepare(candidates)
         noise_keys = keys(_NOISE)
-        initial = reset(jax.random.key_data(keys(_RESET)).T)
+        initial = batched.reset(keys(_RESET))
         lanes = _empty_lanes(network, initial, network.initial_carry(keys(_CARRY)), task.observation_size)
-        lanes = lax.fori_loop(0, warmup_steps, settle, lanes)
-        lanes = lanes._replace(task=initial, running=episodes < num_episodes)
+        lanes = lax.fori_loop(0, warmup_steps, warm_up, lanes)
+        lanes = lanes._replace(task=initial, running=episodes < num_episodes, returns=initial_returns(initial))
         lanes = lax.while_loop(lambda now: jnp.any(now.running), lambda now: advance(params, now), lanes)
         return EpisodeResults(
             returns=lanes.returns,

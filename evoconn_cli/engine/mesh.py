@@ -20,7 +20,7 @@ class WorkerMesh(NamedTuple):
     """A mesh of one axis, of which the first `num_workers` devices take blocks.
 
     XLA compiles a program for one device with other passes than for two or more, which then round a few operations
-    otherwise. Where an idle second device is to be had (on a CPU always), a single worker gets it as a companion, so
+    otherwise. Where a second local device is to be had (on a CPU always), a single worker gets it as a companion, so
     that one worker and many run the same program. The devices may be those of several processes.
     """
 
@@ -77,7 +77,7 @@ class WorkerMesh(NamedTuple):
         Args:
             num_blocks: blocks that have members.
             block: members of a block.
-            absent: the number of members that fill up the last blocks is at least this.
+            absent: the number of the members that fill up the last blocks.
         """
         a_device = -(-num_blocks // self.num_workers)
         members = np.full((self.mesh.size * a_device, block), absent, np.int32)

@@ -40,11 +40,11 @@ def compile_generation(
 
     members = workers.put_sharded(generation.members)
     shapes = jax.eval_shape(lambda x: x, state)
-    carries = settle = learn_observations = None
-    if generation.settle is not None:
-        carries, sums = jax.eval_shape(generation.settle, shapes, members)
-        settle = compile_sharded(
-            generation.settle, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
+    carries = warm_up = learn_observations = None
+    if generation.warm_up is not None:
+        carries, sums = jax.eval_shape(generation.warm_up, shapes, members)
+        warm_up = compile_sharded(
+            generation.warm_up, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
         )
         learn_observations = compile_single(generation.learn_observations, shapes.normalizer, sums)
     simulate = compile_sharded(
@@ -55,16 +55,16 @@ def compile_generation(
         in_shardings=(whole, sharded, sharded),
         out_shardings=whole,
     )
-    evaluation = jax.eval_shape(generation.simulate, shapes, members, carries)
-    learn = compile_single(generation.learn, shapes, evaluation, donate=(0,))
+    result = jax.eval_shape(generation.simulate, shapes, members, carries)
+    learn = compile_single(generation.learn, shapes, result, donate=(0,))
 
     def step(state: RunState) -> tuple[RunState, Metrics]:
         carries = None
-        if settle is not None and learn_observations is not None:
-            carries, sums = settle(workers.put_whole(state), members)
+        if warm_up is not None and learn_observations is not None:
+            carries, sums = warm_up(workers.put_whole(state), members)
             normalizer = learn_observations(state.normalizer, workers.take_whole(sums))
             state = state._replace(normalizer=normalizer)
-        evaluation = simulate(workers.put_whole(state), members, carries)
-        return learn(state, workers.take_whole(evaluation))
+        result = simulate(workers.put_whole(state), members, carries)
+        return learn(state, workers.take_whole(result))
 
     return step

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from evoconn_cli.engine import normalizer as norm
-from evoconn_cli.engine.members_last import members_last
+from evoconn_cli.engine.batched_task import batch_task, initial_returns, start_over
 from evoconn_cli.engine.normalizer import NormalizerState, ObservationSums
 from evoconn_cli.networks import Carry, Network, Params
 from evoconn_cli.tasks import Task, TaskState
@@ -84,18 +84,15 @@ def make_rollout(
     Args:
         task: with its episode limit.
         network: the policy.
-        first_episode: fitness is the return of the first episode; otherwise the mean of the episodes completed
-            until the slowest member has ended one, with the network's state kept when an episode starts over.
+        first_episode: fitness is the return of the first episode, which ends early for a member that fails;
+            otherwise the mean of the episodes completed until the slowest member has ended one, with the network's
+            state kept when an episode starts over.
         all_steps: the normaliser learns from every step that counts; otherwise from the observations at hand
             at the end, or, as the published code does, at the end of the warm-up where there is one.
         warmup_steps: steps of `warm_up`.
     """
-    batched_step = members_last(task.step)
-    batched_reset = members_last(lambda key_data: task.reset(jax.random.wrap_key_data(key_data)))
+    batched = batch_task(task)
     latch_obs = first_episode and not all_steps and not warmup_steps
-
-    def reset(keys: jax.Array) -> TaskState:
-        return batched_reset(jax.random.key_data(keys).T)
 
     def act(
         params: Params,
@@ -105,9 +102,7 @@ def make_rollout(
         active: jax.Array | None = None,
     ) -> tuple[TaskState, Carry]:
         carry, action = network.step(params, carry, norm.normalize(normalizer, state.obs).T, active)
-        after = batched_step(state, action.T)
-        finite = _all_finite(after.obs) & _all_finite(action.T)
-        return after._replace(reward=jnp.where(finite, after.reward, jnp.nan)), carry  # so that the member fails
+        return batched.step(state, action), carry
 
     def no_tally(num_members: int) -> Tally:
         zeros = jnp.zeros((num_members,))
@@ -116,7 +111,7 @@ def make_rollout(
 
     def start(state: TaskState, carry: Carry, present: jax.Array) -> Lanes:
         nothing = no_tally(present.shape[0])
-        started = nothing._replace(total_reward=jnp.where(_all_finite(state.obs), 0.0, jnp.nan))
+        started = nothing._replace(total_reward=initial_returns(state))
         return Lanes(
             task=state,
             carry=carry,
@@ -133,7 +128,6 @@ def make_rollout(
         state, carry = act(params, normalizer, lanes.task, lanes.carry, running)
         counts = jnp.ones_like(state.done) if running is None else running
         rate = network.spikes_per_ms(carry) if network.spikes_per_ms else jnp.zeros_like(state.reward)
-        ended = state.done & counts
 
         def add(tally: Tally) -> Tally:
             observations = tally.observations
@@ -146,15 +140,19 @@ def make_rollout(
                 observations,
             )
 
-        episodes = lanes.episodes + ended
-        lanes = lanes._replace(carry=carry, episodes=episodes, lock_steps=lanes.lock_steps + 1)
+        lanes = lanes._replace(carry=carry, lock_steps=lanes.lock_steps + 1)
         if lanes.current is None:
+            finished = add(lanes.finished)
+            # A member that has failed stays so, whatever it does until its episode ends: it need not go on.
+            ended = counts & (state.done | ~jnp.isfinite(finished.total_reward))
             last_obs = None if lanes.last_obs is None else jnp.where(counts, state.obs, lanes.last_obs)
-            return lanes._replace(task=state, finished=add(lanes.finished), last_obs=last_obs)
-        current = add(lanes.current)
+            return lanes._replace(task=state, finished=finished, episodes=lanes.episodes + ended, last_obs=last_obs)
+        current, ended = add(lanes.current), state.done
         finished = jax.tree.map(lambda f, c: f + jnp.where(ended, c, 0), lanes.finished, current)
         current = jax.tree.map(lambda c: jnp.where(ended, jnp.zeros_like(c), c), current)
-        return lanes._replace(task=_start_over(state, initial), current=current, finished=finished)
+        return lanes._replace(
+            task=start_over(state, initial), current=current, finished=finished, episodes=lanes.episodes + ended
+        )
 
     def unfinished(lanes: Lanes) -> jax.Array:
         return jnp.any(lanes.episodes == 0)
@@ -190,7 +188,7 @@ def make_rollout(
     ) -> tuple[Carry, ObservationSums]:
         def body(_: jax.Array, now: tuple[TaskState, Carry]) -> tuple[TaskState, Carry]:
             state, carry = act(params, normalizer, *now)
-            return _start_over(state, initial), carry
+            return start_over(state, initial), carry
 
         state, carry = jax.lax.fori_loop(0, warmup_steps, body, (initial, carry))
         sums = norm.empty_sums(task.observation_size, present.shape[0])
@@ -198,17 +196,7 @@ def make_rollout(
             sums = at_hand(normalizer, state.obs)
         return carry, norm.total(_only(sums, present))
 
-    return Rollout(first_episode, warmup_steps, reset, start, step, unfinished, result, warm_up)
-
-
-def _start_over(state: TaskState, initial: TaskState) -> TaskState:
-    """Returns `state` with members whose episode ended back at their `initial` state."""
-    return jax.tree.map(lambda first, now: jnp.where(state.done, first, now), initial, state)
-
-
-def _all_finite(x: jax.Array) -> jax.Array:
-    """Returns `[B]` bool from `[n, B]`."""
-    return jnp.all(jnp.isfinite(x), axis=0)
+    return Rollout(first_episode, warmup_steps, batched.reset, start, step, unfinished, result, warm_up)
 
 
 def _only(sums: ObservationSums, present: jax.Array) -> ObservationSums:

@@ -18,7 +18,7 @@ from evoconn_cli.networks import Activity, Gains
 
 @dataclass(frozen=True)
 class LifConstants:
-    """Constants of the neurons; times in [ms], potentials in units of the threshold's scale."""
+    """Constants of the neurons; times in [ms], potentials have no unit."""
 
     tau_syn_ms: float = 5.0
     tau_m_ms: float = 10.0

@@ -23,7 +23,7 @@ from evoconn_cli.engine.program import compile_generation
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
-from evoconn_cli.engine.strategies.connectivity import MAX_MEMBERS, make_connectivity
+from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
@@ -161,7 +161,7 @@ def _build_strategy(config: RunConfig, network: Network) -> Strategy:
     assert isinstance(given, EcConfig)
     return make_connectivity(
         connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
-        in_parts=num_members(config) > MAX_MEMBERS,
+        num_members=num_members(config),
         keeps_candidates=network.num_parameters / 8 * given.population <= _HELD_BYTES,
         learning_rate=given.learning_rate,
         eps=given.eps,

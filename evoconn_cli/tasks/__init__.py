@@ -33,6 +33,7 @@ class Task:
         dt: time that one step simulates [s].
         reset: `reset(key) -> state` draws the start of an episode.
         step: `step(state, action [A]) -> state`; the action is clipped to [-1, 1] by the task.
+        episode_length: an episode ends after so many physics steps at the latest, or None.
     """
 
     name: str
@@ -41,3 +42,4 @@ class Task:
     dt: float
     reset: Callable[[jax.Array], TaskState]
     step: Callable[[TaskState, jax.Array], TaskState]
+    episode_length: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,8 +14,10 @@ from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, make_scaled_environment
 
+_RAW_KEY = "threefry2x32"
+"""The generator of the keys that Brax draws from: arrays without a type."""
 
-@functools.cache
+
 def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
     """Returns Brax's own environment `name` (`brax.envs.Env`), one object a process, which nobody may change.
 
@@ -25,6 +28,11 @@ def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
     Raises:
         ConfigError: a factor that changes nothing in this environment.
     """
+    return _environment(name, physics)
+
+
+@functools.cache
+def _environment(name: str, physics: PhysicsScale) -> Any:
     envs = import_brax_envs()
     with warnings.catch_warnings():
         # Some environments make Brax warn about their own configuration, which nobody here can change.
@@ -41,7 +49,6 @@ def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
     return qp.pos, qp.rot
 
 
-@functools.cache
 def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     """Returns the Brax v1 environment `name` as a `Task`, without an episode limit.
 
@@ -56,9 +63,25 @@ def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
 
     Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
     """
+    return _task(name, physics)
+
+
+def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `fn`, which takes raw keys for what they are whatever JAX's default generator is."""
+
+    def call(*args: Any) -> Any:
+        with jax.default_prng_impl(_RAW_KEY):
+            return fn(*args)
+
+    return call
+
+
+@functools.cache
+def _task(name: str, physics: PhysicsScale) -> Task:
     envs = import_brax_envs()
     env = brax_v1_environment(name, physics)
-    reset_shape = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
+    env_reset, env_step = _of_raw_keys(env.reset), _of_raw_keys(env.step)
+    reset_shape = jax.eval_shape(env_reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
     no_metrics = {key: jnp.zeros(value.shape, value.dtype) for key, value in reset_shape.metrics.items()}
 
     def pack(state) -> TaskState:
@@ -71,13 +94,12 @@ def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
         )
 
     def reset(key: jax.Array) -> TaskState:
-        # Brax knows only raw threefry keys, whatever generator the run uses.
-        return pack(env.reset(jax.random.bits(key, (2,), jnp.uint32)))
+        return pack(env_reset(jax.random.bits(key, (2,), jnp.uint32)))
 
     def step(state: TaskState, action: jax.Array) -> TaskState:
         qp, info = state.physics
         before = envs.State(qp, state.obs, state.reward, jnp.zeros_like(state.reward), dict(no_metrics), dict(info))
-        after = pack(env.step(before, jnp.clip(action, -1.0, 1.0)))
+        after = pack(env_step(before, jnp.clip(action, -1.0, 1.0)))
         return after._replace(steps=state.steps + 1)
 
     return Task(

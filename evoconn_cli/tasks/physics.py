@@ -67,7 +67,7 @@ def make_scaled_environment(envs: ModuleType, name: str, scale: PhysicsScale) ->
 def _nothing_to_scale(task: str, factor_name: str) -> ConfigError:
     missing = factor_name.replace("actuator_strength", "actuators")
     return ConfigError(
-        f"the task {task!r} has no {missing}: --perturb {factor_name.replace('_', '-')} changes nothing."
+        f"the task {task!r} has no {missing}: a factor on its {factor_name.replace('_', ' ')} changes nothing."
     )
 
 

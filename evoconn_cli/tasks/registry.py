@@ -64,4 +64,4 @@ def limit_episodes(task: Task, *, episode_length: int, action_repeat: int = 1) -
         state = repeated_step(state, action)
         return state._replace(done=state.done | (state.steps >= episode_length))
 
-    return dataclasses.replace(task, dt=task.dt * action_repeat, step=step)
+    return dataclasses.replace(task, dt=task.dt * action_repeat, step=step, episode_length=episode_length)

@@ -5,6 +5,7 @@ Source: arXiv 2305.17650, section 4 and algorithm 1; constants of the published 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,16 +13,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.scipy.special import entr
 
 from evoconn_cli.engine import sampling
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
 from evoconn_cli.networks import Candidates, bits
 
-MAX_MEMBERS = 90_000
-"""Beyond about so many members the int32 sums of ranks times bits could overflow, and are added in two parts."""
+MAX_MEMBERS = 2_000_000
+"""With more members the sums of ranks times bits could overflow even in two parts."""
 
-_LOW_BITS = 12
-"""Bits of a rank in its low part."""
+_MAX_IN_ONE_PART = 90_000
+"""With more members the sums, of up to M² / 4, could overflow int32, and are added in two parts."""
+
+_LOW_BITS = 10
+"""Bits of a rank in its low part, whose sums are below 2^10·M; those of the high part are below M² / 4 / 2^10 + M."""
 
 
 class ConnectivityState(NamedTuple):
@@ -34,7 +39,7 @@ class ConnectivityState(NamedTuple):
 def make_connectivity(
     *,
     connection_shapes: Mapping[str, tuple[int, ...]],
-    in_parts: bool = False,
+    num_members: int,
     keeps_candidates: bool = True,
     learning_rate: float = 0.15,
     eps: float = 1e-3,
@@ -48,7 +53,7 @@ def make_connectivity(
 
     Args:
         connection_shapes: shape of every kernel, pre-synaptic axis first.
-        in_parts: sums are added in two parts; needed beyond `MAX_MEMBERS`.
+        num_members: M, at most `MAX_MEMBERS`.
         keeps_candidates: whether members are held for a generation; otherwise they are drawn twice.
         learning_rate: step size.
         eps: probabilities stay within `[eps, 1 - eps]`.
@@ -57,8 +62,13 @@ def make_connectivity(
         adam_eps: Adam's epsilon.
         weight_decay: decay of the probabilities toward 0, for sparse networks.
         initial_prob: every probability at generation 0.
+
+    Raises:
+        ValueError: too many members.
     """
-    names = sorted(connection_shapes)
+    if num_members > MAX_MEMBERS:
+        raise ValueError(f"{num_members} members: sums of ranks are exact up to {MAX_MEMBERS}")
+    names, in_parts = sorted(connection_shapes), num_members > _MAX_IN_ONE_PART
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
 
     def init(key: jax.Array) -> ConnectivityState:
@@ -91,12 +101,12 @@ def make_connectivity(
         return (add(ranks & (2**_LOW_BITS - 1)), add(ranks >> _LOW_BITS)) if in_parts else add(ranks)
 
     def tell(state: ConnectivityState, sums: Sums, ranks: jax.Array) -> tuple[ConnectivityState, Metrics]:
-        num_members = ranks.shape[0]
+        num_ranks = ranks.shape[0]
         # Centred ranks sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
         as_floats = jax.tree.map(lambda s: s.astype(jnp.float32), sums)
         if in_parts:
             as_floats = jax.tree.map(lambda low, high: low + 2.0**_LOW_BITS * high, *as_floats)
-        gradient = jax.tree.map(lambda s: s / (2.0 * num_members * (num_members - 1)), as_floats)
+        gradient = jax.tree.map(lambda s: s / (2.0 * num_ranks * (num_ranks - 1)), as_floats)
         snr = _signal_to_noise(gradient, state.probs, ranks)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
@@ -109,14 +119,22 @@ def make_connectivity(
 
     def metrics(state: ConnectivityState) -> Metrics:
         p = jnp.concatenate([state.probs[name].ravel() for name in names])
-        near_bound = (p <= 3.0 * eps) | (p >= 1.0 - 3.0 * eps)
+        near_bound = (p <= saturated_from(eps)) | (p >= 1.0 - saturated_from(eps))
         return {
             "density": jnp.mean(p),
-            "entropy": jnp.mean(_entropy_bits(p)),
+            "entropy": jnp.mean(entr(p) + entr(1.0 - p)) / math.log(2.0),
             "saturated": jnp.mean(near_bound.astype(jnp.float32)),
         }
 
     return Strategy("ec", init, ask, center, weighted_sums, tell, metrics, keeps_candidates=keeps_candidates)
+
+
+def saturated_from(eps: float) -> float:
+    """Returns the probability up to which, and above 1 less which, a connection counts as decided.
+
+    It is 2·eps from the bound at `eps`, or a tenth of the way from there to 1/2 where that is less.
+    """
+    return eps + min(2.0 * eps, 0.1 * (0.5 - eps))
 
 
 def _sum_of_ranks(words: jax.Array, ranks: jax.Array, length: int) -> jax.Array:
@@ -148,7 +166,3 @@ def _signal_to_noise(gradient: dict[str, jax.Array], probs: dict[str, jax.Array]
     variance = sum(jnp.sum(p * (1.0 - p)) for p in jax.tree.leaves(probs))
     noise = jnp.mean(weights * weights) * variance / num_members
     return jnp.where(noise > 0, power / jnp.maximum(noise, 1e-30) - 1.0, 0.0)
-
-
-def _entropy_bits(p: jax.Array) -> jax.Array:
-    return -(p * jnp.log2(p) + (1.0 - p) * jnp.log2(1.0 - p))

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from evoconn_cli.config.schema import EcConfig
+from evoconn_cli.engine.strategies.connectivity import saturated_from
 from evoconn_cli.export.connectome import Connectome
 
 
@@ -16,7 +17,7 @@ class Certainty:
 
     Attributes:
         entropy: mean over connections [bits]; 1 is undecided.
-        saturated: share of probabilities within 2·eps of a bound.
+        saturated: share of probabilities within 2·eps of a bound, or a tenth of the way to 1/2 where that is less.
     """
 
     entropy: float
@@ -34,5 +35,5 @@ def certainty_by_kernel(connectome: Connectome) -> dict[str, Certainty]:
 def certainty(probs: np.ndarray, eps: float) -> Certainty:
     """Returns how decided probabilities of any shape are, which are within [eps, 1 - eps]."""
     entropy = -(probs * np.log2(probs) + (1 - probs) * np.log2(1 - probs))
-    near_bound = (probs <= np.float32(3 * eps)) | (probs >= np.float32(1 - 3 * eps))
+    near_bound = (probs <= np.float32(saturated_from(eps))) | (probs >= np.float32(1 - saturated_from(eps)))
     return Certainty(float(entropy.mean(dtype=np.float64)), float(near_bound.mean()))

@@ -117,7 +117,6 @@ def _compile(opened: OpenedRun, physics: PhysicsScale, *, num_episodes: int, sam
         workers,
         num_episodes=num_episodes,
         block=choose_block(num_episodes, workers),
-        episode_length=config.task.episode_length,
         sampled=sampled,
         warmup_steps=config.rollout.warmup_steps,
     )

@@ -1,0 +1,125 @@
+"""Every configuration key that shapes a run arrives at the function that it is for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.names import PAIRS
+from evoconn_cli.config.schema import walk
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.runs import build
+from evoconn_cli.runs.kernel_choice import KernelChoice
+
+CONSTANTS = ("tau_syn_ms", "tau_m_ms", "tau_out_ms", "dt_ms", "step_ms", "v_rest", "v_threshold")
+ARRIVES = {
+    "seed": ("initial_run_state", "seed"),
+    "task.episode_length": ("make_task", "episode_length"),
+    "task.action_repeat": ("make_task", "action_repeat"),
+    "algo.population": ("make_generation", "population"),
+    "algo.evaluation_copies": ("make_generation", "evaluation_copies"),
+    "engine.block": ("make_generation", "block"),
+    "rollout.warmup_steps": ("make_rollout", "warmup_steps"),
+    **{
+        f"algo.{name}": ("strategy", name)
+        for name in ("adam_beta1", "adam_beta2", "adam_eps", "learning_rate", "eps", "weight_decay", "initial_prob")
+    },
+    "algo.sigma": ("strategy", "sigma"),
+    **{
+        f"network.{name}": ("network", name)
+        for name in ("num_neurons", "gain_in", "gain_recurrent", "gain_out", "excitatory_ratio", "expected_density")
+    },
+    **{f"network.{name}": ("network", f"constants.{name}") for name in CONSTANTS},
+}
+"""Key -> the function, and the argument that has its value."""
+
+SWITCHES = {
+    "rollout.fitness=until_slowest": ("make_rollout", "first_episode", False),
+    "rollout.normalizer=last_step": ("make_rollout", "all_steps", False),
+    "rollout.resets=fresh": ("make_generation", "fresh_resets", True),
+}
+"""Override -> the function, and the argument that then has another value."""
+
+ELSEWHERE = {"task.name", "algo.name", "algo.generations", "network.name", "engine.devices", "engine.kernel"}
+"""Keys of names, of the loop and of the machine; `checkpoint` and `tracking` as well."""
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    """Returns the arguments of all functions that an engine is built with, by name, for some overrides."""
+    calls = {}
+
+    def record(name: str, result: SimpleNamespace, kind: str | None = None):
+        def make(*_, **given):
+            constants = vars(given.pop("constants")) if "constants" in given else {}
+            calls[kind or name] = given | {f"constants.{key}": value for key, value in constants.items()}
+            return result
+
+        monkeypatch.setattr(build, name, make)
+
+    task = SimpleNamespace(observation_size=3, action_size=2)
+    network = SimpleNamespace(shapes={}, num_parameters=1, initial_weights=lambda key: key)
+    record("make_task", task)
+    for name in ("make_conn_snn", "make_dense_snn", "make_flax_network"):
+        record(name, network, "network")
+    for name in ("make_connectivity", "make_gaussian"):
+        record(name, SimpleNamespace(), "strategy")
+    for name in ("make_rollout", "make_generation", "initial_run_state"):
+        record(name, SimpleNamespace())
+
+    def of(*overrides: str) -> dict[str, dict]:
+        calls.clear()
+        config = load_config(None, ["task.name=probe_sign", "engine.kernel=xla", *overrides])
+        monkeypatch.setattr(
+            build, "choose_kernel", lambda config, workers, size, make: make(None) and KernelChoice("xla")
+        )
+        build.build_engine(config, make_worker_mesh(jax.devices(), 1)).initial_state()
+        return {name: dict(given) for name, given in calls.items()}
+
+    return of
+
+
+def another(value):
+    """Returns another value of the same type, in its range."""
+    if value is None or isinstance(value, int):
+        return (value or 6) + 2
+    return value / 2 if value else 0.25
+
+
+@pytest.mark.parametrize(("algo", "network"), [(algo, name) for algo, names in PAIRS.items() for name in names])
+def test_every_key_arrives(algo, network, arguments):
+    pair = [f"algo.name={algo}", f"network.name={network}", "engine.block=8"]
+    usual = arguments(*pair)
+    for key, value, _ in walk(load_config(None, ["task.name=probe_sign", *pair])):
+        section = key.partition(".")[0]
+        if key in ELSEWHERE or section in ("checkpoint", "tracking") or any(s.startswith(f"{key}=") for s in SWITCHES):
+            continue
+        function, argument = ARRIVES[key]
+        other = another(value)
+        assert usual[function][argument] != other
+        assert arguments(*pair, f"{key}={other}")[function][argument] == other, key
+
+
+@pytest.mark.parametrize("override", SWITCHES)
+def test_every_switch_arrives(override, arguments):
+    function, argument, expected = SWITCHES[override]
+    assert arguments("engine.block=8")[function][argument] is not expected
+    assert arguments("engine.block=8", override)[function][argument] is expected
+
+
+def test_es_without_constants_has_the_published_ones_of_its_network(arguments):
+    published = [arguments("algo.name=es", f"network.name={name}", "engine.block=8") for name in ("gru", "dense_snn")]
+    assert [(one["strategy"]["sigma"], one["strategy"]["learning_rate"]) for one in published] == [
+        (0.02, 0.01),
+        (0.3, 0.15),
+    ]
+
+
+def test_strategies_know_how_many_members_are_ranked_and_whether_all_can_be_held(arguments, monkeypatch):
+    given = arguments("algo.population=800", "engine.block=8")["strategy"]
+    assert (given["num_members"], given["keeps_candidates"]) == (790, True)
+    monkeypatch.setattr(build, "_HELD_BYTES", 99)
+    assert not arguments("algo.population=800", "engine.block=8")["strategy"]["keeps_candidates"]
