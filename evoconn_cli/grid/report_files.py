@@ -16,7 +16,7 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.report import FINAL_GENERATIONS, GroupResult
 from evoconn_cli.grid.states import State
 from evoconn_cli.grid.table import settings_text, varying_keys
-from evoconn_cli.runs.atomic import replace_text
+from evoconn_cli.output import replace_text
 from evoconn_cli.runs.evaluation.statistics import CONFIDENCE
 from evoconn_cli.runs.progress.formatting import MISSING_FIGURE, count, duration, fitness
 
