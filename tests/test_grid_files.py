@@ -220,10 +220,8 @@ def test_unknown_grids_name_the_nearest(tmp_path):
 
 
 def test_texts_of_launch_stay_as_they_are_written(tmp_path):
-    text = (
-        ONE
-        + "launch: {environment: {OMP_PLACES: 007}, time_limit: 3:50:00, slurm: {partition: 1e5, sbatch: {exclusive: no}}}\n"
-    )
+    slurm = "{partition: 1e5, sbatch: {exclusive: no}}"
+    text = f"{ONE}launch: {{environment: {{OMP_PLACES: 007}}, time_limit: 3:50:00, slurm: {slurm}}}\n"
     launch = read_grid(write_grid(tmp_path, text), ["launch.environment.DEBUG=off"]).launch
     assert launch.environment == {"OMP_PLACES": "007", "DEBUG": "off"}
     assert launch.time_limit == "3:50:00"

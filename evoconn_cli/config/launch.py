@@ -107,4 +107,4 @@ def _seconds(key: str, limit: str) -> float:
     try:
         return parse_duration(limit)
     except ConfigError as error:
-        raise ConfigError(f"{key}: {error} In YAML 3:50:00 needs quotes.") from None
+        raise ConfigError(f"{key}: {error}") from None
