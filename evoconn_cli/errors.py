@@ -64,6 +64,10 @@ class TrainingError(EvoconnError):
     """A training that cannot go on."""
 
 
+class DeviceMemoryError(EvoconnError):
+    """A device whose memory is too small for what was asked for."""
+
+
 class GridError(EvoconnError):
     """A grid that cannot be run where it was asked to be."""
 

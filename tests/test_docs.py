@@ -7,19 +7,15 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
+from command_lines import COMMANDS, check_command_line
 
 from evoconn_cli import __version__
-from evoconn_cli.app import app
-from evoconn_cli.commands.options import to_overrides
-from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
 from tools.reference.pages import generate_pages, write_pages
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 SHOWN = [name for name, command in COMMANDS.items() if not command.hidden]
 WRITTEN = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
@@ -86,7 +82,4 @@ def test_every_command_line_can_be_typed(page, line):
     if name.startswith("--"):
         assert name in ("--help", "--versions", "--install-completion")
         return
-    given = COMMANDS[name].make_context(name, arguments).params
-    if name == "train":
-        options = {"task.name": given["task"], "algo.name": given["algo"], "network.name": given["network"]}
-        load_config(given["config"], [*to_overrides(options), *(given["overrides"] or [])])
+    check_command_line(name, arguments)

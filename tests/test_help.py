@@ -8,7 +8,8 @@ import shlex
 import sys
 
 import pytest
-import typer
+from command_lines import COMMANDS as EVERY
+from command_lines import check_command_line
 from typer.testing import CliRunner
 
 from evoconn_cli import __version__
@@ -16,8 +17,7 @@ from evoconn_cli.app import app
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 from evoconn_cli.config.shipped import preset_names
 
-GROUP = typer.main.get_command(app)
-COMMANDS = [name for name, command in GROUP.commands.items() if not command.hidden]  # pyright: ignore[reportAttributeAccessIssue]
+COMMANDS = [name for name, command in EVERY.items() if not command.hidden]
 
 
 def help_of(*command: str, columns: int) -> str:
@@ -27,7 +27,7 @@ def help_of(*command: str, columns: int) -> str:
 
 
 def examples_of(command: str) -> list[str]:
-    text = inspect.cleandoc(GROUP.commands[command].help)  # pyright: ignore[reportAttributeAccessIssue]
+    text = inspect.cleandoc(EVERY[command].help)
     return re.findall(r"^\s*(evoconn .+)$", text, re.MULTILINE)
 
 
@@ -47,7 +47,7 @@ def test_every_example_is_a_command_line_that_parses(command):
     for example in examples:
         program, name, *arguments = shlex.split(example)
         assert (program, name) == ("evoconn", command)
-        GROUP.commands[name].make_context(name, arguments)  # pyright: ignore[reportAttributeAccessIssue]
+        check_command_line(name, arguments)
 
 
 def test_training_lists_tasks_strategies_networks_and_presets():

@@ -6,12 +6,14 @@ import errno
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.runs import provenance
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.metrics import MetricsFile, read_metrics
 from evoconn_cli.runs.opened import locate
@@ -150,6 +152,24 @@ def test_facts_say_how_the_run_was_started():
     assert facts["command"].startswith("evoconn")
     assert facts["versions"]["brax"] == "0.1.2"
     assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_facts_say_whether_the_checkout_was_changed(tmp_path, monkeypatch, changed):
+    module = tmp_path / "evoconn_cli" / "runs" / "provenance.py"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *arguments], check=True)
+    if changed:
+        module.write_text("# more")
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    monkeypatch.setattr(provenance, "_checkout", provenance._checkout.__wrapped__)  # of this package it is known
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    facts = start_facts("2 x cpu")
+    assert len(facts["git_commit"]) == 40
+    assert (facts["git_dirty"], facts["slurm_job"]) == (changed, "77")
 
 
 def test_metrics_are_one_line_a_generation_and_always_json(tmp_path):

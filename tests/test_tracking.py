@@ -38,8 +38,8 @@ def config_of(mode: str):
     return load_config(overrides=["task.name=hopper", f"tracking.wandb={mode}", "tracking.project=probe"])
 
 
-def open_in(tmp_path: Path, mode: str, notes: list[str], run_id: str | None = None, resume: bool = False):
-    return open_tracker(config_of(mode), tmp_path, run_id, notes.append, resume)
+def open_in(tmp_path: Path, mode: str, notes: list[str], run_id: str | None = None):
+    return open_tracker(config_of(mode), tmp_path, run_id, notes.append)
 
 
 class FakeRun:
@@ -185,7 +185,7 @@ def test_offline_on_purpose_needs_no_note(tmp_path, notes, fake, monkeypatch):
 def test_with_credentials_auto_is_online(tmp_path, notes, fake, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     module = fake()
-    tracker = open_in(tmp_path, "auto", notes, run_id="abcd1234", resume=True)
+    tracker = open_in(tmp_path, "auto", notes, run_id="abcd1234")
     (init,) = module.inits
     assert (init["mode"], init["id"], init["resume"], init["dir"]) == (
         "online",
@@ -314,7 +314,7 @@ def test_an_offline_run_can_be_read_back_and_holds_no_key(tmp_path, notes, monke
         metrics = {"generation": generation, "fitness_mean": 1.5 * generation, "update_snr": None}
         tracker.log(metrics, generation)
     tracker.finish()
-    resumed = open_in(tmp_path, "offline", notes, run_id=tracker.run_id, resume=True)
+    resumed = open_in(tmp_path, "offline", notes, run_id=tracker.run_id)
     resumed.log({"generation": 3, "fitness_mean": 4.5}, 3)
     resumed.finish()
 
@@ -339,7 +339,7 @@ def test_group_name_and_tags_are_those_of_the_configuration(tmp_path, notes, fak
     given = ["tracking.group=small-hopper", "tracking.name=seed3", "tracking.tags='ec_brax, small,'"]
     plain, named = config_of("offline"), override_config(config_of("offline"), given)
     for config in (plain, named):
-        open_tracker(config, tmp_path / "run", None, notes.append, False)
+        open_tracker(config, tmp_path / "run", None, notes.append)
     first, second = wandb.inits
     assert (first["group"], first["name"], first["tags"]) == (None, "run", [])
     assert (second["group"], second["name"], second["tags"]) == ("small-hopper", "seed3", ["ec_brax", "small"])
@@ -351,7 +351,7 @@ from pathlib import Path
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.runs.tracking.tracker import open_tracker
 config = load_config(overrides=["task.name=hopper", "tracking.wandb=" + sys.argv[1]])
-tracker = open_tracker(config, Path(sys.argv[2]), None, lambda message: print("NOTE", message), False)
+tracker = open_tracker(config, Path(sys.argv[2]), None, lambda message: print("NOTE", message))
 tracker.log({"generation": 1}, 1)
 tracker.finish()
 print("id", tracker.run_id, "imported", "wandb" in sys.modules)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from types import SimpleNamespace
 
 import jax
 import pytest
+from light_engine import make_light_engine
 from whole_runs import SMALL, assert_same_run, comparable, evoconn, quiet, resume_small, run_small
 
 from evoconn_cli import errors
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, TrainingError
+from evoconn_cli.errors import CheckpointError, ConfigError, DeviceMemoryError, EvoconnError, TrainingError
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.directory import RunDirectory
@@ -150,12 +153,40 @@ def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
     assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "failed"
 
 
+def test_a_device_without_enough_memory_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+    def make_engine(config, workers):
+        engine = make_light_engine(config, workers)
+        step = engine.compile(None)
+
+        def exhausted(state):
+            if int(state.generation) == 3:
+                raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+            return step(state)
+
+        return SimpleNamespace(**{**vars(engine), "compile": lambda state: exhausted})
+
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    with pytest.raises(DeviceMemoryError, match="for blocks of 8 members. Start a new run with engine.block=4"):
+        run_small(tmp_path / "run")
+    assert RunDirectory.open(tmp_path / "run").last_saved_generation() == 2
+
+
 @pytest.mark.parametrize("start, seconds, words", [(0, 0.1, None), (0, 60.0, "d "), (990, 60.0, None)])
 def test_a_long_run_on_a_cpu_is_announced(straight, start, seconds, words):
     config = load_config("paper", ["task.name=humanoid"])
     workers = reopen_run(straight, []).workers
     advice = speed_advice(config, workers, start, seconds)
     assert advice is None if words is None else words in str(advice) and "--config laptop" in str(advice)
+
+
+@pytest.mark.slow
+def test_switches_of_jax_in_the_environment_do_not_change_a_run(straight, tmp_path):
+    switches = {"JAX_ENABLE_X64": "1", "JAX_DEFAULT_PRNG_IMPL": "rbg", "JAX_THREEFRY_PARTITIONABLE": "0"}
+    arguments = ["train", "--config", "smoke", *SMALL, "algo.generations=6", "--run-dir", "run"]
+    process = evoconn(*arguments, cwd=tmp_path, env={**os.environ, **switches})
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert_same_run(straight, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_full_disks import Disk
+from small_disk import Disk
 from test_tracking import history_of, records_of
 from wandb_server import KEY, WandbServer
 from whole_runs import Listening, resume_small, run_small
@@ -146,14 +146,16 @@ def test_a_full_disk_for_its_files_does_not_end_the_run(light, tmp_path):
 
 
 def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(light, tmp_path, server):
+    """Also where it repeats generations, as after a crash or `--from-step`."""
     assert run_tracked(tmp_path / "run") == []
     run_id = RunDirectory.open(tmp_path / "run").read_facts()["wandb_id"]
     progress = Listening()
     resume_small(tmp_path / "run", "algo.generations=8", progress=progress)
     assert progress.notes == []
+    resume_small(tmp_path / "run", from_step=6)
     assert RunDirectory.open(tmp_path / "run").read_facts()["wandb_id"] == run_id
     assert list(server.history) == [run_id]
-    assert [line["generation"] for line in server.history[run_id]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [line["generation"] for line in server.history[run_id]] == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8]
 
 
 def test_offline_parts_of_a_run_are_uploaded_in_order_by_the_command_that_is_noted(light, tmp_path, server, impatient):

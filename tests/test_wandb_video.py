@@ -65,11 +65,21 @@ def test_the_file_goes_to_the_run_of_the_training(tmp_path, notes, monkeypatch, 
     assert notes == []
 
 
-def test_a_run_without_wandb_gets_a_note(tmp_path, notes, monkeypatch):
+@pytest.mark.parametrize("run_id", [None, "../../../outside", "a/b", "", 3, ["x"]])
+def test_a_run_without_wandb_gets_a_note(tmp_path, notes, monkeypatch, run_id):
     module = fake_wandb(monkeypatch)
-    run = run_with(tmp_path, wandb_id=None)
+    run = run_with(tmp_path, wandb_id=run_id)
     assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
     assert module.inits == [] and "not tracked" in notes[0]
+
+
+@pytest.mark.parametrize("mode", ["auto", "disabled"])
+def test_where_wandb_is_disabled_a_note_says_so(tmp_path, notes, monkeypatch, mode):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    module = fake_wandb(monkeypatch)
+    run = run_with(tmp_path, mode=mode)
+    assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert module.inits == [] and len(notes) == 1 and "disabled" in notes[0]
 
 
 def test_a_failing_upload_is_noted_once_and_the_file_kept(tmp_path, notes, monkeypatch):

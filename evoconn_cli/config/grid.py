@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Search:
 
     samples: int = option(10, "samples", low=1, high=100_000)
     seed: int = option(0, "the samples follow from it", low=0)
-    draw: dict[str, Any] = field(default_factory=dict)  # key -> list of values, or Range
+    draw: dict[str, Any] = option(dict, "for each key a list of values, or a range")
 
 
 @dataclass(frozen=True)

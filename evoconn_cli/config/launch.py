@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -31,7 +31,7 @@ class LaunchConfig:
     retries: int = option(2, "times that a failed cell is tried again", low=0)
     retry_pause: float = option(30.0, "wait before a failed cell is tried again", unit="s", low=0)
     time_limit: str | None = option(None, "a cell saves and makes room before it has run so long, such as 3h50m")
-    environment: dict[str, str] = field(default_factory=dict)  # variables of the cells' processes
+    environment: dict[str, str] = option(dict, "environment variables of the cells' processes, by name")
     slurm: SlurmConfig = SlurmConfig()  # what --on slurm asks for
 
 

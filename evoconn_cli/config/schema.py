@@ -42,7 +42,7 @@ def option(
     """Returns a dataclass field that carries its documentation and its range.
 
     Args:
-        default: the default value.
+        default: the default value; `dict` for a mapping that is empty by default.
         doc: one sentence for the reference.
         unit: unit of the value, empty for pure numbers.
         low: smallest allowed value.
@@ -55,7 +55,9 @@ def option(
     metadata = dict(
         doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices), source=source
     )
-    return field(default=default, metadata=metadata)
+    return (
+        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
+    )
 
 
 published = functools.partial(option, source=PUBLISHED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from evoconn_cli.config.schema import option
 from evoconn_cli.errors import ConfigError
@@ -39,7 +39,7 @@ class SlurmConfig:
     max_running: int | None = option(None, "cells of an array that run at once", low=1)
     array_size: int = option(1000, "cells of an array; more get several, each with its own max_running", low=1)
     save_before: int = option(120, "a cell is asked to save so long before its limit", unit="s", low=1, high=65535)
-    sbatch: dict[str, str] = field(default_factory=dict)  # any other long option of sbatch; "" for those without value
+    sbatch: dict[str, str] = option(dict, "any other long option of sbatch, by name; empty for those without a value")
 
 
 def check_slurm(config: SlurmConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
@@ -19,7 +20,7 @@ _DECIDING = ("evoconn", "jax", "jaxlib", "brax")
 
 
 def start_facts(devices: str) -> dict[str, Any]:
-    """Returns the facts of this start: command line, versions, devices, commit."""
+    """Returns the facts of this start: command line, versions, devices, commit, the job of SLURM if it is one."""
     return {
         "command": without_secrets(shlex.join(["evoconn", *sys.argv[1:]])),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -28,7 +29,8 @@ def start_facts(devices: str) -> dict[str, Any]:
         "devices": devices,
         "python": sys.version.split()[0],
         "versions": versions(),
-        "git_commit": _git_commit(),
+        **_checkout(),
+        **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
     }
 
 
@@ -68,19 +70,23 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git_commit() -> str | None:
-    """Returns the commit of the checkout that this package runs from, None where it is installed."""
+@functools.cache
+def _checkout() -> dict[str, Any]:
+    """Returns the commit of the checkout that this package runs from, and whether its files differ from it.
+
+    Both are None where the package is installed.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
-        return None
+        return {"git_commit": None, "git_dirty": None}
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": _git(root, "rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Returns what git says about a checkout, None where it does not."""
+    command = ["git", "-C", str(root), *arguments]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from evoconn_cli.config.grid import LaunchConfig, Search
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,
@@ -19,6 +20,7 @@ from evoconn_cli.config.schema import (
     RunConfig,
     SpikingConfig,
 )
+from evoconn_cli.config.slurm import SlurmConfig
 from tools.reference.markdown import NOTE, code, prose, table
 
 INTRODUCTION = """# Configuration
@@ -57,6 +59,13 @@ ES_NOTE = """Published sigma and step size of `es`, which hold where the keys ar
 """
 
 
+GRID_FILES = """## Grid files
+
+Keys of the sections of a [grid file](grids.md). Those of `launch` can be given to
+[`evoconn launch-grid`](commands/launch-grid.md) as `launch.KEY=VALUE`, too.
+"""
+
+
 def configuration_page() -> str:
     """Returns the text of the page."""
     config = RunConfig()
@@ -69,7 +78,10 @@ def configuration_page() -> str:
             sections += _family("network", NetworkConfig, NETWORKS, SpikingConfig)
         elif dataclasses.is_dataclass(part):
             sections.append(_section(f"{f.name}.", part, f.name))
-    return f"{NOTE}{INTRODUCTION}\n" + "\n".join(sections)
+    grid_sections = []
+    for prefix, part in (("launch", LaunchConfig), ("launch.slurm", SlurmConfig), ("search", Search)):
+        grid_sections.append(_section(f"{prefix}.", part, prefix, level=3))
+    return f"{NOTE}{INTRODUCTION}\n" + "\n".join([*sections, GRID_FILES, *grid_sections])
 
 
 def _published_es() -> str:
@@ -107,7 +119,7 @@ def _section(prefix: str, config: type, title: str, *, level: int = 2, bases: tu
         (
             code(prefix + f.name),
             prose(_type(types[f.name])),
-            _default(f.default),
+            _default(f),
             prose(f.metadata["unit"]),
             _range(f.metadata),
             f.metadata["source"],
@@ -119,6 +131,8 @@ def _section(prefix: str, config: type, title: str, *, level: int = 2, bases: tu
 
 
 def _type(hint: Any) -> str:
+    if typing.get_origin(hint) is dict:
+        return "section"
     names = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
     return " or ".join(_names(hint, names))
 
@@ -128,11 +142,14 @@ def _names(hint: Any, names: dict[Any, str]) -> Iterator[str]:
         yield names[part]
 
 
-def _default(value: Any) -> str:
+def _default(f: dataclasses.Field) -> str:
+    value = f.default
     if value == MISSING:
         return "has to be given"
-    if value is None:
-        return "null"
+    if value == "" or f.default_factory is dict:
+        return "empty"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     return value if isinstance(value, str) else f"{value:g}"
 
 
@@ -141,7 +158,7 @@ def _range(allowed: Any) -> str:
         return ", ".join(code(choice) for choice in allowed["choices"])
     low = f"≥ {allowed['low']:g}" if allowed["low"] > -math.inf else ""
     above = f"&gt; {allowed['above']:g}" if allowed["above"] > -math.inf else ""
-    high = f"≤ {allowed['high']:,.0f}" if 1e6 < allowed["high"] < math.inf else ""
+    high = f"≤ {allowed['high']:,.0f}" if 1e4 <= allowed["high"] < math.inf else ""
     high = high or (f"≤ {allowed['high']:g}" if allowed["high"] < math.inf else "")
     below = f"&lt; {allowed['below']:g}" if allowed["below"] < math.inf else ""
     return ", ".join(filter(None, (low, above, high, below)))

@@ -88,11 +88,8 @@ class JoinedProcesses:
         self.agree_on()  # the store forgets it when all have read it
         return data
 
-    def lost(self, error: Exception) -> EvoconnError | None:
-        """Returns what to raise for an `error` of a computation; None where it is this process's own."""
-        text = str(error)
-        if "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower():
-            return None
+    def lost(self, error: Exception) -> EvoconnError:
+        """Returns what to raise for an `error` of a computation."""
         failure = self._wait_for_failure(seconds=2.0)  # the one who failed may be about to tell why
         if failure is not None:
             return _failed_elsewhere(failure)

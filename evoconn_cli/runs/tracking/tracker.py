@@ -110,9 +110,7 @@ def valid_run_id(run_id: object) -> str | None:
     return run_id if isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id) else None
 
 
-def open_tracker(
-    config: RunConfig, run_dir: Path, run_id: str | None, note: Callable[[str], None], resume: bool
-) -> Tracker:
+def open_tracker(config: RunConfig, run_dir: Path, run_id: object, note: Callable[[str], None]) -> Tracker:
     """Returns the tracker that `config.tracking` asks for; it records into `run_dir`/wandb.
 
     Without credentials, or without an answer from the server, the run is recorded offline. Whatever else goes
@@ -121,26 +119,26 @@ def open_tracker(
     Args:
         config: the configuration of the run, recorded with it.
         run_dir: directory of the run.
-        run_id: id of the tracked run, None for a new one.
+        run_id: id of the tracked run that goes on; a new one begins where that can be none.
         note: called with a sentence for the user.
-        resume: whether the run goes on from a checkpoint.
     """
+    known = valid_run_id(run_id)
     mode = choose_mode(config.tracking.wandb, os.environ.get("WANDB_MODE"))
     if mode == "disabled":
-        return NullTracker(run_id)
+        return NullTracker(known)
     try:
         with process_hooks_kept():
-            return _open_wandb(config, run_dir, run_id or secrets.token_hex(4), note, resume=resume, mode=mode)
+            return _open_wandb(config, run_dir, known, note, mode)
     except Exception as error:
         note(f"W&B is off for this run ({reason_of(error)}). Silence this with tracking.wandb=disabled.")
-        return NullTracker(run_id)
+        return NullTracker(known)
 
 
-def _open_wandb(
-    config: RunConfig, run_dir: Path, run_id: str, note: Callable[[str], None], *, resume: bool, mode: str
-) -> Tracker:
+def _open_wandb(config: RunConfig, run_dir: Path, known: str | None, note: Callable[[str], None], mode: str) -> Tracker:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it prints what it cannot send, and delays the exit
     import wandb
+
+    run_id = known or secrets.token_hex(4)
 
     def init(mode: str, **more: Any) -> Tracker:
         run = wandb.init(
@@ -153,7 +151,7 @@ def _open_wandb(
             config=dataclasses.asdict(config),
             id=run_id,
             mode=mode,  # pyright: ignore[reportArgumentType]
-            resume="allow" if resume else None,
+            resume="allow" if known else None,
             settings=wandb.Settings(**RUN_SETTINGS, **more),
         )
         return WandbTracker(wandb, run, run_id, note, _sync_command(run_dir, mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.guarded import reason_of, within
-from evoconn_cli.runs.tracking.tracker import CALL_TIMEOUT, WandbTracker, open_tracker
+from evoconn_cli.runs.tracking.tracker import CALL_TIMEOUT, WandbTracker, open_tracker, valid_run_id
+from evoconn_cli.runs.tracking.wandb_account import choose_mode
 
 _MEDIA = {".mp4": "Video", ".gif": "Video", ".html": "Html", ".png": "Image"}
 
@@ -25,11 +27,14 @@ def upload(directory: RunDirectory, config: RunConfig, path: Path, note: Callabl
         path: of the file.
         note: is called with one sentence for the user.
     """
-    run_id = directory.read_facts().get("wandb_id")
+    run_id = valid_run_id(directory.read_facts().get("wandb_id"))
     if run_id is None:
         note("--wandb: the run was not tracked with W&B, so nothing was uploaded.")
         return False
-    tracker = open_tracker(config, directory.path, run_id, note, resume=True)
+    if choose_mode(config.tracking.wandb, os.environ.get("WANDB_MODE")) == "disabled":
+        note("--wandb: tracking.wandb or WANDB_MODE has disabled W&B, so nothing was uploaded.")
+        return False
+    tracker = open_tracker(config, directory.path, run_id, note)
     if not isinstance(tracker, WandbTracker):
         return False
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from evoconn_cli.engine.strategies import Metrics
 from evoconn_cli.errors import ProcessLostError, TrainingError
 from evoconn_cli.runs.build import Engine
 from evoconn_cli.runs.checkpoints.store import HostFacts
+from evoconn_cli.runs.device_memory import memory_for
 from evoconn_cli.runs.processes.protocol import Processes
 from evoconn_cli.runs.processes.sharing import digest
 from evoconn_cli.runs.training.advice import speed_advice
@@ -37,6 +39,7 @@ class Session(NamedTuple):
 
         Raises:
             CheckpointError: a checkpoint could not be written.
+            DeviceMemoryError: a device has too little memory.
             ProcessLostError: another process is gone; what was trained is saved.
             TrainingError: the training cannot go on.
         """
@@ -46,7 +49,8 @@ class Session(NamedTuple):
             return state
         recorder.compiling()
         before = time.perf_counter()
-        step = engine.compile(state)
+        with self._memory():
+            step = engine.compile(state)
         recorder.compiled(time.perf_counter() - before)
         eval_fitness = 0.0
         self.interrupts.training = True
@@ -80,13 +84,19 @@ class Session(NamedTuple):
     def _compute(self, step: Callable, state: RunState) -> tuple[RunState, Metrics]:
         """Returns the state after a generation, and its metrics in the memory of the host."""
         try:
-            state, measured = step(state)
-            return state, jax.device_get(measured)
+            with self._memory():
+                state, measured = step(state)
+                return state, jax.device_get(measured)
         except (RuntimeError, ValueError) as error:  # JAX raises either when a connection is cut
             lost = self.processes.lost(error)
             if lost is None:
                 raise
             raise lost from None
+
+    def _memory(self) -> AbstractContextManager[None]:
+        block = self.config.engine.block or 1
+        smaller = f"Start a new run with engine.block={block // 2}, or resume this one" if block > 1 else "Run it"
+        return memory_for(f"blocks of {block} members", f"{smaller} on a device with more memory.")
 
     def _save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
         before = time.perf_counter()

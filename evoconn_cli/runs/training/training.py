@@ -22,7 +22,7 @@ from evoconn_cli.runs.processes.sharing import share_state
 from evoconn_cli.runs.progress.protocol import Progress, RunHeader
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.tracking.tensorboard import open_event_log
-from evoconn_cli.runs.tracking.tracker import Tracker, open_tracker, valid_run_id
+from evoconn_cli.runs.tracking.tracker import Tracker, open_tracker
 from evoconn_cli.runs.training.deadline import Deadline
 from evoconn_cli.runs.training.interrupts import Interrupts
 from evoconn_cli.runs.training.lock import RunLock, run_lock
@@ -65,6 +65,7 @@ def train(
 
     Raises:
         CheckpointError: a checkpoint could not be read or written.
+        DeviceMemoryError: a device has too little memory.
         ProcessLostError: another process is gone.
         RunDirectoryError: another process trains this run or has taken it over, or its directory cannot be written.
         TrainingError: the training cannot go on.
@@ -168,7 +169,6 @@ def _header(
 
 
 def _open_tracker(directory: RunDirectory, config: RunConfig, progress: Progress) -> Tracker:
-    known = valid_run_id(directory.read_facts().get("wandb_id"))
-    tracker = open_tracker(config, directory.path, known, progress.note, resume=known is not None)
+    tracker = open_tracker(config, directory.path, directory.read_facts().get("wandb_id"), progress.note)
     directory.update_facts(wandb_id=tracker.run_id)
     return tracker

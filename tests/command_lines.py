@@ -1,0 +1,32 @@
+"""Command lines that are written somewhere: they can be typed, and their values mean something."""
+
+from __future__ import annotations
+
+import typer
+
+from evoconn_cli.app import app
+from evoconn_cli.commands.options import to_overrides
+from evoconn_cli.config.grid import read_grid
+from evoconn_cli.config.loading import load_config, override_config
+from evoconn_cli.config.perturbations import parse_perturbations
+from evoconn_cli.config.shipped import grid_names
+from evoconn_cli.export.formats import find_formats
+
+COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def check_command_line(name: str, arguments: list[str]) -> None:
+    """Raises where a command would refuse its arguments before it looks at a run; what it would do is not done."""
+    given = COMMANDS[name].make_context(name, arguments).params
+    if name == "train":
+        options = {"task.name": given["task"], "algo.name": given["algo"], "network.name": given["network"]}
+        load_config(given["config"], [*to_overrides(options), *(given["overrides"] or [])])
+    elif name == "resume":
+        override_config(load_config("laptop"), given["overrides"] or [])
+    elif name == "evaluate":
+        parse_perturbations(given["perturb"] or [])
+    elif name == "export-connectivity":
+        find_formats(given["formats"] or ["bundle"])
+    elif name == "launch-grid":
+        is_shipped = given["grid"] in grid_names()  # others are the reader's own
+        read_grid(given["grid"] if is_shipped else "ec_brax", given["overrides"] or [])
