@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help train test soak check format-check lint types fast-tests format docs bench clean
@@ -23,10 +24,10 @@ train: $(VENV)/installed ## install into .venv and train the laptop preset
 	@echo "  evoconn --help                                      all commands"
 
 test: $(VENV)/installed-dev ## run all tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(PYTEST)
 
 soak: $(VENV)/installed-dev ## tests of faults in their long form: ten times the kills, forty times the examples
-	EVOCONN_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) -o faulthandler_timeout=0 tests/test_crashes.py tests/test_config_properties.py \
+	EVOCONN_SOAK=1 $(PYTEST) -o faulthandler_timeout=0 tests/test_crashes.py tests/test_config_properties.py \
 	  tests/test_deadline.py
 
 check: format-check lint types fast-tests ## format, lint, types and the fast tests
@@ -41,7 +42,7 @@ types: $(VENV)/installed-dev ## pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 fast-tests: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 format: $(VENV)/installed-dev ## format and repair what ruff can repair
 	$(BIN)/ruff format

@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.request
@@ -16,9 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
+from ports import free_ports
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine (Debian: chromium, chromium-driver)"
+)
+
+WAIT = "return new Promise(done => (function look() { (%s) ? done() : requestAnimationFrame(look) })())"
+"""A script that waits until a condition holds."""
 
 _ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -74,9 +81,7 @@ class Browser:
 def chromium(width: int, height: int) -> Iterator[Browser]:
     """Starts a browser with a window of this size."""
     assert CHROMIUM and DRIVER
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         driver = subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.PIPE, text=True)
         try:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ports import free_ports
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 
 _CONFIG = """\
@@ -74,7 +76,7 @@ class SlurmCluster:
         key = folder / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o600)
-        controller_port, node_port = _free_ports(2)
+        controller_port, node_port = free_ports(2)
         settings = _CONFIG.format(
             host=socket.gethostname().partition(".")[0],
             user=getpass.getuser(),
@@ -186,14 +188,3 @@ def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0, ever
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not so after {seconds:.0f} s")
         threading.Event().wait(every)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

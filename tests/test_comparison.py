@@ -15,13 +15,13 @@ from evoconn_cli.runs.evaluation.evaluating import Evaluated
 from evoconn_cli.runs.evaluation.statistics import summarize
 
 
-def evaluated(path, mean, *overrides, task="hopper", setting=None):
+def evaluated(path, mean, *overrides, task="hopper", setting=None, generation=1, bundle=None):
     """Returns what `compare` reads of an evaluated run."""
     opened = SimpleNamespace(
-        bundle=None,
+        bundle=bundle,
         config=load_config(None, [f"task.name={task}", *overrides]),
         directory=SimpleNamespace(path=Path("/runs") / path),
-        generation=1,
+        generation=generation,
     )
     return Evaluated(opened, setting or {}, None, summarize(np.array([mean]), seed=0), None)
 
@@ -55,7 +55,23 @@ def test_settings_of_a_sweep_are_not_mixed():
 
 
 def test_checkpoints_of_one_run_are_no_sample_of_runs():
-    assert compare([evaluated("same", 1.0), evaluated("same", 2.0), evaluated("other", 3.0)], {}, seed=0) == []
+    steps = [evaluated("same", 1.0, generation=1), evaluated("same", 2.0, generation=2)]
+    assert compare(steps, {}, seed=0) == []
+    assert compare([*steps, evaluated("other", 3.0, generation=3)], {}, seed=0) == []
+
+
+def test_checkpoints_of_several_runs_are_put_together_by_generation():
+    runs = [evaluated(f"r{i}", 10.0 * i + g, generation=g) for i in range(3) for g in (1, 2)]
+    assert [(one.generation, one.iqm) for one in compare(runs, {}, seed=0)] == [(1, 11.0), (2, 12.0)]
+
+
+def test_single_checkpoints_of_several_runs_belong_together_whatever_their_generation():
+    (one,) = compare([evaluated(f"r{i}", 1.0, generation=100 + i) for i in range(3)], {}, seed=0)
+    assert (one.generation, one.runs) == (None, {"hopper": 3})
+
+
+def test_bundles_are_no_sample_of_runs():
+    assert compare([evaluated(f"b{i}", 1.0, bundle="a bundle") for i in range(3)], {}, seed=0) == []
 
 
 def test_a_run_without_a_score_is_counted_and_left_out():
@@ -67,10 +83,15 @@ def test_references_are_read():
     assert parse_references(["hopper=2450", "ant=-1e3"]) == {"hopper": 2450.0, "ant": -1000.0}
 
 
-@pytest.mark.parametrize("entry", ["hopper", "hopper=high", "hopper=0", "hopper=nan"])
+@pytest.mark.parametrize("entry", ["hopper", "hopper=high", "hopper=0", "hopper=nan", "=3", ""])
 def test_a_reference_that_cannot_be_used_is_told(entry):
     with pytest.raises(ConfigError, match="--reference"):
         parse_references([entry])
+
+
+def test_a_task_with_two_references_is_told():
+    with pytest.raises(ConfigError, match="hopper is given twice"):
+        parse_references(["hopper=1", "hopper=2"])
 
 
 def test_a_task_without_a_reference_is_told():

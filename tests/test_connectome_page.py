@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, chromium
+from browser import WAIT, chromium, needs_browser
 from connectome_cases import random_connectome
 
 from evoconn_cli.export.analysis.ordering import neuron_order
 from evoconn_cli.export.analysis.table import statistics_rows
 from evoconn_cli.export.pictures.explorer_page import write_explorer
 from evoconn_cli.export.source import SORTS, ExportSource
+
+pytestmark = pytest.mark.xdist_group("connectome_page")  # that share a browser
 
 CONNECTOME = random_connectome(20)
 
@@ -80,10 +82,6 @@ def test_the_same_connectome_gives_the_same_page(page, tmp_path):
 # In a browser
 
 
-needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine (Debian: chromium, chromium-driver)"
-)
-WAIT = "return new Promise(done => (function look() { (%s) ? done() : requestAnimationFrame(look) })())"
 SELECT = """
 const box = document.getElementById(arguments[0]);
 box.value = arguments[1];

@@ -14,6 +14,7 @@ from light_engine import make_light_engine
 from whole_runs import SMALL, assert_same_run, evoconn, run_small, wait_for_generation
 
 
+@pytest.mark.slow
 def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path):
     kills = 500 if SOAK else 50
     script = Path(__file__).with_name("kill_many.py")

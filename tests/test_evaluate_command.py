@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -87,7 +88,7 @@ def test_json_and_csv_hold_the_same_episodes(evoconn, runs, tmp_path):
     assert one["return"]["iqm"] == pytest.approx(interquartile_mean(returns))
     assert one["return"]["std"] == pytest.approx(returns.std(ddof=1))
     assert one["return"]["iqm_interval"][0] <= one["return"]["iqm"] <= one["return"]["iqm_interval"][1]
-    assert one["falls"] == sum(int(row["fell"]) for row in rows)
+    assert one["ended_early"] == sum(int(row["ended_early"]) for row in rows)
     assert one["length"]["maximum"] == max(int(row["length"]) for row in rows) <= one["length"]["limit"] == 8
     step = one["per_step"]
     assert step["energy_nj"] == pytest.approx((0.9 * step["effective_acs"] + 4.6 * step["effective_macs"]) / 1000)
@@ -111,6 +112,8 @@ def test_what_is_not_a_number_is_null(evoconn, tmp_path):
     assert one["return"]["failed"] == 1 and one["return"]["mean"] is one["return"]["iqm"] is None
     assert one["return"]["iqm_interval"] is None
     assert "1 episodes, left out" in err
+    code, out, _ = evoconn(*[str(run), "--policy", "sampled", "--episodes", "30", "--perturb", "obs-noise=0,1"])
+    assert code == 0 and "number" in out
 
 
 def test_a_sweep_makes_a_table_and_a_curve(evoconn, runs, tmp_path):
@@ -180,6 +183,8 @@ def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):
         (["--csv", "."], 2, "is a directory"),
         (["--json", f"{sys.executable}/y.json"], 2, "is a file, not a directory"),
         (["--episodes", "0"], 2, "leaves nothing to do"),
+        (["--episodes", "0", "--plot", "p.png", "--json", "-", "--csv", "e.csv"], 2, "leave --json and --csv out"),
+        (["--step", "4,"], 2, "a name is missing beside a comma"),
         (["--step", "5"], 1, "no generation 5. Saved: 4, 6"),
         (["--reference", "ant=5"], 2, "no --reference for probe_steps"),
         (["--devices", "99"], 2, "at most so many"),
@@ -190,6 +195,57 @@ def test_a_wrong_option_is_one_message_before_any_work(evoconn, runs, options, c
     assert ended == code
     assert err.startswith("Error: ") and message in err and "Traceback" not in err
     assert out == ""
+
+
+def test_checkpoints_are_evaluated_over_training(evoconn, runs):
+    arguments = ["--step", "all", "--episodes", "4", "--json", "r.json", "--csv", "e.csv", "--curve", "c.png"]
+    code, out, _ = evoconn(runs["first"], runs["second"], *arguments)
+    assert code == 0 and "1  " in out and "2 generations, 4 to 6" in out and "curve: c.png" in out
+    with open("r.json") as file:
+        document = json.load(file)
+    found = [(one["run_seed"], one["generation"], one["return"]["mean"]) for one in document["evaluations"]]
+    assert [(seed, generation) for seed, generation, _ in found] == [(0, 4), (0, 6), (1, 4), (1, 6)]
+    together = {one["generation"]: one["iqm"] for one in document["aggregates"]}
+    assert together == {g: pytest.approx(np.mean([mean for _, at, mean in found if at == g])) for g in (4, 6)}
+    with open("e.csv") as file:
+        rows = [(int(row["run_seed"]), int(row["generation"])) for row in csv.DictReader(file)]
+    assert rows == [at for *at_and_mean, _ in found for at in [tuple(at_and_mean)] * 4]
+    with Image.open("c.png") as picture:
+        assert picture.size == (900, 600)
+
+
+def test_a_curve_needs_several_checkpoints(evoconn, runs):
+    code, _, err = evoconn(f"{runs['first']}/checkpoints/4", "--episodes", "2", "--curve", "c.png")
+    assert code == 2 and "or several checkpoints" in err
+    code, _, _ = evoconn(*(f"{runs['first']}/checkpoints/{g}" for g in (4, 6)), "--episodes", "2", "--curve", "c.png")
+    assert code == 0 and Path("c.png").is_file()
+
+
+def test_a_sweep_is_drawn_where_it_is_asked_for_and_returns_are_divided(evoconn, runs):
+    arguments = ["--episodes", "3", "--perturb", "obs-noise=0,1", "--curve", "deep/c.svg", "--json", "r.json"]
+    code, out, _ = evoconn(runs["first"], runs["second"], *arguments, "--reference", "probe_steps=4")
+    assert code == 0 and "relative to the references" in out
+    assert Path("deep/c.svg").read_text().startswith("<?xml")
+    with open("r.json") as file:
+        document = json.load(file)
+    means = [one["return"]["mean"] for one in document["evaluations"] if one["perturbations"] == {"obs-noise": 1.0}]
+    assert document["aggregates"][1]["iqm"] == pytest.approx(np.mean(means) / 4)
+
+
+def test_lengths_and_their_limit_have_one_unit(evoconn, tmp_path):
+    run = save_run(tmp_path / "run", "task.episode_length=8", "task.action_repeat=3", eval_fitness={1: 0.0})
+    _, out, _ = evoconn(str(run), "--episodes", "2", "--json", "-")
+    length = json.loads(out)["evaluations"][0]["length"]
+    assert length == {"mean": 3.0, "minimum": 3, "maximum": 3, "limit": 3}
+
+
+def test_a_terminal_without_unicode_shows_the_tables(evoconn, runs, monkeypatch):
+    for arguments in (["--step", "best"], ["--step", "all"]):
+        raw = io.BytesIO()
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+            code, _, err = evoconn(*runs.values(), "--episodes", "3", *arguments)
+            assert (code, err) == (0, "") and b"IQM" in raw.getvalue()
 
 
 def test_a_run_that_is_not_there_is_one_message(evoconn, runs, tmp_path):

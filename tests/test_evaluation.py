@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +11,9 @@ from saved_runs import save_run
 from evoconn_cli.engine import evaluation as ev
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import normalize
-from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.runs.evaluation import evaluating
-from evoconn_cli.runs.evaluation.evaluating import choose_block, evaluate
+from evoconn_cli.runs.evaluation.evaluating import episodes_in_lock_step, evaluate
 from evoconn_cli.runs.opened import open_run
 from evoconn_cli.tasks.physics import PhysicsScale
 from evoconn_cli.tasks.registry import make_task
@@ -49,7 +46,7 @@ def run_one(opened, setting=None, *, episodes=EPISODES, seed=3, sampled=False):
 
 
 def plain_episode(opened, episode: int, *, seed=3, sampled=False, noise=None):
-    """Returns return, length and whether it fell, one step after the other, for one member."""
+    """Returns return, length and whether it ended early, one step after the other, for one member."""
     key = jax.random.wrap_key_data(ev.evaluation_key(seed), impl=KEY_IMPLEMENTATION)
 
     def draw(stream):
@@ -77,9 +74,9 @@ def plain_episode(opened, episode: int, *, seed=3, sampled=False, noise=None):
 
 def assert_equals_plain(one, opened, rtol=1e-5, **options):
     expected = [plain_episode(opened, episode, **options) for episode in range(len(one.results.returns))]
-    returns, lengths, fell = (np.asarray(x) for x in zip(*expected, strict=True))
+    returns, lengths, ended_early = (np.asarray(x) for x in zip(*expected, strict=True))
     np.testing.assert_array_equal(one.results.lengths, lengths)
-    np.testing.assert_array_equal(one.results.fell, fell)
+    np.testing.assert_array_equal(one.results.ended_early, ended_early)
     np.testing.assert_allclose(one.results.returns, returns, rtol=rtol, atol=1e-4)
     return returns
 
@@ -104,18 +101,18 @@ def test_noise_equals_a_plain_loop(opened):
     assert_equals_plain(run_one(run, {"obs-noise": 0.7}), run, noise=0.7)
 
 
-def test_episodes_that_end_early_are_falls(opened):
+def test_episodes_that_end_early_are_counted(opened):
     run = opened("task.name=probe_steps", "task.episode_length=12")
     one = run_one(run, episodes=40)
     assert_equals_plain(one, run)
     np.testing.assert_array_equal(one.results.returns, one.results.lengths)
-    assert 0 < one.results.fell.sum() < 40
-    np.testing.assert_array_equal(one.results.fell, one.results.lengths < 12)
+    assert 0 < one.results.ended_early.sum() < 40
+    np.testing.assert_array_equal(one.results.ended_early, one.results.lengths < 12)
 
 
 def test_the_limit_counts_physics_steps_also_with_repeated_actions(opened):
     one = run_one(opened("task.episode_length=8", "task.action_repeat=3"))
-    assert (one.results.lengths == 3).all() and not one.results.fell.any()
+    assert (one.results.lengths == 3).all() and not one.results.ended_early.any()
 
 
 def test_a_failed_episode_is_counted_and_left_out(opened):
@@ -134,7 +131,7 @@ def test_another_seed_gives_other_episodes(opened):
 
 
 def test_the_number_of_devices_changes_no_bit(opened, monkeypatch):
-    monkeypatch.setattr(evaluating, "choose_block", lambda episodes, workers: 4)
+    monkeypatch.setattr(evaluating, "episodes_in_lock_step", lambda episodes, workers: 4)
     path = opened().directory.path
     results = [
         run_one(open_run(path, workers=make_worker_mesh(jax.devices(), n)), {"lesion-synapses": 0.1}, sampled=True)
@@ -145,7 +142,7 @@ def test_the_number_of_devices_changes_no_bit(opened, monkeypatch):
 
 
 def test_blocks_share_the_episodes_between_the_devices(workers):
-    assert [choose_block(n, workers) for n in (1, 2, 100, 1000)] == [1, 1, 50, 64]
+    assert [episodes_in_lock_step(n, workers) for n in (1, 2, 100, 1000)] == [1, 1, 50, 64]
 
 
 def test_no_draw_is_one_of_training(opened):
@@ -195,10 +192,6 @@ def test_a_sweep_does_not_compile_anew(opened, monkeypatch):
     np.testing.assert_allclose(results[0].results.returns, plain.results.returns, rtol=1e-6)
 
 
-def test_absent_perturbations_are_no_part_of_the_program(opened):
-    assert jax.tree.leaves(Perturbation()) == []
-
-
 @pytest.mark.slow
 def test_hopper_in_another_physics_equals_a_plain_loop(opened):
     run = opened("task.name=hopper", "task.episode_length=8", "network.num_neurons=32")
@@ -206,8 +199,3 @@ def test_hopper_in_another_physics_equals_a_plain_loop(opened):
     heavier = make_task("hopper", episode_length=8, physics=PhysicsScale(mass=2.0))
     # The order of summation differs, and physics enlarges that; as trained, returns are 0.3 to 0.7 higher.
     assert_equals_plain(one, run._replace(task=heavier), rtol=1e-3)
-
-
-def test_the_run_directory_is_only_read(opened):
-    path = Path(opened().directory.path)
-    assert not (path / "plots").exists()

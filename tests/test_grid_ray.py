@@ -27,6 +27,8 @@ from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.opening import create_run
 from evoconn_cli.runs.training.training import train
 
+pytestmark = pytest.mark.xdist_group("ray")
+
 LONG = """
 base: smoke
 sets:

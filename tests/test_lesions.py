@@ -23,6 +23,7 @@ from evoconn_cli.export.bundle.run_network import Network
 from evoconn_cli.export.bundle.verification import verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, write_bundle
 from evoconn_cli.export.source import ExportOptions
+from evoconn_cli.runs.evaluation.evaluating import evaluate
 from evoconn_cli.runs.exporting import make_source, open_steps
 from evoconn_cli.runs.opened import open_run
 
@@ -296,6 +297,24 @@ def test_what_needs_a_run_is_refused(exported, bundle, evoconn):
     cut_in_edges(bundle, "input,")
     code, _, err = evoconn("evaluate", bundle, "--policy", "sampled", "--episodes", "2")
     assert code == 1 and "was edited" in err and "--policy deterministic" in err
+
+
+@pytest.mark.parametrize("edited_first", [True, False])
+def test_samples_of_an_edited_bundle_are_refused_beside_one_as_exported(exported, bundle, edited_first):
+    cut_in_edges(bundle, "input,")
+    opened = [open_run(path) for path in (bundle, exported / "deterministic")]
+    runs = opened if edited_first else opened[::-1]
+    with pytest.raises(EvoconnError, match=r"bundle was edited.*--policy deterministic"):
+        list(evaluate(runs, [{}], num_episodes=2, seed=0, sampled=True))
+
+
+def test_the_plot_of_a_sweep_lies_beside_a_bundle(bundle, evoconn, monkeypatch):
+    monkeypatch.chdir(bundle)
+    before = files_of(bundle)
+    code, out, _ = evoconn("evaluate", ".", "--episodes", "2", "--perturb", "obs-noise=0,1")
+    assert code == 0 and files_of(bundle) == before
+    plot = bundle.with_name("bundle-obs-noise-sweep.png")
+    assert plot.is_file() and f"curve: {plot}" in out
 
 
 def test_sampled_episodes_of_a_bundle_are_those_of_its_run(exported, bundle, evoconn):

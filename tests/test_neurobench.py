@@ -103,7 +103,7 @@ def test_literal_numbers_of_a_small_network():
     results = EpisodeResults(
         returns=np.zeros(2, np.float32),
         lengths=np.array([1, 3], np.int32),
-        fell=np.zeros(2, bool),
+        ended_early=np.zeros(2, bool),
         nonzero_obs=np.array([[1], [2]], np.int32),
         fan_out={
             "input": np.array([[2, 1], [2, 1]], np.int32),
@@ -137,7 +137,7 @@ def test_networks_without_spikes_have_multiply_accumulates_alone():
     results = EpisodeResults(
         returns=np.zeros(1, np.float32),
         lengths=np.array([4], np.int32),
-        fell=np.zeros(1, bool),
+        ended_early=np.zeros(1, bool),
         nonzero_obs=np.array([[4, 1]], np.int32),
         fan_out={"Dense_0/kernel": np.array([[3, 2]]), "Dense_1/kernel": np.array([[1, 1, 0]])},
         spikes=None,
@@ -159,7 +159,7 @@ def test_a_recurrent_cell_counts_every_gate(network):
     results = EpisodeResults(
         returns=np.zeros(1, np.float32),
         lengths=np.array([2], np.int32),
-        fell=np.zeros(1, bool),
+        ended_early=np.zeros(1, bool),
         nonzero_obs=np.array([[2, 2]], np.int32),
         fan_out={
             name: np.full((1, pre), 5 if made.kernels[name].post == "neurons" else 1) for name, pre in shapes.items()

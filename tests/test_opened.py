@@ -12,7 +12,7 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
-from evoconn_cli.runs.opened import open_run
+from evoconn_cli.runs.opened import open_checkpoints, open_run
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,32 @@ def test_a_checkpoint_is_named_by_path_and_step(run, below, step, generation):
     assert opened.generation == int(opened.state.generation) == generation
     assert opened.directory.path == run
     assert (opened.task.name, opened.network.name, opened.strategy.name) == ("probe_sign", "conn_snn", "ec")
+
+
+def test_several_checkpoints_come_once_each_and_in_order(run):
+    def generations(path, steps):
+        return [one.generation for one in open_checkpoints(path, steps)]
+
+    assert generations(run, "all") == generations(run, "6, 4") == generations(run, "best,latest,4") == [4, 6]
+    assert generations(run, None) == generations(run / "checkpoints" / "6", "6") == [6]
+    first, second = open_checkpoints(run, "all")
+    alone = open_run(run, "6")
+    np.testing.assert_array_equal(second.state.strategy.probs["recurrent"], alone.state.strategy.probs["recurrent"])
+    assert not np.array_equal(first.state.strategy.probs["recurrent"], alone.state.strategy.probs["recurrent"])
+
+
+@pytest.mark.parametrize(
+    ("below", "steps", "message"),
+    [
+        ("", "4,", "a name is missing beside a comma"),
+        ("", "4,5", r"no generation 5\. Saved: 4, 6"),
+        ("", "4-6", "--step 4-6: expected latest"),
+        ("checkpoints/4", "all", "leave one out"),
+    ],
+)
+def test_steps_that_cannot_be_read_are_told(run, below, steps, message):
+    with pytest.raises(EvoconnError, match=message):
+        open_checkpoints(run / below, steps)
 
 
 def test_another_checkpoint_has_other_parameters(run):

@@ -11,9 +11,9 @@ from saved_runs import save_run
 from evoconn_cli.drawing.canvas import make_figure, save_figure
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.evaluation.curve import curve_figure
 from evoconn_cli.runs.evaluation.evaluating import Evaluated
 from evoconn_cli.runs.evaluation.statistics import summarize
-from evoconn_cli.runs.evaluation.sweep_curve import sweep_figure
 from evoconn_cli.runs.learning_curves import learning_figure, read_curve
 from evoconn_cli.runs.opened import open_run
 
@@ -116,13 +116,14 @@ def test_an_unknown_axis_is_told(directories):
 
 
 def evaluated(opened, value, returns):
-    return Evaluated(opened, {"mass": value}, None, summarize(np.asarray(returns, float), seed=0), None)
+    setting = {} if value is None else {"mass": value}
+    return Evaluated(opened, setting, None, summarize(np.asarray(returns, float), seed=0), None)
 
 
 def test_a_sweep_of_one_run_is_drawn_in_the_order_of_its_values(directories):
     opened = open_run(directories["a"].path)
     points = [evaluated(opened, 2.0, [1, 1, 1, 1]), evaluated(opened, 0.5, [5, 6, 7, 8])]
-    figure = sweep_figure(points, "mass", seed=0)
+    figure = curve_figure(points, "mass", seed=0)
     (panel,) = figure.axes
     label = f"ec, conn_snn, 40 neurons\n{directories['a'].path} at 3"
     x, y = lines_of(panel)[label]
@@ -136,10 +137,42 @@ def test_a_sweep_of_one_run_is_drawn_in_the_order_of_its_values(directories):
 def test_a_sweep_of_seeds_is_one_line(directories):
     opened = [open_run(directories[name].path) for name in ("a", "b")]
     points = [evaluated(run, v, [v * 10 + i]) for i, run in enumerate(opened) for v in (0.5, 0.7)]
-    (panel,) = sweep_figure(points, "mass", seed=0).axes
+    (panel,) = curve_figure(points, "mass", seed=0).axes
     assert list(lines_of(panel)) == ["ec, conn_snn, 40 neurons (2 runs)"]
     x, y = lines_of(panel)["ec, conn_snn, 40 neurons (2 runs)"]
     np.testing.assert_allclose((x, y), ([0.5, 0.7], [5.5, 7.5]))
+
+
+def test_a_bundle_has_its_own_line_beside_seeds(directories):
+    a, b = (open_run(directories[name].path) for name in ("a", "b"))
+    bundle = a._replace(directory=RunDirectory(directories["a"].path / "exports" / "bundle"), bundle="a bundle")
+    points = [evaluated(run, v, [v]) for run in (a, b, bundle) for v in (0.5, 0.7)]
+    (panel,) = curve_figure(points, "mass", seed=0).axes
+    group, alone = lines_of(panel)
+    assert group == "ec, conn_snn, 40 neurons (2 runs)" and alone.endswith("bundle at 3")
+    np.testing.assert_allclose(lines_of(panel)[alone][1], [0.5, 0.7])
+
+
+def test_a_curve_over_checkpoints_has_the_generations_as_its_axis(directories):
+    a, b = (open_run(directories[name].path) for name in ("a", "b"))
+    points = [evaluated(a._replace(generation=g), None, [g, g + 1]) for g in (3, 1, 2)]
+    (panel,) = curve_figure(points, None, seed=0).axes
+    ((label, (x, y)),) = lines_of(panel).items()
+    assert label.endswith(str(directories["a"].path))
+    np.testing.assert_allclose((x, y), ([1, 2, 3], [1.5, 2.5, 3.5]))
+    assert panel.get_xlabel().startswith("generation\n")
+    points += [evaluated(b._replace(generation=g), None, [10.0 * g]) for g in (1, 2, 3)]
+    (panel,) = curve_figure(points, None, seed=0).axes
+    ((label, (x, y)),) = lines_of(panel).items()
+    assert label == "ec, conn_snn, 40 neurons (2 runs)"
+    np.testing.assert_allclose((x, y), ([1, 2, 3], [5.75, 11.25, 16.75]))
+
+
+def test_a_sweep_at_several_checkpoints_has_a_line_for_each(directories):
+    a = open_run(directories["a"].path)
+    points = [evaluated(a._replace(generation=g), v, [g + v]) for g in (1, 2) for v in (0.5, 0.7)]
+    (panel,) = curve_figure(points, "mass", seed=0).axes
+    assert [label.rpartition(" at ")[2] for label in lines_of(panel)] == ["1", "2"]
 
 
 def test_a_plot_that_cannot_be_written_is_told(tmp_path):

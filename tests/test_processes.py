@@ -8,6 +8,7 @@ import socket
 from contextlib import contextmanager
 
 import pytest
+from ports import free_ports
 from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.errors import ConfigError
@@ -20,16 +21,10 @@ ENDLESS = "algo.generations=1000000"
 ES = ["algo.name=es", "network.name=mlp", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @contextmanager
 def together(count, *arguments, cwd, light=False, slurm=False):
     """Starts so many processes, of which none is left at the end; with `slurm` as SLURM would."""
-    port, job = free_port(), os.getpid()  # JAX makes the port of the coordinator from the number of the job
+    (port,), job = free_ports(1), os.getpid()  # JAX makes the port of the coordinator from the number of the job
     here = {**os.environ, "WANDB_MODE": "disabled"}
     processes = []
     for i in range(count):

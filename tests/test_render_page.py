@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, chromium
+from browser import WAIT, chromium, needs_browser
 from rendering_cases import make_episode
 
 from evoconn_cli.rendering.options import make_options
@@ -19,6 +19,8 @@ from evoconn_cli.rendering.overlay import format_number
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Neurons
 from evoconn_cli.rendering.shapes import make_figure
+
+pytestmark = pytest.mark.xdist_group("render_page")  # that share a browser
 
 DT = 0.02
 NEURONS = Neurons(20, 12, 0.5)
@@ -106,10 +108,6 @@ def test_options_of_the_page(tmp_path):
 # In a browser
 
 
-needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium with its driver on this machine (Debian: chromium, chromium-driver)"
-)
-WAIT = "return new Promise(done => (function look() { (%s) ? done() : requestAnimationFrame(look) })())"
 POSITIONS = "return viewer.scene.bodies.map(body => body.position.toArray())"
 TOTAL = "return document.querySelector('#total strong').textContent"
 SCRUB = """

@@ -25,8 +25,8 @@ def evaluate(
     step: Annotated[
         str | None,
         typer.Option(
-            metavar="STEP",
-            help="Checkpoint: latest, best by evaluation fitness, or the number of a generation.",
+            metavar="N[,N...]|latest|best|all",
+            help="Checkpoints: the numbers of generations, the latest, the best by evaluation fitness, or all.",
             show_default="latest",
         ),
     ] = None,
@@ -54,7 +54,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Plot of a sweep; plots/NAME-sweep.png in the first run by default.",
+            help="Plot of a sweep, plots/NAME-sweep.png in the first run by default; or of several checkpoints.",
             show_default=False,
         ),
     ] = None,
@@ -91,9 +91,12 @@ def evaluate(
 
       evoconn evaluate runs/hopper-ec --perturb obs-noise=0,0.1,0.2,0.4
 
+      evoconn evaluate runs/hopper-ec --step all --curve over-training.png
+
       evoconn evaluate runs/hopper-* --plot curves.png
     """
-    from evoconn_cli.commands.evaluation import Request, run_evaluation
+    from evoconn_cli.commands.evaluation import run_evaluation
+    from evoconn_cli.commands.evaluation_request import Request
 
     run_evaluation(
         Request(

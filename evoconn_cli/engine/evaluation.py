@@ -47,7 +47,7 @@ class EpisodeResults(NamedTuple):
 
     returns: jax.Array  # [E] float32
     lengths: jax.Array  # [E] int32 environment steps
-    fell: jax.Array  # [E] bool, whether the episode ended before its limit
+    ended_early: jax.Array  # [E] bool, whether the episode ended before its limit
     nonzero_obs: jax.Array  # [E, O] int32 steps in which a normalised observation was not 0
     fan_out: dict[str, jax.Array]  # kernel -> [E, pre] int32 connections that leave a unit
     spikes: SpikeCounts | None  # of spiking networks
@@ -67,7 +67,7 @@ class _Lanes(NamedTuple):
     running: jax.Array  # [B] bool
     returns: jax.Array  # [B]
     lengths: jax.Array  # [B]
-    fell: jax.Array  # [B] bool
+    ended_early: jax.Array  # [B] bool
     nonzero_obs: jax.Array  # [B, O]
     last: jax.Array | None  # [B, N] bool spikes of the last sub-step
     spikes: SpikeCounts | None
@@ -153,7 +153,7 @@ def make_evaluation(
                 running=now.running & ~state.done,
                 returns=now.returns + jnp.where(now.running, state.reward, 0.0),
                 lengths=now.lengths + now.running,
-                fell=now.fell | (now.running & state.done & (state.steps < episode_length)),
+                ended_early=now.ended_early | (now.running & state.done & (state.steps < episode_length)),
                 nonzero_obs=now.nonzero_obs + (now.running[:, None] & (obs != 0.0)),
                 **counted,
             )
@@ -173,7 +173,7 @@ def make_evaluation(
         return EpisodeResults(
             returns=lanes.returns,
             lengths=lanes.lengths,
-            fell=lanes.fell,
+            ended_early=lanes.ended_early,
             nonzero_obs=lanes.nonzero_obs,
             fan_out=fan_out(network, candidates),
             spikes=lanes.spikes,
@@ -241,7 +241,7 @@ def _empty_lanes(network: Network, initial: TaskState, carry: Carry, observation
         running=none.astype(bool),
         returns=none.astype(jnp.float32),
         lengths=none,
-        fell=none.astype(bool),
+        ended_early=none.astype(bool),
         nonzero_obs=jnp.zeros((num_lanes, observation_size), jnp.int32),
         last=last,
         spikes=spikes,

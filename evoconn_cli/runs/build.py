@@ -34,7 +34,7 @@ from evoconn_cli.runs.kernel_choice import Fused, KernelChoice, choose_kernel
 from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.registry import make_task
 
-_CPU_BLOCK = 64
+CPU_BLOCK = 64
 """Members in lock-step on a CPU: few, so that a block's state stays in cache and its slowest member costs little."""
 
 _CPU_DENSE_TILE = 2
@@ -65,7 +65,7 @@ def choose_block(config: RunConfig, workers: WorkerMesh) -> int:
     if config.engine.block is not None:
         return config.engine.block
     share = -(-config.algo.population // workers.num_workers)
-    return min(_CPU_BLOCK, config.algo.population) if workers.first_device.platform == "cpu" else share
+    return min(CPU_BLOCK, config.algo.population) if workers.first_device.platform == "cpu" else share
 
 
 def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = None) -> Engine:

@@ -12,17 +12,13 @@ from typing import Any
 import jax
 
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
-from evoconn_cli.errors import ConfigError
-from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import Episode, record_episode
 from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.runs.candidates import candidates_of
-from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
-from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.frozen import FrozenState
-from evoconn_cli.runs.opened import STEPS, OpenedRun, locate, open_run
+from evoconn_cli.runs.opened import OpenedRun, open_checkpoints
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_id")
@@ -33,26 +29,15 @@ def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warni
     """Returns a run at all checkpoints that are asked for, each once, by generation. JAX computes on the CPU.
 
     Args:
-        path: as for `open_run`.
-        step: as for `open_run`, several of them with commas between, or `all`.
+        path: as for `open_checkpoints`.
+        step: as for `open_checkpoints`.
         note: is told about each damaged checkpoint that is passed over.
 
     Raises:
-        EvoconnError: as `open_run`.
+        EvoconnError: as `open_checkpoints`.
     """
     jax.config.update("jax_platforms", "cpu")
-    workers = start_jax(1)
-    steps: list[str | None] = [None] if step is None else [name.strip() for name in step.split(",")]
-    if "" in steps:
-        raise ConfigError(
-            f"--step {step}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
-        )
-    if step == "all" and not is_bundle(path):
-        store = CheckpointStore(RunDirectory.open(locate(path)[0]).checkpoints)
-        steps = [str(generation) for generation in store.generations()] or [None]
-        store.close()
-    opened = {one.generation: one for one in (open_run(path, name, workers, note=note) for name in steps)}
-    return [opened[generation] for generation in sorted(opened)]
+    return open_checkpoints(path, step, start_jax(1), note=note)
 
 
 def make_source(

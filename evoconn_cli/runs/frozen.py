@@ -39,11 +39,7 @@ def freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strateg
     """
 
     def ask(key: jax.Array, state: FrozenState, members: jax.Array) -> Any:
-        if bundle.edit:
-            raise EvoconnError(
-                f"{bundle.path} was edited, and sampled connections come from the probabilities, which know nothing of "
-                "that. Evaluate it with --policy deterministic."
-            )
+        check_sampling(bundle)
         return strategy.ask(key, state.evolved, members)
 
     connectome = bundle.connectome
@@ -56,3 +52,16 @@ def freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strateg
         dataclasses.replace(strategy, name="bundle", ask=ask, center=lambda state: state.kernels),
         state._replace(strategy=frozen, normalizer=normalizer, generation=np.int32(connectome.generation)),
     )
+
+
+def check_sampling(bundle: Bundle) -> None:
+    """Checks that connections can be drawn from the probabilities of a bundle.
+
+    Raises:
+        EvoconnError: it was edited.
+    """
+    if bundle.edit:
+        raise EvoconnError(
+            f"{bundle.path} was edited, and sampled connections come from the probabilities, which know nothing of "
+            "that. Evaluate it with --policy deterministic."
+        )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
-from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
+from evoconn_cli.errors import CheckpointError, ConfigError
 from evoconn_cli.export.bundle.reading import Bundle, is_bundle, read_bundle
 from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import Engine, build_engine
@@ -23,6 +24,7 @@ from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.runs.directory import RunDirectory, readable
 from evoconn_cli.runs.frozen import freeze
+from evoconn_cli.runs.locating import locate
 from evoconn_cli.tasks import Task
 
 STEPS = "latest, best or the number of a generation that is saved"
@@ -71,13 +73,80 @@ def open_run(
         RunDirectoryError: the path is not part of a run.
         EvoconnError: a bundle that cannot be read.
     """
-    with readable(path):
-        is_exported = is_bundle(path)
-    if is_exported:
+    if _is_exported(path):
         return _open_bundle(path, step, workers or start_jax(None))
+    with _saved(path, workers) as saved:
+        return saved.open(step, note)
+
+
+def open_checkpoints(
+    path: Path,
+    steps: str | None = None,
+    workers: WorkerMesh | None = None,
+    *,
+    note: Callable[[str], None] = _warn,
+) -> list[OpenedRun]:
+    """Returns the run that `path` belongs to at all checkpoints that are asked for, each once, by generation.
+
+    Args:
+        path: as for `open_run`.
+        steps: as for `open_run`, several of them with commas between, or `all`.
+        workers: as for `open_run`.
+        note: as for `open_run`.
+
+    Raises:
+        EvoconnError: as `open_run`.
+    """
+    if _is_exported(path):
+        return [open_run(path, steps, workers, note=note)]
+    with _saved(path, workers) as saved:
+        if steps is None:
+            asked = [None]
+        elif steps == "all" and saved.named is None:
+            asked = [str(generation) for generation in saved.store.generations()]
+        else:
+            asked = [step.strip() for step in steps.split(",")]
+        if "" in asked:
+            raise ConfigError(
+                f"--step {steps}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
+            )
+        opened = {one.generation: one for one in (saved.open(step, note) for step in asked)}
+    return [opened[generation] for generation in sorted(opened)]
+
+
+class _Saved(NamedTuple):
+    """A run with its checkpoints, to be read."""
+
+    path: Path  # as it was given
+    named: int | None  # the generation that it names
+    directory: RunDirectory
+    config: RunConfig
+    workers: WorkerMesh
+    engine: Engine
+    store: CheckpointStore
+
+    def open(self, step: str | None, note: Callable[[str], None]) -> OpenedRun:
+        """Returns the run as it was at one checkpoint."""
+        if self.named is not None and step is not None and step != str(self.named):
+            raise ConfigError(
+                f"{self.path} is the checkpoint of generation {self.named} and --step says {step}: leave one out."
+            )
+        asked = str(self.named) if self.named is not None else "latest" if step is None else step
+        like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
+        found = self.store.restore_latest(like, device, note, self.config) if asked == "latest" else None
+        if found is None:
+            state, _ = self.store.restore(_find(self.store, self.directory, asked), like, device, self.config)
+        else:
+            state = found.state
+        engine, generation = self.engine, int(state.generation)
+        return OpenedRun(
+            self.directory, self.config, generation, engine.task, engine.network, engine.strategy, state, self.workers
+        )
+
+
+@contextlib.contextmanager
+def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
     run_path, named = locate(path)
-    if named is not None and step is not None and step != str(named):
-        raise ConfigError(f"{path} is the checkpoint of generation {named} and --step says {step}: leave one out.")
     directory = RunDirectory.open(run_path)
     config = directory.read_config()
     workers = workers or start_jax(None)
@@ -90,18 +159,14 @@ def open_run(
         )
     store = CheckpointStore(directory.checkpoints)
     try:
-        like = jax.eval_shape(engine.initial_state)
-        asked = str(named) if named is not None else step or "latest"
-        found = store.restore_latest(like, workers.first_device, note, config) if asked == "latest" else None
-        if found is None:
-            state, _ = store.restore(_find(store, directory, asked), like, workers.first_device, config)
-        else:
-            state = found.state
+        yield _Saved(path, named, directory, config, workers, engine, store)
     finally:
         store.close()
-    return OpenedRun(
-        directory, config, int(state.generation), engine.task, engine.network, engine.strategy, state, workers
-    )
+
+
+def _is_exported(path: Path) -> bool:
+    with readable(path):
+        return is_bundle(path)
 
 
 def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun:
@@ -129,36 +194,6 @@ def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
     """Returns an engine without the GPU kernel of a training, which need not run here and does not record neurons."""
     given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
     return build_engine(dataclasses.replace(config, engine=given), workers)
-
-
-def locate(path: Path) -> tuple[Path, int | None]:
-    """Returns the run directory that `path` belongs to, and the generation where it names one.
-
-    Raises:
-        RunDirectoryError: it is not part of a run, or may not be looked at.
-    """
-    with readable(path):
-        whole = path.absolute()
-        step = int(whole.name) if whole.name.isdecimal() and whole.parent.name == "checkpoints" else None
-        checkpoints = whole if step is None else whole.parent
-        if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
-            return checkpoints.parent, step
-        if not whole.exists():
-            raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
-        if is_bundle(whole):
-            raise RunDirectoryError(
-                f"{path} is an exported bundle, which has no training. Name the run that it comes from."
-            )
-        if not (whole / "config.yaml").is_file():
-            owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
-            hint = (
-                f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
-                if owner and (owner / "checkpoints").is_dir()
-                else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
-                "the run's config.yaml says how to read its checkpoints, so keep them together."
-            )
-            raise RunDirectoryError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
-        return whole, None
 
 
 def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:

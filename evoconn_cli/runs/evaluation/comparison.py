@@ -1,4 +1,4 @@
-"""Several evaluated runs together: the interquartile mean over the runs of an algorithm and network.
+"""Several evaluated runs together: the interquartile mean over the runs of an algorithm, network and size.
 
 Source: Agarwal et al., NeurIPS 2021, as in `statistics`: a run's score is the mean return of its episodes, and runs are
 resampled within their task.
@@ -17,11 +17,12 @@ from evoconn_cli.runs.evaluation.statistics import Interval, bootstrap_iqm, inte
 
 
 class Aggregate(NamedTuple):
-    """The runs of one algorithm and network under one setting."""
+    """The runs of one algorithm, network and size under one setting."""
 
     algo: str
     network: str
     num_neurons: int
+    generation: int | None  # of all their checkpoints, where runs have several
     setting: dict[str, float]
     runs: dict[str, int]  # task -> runs
     iqm: float
@@ -33,15 +34,19 @@ def parse_references(entries: Sequence[str]) -> dict[str, float]:
     """Returns `{task: return that counts as 1}` from entries `TASK=RETURN`.
 
     Raises:
-        ConfigError: an entry that cannot be read, or a return of 0.
+        ConfigError: an entry that cannot be read, a task that is given twice, or a return of 0.
     """
     references = {}
     for entry in entries:
         task, _, text = entry.partition("=")
+        if task in references:
+            raise ConfigError(f"--reference {task} is given twice. Give one return for each task.")
         try:
             references[task] = float(text)
         except ValueError:
-            raise ConfigError(f"cannot read --reference {entry!r}: write TASK=RETURN, such as hopper=2450.") from None
+            task = ""
+        if not task:
+            raise ConfigError(f"cannot read --reference {entry!r}: write TASK=RETURN, such as hopper=2450.")
         if not np.isfinite(references[task]) or references[task] == 0.0:
             raise ConfigError(f"--reference {entry}: scores are divided by it, so it must be a number other than 0.")
     return references
@@ -58,32 +63,46 @@ def check_references(references: Mapping[str, float], tasks: Set[str]) -> None:
 
 
 def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> list[Aggregate]:
-    """Returns one aggregate for every algorithm, network and setting that has at least two different runs.
-
-    Bundles are no runs: a network and its lesions are no sample of what training gives.
+    """Returns one aggregate for every group of at least two different runs, as `group_runs` has them.
 
     Args:
         evaluated: of all runs and settings.
         references: by task, what scores are divided by; empty for returns as they are.
         seed: of the bootstrap.
     """
+    several = has_several_steps(evaluated)
+    groups = [group for group in group_runs(evaluated) if len(group) > 1]
+    return [_aggregate(group, references, seed, group[0].opened.generation if several else None) for group in groups]
+
+
+def has_several_steps(evaluated: Sequence[Evaluated]) -> bool:
+    """Returns whether a run was evaluated at several of its checkpoints."""
+    checkpoints = {(one.opened.directory.path, one.opened.generation) for one in evaluated}
+    return len(checkpoints) > len({path for path, _ in checkpoints})
+
+
+def group_runs(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
+    """Returns the runs of each algorithm, network, size and setting; every bundle is on its own.
+
+    A network and its lesions are no sample of what training gives, and neither are checkpoints of one run: where runs
+    have several, those of one generation belong together.
+
+    Args:
+        evaluated: of all runs and settings.
+    """
+    several = has_several_steps(evaluated)
     groups: dict[tuple, list[Evaluated]] = {}
     for one in evaluated:
-        if one.opened.bundle is not None:
-            continue
         config = one.opened.config
         key = (config.algo.name, config.network.name, config.network.num_neurons, *one.setting.items())
-        groups.setdefault(key, []).append(one)
-    return [_aggregate(group, references, seed) for group in groups.values() if _distinct(group)]
+        own = one.opened.directory.path if one.opened.bundle is not None else None
+        groups.setdefault((*key, one.opened.generation if several else None, own), []).append(one)
+    return list(groups.values())
 
 
-def _distinct(group: Sequence[Evaluated]) -> bool:
-    """Returns whether there are several runs, and each only once: checkpoints of one run are no sample of runs."""
-    paths = [one.opened.directory.path for one in group]
-    return len(paths) > 1 and len(set(paths)) == len(paths)
-
-
-def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> Aggregate:
+def _aggregate(
+    group: Sequence[Evaluated], references: Mapping[str, float], seed: int, generation: int | None
+) -> Aggregate:
     strata: dict[str, list[float]] = {}
     for one in group:
         task = one.opened.config.task.name
@@ -96,6 +115,7 @@ def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed
         algo=config.algo.name,
         network=config.network.name,
         num_neurons=config.network.num_neurons,
+        generation=generation,
         setting=group[0].setting,
         runs={task: len(values) for task, values in strata.items()},
         iqm=float(interquartile_mean(every)),

@@ -14,8 +14,10 @@ from evoconn_cli.engine.evaluation import EpisodeResults, evaluation_key, make_e
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.state import RunState
+from evoconn_cli.runs.build import CPU_BLOCK
 from evoconn_cli.runs.evaluation.neurobench import Figures, neurobench_figures
 from evoconn_cli.runs.evaluation.statistics import Summary, summarize
+from evoconn_cli.runs.frozen import check_sampling
 from evoconn_cli.runs.opened import OpenedRun
 from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.physics import PhysicsScale
@@ -23,8 +25,8 @@ from evoconn_cli.tasks.registry import make_task
 
 _Program: TypeAlias = Callable[[RunState, jax.Array, Perturbation], EpisodeResults]
 
-_CPU_BLOCK = 64
-"""Episodes in lock-step on a CPU, as in training."""
+Programs: TypeAlias = dict[tuple[Any, ...], _Program]
+"""What has been compiled, by all that a program depends on but the devices."""
 
 
 class Evaluated(NamedTuple):
@@ -44,11 +46,12 @@ def evaluate(
     num_episodes: int,
     seed: int,
     sampled: bool,
+    programs: Programs | None = None,
 ) -> Iterator[Evaluated]:
     """Yields the policy of every run after its episodes, once for every setting.
 
     The same seed gives the same initial states to every run, setting and network. Runs of one configuration, which
-    differ in their seeds, share their compiled programs.
+    differ in their seeds, share their compiled programs, and so do the checkpoints of a run.
 
     Args:
         runs: opened with the same devices.
@@ -56,14 +59,18 @@ def evaluate(
         num_episodes: E.
         seed: of all draws, 0 to 2^32 - 1.
         sampled: every episode has a sample of the connections (or weights) of its own, as in training.
+        programs: of earlier calls with the same devices; new ones are added.
 
     Raises:
         ConfigError: a perturbation that the task does not allow.
+        EvoconnError: samples of an edited bundle.
     """
-    for opened in runs:  # what a task does not allow is known before the first episode
+    for opened in runs:  # what cannot be evaluated is known before the first episode
+        if sampled and opened.bundle is not None:
+            check_sampling(opened.bundle)
         for setting in settings:
             _make_task(opened.config, _split(setting)[0])
-    programs: dict[Any, _Program] = {}
+    programs = {} if programs is None else programs
     key = evaluation_key(seed)
     for opened in runs:
         for setting in settings:
@@ -76,6 +83,8 @@ def evaluate(
                 config.network,
                 config.rollout.warmup_steps,
                 physics,
+                num_episodes,
+                sampled,
             )
             if same not in programs:
                 programs[same] = _compile(opened, physics, num_episodes=num_episodes, sampled=sampled)
@@ -85,10 +94,10 @@ def evaluate(
             yield Evaluated(opened, setting, results, summarize(results.returns, seed), figures)
 
 
-def choose_block(num_episodes: int, workers: WorkerMesh) -> int:
-    """Returns how many episodes run in lock-step."""
+def episodes_in_lock_step(num_episodes: int, workers: WorkerMesh) -> int:
+    """Returns how many episodes a block has: by platform, as in training."""
     share = -(-num_episodes // workers.num_workers)
-    return min(_CPU_BLOCK, share) if workers.first_device.platform == "cpu" else share
+    return min(CPU_BLOCK, share) if workers.first_device.platform == "cpu" else share
 
 
 def _split(setting: dict[str, float]) -> tuple[PhysicsScale, Perturbation]:
@@ -116,7 +125,7 @@ def _compile(opened: OpenedRun, physics: PhysicsScale, *, num_episodes: int, sam
         opened.strategy,
         workers,
         num_episodes=num_episodes,
-        block=choose_block(num_episodes, workers),
+        block=episodes_in_lock_step(num_episodes, workers),
         sampled=sampled,
         warmup_steps=config.rollout.warmup_steps,
     )

@@ -44,14 +44,14 @@ def to_csv(evaluated: Sequence[Evaluated], *, policy: str, seed: int) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     facts = ["run", "generation", "task", "algo", "network", "run_seed"]
-    rows.writerow([*facts, "policy", "seed", *perturbations, "episode", "return", "length", "fell"])
+    rows.writerow([*facts, "policy", "seed", *perturbations, "episode", "return", "length", "ended_early"])
     for one in evaluated:
         results = one.results
         before = [*(_facts(one)[name] for name in facts), policy, seed, *one.setting.values()]
-        for episode, (gained, length, fell) in enumerate(
-            zip(results.returns.tolist(), results.lengths.tolist(), results.fell.tolist(), strict=True)
+        for episode, (gained, length, early) in enumerate(
+            zip(results.returns.tolist(), results.lengths.tolist(), results.ended_early.tolist(), strict=True)
         ):
-            rows.writerow([*before, episode, gained, length, int(fell)])
+            rows.writerow([*before, episode, gained, length, int(early)])
     return text.getvalue()
 
 
@@ -69,7 +69,7 @@ def _facts(one: Evaluated) -> dict[str, Any]:
 
 
 def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
-    returns, lengths, figures = one.returns, one.results.lengths, one.figures
+    returns, lengths, figures, task = one.returns, one.results.lengths, one.figures, one.opened.config.task
     per_step = {**figures._asdict(), "footprint": figures.footprint._asdict()}
     if energy is not None:
         per_step["energy_nj"] = energy_nj(figures, energy)
@@ -84,9 +84,9 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
             "mean": float(lengths.mean()),
             "minimum": int(lengths.min()),
             "maximum": int(lengths.max()),
-            "limit": one.opened.config.task.episode_length,
+            "limit": -(-task.episode_length // task.action_repeat),  # an action lasts so many physics steps
         },
-        "falls": int(one.results.fell.sum()),
+        "ended_early": int(one.results.ended_early.sum()),
         "per_step": per_step,
     }
 
@@ -102,6 +102,7 @@ def _aggregate(one: Aggregate) -> dict[str, Any]:
         "algo": one.algo,
         "network": one.network,
         "num_neurons": one.num_neurons,
+        "generation": one.generation,
         "perturbations": one.setting,
         "runs": one.runs,
         "failed": one.failed,

@@ -6,93 +6,42 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from evoconn_cli.config.perturbations import setting_text, swept_name
-from evoconn_cli.runs.evaluation.comparison import Aggregate
+from evoconn_cli.config.perturbations import swept_name
+from evoconn_cli.runs.evaluation.comparison import Aggregate, has_several_steps
 from evoconn_cli.runs.evaluation.evaluating import Evaluated
 from evoconn_cli.runs.evaluation.neurobench import Figures, energy_nj
-from evoconn_cli.runs.evaluation.statistics import CONFIDENCE, Interval
-from evoconn_cli.runs.progress.formatting import MISSING_FIGURE, count, fitness, number
+from evoconn_cli.runs.evaluation.statistics import CONFIDENCE
+from evoconn_cli.runs.progress.formatting import MISSING_FIGURE, count, number
 
 _LEVEL = f"{100 * CONFIDENCE:.0f} %"
 
 
-def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) -> Panel:
-    """Returns everything about one evaluated policy, to be printed by Rich.
-
-    Args:
-        one: the policy after its episodes.
-        policy: `deterministic` or `sampled`.
-        seed: of the episodes.
-        energy: technology of the energy estimate, or None.
-    """
-    config, returns = one.opened.config, one.returns
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-
-    def section(title: str, rows: Sequence[tuple[str, str]]) -> None:
-        if grid.row_count:
-            grid.add_row("", "")
-        grid.add_row(Text(title, style="bold"), "")
-        for label, value in rows:
-            grid.add_row(f"  {label}", Text(value, style="bold green" if label == "interquartile mean" else ""))
-
-    episodes = f"{count(len(one.results.lengths))}, seed {seed}"
-    perturbed = [("perturbed", setting_text(one.setting))] if one.setting else []
-    section(
-        f"{config.task.name}, {config.network.name} of {config.network.num_neurons} neurons, {config.algo.name}",
-        [
-            ("run", one.opened.directory.short_path()),
-            ("generation", count(one.opened.generation)),
-            *([("network", str(one.opened.bundle))] if one.opened.bundle else []),
-            ("policy", policy),
-            ("episodes", episodes),
-            *perturbed,
-        ],
-    )
-    failed = [("not a number", f"{count(returns.failed)} episodes, left out")] if returns.failed else []
-    section(
-        "return of an episode",
-        [
-            ("interquartile mean", f"{fitness(returns.iqm)}{_interval(returns.iqm_interval, f', {_LEVEL} interval ')}"),
-            ("mean", f"{fitness(returns.mean)}, standard deviation {fitness(returns.std)}"),
-            ("median", f"{fitness(returns.median)}, quartiles {_range(returns.quartile_1, returns.quartile_3)}"),
-            ("range", _range(returns.minimum, returns.maximum)),
-            *failed,
-        ],
-    )
-    section(
-        "steps of an episode",
-        [
-            ("mean", _length(one)),
-            ("ended early", f"{count(int(one.results.fell.sum()))} of {count(len(one.results.fell))} episodes"),
-        ],
-    )
-    section("one environment step", _figures(one, energy))
-    return Panel(grid, title="evaluation", title_align="left", border_style="dim", padding=(0, 2), expand=False)
-
-
 def runs_list(evaluated: Sequence[Evaluated]) -> list[str]:
-    """Returns a line for every run, whose numbers stand for it in the tables; none for a single one."""
-    lines = []
-    for (path, generation), number_of_run in _runs(evaluated).items():
-        opened = next(one.opened for one in evaluated if one.opened.directory.path == path)
+    """Returns a line for every run; where there are several, its number stands for it in the tables."""
+    lines, runs = [], _runs(evaluated)
+    for path, number_of_run in runs.items():
+        of_run = [one.opened for one in evaluated if one.opened.directory.path == path]
+        opened, generations = of_run[0], sorted({one.generation for one in of_run})
         config, short = opened.config, opened.directory.short_path()
         what = f"{config.task.name}, {config.network.name} of {config.network.num_neurons}, {config.algo.name}"
+        first, last = count(generations[0]), count(generations[-1])
+        when = f"generation {first}" if len(generations) == 1 else f"{len(generations)} generations, {first} to {last}"
         whence = f"; {opened.bundle}" if opened.bundle else ""
-        lines.append(f"{number_of_run}  {short}: {what}, seed {config.seed}, generation {count(generation)}{whence}")
-    return lines if len(lines) > 1 else []
+        line = f"{short}: {what}, seed {config.seed}, {when}{whence}"
+        lines.append(f"{number_of_run}  {line}" if len(runs) > 1 else line)
+    return lines
 
 
 def returns_table(evaluated: Sequence[Evaluated]) -> Table:
-    """Returns a line for every run and setting with its returns, lengths and falls."""
+    """Returns a line for every run, checkpoint and setting with its returns and lengths."""
     table = _table("return of an episode")
     leading = _add_leading(table, evaluated)
     _add_numbers(table, "IQM", _LEVEL, "mean", "std", "median", "quartiles", "steps", "ended\nearly")
+    failed = any(one.returns.failed for one in evaluated)
+    _add_numbers(table, *(["not a\nnumber"] if failed else []))
     for one in evaluated:
         returns = one.returns
         table.add_row(
@@ -104,13 +53,14 @@ def returns_table(evaluated: Sequence[Evaluated]) -> Table:
             _short(returns.median),
             _dots(returns.quartile_1, returns.quartile_3),
             _short(float(one.results.lengths.mean())),
-            f"{100 * float(one.results.fell.mean()):.0f} %",
+            f"{100 * float(one.results.ended_early.mean()):.0f} %",
+            *([count(one.returns.failed)] if failed else []),
         )
     return table
 
 
 def figures_table(evaluated: Sequence[Evaluated], energy: str | None) -> Table:
-    """Returns a line for every run and setting with its figures for one environment step."""
+    """Returns a line for every run, checkpoint and setting with its figures for one environment step."""
     table = _table("one environment step")
     leading = _add_leading(table, evaluated)
     _add_numbers(table, "weights\nbytes", "conn.\nsparse", "act.\nsparse", "ACs", "MACs", "dense\nops")
@@ -126,7 +76,7 @@ def figures_table(evaluated: Sequence[Evaluated], energy: str | None) -> Table:
             count(figures.effective_acs),
             count(figures.effective_macs),
             count(figures.dense_operations),
-            number(figures.spikes_per_second) if typed == (None, None) else _by_type(figures),
+            number(figures.spikes_per_second) if typed == (None, None) else rates_by_type(figures),
             *([number(energy_nj(figures, energy), 2)] if energy else []),
         )
     return table
@@ -141,7 +91,9 @@ def aggregates_table(aggregates: Sequence[Aggregate], *, scaled: bool) -> Table:
     """
     table = _table("runs together: " + ("mean returns, relative to the references" if scaled else "mean returns"))
     swept = swept_name([one.setting for one in aggregates])
-    for name in ["algo", "network", *([swept] if swept else []), "runs"]:
+    several_steps = any(one.generation is not None for one in aggregates)
+    steps = ["generation"] if several_steps else []
+    for name in ["algo", "network", *steps, *([swept] if swept else []), "runs"]:
         table.add_column(name)
     _add_numbers(table, "IQM", _LEVEL)
     digits = 3 if scaled else 1
@@ -152,6 +104,7 @@ def aggregates_table(aggregates: Sequence[Aggregate], *, scaled: bool) -> Table:
         table.add_row(
             one.algo,
             f"{one.network}, {one.num_neurons}",
+            *([count(one.generation)] if several_steps else []),
             *([f"{one.setting[swept]:g}"] if swept else []),
             runs,
             Text(number(one.iqm, digits), style="bold green"),
@@ -174,23 +127,29 @@ def _table(title: str) -> Table:
     )
 
 
-def _runs(evaluated: Sequence[Evaluated]) -> dict[tuple[Path, int], int]:
-    """Returns the number of every run and generation, from 1."""
-    found = dict.fromkeys((one.opened.directory.path, one.opened.generation) for one in evaluated)
+def _runs(evaluated: Sequence[Evaluated]) -> dict[Path, int]:
+    """Returns the number of every run, from 1."""
+    found = dict.fromkeys(one.opened.directory.path for one in evaluated)
     return {run: index for index, run in enumerate(found, start=1)}
 
 
 def _add_leading(table: Table, evaluated: Sequence[Evaluated]) -> Callable[[Evaluated], list[str]]:
     """Adds the columns that tell the lines apart, and returns what fills them."""
     runs, swept = _runs(evaluated), swept_name([one.setting for one in evaluated])
+    several_steps = has_several_steps(evaluated)
     if len(runs) > 1:
         _add_numbers(table, "run")
+    if several_steps:
+        _add_numbers(table, "gener-\nation")
     if swept is not None:
         _add_numbers(table, swept.replace("-", "\n"))
 
     def leading(one: Evaluated) -> list[str]:
-        run = str(runs[one.opened.directory.path, one.opened.generation])
-        return [*([run] if len(runs) > 1 else []), *([f"{one.setting[swept]:g}"] if swept is not None else [])]
+        return [
+            *([str(runs[one.opened.directory.path])] if len(runs) > 1 else []),
+            *([count(one.opened.generation)] if several_steps else []),
+            *([f"{one.setting[swept]:g}"] if swept is not None else []),
+        ]
 
     return leading
 
@@ -200,36 +159,10 @@ def _add_numbers(table: Table, *names: str) -> None:
         table.add_column(name, justify="right", overflow="fold")
 
 
-def _figures(one: Evaluated, energy: str | None) -> list[tuple[str, str]]:
-    figures, footprint = one.figures, one.figures.footprint
-    packed = [] if footprint.weights_packed is None else [("as bits", f"{count(footprint.weights_packed)} B")]
-    rows = [
-        ("weights", f"{count(footprint.weights)} B"),
-        *packed,
-        ("state, normaliser", f"{count(footprint.state)} B, {count(footprint.normalizer)} B"),
-        ("connection sparsity", number(figures.connection_sparsity, 3)),
-    ]
-    if figures.activation_sparsity is not None:
-        rows.append(("activation sparsity", number(figures.activation_sparsity, 4)))
-        rows.append(("effective ACs", count(figures.effective_acs)))
-    rows += [("effective MACs", count(figures.effective_macs)), ("dense operations", count(figures.dense_operations))]
-    if figures.membrane_updates is not None:
-        rows.append(("membrane updates", count(figures.membrane_updates)))
-        rows.append(("spikes/s a neuron", number(figures.spikes_per_second)))
-        rows.append(("excitatory, inhibitory", _by_type(figures)))
-    if energy is not None:
-        rows.append((f"arithmetic, {energy}", f"{number(energy_nj(figures, energy), 2)} nJ"))
-    return rows
-
-
-def _by_type(figures: Figures) -> str:
+def rates_by_type(figures: Figures) -> str:
+    """Returns the rates of excitatory and inhibitory neurons; a dash where a network has no such types."""
     rates = (figures.spikes_per_second_excitatory, figures.spikes_per_second_inhibitory)
     return MISSING_FIGURE if rates == (None, None) else ", ".join(number(rate) for rate in rates)
-
-
-def _length(one: Evaluated) -> str:
-    lengths = one.results.lengths
-    return f"{number(float(lengths.mean()))}, range {count(int(lengths.min()))} to {count(int(lengths.max()))}"
 
 
 def _short(value: float) -> str:
@@ -238,11 +171,3 @@ def _short(value: float) -> str:
 
 def _dots(low: float, high: float) -> str:
     return f"{_short(low)}..{_short(high)}"
-
-
-def _range(low: float, high: float) -> str:
-    return f"{fitness(low)} to {fitness(high)}"
-
-
-def _interval(interval: Interval | None, prefix: str = "") -> str:
-    return "" if interval is None else f"{prefix}{_range(interval.low, interval.high)}"

@@ -1,0 +1,89 @@
+"""How the return changes with the strength of a perturbation, or over training, as a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from evoconn_cli.config.perturbations import KINDS, setting_text
+from evoconn_cli.drawing.canvas import draw_series, label_axes, make_figure
+from evoconn_cli.runs.evaluation.comparison import compare, group_runs, has_several_steps
+from evoconn_cli.runs.evaluation.evaluating import Evaluated
+from evoconn_cli.runs.evaluation.statistics import CONFIDENCE, Interval
+
+
+class _Point(NamedTuple):
+    x: float
+    iqm: float
+    interval: Interval | None
+
+
+def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -> Figure:
+    """Returns the interquartile mean against the values of `swept`, or else the generation, a panel for each task.
+
+    Several runs of a strategy, network and size are one line, whose band is the interval over runs; the band of a
+    single run is the interval over its episodes.
+
+    Args:
+        evaluated: of all runs, checkpoints and settings.
+        swept: the perturbation that has several values, None for a curve over checkpoints.
+        seed: of the bootstrap.
+    """
+    tasks = sorted({one.opened.config.task.name for one in evaluated})
+    figure, panels = make_figure(tasks)
+    for panel, task in zip(panels, tasks, strict=True):
+        lines = _lines([one for one in evaluated if one.opened.config.task.name == task], swept, seed)
+        for index, (label, points) in enumerate(lines.items()):
+            points = sorted(points)
+            low, high = zip(*[point.interval or (point.iqm, point.iqm) for point in points], strict=True)
+            draw_series(
+                panel,
+                np.asarray([point.x for point in points]),
+                np.asarray([point.iqm for point in points]),
+                np.asarray(low),
+                np.asarray(high),
+                index=index,
+                label=label,
+                marker="o",
+            )
+        if swept is not None:
+            _mark_as_trained(panel, swept, [point.x for points in lines.values() for point in points])
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        note = f"interquartile mean, {100 * CONFIDENCE:.0f} % bootstrap interval"
+        if also := setting_text(evaluated[0].setting, without=swept):
+            note = f"{note}; with {also}"
+        label_axes(panel, KINDS[swept].label if swept else "generation", "return of an episode", note=note)
+    return figure
+
+
+def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> None:
+    unchanged = KINDS[swept].neutral
+    if min(strengths) < unchanged < max(strengths):
+        panel.axvline(unchanged, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
+
+
+def _lines(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -> dict[str, list[_Point]]:
+    """Returns the points of every line by its label: groups of runs where there are any, single runs and bundles."""
+    several_steps = has_several_steps(evaluated)
+    lines: dict[str, list[_Point]] = {}
+    for group in group_runs(evaluated):
+        first = group[0]
+        config, generation = first.opened.config, first.opened.generation
+        x = float(generation) if swept is None else first.setting[swept]
+        label = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
+        at = f" at {generation}" if swept is not None else ""
+        if len(group) == 1:
+            label += f"\n{first.opened.directory.short_path()}{at}"
+            point = _Point(x, first.returns.iqm, first.returns.iqm_interval)
+        else:
+            (together,) = compare(group, {}, seed)
+            label += f" ({len(group)} runs{at if several_steps else ''})"
+            point = _Point(x, together.iqm, together.interval)
+        lines.setdefault(label, []).append(point)
+    return lines

@@ -1,0 +1,39 @@
+"""From a path that a user names to the run directory that it belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.export.bundle.reading import is_bundle
+from evoconn_cli.runs.directory import readable
+
+
+def locate(path: Path) -> tuple[Path, int | None]:
+    """Returns the run directory that `path` belongs to, and the generation where it names one.
+
+    Raises:
+        RunDirectoryError: it is not part of a run, or may not be looked at.
+    """
+    with readable(path):
+        whole = path.absolute()
+        step = int(whole.name) if whole.name.isdecimal() and whole.parent.name == "checkpoints" else None
+        checkpoints = whole if step is None else whole.parent
+        if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
+            return checkpoints.parent, step
+        if not whole.exists():
+            raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
+        if is_bundle(whole):
+            raise RunDirectoryError(
+                f"{path} is an exported bundle, which has no training. Name the run that it comes from."
+            )
+        if not (whole / "config.yaml").is_file():
+            owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
+            hint = (
+                f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
+                if owner and (owner / "checkpoints").is_dir()
+                else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
+                "the run's config.yaml says how to read its checkpoints, so keep them together."
+            )
+            raise RunDirectoryError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
+        return whole, None
