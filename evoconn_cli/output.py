@@ -1,4 +1,4 @@
-"""Files that a command is asked to write: their places are looked at first, and each is written whole or not at all."""
+"""Files that are written whole or not at all, and whether their places can be written."""
 
 from __future__ import annotations
 
@@ -61,3 +61,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Gives `path` a new content; whoever looks, also after a crash, finds the old one or the new one.
+
+    What stands at `path` is replaced and never written through, a symbolic link included.
+
+    Raises:
+        OSError: it cannot be written; the old content stays.
+    """
+    partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

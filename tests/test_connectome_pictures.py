@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from connectome_cases import random_connectome
+from connectome_cases import connectome_of, random_connectome
 from matplotlib.colors import to_rgb
 from PIL import Image
 from saved_runs import save_run
@@ -19,10 +19,10 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, evolution_as_json
 from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
 from evoconn_cli.export.analysis.statistics import connectome_statistics
-from evoconn_cli.export.blocks import observation_weights
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure
 from evoconn_cli.export.pictures.picture import write_picture
+from evoconn_cli.export.projections import observation_weights
 from evoconn_cli.export.source import SORTS, ExportOptions, ExportSource
 
 
@@ -59,7 +59,7 @@ def picture_of(panel, positive: str, negative: str) -> np.ndarray:
     pixels = np.asarray(image.get_array())
     found = np.full(pixels.shape[:2], 9)
     for value, color in ((1, to_rgb(ON_WHITE[positive])), (-1, to_rgb(ON_WHITE[negative])), (0, (1, 1, 1))):
-        found[np.isclose(pixels, color).all(axis=-1)] = value
+        found[(pixels == np.round(255 * np.array(color))).all(axis=-1)] = value
     return found
 
 
@@ -78,6 +78,18 @@ def test_every_connection_is_where_it_belongs():
     np.testing.assert_array_equal(seen, observation_weights(connectome)[:, order])
     both = connectome.kernels["input"].astype(int)
     np.testing.assert_array_equal(seen, (both[:3] - both[3:])[:, order])
+
+
+def test_every_connection_has_a_pixel_of_its_own():
+    wide = np.ones((800, 8), bool)
+    connectome = connectome_of({"input": wide, "recurrent": np.eye(8, dtype=bool), "output": np.ones((8, 2), bool)})
+    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "none")
+    figure.canvas.draw()
+    for panel in figure.axes:
+        for image in panel.get_images():
+            rows, columns = image.get_array().shape[:2]
+            assert image.get_interpolation() == "none"
+            assert panel.get_window_extent().height >= rows and panel.get_window_extent().width >= columns
 
 
 def test_the_bars_are_the_counts():

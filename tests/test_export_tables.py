@@ -39,6 +39,8 @@ def test_npz(connectome, tmp_path):
         nodes = {name.removeprefix("nodes/"): arrays[name] for name in arrays if name.startswith("nodes/")}
         provenance = json.loads(str(arrays["provenance"]))
         gains = {name: float(arrays[f"gains/{name}"]) for name in connectome.gains._fields}
+        for name, probs in connectome.probs.items():
+            np.testing.assert_array_equal(arrays[f"probs/{name}"], probs)
     equal(edges, edge_table(connectome))
     equal(nodes, node_table(connectome))
     assert provenance == {"run": "r", "generation": 7}

@@ -10,11 +10,13 @@ import subprocess
 import pytest
 from grids import GONE, LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
 from slurm_cluster import SlurmCluster, missing_programs, wait_until
+from typer.testing import CliRunner
 from whole_runs import assert_same_run, quiet
 
+from evoconn_cli.app import app
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.errors import ConfigError, GridError
-from evoconn_cli.grid.attempts import read_attempts, record_start
+from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.slurm import Slurm
 from evoconn_cli.grid.slurm_script import cells_in, make_script
@@ -151,9 +153,9 @@ def test_cells_in_the_queue_are_known_by_the_script_even_if_its_submission_was_c
     with pytest.raises(GridError, match="sbatch: exit code 1"):
         submit(grid, cells, directory)
     (script,) = (directory / "slurm").glob("*.sbatch")
-    commands(sbatch="echo 18", squeue=f"echo '{script.stem}|17|2|PENDING'; echo 'other|3|N/A|RUNNING'")
+    commands(sbatch="echo 18", squeue=f"echo '{script.stem}|17|2|PENDING'; echo 'an|other|3|N/A|RUNNING'")
     queued, submitted = submit(grid, cells, directory)
-    assert queued == "1 cells are in SLURM's queue already." and submitted.startswith("SLURM array 18: 7 cells.")
+    assert queued == "in SLURM's queue already: 1 of 8 cells." and submitted.startswith("SLURM array 18: 7 cells.")
     assert read_status(cells[2]).place == "" and read_status(cells[3]).place == "slurm 18_2"
 
 
@@ -220,6 +222,73 @@ def test_a_cell_that_is_killed_again_and_again_is_requeued_as_often_as_it_may_fa
         answers.append(is_to_go_on(cell.path, 137, retries=1, before=number))
     assert answers == [True, False, False]
     assert [attempt.exit_code for attempt in read_attempts(cell.path).attempts] == [137] * 3
+
+
+def test_a_cell_that_is_asked_to_end_again_and_again_and_gets_no_further_leaves_the_queue(tmp_path):
+    _, cells, _ = load(tmp_path, TINY)
+    cell = cells[0]
+    prepare(cell, "tiny")
+    answers = []
+    for number in range(3):
+        record_start(cell.path, "slurm 12_3", saved=0, pid=GONE)
+        record_end(cell.path, 75, pid=GONE)
+        answers.append(is_to_go_on(cell.path, 75, retries=1, before=number))
+    assert answers == [True, False, False]
+    (cell.path / "checkpoints" / "1").mkdir(parents=True)
+    assert is_to_go_on(cell.path, 75, retries=1, before=3), "it has got further"
+
+
+def test_where_slurm_does_not_answer_a_task_says_so(tmp_path, commands, task, capfd):
+    commands(squeue="echo 'squeue: error: no contact' >&2; exit 1")
+    assert slurm_task([str(tmp_path), "2", "bash", "-c", "exit 75"]) == 75
+    assert "squeue: no contact. Run launch-grid again to go on." in capfd.readouterr().out
+
+
+def test_waiting_outlasts_a_controller_that_does_not_answer_for_a_while(tmp_path, commands):
+    grid, cells, directory = load(tmp_path, TINY)
+    commands(sbatch="echo 20", squeue="exit 1")
+    pauses, notes = [], []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            commands(squeue="")
+
+    for cell in cells:
+        prepare(cell, grid.name)
+    Slurm(grid.name, directory, grid.launch, wait=True, pause=pause).run(cells, notes.append)
+    assert len(pauses) == 3 and sum("SLURM is asked again" in note for note in notes) == 1
+
+
+def test_cells_are_found_in_the_queue_through_a_link_to_their_grid(tmp_path, commands):
+    grid, cells, directory = load(tmp_path, TINY)
+    commands(sbatch="echo 18", squeue="")
+    submit(grid, cells, directory)
+    (script,) = (directory / "slurm").glob("*.sbatch")
+    (tmp_path / "link").symlink_to(directory)
+    linked = load_cells(tmp_path / "tiny.yaml", tmp_path / "link")
+    commands(squeue=f"for n in 0 1 2 3 4 5 6 7; do echo '{script.stem}|17|'$n'|PENDING'; done")
+    assert Slurm(grid.name, tmp_path / "link", grid.launch).plan(linked)[2] == "slurm 17_2, pending"
+
+
+def launch_on_slurm(folder, *options):
+    return CliRunner().invoke(app, ["launch-grid", f"{folder}/tiny.yaml", "--grid-dir", f"{folder}/a grid", *options])
+
+
+def test_the_command_submits_prints_and_waits(tmp_path, commands):
+    _, cells, directory = load(tmp_path, TINY)
+    commands(sbatch="echo 20", squeue="")
+    printed = launch_on_slurm(tmp_path, "--on", "slurm", "--print")
+    assert printed.exit_code == 0 and cells_in(printed.stdout) == [cell.path for cell in cells]
+    submitted = launch_on_slurm(tmp_path, "--on", "slurm")
+    assert submitted.exit_code == 0 and "SLURM array 20: 8 cells." in submitted.output
+    assert read_status(cells[7]).place == "slurm 20_7"
+    waited = launch_on_slurm(tmp_path, "--on", "slurm", "--wait")
+    assert waited.exit_code == 75 and "8 cells: 8 waiting" in waited.output, "none has run"
+    for cell in cells:
+        (cell.path / "checkpoints" / "4").mkdir(parents=True)
+    nothing = launch_on_slurm(tmp_path, "--on", "slurm", "--print")
+    assert nothing.exit_code == 0 and nothing.stdout == "" and "nothing to submit" in nothing.stderr
 
 
 # A real SLURM
@@ -317,7 +386,7 @@ def test_a_preempted_cell_saves_in_the_time_of_grace_and_is_requeued(slurm, runn
 @pytest.mark.slow
 def test_a_cancelled_cell_saves_and_stays_out_of_the_queue_until_it_is_launched_again(slurm, running):
     cell, task, launch_again, _ = running
-    assert launch_again() == ["1 cells are in SLURM's queue already."]
+    assert launch_again() == ["in SLURM's queue already: 1 of 1 cells."]
     slurm.run("scancel", task)
     wait_until(lambda: not slurm.tasks(), "it is cancelled")
     assert read_status(cell).state == State.SAVED

@@ -246,6 +246,23 @@ def test_a_report_has_a_table_curves_and_files(grid):
     assert document["groups"][3]["iqm"] is None and len(document["groups"][0]["runs"]) == 2
 
 
+def test_files_that_cannot_be_read_cost_a_report_no_other_cell(grid):
+    (grid.cells[0].path / "metrics.jsonl").unlink()
+    (grid.cells[0].path / "metrics.jsonl").mkdir()
+    (grid.cells[1].path / "config.yaml").write_text("nothing: of ours\n")
+    done = invoke(*options_of(grid, "--report"))
+    assert done.exit_code == 0, done.output
+    assert f"{grid.directory}/learning-curves.svg" in done.output
+    rows = list(csv.DictReader((grid.directory / "results.csv").read_text().splitlines()))
+    assert rows[0]["final_fitness"] == "" and rows[1]["final_fitness"] == "3.5"
+
+
+def test_a_watched_grid_is_shown_until_all_cells_are_finished(grid):
+    for cell in grid.cells:
+        (cell.path / "checkpoints" / "4").mkdir(parents=True, exist_ok=True)
+    assert "8 cells: 8 finished" in invoke(*options_of(grid, "--status", "--watch")).output
+
+
 def test_a_report_of_nothing_says_so(tmp_path):
     opened = open_grid(str(write_grid(tmp_path)), tmp_path / "grid")
     with pytest.raises(EvoconnError, match="no cell in .* has an evaluation fitness yet"):
@@ -260,6 +277,11 @@ def test_a_report_of_nothing_says_so(tmp_path):
         ("--status", "--report"): "one at a time",
         ("--on", "ray", "--devices", "0"): "--devices goes with --on local",
         ("algo.eps=1",): "only keys of launch",
+        ("--status", "--retry-failed"): "--retry-failed does nothing with --status",
+        ("--dry-run", "--retry-failed"): "--retry-failed does nothing with --dry-run",
+        ("--report", "--devices", "cpu"): "--devices does nothing with --report",
+        ("--on", "slurm", "--runs-per-device", "2"): "--runs-per-device is for GPUs",
+        ("--devices", "cpu", "--runs-per-device", "2"): "--runs-per-device is for GPUs",
         ("launch.retrys=1",): "'launch.retries'",
     }.items(),
 )

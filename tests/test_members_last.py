@@ -341,3 +341,32 @@ def test_sums_and_slices_of_any_shape(shape, data):
     np.testing.assert_allclose(total, plain.sum(axis=tuple(axes)), rtol=1e-5, atol=1e-5)
     window = tuple(slice(a, None, s) for a, s in zip(starts, strides, strict=True))
     np.testing.assert_array_equal(part, np.asarray(x)[window])
+
+
+ATAN2 = jax.jit(members_last(jnp.arctan2))
+
+
+def test_atan2_is_that_of_float64_in_all_directions_and_sizes():
+    rng = np.random.default_rng(0)
+    angle = np.concatenate([rng.uniform(-np.pi, np.pi, 100_000), np.arange(-7, 9) * np.pi / 8])
+    size = np.exp(rng.uniform(-40, 40, angle.size))
+    y, x = ((size * of_angle).astype(np.float32) for of_angle in (np.sin(angle), np.cos(angle)))
+    expected = np.arctan2(y.astype(np.float64), x.astype(np.float64))
+    np.testing.assert_allclose(ATAN2(y, x), expected, rtol=3e-7)
+    assert np.abs(np.arctan2(y, x) - expected).max() > 0, "the comparison is finer than float32"
+
+
+def test_atan2_on_the_axes_far_out_and_where_it_is_another():
+    axes = np.float32([1e-30, 2.0, 3e38, np.inf])
+    for y, x, expected in ((0, axes, 0), (0, -axes, np.pi), (axes, 0, np.pi / 2), (-axes, 0, -np.pi / 2)):
+        y, x = np.broadcast_arrays(np.float32(y), np.float32(x))
+        np.testing.assert_allclose(ATAN2(y, x), np.full(4, expected), rtol=3e-7)
+    nan, inf = np.float32(np.nan), np.float32(np.inf)
+    y = np.float32([nan, 1, nan, inf, -inf, inf, -0.0, -0.0, 0, 0])
+    x = np.float32([1, nan, nan, inf, inf, -inf, 1, -1, -0.0, 0])
+    np.testing.assert_allclose(ATAN2(y, x), np.float32([nan] * 6 + [0, np.pi, 0, 0]), rtol=3e-7)
+
+
+def test_split_has_a_rule(fallbacks):
+    check(lambda x: jnp.split(x, 2, axis=-1), normal(3, 4))
+    assert not fallbacks

@@ -200,9 +200,9 @@ def test_a_resume_without_history_has_no_pace_before_its_second_generation():
     assert history.steps_per_second() == pytest.approx(500_000)
 
 
-def test_the_best_evaluation_is_the_earliest_of_equals():
+def test_the_best_evaluation_is_the_newest_of_equals_as_the_best_checkpoint_is():
     lines = [metrics_at(g, eval_fitness=f) for g, f in enumerate([None, 3.0, math.nan, 9.0, 9.0, 1.0], 1)]
-    assert best_evaluation(lines) == (9.0, 4)
+    assert best_evaluation(lines) == (9.0, 5)
     assert best_evaluation(lines[:1]) is None
 
 

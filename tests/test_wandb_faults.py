@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_full_disks import Disk
+from small_disk import Disk
 from test_tracking import history_of, records_of
 from wandb_server import KEY, WandbServer
 from whole_runs import Listening, resume_small, run_small

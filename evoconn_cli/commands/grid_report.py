@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from evoconn_cli.commands.ending import show_notice, table_console
 from evoconn_cli.commands.opened_grid import OpenedGrid
-from evoconn_cli.errors import EvoconnError, RunDirectoryError
+from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
 
 if TYPE_CHECKING:
     from evoconn_cli.grid.report import GroupResult
@@ -39,11 +40,11 @@ def write_grid_report(opened: OpenedGrid) -> None:
             "first, or name its --grid-dir."
         )
     hidden = sum(group.iqm is not None for group in groups) - len(drawn)
-    _draw(opened, drawn)
+    curves = _draw(opened, drawn)
     note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
     files = write_report_files(opened.directory, opened.file, groups, note)
-    Console().print(_table(opened.file.name, *table_of(groups)))
-    for file in files:
+    table_console().print(_table(opened.file.name, *table_of(groups)))
+    for file in [*files, *curves]:
         typer.echo(file)
 
 
@@ -69,8 +70,8 @@ def _best_of_each_task(groups: Sequence[GroupResult]) -> list[GroupResult]:
     return [group for group in groups if group in drawn]
 
 
-def _draw(opened: OpenedGrid, groups: Sequence[GroupResult]) -> None:
-    """Writes the learning curves as PNG and SVG."""
+def _draw(opened: OpenedGrid, groups: Sequence[GroupResult]) -> list[Path]:
+    """Writes the learning curves as PNG and SVG, and returns the files."""
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.grid.report_files import CURVES
     from evoconn_cli.grid.table import settings_text, varying_keys
@@ -85,6 +86,10 @@ def _draw(opened: OpenedGrid, groups: Sequence[GroupResult]) -> None:
             curves.append(read_curve(RunDirectory(cell.path), "env-steps", name))
         except RunDirectoryError:
             continue  # a seed that has not begun
+        except (ConfigError, OSError) as error:
+            show_notice(f"{cell.name} is not drawn: {error}")
     figure = learning_figure(curves, "env-steps")
-    for suffix in (".png", ".svg"):
-        save_figure(figure, opened.directory / f"{CURVES}{suffix}")
+    files = [opened.directory / f"{CURVES}{suffix}" for suffix in (".png", ".svg")]
+    for file in files:
+        save_figure(figure, file)
+    return files

@@ -96,8 +96,16 @@ def launch_grid(
         raise ConfigError("--watch goes with --status.")
     if print_ and on != "slurm":
         raise ConfigError("--print goes with --on slurm.")
+    runs = None if runs_per_device is None else "--runs-per-device"
+    started = {"--retry-failed": retry_failed, "--wait": wait}
+    placed = {"--devices": devices, "--address": address, "--runs-per-device": runs}
+    idle = started if dry_run else {**started, **placed} if asked else {}
+    for name in (name for name, given in idle.items() if given):
+        raise ConfigError(f"{name} does nothing with {asked[0]}: leave it out.")
     options = PlaceOptions(on, devices, wait, address)
     options.check()
+    if runs and (on == "slurm" or devices == "cpu"):
+        raise ConfigError("--runs-per-device is for GPUs that launch-grid or Ray shares out.")
     own = [] if runs_per_device is None else [f"launch.runs_per_device={runs_per_device}"]
     opened = open_grid(grid, grid_dir, [*own, *(overrides or [])])
     if status:

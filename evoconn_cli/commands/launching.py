@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Container
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
+from evoconn_cli.commands.ending import say, table_console
 from evoconn_cli.commands.opened_grid import OpenedGrid
 from evoconn_cli.commands.places import PlaceOptions, open_place
 from evoconn_cli.errors import EvoconnError, ExitCode
@@ -19,7 +21,7 @@ from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.log import last_log_lines
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.grid.table import GridTable, Row, read_rows
+from evoconn_cli.grid.table import GridTable, Row, Rows, read_rows
 from evoconn_cli.runs.progress.terminal import lasting_stdout
 
 _REDRAWN_EVERY = 1.0  # [s]
@@ -31,9 +33,7 @@ _MOST_LOGS = 5
 def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> None:
     """Runs what is left of a grid, and ends the process with the exit code that says how it went."""
     console = Console(file=lasting_stdout())
-
-    def note(message: str) -> None:
-        console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    note = partial(say, console)
 
     place = open_place(opened, options, note)
     refused = _prepare(opened, note)
@@ -64,14 +64,16 @@ def print_script(opened: OpenedGrid) -> None:
     refused = _prepare(opened, note)
     slurm = Slurm(opened.file.name, opened.directory, opened.file.launch)
     script = slurm.write_script(_to_run(opened, refused), note)
-    if script is not None:
+    if script is None:
+        note("there is nothing to submit: no cell is left for SLURM.")
+    else:
         typer.echo(script.read_text(encoding="utf-8"), nl=False)
         note(f"It is in {script}, too. Submitted by hand, it is found in the queue by its job name.")
 
 
 def show_plan(opened: OpenedGrid, options: PlaceOptions) -> None:
     """Prints the cells, their states, and where those that are left would run; nothing is written."""
-    console = Console()
+    console = table_console()
     place = open_place(opened, options, typer.echo)
     rows = read_rows(opened.cells)
     due = [row.cell for row in rows if row.status.is_due(opened.file.launch.retries)]
@@ -80,14 +82,15 @@ def show_plan(opened: OpenedGrid, options: PlaceOptions) -> None:
 
 
 def show_status(opened: OpenedGrid, *, watch: bool) -> None:
-    """Prints what the files of a grid say; with `watch` until Ctrl-C."""
-    console = Console()
+    """Prints what the files of a grid say; with `watch` until all cells are finished, or Ctrl-C."""
+    console = table_console()
     if not watch:
         console.print(GridTable(_title(opened), read_rows(opened.cells)))
         return
+    rows = Rows(opened.cells)
     try:
-        with _live(opened, console):
-            while True:
+        with _live(opened, console, rows):
+            while not rows.all_finished:
                 time.sleep(_REDRAWN_EVERY)
     except KeyboardInterrupt:
         return
@@ -128,12 +131,12 @@ def _prepare(opened: OpenedGrid, note: Note) -> dict[Cell, str]:
 def _display(opened: OpenedGrid, console: Console) -> AbstractContextManager:
     """Returns a context that shows the table where the terminal can redraw it; elsewhere the notes are enough."""
     can_redraw = console.is_terminal and not console.is_dumb_terminal
-    return _live(opened, console, transient=True) if can_redraw else nullcontext()
+    return _live(opened, console, Rows(opened.cells), transient=True) if can_redraw else nullcontext()
 
 
-def _live(opened: OpenedGrid, console: Console, *, transient: bool = False) -> Live:
+def _live(opened: OpenedGrid, console: Console, rows: Rows, *, transient: bool = False) -> Live:
     def table() -> GridTable:
-        return GridTable(_title(opened), read_rows(opened.cells), max_lines=console.height)
+        return GridTable(_title(opened), rows.read(), max_lines=console.height)
 
     rate = 1 / _REDRAWN_EVERY
     return Live(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of, values_of
-from evoconn_cli.config.launch import LaunchConfig, read_launch, read_section
+from evoconn_cli.config.launch import LaunchConfig, is_launch_text, read_launch, read_section
 from evoconn_cli.config.names import TASKS
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.schema import option
@@ -68,7 +68,7 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
         ConfigError: an unknown grid, an unreadable file, an unknown key, a wrong type or value.
     """
     path = find_named(source, "grid", grid_dir())
-    given = read_yaml(path)
+    given = read_yaml(path, is_launch_text)
     plain = OmegaConf.to_container(given, resolve=False)
     assert isinstance(plain, dict)
     for key in plain:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from evoconn_cli.config.checking import Section, check_keys, check_values, fill
 from evoconn_cli.config.durations import parse_duration
 from evoconn_cli.config.reading import read_overrides
-from evoconn_cli.config.schema import option
+from evoconn_cli.config.schema import option, text_keys
 from evoconn_cli.config.slurm import SlurmConfig, check_slurm
 from evoconn_cli.errors import ConfigError
 
@@ -35,6 +35,16 @@ class LaunchConfig:
     slurm: SlurmConfig = SlurmConfig()  # what --on slurm asks for
 
 
+_TEXT_KEYS = frozenset(text_keys(LaunchConfig(), "launch."))
+
+_TEXT_SECTIONS = ("launch.environment.", "launch.slurm.sbatch.")
+
+
+def is_launch_text(key: str) -> bool:
+    """Returns whether the values of a key are text, whatever they look like."""
+    return key in _TEXT_KEYS or key.startswith(_TEXT_SECTIONS)
+
+
 def read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
     """Returns the checked section `launch`.
 
@@ -49,7 +59,7 @@ def read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
     for entry in overrides:
         if not entry.startswith("launch."):
             raise ConfigError(f"{entry}: only keys of launch can be given here, such as launch.retries=0.")
-    launch = read_section(read_overrides(overrides).get("launch"), launch, "launch")
+    launch = read_section(read_overrides(overrides, is_launch_text).get("launch"), launch, "launch")
     _check_environment(launch)
     check_slurm(launch.slurm)
     _check_times(launch)
@@ -97,4 +107,4 @@ def _seconds(key: str, limit: str) -> float:
     try:
         return parse_duration(limit)
     except ConfigError as error:
-        raise ConfigError(f"{key}: {error} In YAML 3:50:00 needs quotes.") from None
+        raise ConfigError(f"{key}: {error}") from None

@@ -284,12 +284,18 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.
             yield f"{prefix}{f.name}", value, f
 
 
+def text_keys(config: Any, prefix: str = "") -> Iterator[str]:
+    """Yields the keys of a configuration whose values are text."""
+    for key, _, f in walk(config, prefix):
+        if f.type in ("str", "str | None"):  # annotations are text here, too
+            yield key
+
+
 _TEXT_KEYS = frozenset(
     key
     for algo in ALGOS.values()
     for network in NETWORKS.values()
-    for key, _, f in walk(RunConfig(algo=algo(), network=network()))
-    if f.type in ("str", "str | None")  # annotations are text here, too
+    for key in text_keys(RunConfig(algo=algo(), network=network()))
 )
 
 

@@ -1,7 +1,7 @@
 """The colours of everything that is drawn.
 
-Excitatory and inhibitory spikes are orange and sky blue, the pair of the Okabe-Ito palette that stays apart under every
-kind of colour blindness.
+Excitatory and inhibitory spikes are orange and sky blue, like the pair of the Okabe-Ito palette that stays apart under
+every kind of colour blindness, but brighter on black and darker on white.
 """
 
 from __future__ import annotations

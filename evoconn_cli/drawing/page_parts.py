@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+ARRAY_TYPES = ("float32", "int16", "uint8")
+"""Types of numbers that `unpack.js` knows."""
+
 
 def read_web(package: str, name: str) -> str:
     """Returns the text of a file in the directory `web` of a package."""
@@ -38,12 +41,17 @@ def pack(
     Args:
         header: what the page knows besides, as JSON values.
         name: of the list of groups in the header.
-        groups: facts of a group, and its arrays.
+        groups: facts of a group, and its arrays, of `ARRAY_TYPES`.
+
+    Raises:
+        TypeError: an array of another type.
     """
     described, chunks, offset = [], [], 0
     for facts, arrays in groups:
         entry = {}
         for array_name, array in arrays.items():
+            if array.dtype.name not in ARRAY_TYPES:
+                raise TypeError(f"{array_name} is {array.dtype.name}, and unpack.js knows {', '.join(ARRAY_TYPES)}")
             data = array.tobytes()
             entry[array_name] = {"type": array.dtype.name, "offset": offset, "length": array.size}
             chunks += [data, bytes(-len(data) % 4)]

@@ -1,52 +1,23 @@
-"""How single operations gain a trailing member axis: the rules of `members_last` that change parameters.
-
-A rule takes the operation and its operands and returns the outputs, or None where it does not apply.
-"""
+"""How single operations gain a trailing member axis: the rules of `members_last` that change parameters."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
+
+from evoconn_cli.engine.arctangent import atan2
+from evoconn_cli.engine.batching import Batch, Rule, Value
+from evoconn_cli.engine.control_flow_rules import cond, scan, while_loop
 
 MAX_WRITTEN_OUT = 16
 """Sums of at most so many terms are written out."""
-
-Value: TypeAlias = tuple[Any, bool]
-"""An array, and whether it has the member axis."""
-
-
-class Batch(Protocol):
-    """What a rule may ask of the evaluation that it is part of."""
-
-    num_members: int
-
-    def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value]) -> list[Value]:
-        """Returns the outputs of a jaxpr."""
-        ...
-
-    def bind(self, eqn: Any, args: Sequence[Any], params: dict[str, Any]) -> list[Value]:
-        """Returns the outputs of an operation with other parameters; all have members."""
-        ...
-
-    def all_with_members(self, args: Sequence[Value]) -> list[jax.Array]:
-        """Returns the arrays, all with the member axis."""
-        ...
-
-
-def with_members(x: Any, batched: bool, num_members: int) -> jax.Array:
-    """Returns `x` with the member axis, repeated along it if it had none."""
-    if batched:
-        return x
-    x = jnp.asarray(x)
-    return lax.broadcast_in_dim(x, (*x.shape, num_members), tuple(range(x.ndim)))
 
 
 def _broadcast_in_dim(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
@@ -126,37 +97,6 @@ def _dot_general(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | Non
     return [(functools.reduce(lax.add, products), True)]
 
 
-_ATAN_NUMERATOR = (1.0, 1.13175269, 0.28787937, 0.0089984)
-_ATAN_DENOMINATOR = (1.0, 1.46508593, 0.57624362, 0.05089879)
-"""Coefficients in rising powers of `t²`: `atan(t) / t` for t in [0, 1] is their ratio, to 1e-9 (least squares)."""
-
-
-def _atan2(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
-    """In float32 from operations that vectorise, to 3e-7 of the value: XLA would call the C library for each member."""
-    y, x = batch.all_with_members(args)
-    if y.dtype != jnp.float32:
-        return batch.bind(eqn, [y, x], eqn.params)
-    height, width = lax.abs(y), lax.abs(x)
-    steep, backward = height > width, x < 0
-    longer = jnp.where(steep, height, width)
-    # Selections, because XLA's min and max may lose a NaN.
-    t = jnp.where(steep, width, height) / jnp.where(longer == 0, np.float32(1.0), longer)
-    numerator = t * _polynomial(_ATAN_NUMERATOR, t * t)
-    denominator = _polynomial(_ATAN_DENOMINATOR, t * t)
-    numerator = jnp.where(steep != backward, -numerator, numerator)
-    offset = jnp.where(steep, np.float32(math.pi / 2), jnp.where(backward, np.float32(math.pi), np.float32(0)))
-    angle = offset * denominator + numerator
-    # The division comes last because XLA does not repeat one in every fusion that reads the result.
-    return [(jnp.where(y < 0, -angle, angle) / denominator, True)]
-
-
-def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
-    total = jnp.full_like(x, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        total = total * x + np.float32(coefficient)
-    return total
-
-
 def _gather(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
     """Constant indices: the member axis is one more window axis."""
     (operand, _), (indices, indices_batched) = args
@@ -209,95 +149,6 @@ def _dynamic_update_slice(batch: Batch, eqn: Any, args: list[Value]) -> list[Val
     return [(lax.dynamic_update_slice(operand, update, [*(x for x, _ in starts), 0]), True)]
 
 
-def _scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
-    """Recurses; the carry and the outputs always have members."""
-    p = eqn.params
-    num_consts, num_carry = p["num_consts"], p["num_carry"]
-    consts, carry, xs = (
-        args[:num_consts],
-        args[num_consts : num_consts + num_carry],
-        args[num_consts + num_carry :],
-    )
-    body = p["jaxpr"]
-
-    def step(carry, x):
-        inner = [*consts, *((c, True) for c in carry), *zip(x, (b for _, b in xs), strict=True)]
-        outs = batch.all_with_members(batch.run(body.jaxpr, body.consts, inner))
-        return outs[:num_carry], outs[num_carry:]
-
-    carry, ys = lax.scan(
-        step,
-        batch.all_with_members(carry),
-        [x for x, _ in xs],
-        length=p["length"],
-        reverse=p["reverse"],
-        unroll=p["unroll"],
-    )
-    return [(x, True) for x in (*carry, *ys)]
-
-
-def _while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Recurses where all members loop equally often, which is known when the condition has no members."""
-    p = eqn.params
-    cond, body = p["cond_jaxpr"], p["body_jaxpr"]
-    num_cond, num_body = p["cond_nconsts"], p["body_nconsts"]
-    cond_consts, body_consts = args[:num_cond], args[num_cond : num_cond + num_body]
-    init = args[num_cond + num_body :]
-    batched = _carry_with_members(batch, body, body_consts, init)
-    cond_uses = [*(b for _, b in cond_consts), *batched]
-    if any(uses for uses, var in zip(cond_uses, cond.jaxpr.invars, strict=True) if _is_read(cond.jaxpr, var)):
-        return None
-
-    def body_fn(carry):
-        outs = batch.run(body.jaxpr, body.consts, [*body_consts, *zip(carry, batched, strict=True)])
-        return [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(outs, batched, strict=True)]
-
-    def cond_fn(carry):
-        return batch.run(cond.jaxpr, cond.consts, [*cond_consts, *zip(carry, batched, strict=True)])[0][0]
-
-    init = [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(init, batched, strict=True)]
-    return list(zip(lax.while_loop(cond_fn, body_fn, init), batched, strict=True))
-
-
-def _carry_with_members(batch: Batch, body: Any, consts: list[Value], init: list[Value]) -> list[bool]:
-    """Returns which parts of a loop's carry have members, once the body has run often enough to tell."""
-    batched = [has for _, has in init]
-    while True:
-        found: list[bool] = []
-
-        def probe(*carry, batched=tuple(batched), found=found):
-            outs = batch.run(body.jaxpr, body.consts, [*consts, *zip(carry, batched, strict=True)])
-            found[:] = [a or b for (_, a), b in zip(outs, batched, strict=True)]
-            return [x for x, _ in outs]
-
-        carry = [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(init, batched, strict=True)]
-        jax.eval_shape(probe, *carry)
-        if found == batched:
-            return batched
-        batched = list(found)
-
-
-def _cond(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Recurses where all members take the same branch."""
-    (index, index_batched), *operands = args
-    if index_batched:
-        return None
-
-    def branch(closed):
-        def run(*arrays):
-            inner = [(x, b) for x, (_, b) in zip(arrays, operands, strict=True)]
-            return batch.all_with_members(batch.run(closed.jaxpr, closed.consts, inner))
-
-        return run
-
-    branches = [branch(closed) for closed in eqn.params["branches"]]
-    return [(x, True) for x in lax.switch(index, branches, *[x for x, _ in operands])]
-
-
-def _is_read(jaxpr: Any, var: Any) -> bool:
-    return any(var is atom for eqn in jaxpr.eqns for atom in eqn.invars) or any(var is v for v in jaxpr.outvars)
-
-
 def _pick(x: jax.Array, index: dict[int, int], front: Sequence[int] = ()) -> jax.Array:
     """Returns `x` at `index` (axis -> position) with those axes gone and the axes `front` moved to the front."""
     start = [index.get(axis, 0) for axis in range(x.ndim)]
@@ -308,7 +159,7 @@ def _pick(x: jax.Array, index: dict[int, int], front: Sequence[int] = ()) -> jax
     return lax.squeeze(x, range(x.ndim - len(index), x.ndim))
 
 
-RULES: dict[str, Callable[[Batch, Any, list[Value]], list[Value] | None]] = {
+RULES: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast_in_dim,
     "reshape": _reshape,
     "transpose": _transpose,
@@ -317,14 +168,13 @@ RULES: dict[str, Callable[[Batch, Any, list[Value]], list[Value] | None]] = {
     "clamp": _clamp,
     "reduce_sum": _reduce_sum,
     "dot_general": _dot_general,
-    "atan2": _atan2,
+    "atan2": atan2,
     "gather": _gather,
     "scatter": _scatter,
     "scatter-add": _scatter,
-    "scatter_add": _scatter,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update_slice,
-    "scan": _scan,
-    "while": _while_loop,
-    "cond": _cond,
+    "scan": scan,
+    "while": while_loop,
+    "cond": cond,
 }

@@ -21,7 +21,8 @@ import jax
 from jax import lax
 from jax.extend import core
 
-from evoconn_cli.engine.batching_rules import RULES, Value, with_members
+from evoconn_cli.engine.batching import Value, with_members
+from evoconn_cli.engine.batching_rules import RULES
 
 _Output = TypeVar("_Output")
 
@@ -29,7 +30,8 @@ _Output = TypeVar("_Output")
 def members_last(fn: Callable[..., _Output]) -> Callable[..., _Output]:
     """Returns `fn` for many members: every array it takes and gives has a trailing member axis.
 
-    The result equals `jax.vmap(fn, in_axes=-1, out_axes=-1)` up to the order of summation in small contractions.
+    The result equals `jax.vmap(fn, in_axes=-1, out_axes=-1)` up to the order of summation in small contractions, and
+    up to what `arctangent.atan2` says.
 
     Args:
         fn: a pure function of pytrees of arrays, written for one member.
@@ -61,26 +63,21 @@ def _single_member(x: jax.Array) -> jax.ShapeDtypeStruct:
 
 _KEEPS_PARAMS = frozenset(
     """abs acos acosh add add_any and asin asinh atan atanh bessel_i0e bessel_i1e cbrt ceil clz complex conj
-    convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag
+    convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag
     integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or population_count pow real
     reduce_precision rem round rsqrt shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
     stop_gradient sub tan tanh xor concatenate rev cumsum cumprod cummax cummin cumlogsumexp sort argmax argmin
-    reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor squeeze select_n stack
+    reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor split squeeze select_n stack
     optimization_barrier""".split()
 )
 """Operations whose parameters stay true when a trailing axis is added to every operand."""
 
 _INLINED = {
     "jit": "jaxpr",
-    "pjit": "jaxpr",
     "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat": "jaxpr",
     "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
 }
 """Operations that only call another jaxpr, with the name of the parameter that holds it."""
 

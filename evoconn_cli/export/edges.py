@@ -51,7 +51,6 @@ def _layer_edges(connectome: Connectome, name: str) -> Table:
     kernel, (pre_population, post_population) = connectome.kernels[name], KERNEL_POPULATIONS[name]
     pre, post = np.nonzero(kernel)
     names, sign = unit_names(connectome), unit_signs(connectome)[pre_population][pre]
-    probs = connectome.probs.get(name)
     return {
         "layer": np.full(len(pre), name),
         "pre": np.array(names[pre_population])[pre],
@@ -60,7 +59,7 @@ def _layer_edges(connectome: Connectome, name: str) -> Table:
         "post_index": post.astype(np.int32),
         "pre_type": unit_types(connectome)[pre_population][pre],
         "sign": sign,
-        "probability": probs[pre, post] if probs is not None else np.full(len(pre), np.nan, np.float32),
+        "probability": connectome.probs[name][pre, post],
         "weight": sign * layer_gains(connectome)[name],
     }
 

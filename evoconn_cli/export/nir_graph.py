@@ -23,6 +23,7 @@ import numpy as np
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import NeuronState
 from evoconn_cli.export.nir_recording import write_recording
+from evoconn_cli.export.projections import observation_weights
 from evoconn_cli.export.source import ExportSource
 
 EDGES = (
@@ -100,9 +101,9 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
         names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
         k_in, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
     else:
-        names, signs = ("input", "recurrent", "output"), connectome.neuron_types.astype(np.float64)
-        both, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
-        k_in = both[: connectome.observation_size] - both[connectome.observation_size :]
+        signs = connectome.neuron_types.astype(np.float64)
+        k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in ("recurrent", "output"))
+        k_in = observation_weights(connectome).astype(np.float64)
     recurrent = gains.recurrent / (1 - constants.alpha_syn)
     return (
         (gains.input * k_in.T).astype(np.float32),

@@ -17,8 +17,9 @@ from evoconn_cli.export.units import node_table
 def write_npz(source: ExportSource, out: Path) -> None:
     """Writes an npz file that is read without pickle.
 
-    A boolean network gives its tables, as `edges/COLUMN` and `nodes/COLUMN`; others give `kernels/NAME` `[pre, post]`,
-    `biases/NAME` `[post]`, `normalizer/mean` and `normalizer/std`. `provenance` is JSON text.
+    A boolean network gives its tables, as `edges/COLUMN` and `nodes/COLUMN`, and `probs/NAME` `[pre, post]`, the
+    probabilities of all possible connections; others give `kernels/NAME` `[pre, post]`, `biases/NAME` `[post]`,
+    `normalizer/mean` and `normalizer/std`. Spiking ones have `gains/LAYER`. `provenance` is JSON text.
 
     Args:
         source: any network.
@@ -34,7 +35,8 @@ def write_npz(source: ExportSource, out: Path) -> None:
 
 def _tables(connectome: Connectome) -> dict[str, np.ndarray]:
     tables = {"edges": edge_table(connectome), "nodes": node_table(connectome)}
-    return {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
+    columns = {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
+    return columns | {f"probs/{name}": probs for name, probs in connectome.probs.items()}
 
 
 def _weights(connectome: Connectome) -> dict[str, np.ndarray]:

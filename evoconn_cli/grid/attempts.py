@@ -71,6 +71,14 @@ class Attempts(NamedTuple):
             saved = attempt.from_generation
         return failures
 
+    def in_vain(self, saved: int) -> int:
+        """Returns how many attempts there were since the cell last saved anything, or was forgiven, however they ended.
+
+        Args:
+            saved: the newest generation that is saved now.
+        """
+        return sum(attempt.from_generation >= saved for attempt in self.attempts[self.forgiven :])
+
     @property
     def last_was_asked_to_end(self) -> bool:
         """Whether the last attempt ended because a signal or a time limit said so."""

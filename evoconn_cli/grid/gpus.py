@@ -89,13 +89,16 @@ class GpuDriver:
         return instances
 
 
-def open_driver() -> GpuDriver | None:
-    """Returns NVML, None where there is no driver of NVIDIA."""
+def open_driver(note: Note) -> GpuDriver | None:
+    """Returns NVML, None where it cannot be used; where NVIDIA's driver is there all the same, `note` is told why."""
     import pynvml
 
     try:
         return GpuDriver(pynvml)
-    except pynvml.NVMLError:
+    except pynvml.NVMLError as error:
+        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        if getattr(error, "value", None) not in absent:
+            note(f"GPUs are left out: {error}.")
         return None
 
 

@@ -28,7 +28,7 @@ def find_devices(launch: LaunchConfig, names: str | None, note: Note) -> Devices
     Raises:
         ConfigError: `names` has a GPU that cannot be used.
     """
-    return choose_devices(launch, names, note, open_driver(), os.environ, has_jax_for_gpus=has_jax_for_gpus())
+    return choose_devices(launch, names, note, open_driver(note), os.environ, has_jax_for_gpus=has_jax_for_gpus())
 
 
 def choose_devices(

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from evoconn_cli.config.grid import Published
+from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.directory import RunDirectory
@@ -28,6 +29,7 @@ class Result(NamedTuple):
 
     cell: Cell
     state: State
+    failures: int
     generation: int
     final: float | None  # None where no generation has an evaluation fitness
     best: float | None
@@ -92,13 +94,18 @@ def _group(cells: Sequence[Cell], published: Published | None) -> GroupResult:
 
 
 def _result(cell: Cell) -> Result:
-    lines = read_metrics(RunDirectory(cell.path).metrics_file)
+    try:
+        lines = read_metrics(RunDirectory(cell.path).metrics_file)
+    except RunDirectoryError:  # one that cannot be read costs no other
+        lines = []
+    status = read_status(cell)
     last = lines[-1] if lines else {}
     finals = [x for line in lines[-FINAL_GENERATIONS:] if (x := line.get("eval_fitness")) is not None]
     best = best_evaluation(lines)
     return Result(
         cell,
-        read_status(cell).state,
+        status.state,
+        status.failures,
         generation=int(last.get("generation") or 0),
         final=fmean(finals) if finals else None,
         best=best[0] if best else None,

@@ -14,9 +14,9 @@ from evoconn_cli import __version__
 from evoconn_cli.config.grid import GridFile
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.report import FINAL_GENERATIONS, GroupResult
-from evoconn_cli.grid.states import State, read_status
+from evoconn_cli.grid.states import State
 from evoconn_cli.grid.table import settings_text, varying_keys
-from evoconn_cli.runs.atomic import replace_text
+from evoconn_cli.output import replace_text
 from evoconn_cli.runs.evaluation.statistics import CONFIDENCE
 from evoconn_cli.runs.progress.formatting import MISSING_FIGURE, count, duration, fitness
 
@@ -92,7 +92,7 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str
     failed = [result for group in groups for result in group.results if result.state is State.FAILED]
     if failed:
         lines += ["", "## Failed", ""]
-        lines += [f"- `{x.cell.name}`, {count(read_status(x.cell).failures)} times: `log.txt` there" for x in failed]
+        lines += [f"- `{x.cell.name}`, {count(x.failures)} times: `log.txt` there" for x in failed]
     return "\n".join(lines) + "\n"
 
 

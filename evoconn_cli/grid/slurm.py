@@ -21,6 +21,9 @@ from evoconn_cli.grid.states import State, read_status
 _numbers = itertools.count(1)
 """Of the scripts of this process."""
 
+_MOST_SILENT = 30
+"""Times in a row that SLURM may not answer while it is waited for."""
+
 _POLL = 10.0
 """SLURM is asked so seldom for its queue [s]."""
 
@@ -61,7 +64,7 @@ class Slurm:
             GridError: SLURM does not answer.
         """
         queued = self._queued()
-        tasks = [queued.get(cell.path.absolute()) for cell in cells]
+        tasks = [queued.get(cell.path.resolve()) for cell in cells]
         return [f"slurm {task.id}, {task.state.lower()}" if task else "a new array of slurm" for task in tasks]
 
     def run(self, cells: Sequence[Cell], note: Note) -> dict[Cell, str]:
@@ -88,7 +91,7 @@ class Slurm:
                     note(str(error))
             note(f"SLURM array {job}: {len(some)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
         if self._wait:
-            self._follow({cell.path.absolute() for cell in cells}, note)
+            self._follow({cell.path.resolve() for cell in cells}, note)
         return {}
 
     def write_script(self, cells: Sequence[Cell], note: Note) -> Path | None:
@@ -107,12 +110,12 @@ class Slurm:
     def _new(self, cells: Sequence[Cell], note: Note) -> list[Cell]:
         """Returns the cells that nobody runs, or will."""
         queued = self._queued()
-        out = [cell for cell in cells if cell.path.absolute() not in queued]
+        out = [cell for cell in cells if cell.path.resolve() not in queued]
         if len(out) < len(cells):
-            note(f"{len(cells) - len(out)} cells are in SLURM's queue already.")
+            note(f"in SLURM's queue already: {len(cells) - len(out)} of {len(cells)} cells.")
         new = [cell for cell in out if read_status(cell).state is not State.RUNNING]
         if len(new) < len(out):
-            note(f"{len(out) - len(new)} cells run outside of SLURM: they are left alone.")
+            note(f"outside of SLURM run {len(out) - len(new)} of {len(cells)} cells: they are left alone.")
         return new
 
     def _arrays(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
@@ -134,9 +137,24 @@ class Slurm:
         return script
 
     def _follow(self, paths: set[Path], note: Note) -> None:
-        """Returns when none of the cells is in the queue any more, or at Ctrl-C."""
+        """Returns when none of the cells is in the queue any more, or at Ctrl-C.
+
+        Raises:
+            GridError: SLURM does not answer, many times in a row.
+        """
+        silent = 0
         try:
-            while paths & self._queued().keys():
+            while True:
+                try:
+                    if not paths & self._queued().keys():
+                        return
+                    silent = 0
+                except GridError as error:
+                    silent += 1
+                    if silent > _MOST_SILENT:
+                        raise
+                    if silent == 1:
+                        note(f"{error} The cells go on; SLURM is asked again.")
                 self._pause(_POLL)
         except KeyboardInterrupt:
             note("the cells stay in SLURM's queue.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -38,7 +38,7 @@ def submit(script: Path) -> str:
 
 
 def queued_cells(folder: Path) -> dict[Path, Task]:
-    """Returns the cells that are in SLURM's queue, waiting or running, and their tasks.
+    """Returns the cells that are in SLURM's queue, waiting or running, by their resolved directories, and their tasks.
 
     The name of an array is that of its script, which is written before it is submitted: so no array is unknown, even
     where its submission was cut off.
@@ -51,14 +51,14 @@ def queued_cells(folder: Path) -> dict[Path, Task]:
     """
     if not any(folder.glob("*.sbatch")):
         return {}
-    user = getpass.getuser()
-    queue = _ask("squeue", "--noheader", "--array", f"--user={user}", "--format=%j|%F|%K|%T")
+    queue = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%j|%F|%K|%T")
     scripts: dict[str, list[Path]] = {}
     found = {}
     for line in queue.splitlines():
-        name, job, number, state = line.strip().split("|")
-        if not number.isdecimal():
+        parts = line.strip().rsplit("|", 3)  # names of other jobs may have the sign
+        if len(parts) != 4 or not parts[2].isdecimal():
             continue
+        name, job, number, state = parts
         if name not in scripts:
             scripts[name] = _read_cells(folder / f"{name}.sbatch")
         if int(number) < len(scripts[name]):
@@ -70,11 +70,11 @@ def is_ours_to_requeue(task: str) -> bool:
     """Returns whether SLURM lets a task run, or ends it because of its time limit.
 
     It does neither with a task that was cancelled, or that it requeues by itself.
+
+    Raises:
+        GridError: SLURM does not answer.
     """
-    try:
-        state, _, reason = _ask("squeue", "--noheader", f"--jobs={task}", "--format=%T %r").strip().partition(" ")
-    except GridError:
-        return False
+    state, _, reason = _ask("squeue", "--noheader", f"--jobs={task}", "--format=%T %r").strip().partition(" ")
     return state == "RUNNING" or reason == "TimeLimit"
 
 
@@ -89,7 +89,7 @@ def requeue(task: str) -> None:
 
 def _read_cells(script: Path) -> list[Path]:
     try:
-        return cells_in(script.read_text(encoding="utf-8"))
+        return [cell.resolve() for cell in cells_in(script.read_text(encoding="utf-8"))]
     except (OSError, ValueError):
         return []
 

@@ -3,7 +3,7 @@
 After the command it decides whether the task goes back into the queue. It does
 
 - where the cell has saved before its end: it was asked to by the signal before the time limit, or by the warning that
-  precedes a preemption;
+  precedes a preemption; but only as often as it may fail where it gets no further;
 - where it has failed, as often as it may.
 
 It does not where the task was cancelled, which is to last, or where SLURM requeues it by itself. So the state of the
@@ -34,10 +34,11 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, lambda *_: None)  # they are for the command, which saves; this process waits for it
     before = len(read_attempts(cell).attempts)
     exit_code = subprocess.call(command)
-    if is_to_go_on(cell, exit_code, int(retries), before) and is_ours_to_requeue(task):
-        print(f"task {task}: exit code {exit_code}, back to the queue", flush=True)
+    if is_to_go_on(cell, exit_code, int(retries), before):
         try:
-            requeue(task)
+            if is_ours_to_requeue(task):
+                print(f"task {task}: exit code {exit_code}, back to the queue", flush=True)
+                requeue(task)
         except EvoconnError as error:
             print(f"{error} Run launch-grid again to go on.", flush=True)
     return exit_code
@@ -52,16 +53,18 @@ def is_to_go_on(cell: Path, exit_code: int, retries: int, before: int) -> bool:
         retries: times that the cell may fail beside the first one.
         before: number of attempts before the command.
     """
-    if exit_code in (ExitCode.DONE, ExitCode.SAVED_EARLY):
-        return exit_code == ExitCode.SAVED_EARLY
-    attempts = read_attempts(cell)
+    if exit_code == ExitCode.DONE:
+        return False
+    attempts, saved = read_attempts(cell), RunDirectory(cell).last_saved_generation()
+    if exit_code == ExitCode.SAVED_EARLY:
+        return attempts.in_vain(saved) <= retries
     if len(attempts.attempts) == before:
         return False  # the command could not even begin, and will not next time
     last = attempts.attempts[-1]
     if last.ended is None:
         record_end(cell, exit_code, last.pid)
         attempts = read_attempts(cell)
-    return attempts.failures(RunDirectory(cell).last_saved_generation()) <= retries
+    return attempts.failures(saved) <= retries
 
 
 if __name__ == "__main__":

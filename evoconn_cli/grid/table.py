@@ -46,6 +46,29 @@ def read_rows(cells: Sequence[Cell]) -> list[Row]:
     return [Row(cell, read_status(cell), read_progress(cell)) for cell in cells]
 
 
+class Rows:
+    """Cells whose files are read again and again, but for those of cells that are finished.
+
+    Args:
+        cells: of a grid.
+    """
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._cells = cells
+        self._finished: dict[Cell, Row] = {}
+
+    def read(self) -> list[Row]:
+        """Returns the cells with what their files say now."""
+        rows = [self._finished.get(cell) or read_rows([cell])[0] for cell in self._cells]
+        self._finished = {row.cell: row for row in rows if row.status.state is State.FINISHED}
+        return rows
+
+    @property
+    def all_finished(self) -> bool:
+        """Whether all cells were finished when they were read last."""
+        return len(self._finished) == len(self._cells)
+
+
 class GridTable:
     """A table of cells, to be printed by Rich.
 

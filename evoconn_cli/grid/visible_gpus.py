@@ -43,7 +43,7 @@ def chosen(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
     for entry in names.split(","):
         matching = find(gpus, entry.strip())
         if not matching:
-            known = ", ".join(str(gpu.index) for gpu in gpus if not gpu.instance) or "none"
+            known = ", ".join(dict.fromkeys(str(gpu.index) for gpu in gpus)) or "none"
             raise ConfigError(
                 f"--devices {names}: there is no GPU {entry.strip()!r} among those that may be used: {known}. Numbers "
                 "are those of nvidia-smi; CUDA_VISIBLE_DEVICES may hide some."

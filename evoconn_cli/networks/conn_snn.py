@@ -111,12 +111,8 @@ def make_conn_snn(
         neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
         return ConnSnnCarry(neurons, bits.pack(spike, axis=-1))
 
-    def after_reset(carry: ConnSnnCarry) -> ConnSnnCarry:
-        return carry._replace(neurons=lif.reset(c, carry.neurons))
-
     def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count) -> ConnSnnCarry:
-        carry = lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in, count), carry)
-        return after_reset(carry)
+        return lif.run(c, lambda carry: substep(recurrent, carry, i_in, count), carry)
 
     def input_current(kernel: jax.Array, obs: jax.Array) -> jax.Array:
         return gains.input * ternary.weighted_sum(kernel, obs)
@@ -147,12 +143,8 @@ def make_conn_snn(
         return lax.cond(active, run, lambda carry: carry, carry)
 
     def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
-        def body(before: ConnSnnCarry, _: None) -> tuple[ConnSnnCarry, tuple[jax.Array, jax.Array]]:
-            after = after_reset(substep(params.recurrent, before, i_in))
-            return after, (after.spikes, after.neurons.v != before.neurons.v)
-
         i_in = input_current(params.input, obs)
-        carry, (words, changed) = lax.scan(body, carry, None, length=c.num_substeps)
+        carry, words, changed = lif.record(c, lambda carry: substep(params.recurrent, carry, i_in), carry)
         spikes = bits.unpack(words, axis=2, length=num_neurons)
         return carry, read_out(params, carry), lif.activity(carry.neurons, i_in, spikes, changed)
 

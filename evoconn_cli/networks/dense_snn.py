@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from evoconn_cli.networks import Activity, Candidates, Kernel, Network, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
@@ -74,11 +73,8 @@ def make_dense_snn(
         synaptic = gains.recurrent * _layer(carry.spikes.astype(jnp.float32), recurrent)
         return DenseSnnCarry(*lif.substep(c, carry.neurons, synaptic, i_in, no_types))
 
-    def after_reset(carry: DenseSnnCarry) -> DenseSnnCarry:
-        return carry._replace(neurons=lif.reset(c, carry.neurons))
-
     def run_substeps(recurrent: jax.Array, carry: DenseSnnCarry, i_in: jax.Array) -> DenseSnnCarry:
-        return after_reset(lax.fori_loop(0, c.num_substeps, lambda _, carry: substep(recurrent, carry, i_in), carry))
+        return lif.run(c, lambda carry: substep(recurrent, carry, i_in), carry)
 
     def step(
         params: Candidates, carry: DenseSnnCarry, obs: jax.Array, active: jax.Array | None = None
@@ -89,12 +85,8 @@ def make_dense_snn(
         return carry, gains.output * _layer(carry.neurons.rate, params["kernel_out"])
 
     def record(params: Candidates, carry: DenseSnnCarry, obs: jax.Array) -> tuple[DenseSnnCarry, jax.Array, Activity]:
-        def body(before: DenseSnnCarry, _: None) -> tuple[DenseSnnCarry, tuple[jax.Array, jax.Array]]:
-            after = after_reset(substep(params["kernel_h"], before, i_in))
-            return after, (after.spikes, after.neurons.v != before.neurons.v)
-
         i_in = gains.input * _layer(obs, params["kernel_in"])
-        carry, (spikes, changed) = lax.scan(body, carry, None, length=c.num_substeps)
+        carry, spikes, changed = lif.record(c, lambda carry: substep(params["kernel_h"], carry, i_in), carry)
         action = gains.output * _layer(carry.neurons.rate, params["kernel_out"])
         return carry, action, lif.activity(carry.neurons, i_in, spikes, changed)
 

@@ -7,11 +7,13 @@ sub-step, strict threshold, reset to rest, read-out by an exponential trace of t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from evoconn_cli.networks import Activity, Gains
 
@@ -78,6 +80,10 @@ def make_gains(
     )
 
 
+SpikingCarry = TypeVar("SpikingCarry", bound=Any)
+"""A `NamedTuple` with `neurons`, a `LifState`, and `spikes` of the last sub-step."""
+
+
 class LifState(NamedTuple):
     """State of a layer of neurons; `...` are any leading axes."""
 
@@ -127,6 +133,38 @@ def substep(
 def reset(constants: LifConstants, state: LifState) -> LifState:
     """Returns `state` with the potentials above the threshold at rest."""
     return state._replace(v=jnp.where(state.v > constants.v_threshold, constants.v_rest, state.v))
+
+
+def run(constants: LifConstants, substep: Callable[[SpikingCarry], SpikingCarry], carry: SpikingCarry) -> SpikingCarry:
+    """Returns the carry after all sub-steps of an environment step.
+
+    Args:
+        constants: of the neurons.
+        substep: `substep(carry) -> carry`, a sub-step of the network.
+        carry: before the step.
+    """
+    carry = lax.fori_loop(0, constants.num_substeps, lambda _, carry: substep(carry), carry)
+    return carry._replace(neurons=reset(constants, carry.neurons))
+
+
+def record(
+    constants: LifConstants, substep: Callable[[SpikingCarry], SpikingCarry], carry: SpikingCarry
+) -> tuple[SpikingCarry, jax.Array, jax.Array]:
+    """Returns what `run` does, and of every sub-step its spikes as the carry has them, and which potentials changed.
+
+    Args:
+        constants: of the neurons.
+        substep: `substep(carry) -> carry`, a sub-step of the network.
+        carry: before the step.
+    """
+
+    def body(before: SpikingCarry, _: None) -> tuple[SpikingCarry, tuple[jax.Array, jax.Array]]:
+        after = substep(before)
+        after = after._replace(neurons=reset(constants, after.neurons))
+        return after, (after.spikes, after.neurons.v != before.neurons.v)
+
+    carry, (spikes, changed) = lax.scan(body, carry, None, length=constants.num_substeps)
+    return carry, spikes, changed
 
 
 def spikes_per_ms(state: LifState) -> jax.Array:

@@ -147,7 +147,7 @@ def _run_ffmpeg(
         *inputs, *output,
     ]  # fmt: skip
     with _naming_temporary_files():
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - closed below; errors of what follows are no errors of it
+        log = tempfile.TemporaryFile()
     with log:
         try:
             # A session of its own, so that Ctrl-C reaches it through this process alone.

@@ -26,7 +26,6 @@ PolicyParams: TypeAlias = Any
 PolicyStep: TypeAlias = Callable[[PolicyParams, Carry, jax.Array], tuple[Carry, jax.Array, jax.Array | None]]
 """`step(params, carry, obs [O]) -> (carry, action [A], spikes [S, N] bool)`; spikes are None without neurons."""
 
-
 _Now: TypeAlias = tuple[TaskState, Carry]
 
 

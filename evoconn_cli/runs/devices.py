@@ -40,10 +40,13 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     _use_compilation_cache()
     try:
         devices = jax.devices() if several else jax.local_devices()
-    except RuntimeError as error:
-        raise ConfigError(
-            f"JAX does not start: {first_line(error)}. Look at JAX_PLATFORMS and at the driver."
-        ) from None
+    except (RuntimeError, AssertionError) as error:  # the latter where a platform that was asked for is not there
+        reason = (
+            first_line(error)
+            if str(error)
+            else f"it finds no device for JAX_PLATFORMS={jax.config.values['jax_platforms']}"
+        )
+        raise ConfigError(f"JAX does not start: {reason}. Look at JAX_PLATFORMS and at the driver.") from None
     if several:
         return make_worker_mesh(_first_of_each_process(devices, num_devices))
     workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))

@@ -16,8 +16,8 @@ from typing import Any
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, RunDirectoryError
-from evoconn_cli.output import place_problem
-from evoconn_cli.runs.atomic import replace_text
+from evoconn_cli.output import place_problem, replace_text
+from evoconn_cli.runs.checkpoints.saved import saved_generations
 from evoconn_cli.runs.provenance import what_changed
 
 
@@ -145,8 +145,7 @@ class RunDirectory:
 
     def last_saved_generation(self) -> int:
         """Returns the newest generation in the checkpoint store, 0 where nothing is saved."""
-        saved = [int(path.name) for path in self.checkpoints.glob("*") if path.name.isdecimal()]
-        return max(saved, default=0)
+        return max(saved_generations(self.checkpoints), default=0)
 
     def short_path(self) -> str:
         """Returns the path as the user would type it: relative where the directory is below the current one."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from evoconn_cli.errors import RunDirectoryError
-from evoconn_cli.runs.atomic import replace_text
+from evoconn_cli.output import replace_text
 
 MetricsLine: TypeAlias = dict[str, float | int | None]
 """One generation; None stands for a value that is not a finite number."""

@@ -33,7 +33,7 @@ def clustering(graph: np.ndarray) -> float:
 
 
 def distances(graph: np.ndarray) -> np.ndarray:
-    """Returns `[pre, post]` int32, the fewest connections from one node to another; -1 where no way leads."""
+    """Returns `[pre, post]` int32, the fewest connections from one node to another; -1 where no path leads."""
     found = np.where(np.eye(len(graph), dtype=bool), 0, -1).astype(np.int32)
     steps = graph.astype(np.float32)
     frontier = np.eye(len(graph), dtype=bool)
@@ -46,7 +46,7 @@ def distances(graph: np.ndarray) -> np.ndarray:
 
 
 def path_length(graph: np.ndarray) -> float:
-    """Returns the mean distance over ordered pairs of nodes that a way connects; NaN without any.
+    """Returns the mean distance over ordered pairs of nodes that a path connects; NaN without any.
 
     Source: Watts and Strogatz, Nature 393, 1998, `L`.
     """

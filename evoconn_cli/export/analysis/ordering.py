@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from evoconn_cli.export.analysis.communities import find_communities
-from evoconn_cli.export.blocks import excitatory_neurons, recurrent_graph
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.projections import excitatory_neurons, recurrent_graph
 from evoconn_cli.export.source import SORTS
 
 

@@ -18,8 +18,14 @@ from evoconn_cli.export.analysis.certainty import Certainty, certainty_by_kernel
 from evoconn_cli.export.analysis.communities import find_communities, modularity
 from evoconn_cli.export.analysis.degrees import Degrees, degree_statistics
 from evoconn_cli.export.analysis.random_graphs import random_graph
-from evoconn_cli.export.blocks import density_by_block, excitatory_neurons, observation_weights, recurrent_graph
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.projections import (
+    density_by_projection,
+    excitatory_neurons,
+    observation_weights,
+    recurrent_graph,
+    recurrent_inputs,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +66,8 @@ class Statistics:
         small_worldness: clustering relative to random over path length relative to random; above 1 is small-world.
         communities: sizes, largest first.
         components: sizes of the strongly connected components, largest first.
-        unreached: neurons that no way from an observation reaches.
-        without_effect: neurons from which no way leads to an action.
+        unreached: neurons that no path from an observation reaches.
+        without_effect: neurons from which no path leads to an action.
         in_degree: recurrent connections onto a neuron.
         out_degree: recurrent connections from a neuron.
         balance: mean over neurons of (E - I) / (E + I), counting recurrent connections onto the neuron.
@@ -112,14 +118,14 @@ def connectome_statistics(connectome: Connectome, seed: int = 0, num_random_grap
         for drawn in (random_graph(graph, rng) for _ in range(num_random_graphs))
     ]
     compared = {name: _compare(value, [other[name] for other in random]) for name, value in found.items()}
-    onto = recurrent[excitatory].sum(axis=0), recurrent[~excitatory].sum(axis=0)
+    onto = recurrent_inputs(connectome)
     balance = _defined((onto[0] - onto[1]) / np.where(onto[0] + onto[1], onto[0] + onto[1], np.nan))
     density = float(recurrent.mean())
     return Statistics(
         generation=connectome.generation,
         policy=connectome.policy,
         sizes=_sizes(connectome, excitatory),
-        density=density_by_block(connectome),
+        density=density_by_projection(connectome),
         self_connections=int(recurrent.diagonal().sum()),
         random_graphs=num_random_graphs,
         **compared,
@@ -156,7 +162,7 @@ def _compare(value: float, random: list[float]) -> Measure:
 
 
 def _small_worldness(compared: Mapping[str, Measure]) -> float:
-    """Returns the quotient sigma; NaN where random graphs have no triangles or ways.
+    """Returns the quotient sigma; NaN where random graphs have no triangles or paths.
 
     Source: Humphries and Gurney, PLoS ONE 3, 2008.
     """
@@ -167,7 +173,7 @@ def _small_worldness(compared: Mapping[str, Measure]) -> float:
 
 
 def _not_reached(reached: np.ndarray, connections: np.ndarray) -> int:
-    """Returns how many neurons no way reaches from those that are `reached` `[N]`."""
+    """Returns how many neurons no path reaches from those that are `reached` `[N]`."""
     while True:
         more = reached | connections[reached].any(axis=0)
         if (more == reached).all():

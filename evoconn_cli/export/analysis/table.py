@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evoconn_cli.export.analysis.degrees import Degrees
 from evoconn_cli.export.analysis.statistics import Measure, Statistics
-from evoconn_cli.export.blocks import KERNELS
+from evoconn_cli.export.projections import KERNELS
 
 _NAMES = {
     "reciprocity": "reciprocity",
@@ -56,7 +56,7 @@ def statistics_rows(one: Statistics) -> list[list[Row]]:
             Row("communities", _listed(one.communities)),
             Row("strong components", _listed(one.components)),
             Row("neurons no observation reaches", str(one.unreached)),
-            Row("neurons without way to an action", str(one.without_effect)),
+            Row("neurons without path to an action", str(one.without_effect)),
         ],
         [
             *_degree_rows("in-degree", one.in_degree),

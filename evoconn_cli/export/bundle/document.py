@@ -13,6 +13,7 @@ from evoconn_cli import __version__
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.projections import excitatory_neurons
 from evoconn_cli.export.units import unit_names
 
 FORMAT = "evoconn-bundle"
@@ -65,7 +66,6 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
     """
     constants = connectome.constants
     neurons = connectome.num_neurons
-    assert connectome.neuron_types is not None
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -75,7 +75,7 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
             "observations": connectome.observation_size,
             "inputs": 2 * connectome.observation_size,
             "neurons": neurons,
-            "excitatory": int((connectome.neuron_types > 0).sum()),
+            "excitatory": int(excitatory_neurons(connectome).sum()),
             "actions": connectome.action_size,
             "substeps": constants.num_substeps,
         },
@@ -135,8 +135,7 @@ def readme(connectome: Connectome, episode: Episode, holds: Mapping[str, str]) -
     """
     config = connectome.config
     connections = {name: int(kernel.sum()) for name, kernel in connectome.kernels.items()}
-    assert connectome.neuron_types is not None
-    excitatory = int((connectome.neuron_types > 0).sum())
+    excitatory = int(excitatory_neurons(connectome).sum())
     files = "\n".join(f"| `{name}` | {what} |" for name, what in holds.items())
     update = "\n".join(f"    {line}" for line in UPDATE)
     return f"""# A spiking network that was evolved for {config.task.name}

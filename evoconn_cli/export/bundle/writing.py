@@ -21,7 +21,7 @@ from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.csv_tables import write_table
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.units import node_table
+from evoconn_cli.export.units import neuron_signs, node_table
 
 if TYPE_CHECKING:
     from evoconn_cli.export.source import ExportSource
@@ -87,14 +87,13 @@ def episode_arrays(episode: Episode) -> dict[str, np.ndarray]:
 
 
 def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
-    assert connectome.neuron_types is not None
     kernels = connectome.kernels
     _save(out / KERNELS_FILE, {name: np.packbits(kernel, axis=1) for name, kernel in kernels.items()})
     for name, kernel in kernels.items():
         scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
     write_table(out / EDGES_FILE, edge_table(connectome))
     write_table(out / "nodes.csv", node_table(connectome))
-    _save(out / "neurons.npz", {"types": connectome.neuron_types, **episode.initial._asdict()})
+    _save(out / "neurons.npz", {"types": neuron_signs(connectome), **episode.initial._asdict()})
     _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
     _save(out / "probabilities.npz", connectome.probs)
     _save(out / EPISODE_FILE, episode_arrays(episode))

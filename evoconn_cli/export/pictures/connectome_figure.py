@@ -11,11 +11,13 @@ from scipy.stats import binom
 from evoconn_cli.drawing.canvas import FAINT, INK, color_of, empty_figure, label_axes, style_panel
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.statistics import Measure, Statistics
-from evoconn_cli.export.blocks import KERNELS, excitatory_neurons, observation_weights
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.pictures.matrix import draw_matrix, strip_ratio
+from evoconn_cli.export.pictures.matrix import draw_matrix, num_cells, strip_ratio
+from evoconn_cli.export.projections import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
 
 _SIZE = (15.0, 8.6)
+_LEAST_SIDE = 5.5
+"""Of the square of recurrent connections, with the thickest strips beside it [inches]."""
 _DASHES = (0, (1.6, 0.9))  # short, so that the legend shows two
 
 
@@ -28,10 +30,11 @@ def connectome_figure(connectome: Connectome, statistics: Statistics, sort: str)
         sort: order of the neurons within a type, as in `neuron_order`.
     """
     figure = empty_figure(*_SIZE)
+    figure.set_dpi(max(figure.dpi, num_cells(connectome) / _LEAST_SIDE))
     matrix, panels = _panels(figure, connectome)
     draw_matrix(matrix, connectome, sort)
     recurrent = connectome.kernels["recurrent"]
-    types = _types(connectome)
+    types = neurons_by_type(connectome)
     _draw_degrees(panels["in"], recurrent.sum(axis=0), types, {n: recurrent[:, c].mean() for n, c in types.items()})
     _draw_degrees(panels["out"], recurrent.sum(axis=1), types, {n: recurrent[c].mean() for n, c in types.items()})
     _draw_probs(panels["probs"], connectome)
@@ -79,12 +82,6 @@ def _add_legend(panel: Axes, columns: int) -> None:
     )  # fmt: skip
 
 
-def _types(connectome: Connectome) -> dict[str, np.ndarray]:
-    """Returns `[N]` bool by type, for the types that there are."""
-    excitatory = excitatory_neurons(connectome)
-    return {name: chosen for name, chosen in (("E", excitatory), ("I", ~excitatory)) if chosen.any()}
-
-
 def _draw_degrees(
     panel: Axes, degrees: np.ndarray, types: dict[str, np.ndarray], density: dict[str, np.floating]
 ) -> None:
@@ -115,9 +112,8 @@ def _draw_probs(panel: Axes, connectome: Connectome) -> None:
 
 def _draw_balance(panel: Axes, connectome: Connectome) -> None:
     """Draws each neuron by the excitatory and inhibitory connections onto it."""
-    recurrent, excitatory = connectome.kernels["recurrent"], excitatory_neurons(connectome)
-    onto = recurrent[excitatory].sum(axis=0), recurrent[~excitatory].sum(axis=0)
-    for name, chosen in _types(connectome).items():
+    onto = recurrent_inputs(connectome)
+    for name, chosen in neurons_by_type(connectome).items():
         panel.scatter(onto[0][chosen], onto[1][chosen], s=14, color=ON_WHITE[name], alpha=0.7, linewidths=0)
     low, high = min(map(np.min, onto)), max(map(np.max, onto))
     panel.plot([low, high], [low, high], color=FAINT, linewidth=1.0, linestyle=":", zorder=1)

@@ -13,8 +13,8 @@ from evoconn_cli.drawing.canvas import COLORS, FAINT, INK, color_of, draw_series
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, share_excitatory
 from evoconn_cli.export.analysis.statistics import Statistics
-from evoconn_cli.export.blocks import KERNELS
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.projections import KERNELS
 
 _TITLES = (
     "a  Density",

@@ -12,9 +12,10 @@ from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
 from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
 from evoconn_cli.export.analysis.table import statistics_rows
-from evoconn_cli.export.blocks import KERNELS
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.projections import KERNELS
 from evoconn_cli.export.source import SORTS, ExportSource
+from evoconn_cli.export.units import neuron_signs
 
 _SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "explorer.js")
 _PROB_STEPS = 255
@@ -44,14 +45,13 @@ def _read(name: str) -> str:
 
 def _header(source: ExportSource, about: str) -> dict[str, Any]:
     connectome = source.connectome
-    assert connectome.neuron_types is not None
     return {
         "name": connectome.config.task.name,
         "about": about,
         "neurons": connectome.num_neurons,
         "observations": connectome.observation_size,
         "actions": connectome.action_size,
-        "types": connectome.neuron_types.tolist(),
+        "types": neuron_signs(connectome).tolist(),
         "communities": communities_of(connectome).tolist(),
         "sort": source.options.sort,
         "orders": {sort: neuron_order(connectome, sort).tolist() for sort in SORTS},

@@ -11,8 +11,8 @@ from matplotlib.colors import to_rgb
 from evoconn_cli.drawing.canvas import FAINT, INK
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.ordering import neuron_order
-from evoconn_cli.export.blocks import excitatory_neurons, observation_weights
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.projections import excitatory_neurons, observation_weights
 
 _STRIP = (0.09, 0.3)
 """Least and greatest thickness of the strips of observations and actions, as shares of the recurrent network's side."""
@@ -21,6 +21,13 @@ _STRIP = (0.09, 0.3)
 def strip_ratio(size: int, num_neurons: int) -> float:
     """Returns the thickness of the strip of `size` observations or actions beside a recurrent network of side 1."""
     return float(np.clip(size / num_neurons, *_STRIP))
+
+
+def num_cells(connectome: Connectome) -> float:
+    """Returns how many pixels the side of the recurrent network has to have for no connection to share one."""
+    neurons = connectome.num_neurons
+    beside = (connectome.observation_size, connectome.action_size)
+    return max(neurons, *(size / strip_ratio(size, neurons) for size in beside))
 
 
 def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: str) -> None:
@@ -44,10 +51,10 @@ def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: str) -> N
 
 def _show(panel: Axes, values: np.ndarray, positive: str, negative: str) -> None:
     """Draws `[pre, post]` of 1, 0 and -1."""
-    picture = np.ones((*values.shape, 3))
-    picture[values > 0] = to_rgb(positive)
-    picture[values < 0] = to_rgb(negative)
-    panel.imshow(picture, interpolation="nearest", aspect="auto")
+    picture = np.full((*values.shape, 3), 255, np.uint8)
+    picture[values > 0] = np.round(255 * np.array(to_rgb(positive)))
+    picture[values < 0] = np.round(255 * np.array(to_rgb(negative)))
+    panel.imshow(picture, interpolation="none", aspect="auto")
     panel.spines[:].set_color(FAINT)
     panel.set_xticks([])
     panel.set_yticks([])

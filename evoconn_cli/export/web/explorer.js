@@ -107,6 +107,6 @@ unpack().then((header) => {
   if (neuron !== null) window.explorer.pick(Number(neuron));
 }).catch((error) => {
   const trouble = document.getElementById("trouble");
-  trouble.textContent = `This page cannot be shown by this browser: ${error.message}`;
+  trouble.textContent = `This page cannot be shown: ${error.message}`;
   trouble.hidden = false;
 });

@@ -93,8 +93,9 @@ class Matrix {
   draw({ hovered, picked, styles, colors }) {
     const { pen, connectome, areas } = this;
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    pen.imageSmoothingEnabled = false;
     for (const [name, area] of Object.entries(areas)) {
+      // With fewer pixels than neurons, a pixel is the mean of its cells: otherwise some would not be drawn.
+      pen.imageSmoothingEnabled = area.width * Math.min(2, window.devicePixelRatio) < area.columns;
       pen.drawImage(this.pictures[name], area.x, area.y, area.width, area.height);
       pen.strokeStyle = styles.line;
       pen.lineWidth = 1;

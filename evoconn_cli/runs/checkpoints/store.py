@@ -27,6 +27,7 @@ from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, first_line
 from evoconn_cli.runs.checkpoints.facts import check_files, check_run, check_shapes, read_facts, write_facts
 from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored
+from evoconn_cli.runs.checkpoints.saved import saved_generations
 
 _STATE = "state"
 _SAVING, _DELETING = ".saving-", ".deleting-"
@@ -78,7 +79,7 @@ class CheckpointStore:
 
     def generations(self) -> list[int]:
         """Returns all generations that are saved, in order."""
-        return sorted(int(path.name) for path in self._directory.glob("*") if path.name.isdecimal())
+        return saved_generations(self._directory)
 
     def path(self, generation: int) -> Path:
         """Returns the directory of a checkpoint."""

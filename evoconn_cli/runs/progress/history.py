@@ -56,7 +56,7 @@ class History:
 
 
 def best_evaluation(lines: Iterable[Metrics], best: tuple[float, int] | None = None) -> tuple[float, int] | None:
-    """Returns the highest evaluation fitness and its generation, the earliest of equals; None without any.
+    """Returns the highest evaluation fitness and its generation, the newest of equals; None without any.
 
     Args:
         lines: lines of metrics.jsonl.
@@ -66,6 +66,6 @@ def best_evaluation(lines: Iterable[Metrics], best: tuple[float, int] | None = N
         fitness, generation = line.get("eval_fitness"), line.get("generation")
         if fitness is None or generation is None or not math.isfinite(fitness):
             continue
-        if best is None or fitness > best[0]:
+        if best is None or fitness >= best[0]:
             best = (float(fitness), int(generation))
     return best

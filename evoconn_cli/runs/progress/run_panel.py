@@ -92,7 +92,7 @@ class RunPanel:
         return parts
 
     def _bar(self, width: int) -> RenderableType:
-        total = self._generations
+        total = max(1, self._generations)
         grid = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=total, completed=self._done, width=width - 6, complete_style=EVALUATION)
         bar.finished_style = EVALUATION

@@ -38,7 +38,7 @@ def find_api_key(base_url: str, environment: Mapping[str, str]) -> str | None:
     if key := environment.get("WANDB_API_KEY"):
         return key
     host = urlsplit(base_url).netloc
-    # The second address serves the same accounts as the first, and older logins are stored under the first.
+    # Both addresses serve the same accounts, and older logins are stored under the second.
     hosts = ("api.forge.coreweave.com", "api.wandb.ai") if host == "api.forge.coreweave.com" else (host,)
     named = environment.get("NETRC")
     for path in [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]:

@@ -1,0 +1,99 @@
+"""How loops and branches gain a trailing member axis: the rules of `members_last` for control flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax import lax
+
+from evoconn_cli.engine.batching import Batch, Value, with_members
+
+
+def scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+    """Recurses; the carry and the outputs always have members."""
+    p = eqn.params
+    num_consts, num_carry = p["num_consts"], p["num_carry"]
+    consts, carry, xs = (
+        args[:num_consts],
+        args[num_consts : num_consts + num_carry],
+        args[num_consts + num_carry :],
+    )
+    body = p["jaxpr"]
+
+    def step(carry, x):
+        inner = [*consts, *((c, True) for c in carry), *zip(x, (b for _, b in xs), strict=True)]
+        outs = batch.all_with_members(batch.run(body.jaxpr, body.consts, inner))
+        return outs[:num_carry], outs[num_carry:]
+
+    carry, ys = lax.scan(
+        step,
+        batch.all_with_members(carry),
+        [x for x, _ in xs],
+        length=p["length"],
+        reverse=p["reverse"],
+        unroll=p["unroll"],
+    )
+    return [(x, True) for x in (*carry, *ys)]
+
+
+def while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+    """Recurses where all members loop equally often, which is known when the condition has no members."""
+    p = eqn.params
+    test, body = p["cond_jaxpr"], p["body_jaxpr"]
+    num_cond, num_body = p["cond_nconsts"], p["body_nconsts"]
+    cond_consts, body_consts = args[:num_cond], args[num_cond : num_cond + num_body]
+    init = args[num_cond + num_body :]
+    batched = _carry_with_members(batch, body, body_consts, init)
+    cond_uses = [*(b for _, b in cond_consts), *batched]
+    if any(uses for uses, var in zip(cond_uses, test.jaxpr.invars, strict=True) if _is_read(test.jaxpr, var)):
+        return None
+
+    def body_fn(carry):
+        outs = batch.run(body.jaxpr, body.consts, [*body_consts, *zip(carry, batched, strict=True)])
+        return [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(outs, batched, strict=True)]
+
+    def cond_fn(carry):
+        return batch.run(test.jaxpr, test.consts, [*cond_consts, *zip(carry, batched, strict=True)])[0][0]
+
+    init = [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(init, batched, strict=True)]
+    return list(zip(lax.while_loop(cond_fn, body_fn, init), batched, strict=True))
+
+
+def _carry_with_members(batch: Batch, body: Any, consts: list[Value], init: list[Value]) -> list[bool]:
+    """Returns which parts of a loop's carry have members, once the body has run often enough to tell."""
+    batched = [has for _, has in init]
+    while True:
+        found: list[bool] = []
+
+        def probe(*carry, batched=tuple(batched), found=found):
+            outs = batch.run(body.jaxpr, body.consts, [*consts, *zip(carry, batched, strict=True)])
+            found[:] = [a or b for (_, a), b in zip(outs, batched, strict=True)]
+            return [x for x, _ in outs]
+
+        carry = [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(init, batched, strict=True)]
+        jax.eval_shape(probe, *carry)
+        if found == batched:
+            return batched
+        batched = list(found)
+
+
+def cond(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+    """Recurses where all members take the same branch."""
+    (index, index_batched), *operands = args
+    if index_batched:
+        return None
+
+    def branch(closed):
+        def run(*arrays):
+            inner = [(x, b) for x, (_, b) in zip(arrays, operands, strict=True)]
+            return batch.all_with_members(batch.run(closed.jaxpr, closed.consts, inner))
+
+        return run
+
+    branches = [branch(closed) for closed in eqn.params["branches"]]
+    return [(x, True) for x in lax.switch(index, branches, *[x for x, _ in operands])]
+
+
+def _is_read(jaxpr: Any, var: Any) -> bool:
+    return any(var is atom for eqn in jaxpr.eqns for atom in eqn.invars) or any(var is v for v in jaxpr.outvars)
