@@ -21,7 +21,7 @@ HOPPER = ["task.name=hopper"]
 BAD_OVERRIDES = {
     "no task": ([], "--task"),
     "unknown task": (["task.name=hoper"], "'hopper'"),
-    "unknown algorithm": ([*HOPPER, "algo.name=ce"], "unknown algorithm 'ce'. Did you mean"),
+    "unknown strategy": ([*HOPPER, "algo.name=ce"], "unknown strategy 'ce'. Did you mean"),
     "a pair that does not go together": (
         [*HOPPER, "algo.name=ec", "network.name=gru"],
         "ec with conn_snn; es with lstm, gru, mlp, dense_snn",
@@ -58,6 +58,10 @@ BAD_OVERRIDES = {
     "threshold below rest": ([*HOPPER, "network.v_rest=2"], "must be above network.v_rest"),
     "no sub-step": ([*HOPPER, "network.dt_ms=40"], "at most network.step_ms"),
     "a section that is a value": (["task=hopper"], "task: expected a section"),
+    "more steps than 32 bits count": (
+        [*HOPPER, "algo.population=1000000", "task.episode_length=10000"],
+        "counted in 32 bits",
+    ),
     "a section that is null": ([*HOPPER, "tracking=null"], "tracking: expected a section"),
     "no equals sign": (["hopper"], "KEY=VALUE"),
     "a flag among the overrides": (["--sead=3"], "KEY=VALUE"),
@@ -140,7 +144,7 @@ def test_the_laptop_preset_leaves_other_strategies_their_published_step():
     assert load_config("laptop", ["algo.name=es"]).algo.learning_rate is None
 
 
-@pytest.mark.parametrize("text", ["007", "1e5", "no", "0x1F", "2020-01-01", "12:30:00", "it's", "+1", "1_000"])
+@pytest.mark.parametrize("text", ["007", "1e5", "no", "0x1F", "2020-01-01", "12:30:00", "it's", "+1", "1_000", "😀"])
 def test_values_that_are_text_stay_as_they_are_written(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(f"tracking:\n  name: {text} # a comment\n  entity: &same {text}\n  project: *same\n")
@@ -149,6 +153,29 @@ def test_values_that_are_text_stay_as_they_are_written(tmp_path, text):
     config = load_config(None, [*HOPPER, f"tracking.name={text}"])
     assert config.tracking.name == text
     assert config_from_yaml(config_to_yaml(config)) == config
+
+
+@pytest.mark.parametrize("text", ["a #b", "a: b", "@x", "[1, 2"])
+def test_a_text_on_the_command_line_needs_no_quotes(text):
+    assert load_config(None, [*HOPPER, f"tracking.name={text}"]).tracking.name == text
+
+
+@pytest.mark.parametrize(("algo", "rate"), [("ec", 0.25), ("es", ALGOS["es"]().learning_rate)])
+def test_keys_for_one_strategy_may_stand_on_the_command_line(algo, rate):
+    overrides = [*HOPPER, f"algo.name={algo}", "algo.ec.learning_rate=0.25"]
+    assert load_config(None, overrides).algo.learning_rate == rate
+
+
+def test_a_run_is_never_given_another_strategy_or_network():
+    with pytest.raises(ConfigError, match="algo.name=es: the run has algo.name=ec"):
+        override_config(load_config("laptop"), ["algo.name=es", "network.name=lstm"])
+
+
+def test_a_list_where_a_section_is_expected_is_said(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("algo: [1, 2]\n")
+    with pytest.raises(ConfigError, match="cannot be merged"):
+        load_config(str(path), [*HOPPER, "algo.population=4"])
 
 
 def test_a_text_that_is_null_is_none():

@@ -24,7 +24,7 @@ TABLE = [
     ("train --dance", 2, "No such option: --dance"),
     ("train", 2, "no task is given. Add `--task NAME`"),
     ("train --task hoper", 2, "unknown task 'hoper'. Did you mean 'hopper'"),
-    ("train --task hopper --algo ecc", 2, "unknown algorithm 'ecc'. Did you mean 'ec'"),
+    ("train --task hopper --algo ecc", 2, "unknown strategy 'ecc'. Did you mean 'ec'"),
     ("train --task hopper --network conn_sn", 2, "unknown network 'conn_sn'. Did you mean 'conn_snn'"),
     ("train --task hopper --algo ec --network gru", 2, "'ec' cannot search the network 'gru'"),
     ("train --config labtop", 2, "unknown preset 'labtop'. Did you mean 'laptop'"),

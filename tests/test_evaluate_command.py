@@ -111,7 +111,7 @@ def test_what_is_not_a_number_is_null(evoconn, tmp_path):
             break
     assert one["return"]["failed"] == 1 and one["return"]["mean"] is one["return"]["iqm"] is None
     assert one["return"]["iqm_interval"] is None
-    assert "1 episodes, left out" in err
+    assert "1 episode, left out" in err
     code, out, _ = evoconn(*[str(run), "--policy", "sampled", "--episodes", "30", "--perturb", "obs-noise=0,1"])
     assert code == 0 and "number" in out
 

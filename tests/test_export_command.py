@@ -118,24 +118,23 @@ def test_formats_say_all_that_the_command_needs():
     for name, one in FORMATS.items():
         assert one.name == name and one.summary and set(one.networks) <= set(ALL_NETWORKS)
         assert one.suffix == "" or one.suffix.startswith(".")
-        assert bool(one.needs) == bool(one.extra)
         module, function = one.writer.rsplit(".", 1)
         assert callable(getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function))
         assert "conn_snn" in one.networks
 
 
-def test_a_package_that_is_missing_is_named_with_its_extra(evoconn, runs, monkeypatch):
+def test_a_package_that_is_missing_is_named(evoconn, runs, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))
     code, _, err = evoconn(runs["conn_snn"], "--format", "csv,parquet", "--out", "both")
-    assert code == 1 and "parquet needs pyarrow" in err and "pip install -U 'evoconn[export]'" in err
+    assert code == 1 and "parquet needs pyarrow (not installed): pip install -U pyarrow" in err
     assert not Path("both").exists()
 
 
 def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.7")
     code, _, err = evoconn(runs["conn_snn"], "--format", "nir")
-    assert code == 1 and "nir needs nir 1.0.8, and 1.0.7 is installed: pip install -U 'evoconn[nir]'" in err
+    assert code == 1 and "nir needs nir 1.0.8 (installed: 1.0.7)" in err and "pip install -U 'nir>=1.0.8' h5py" in err
 
 
 @pytest.mark.parametrize(

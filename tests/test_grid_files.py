@@ -171,7 +171,7 @@ WRONG = {
     "launch: {retries: often}": "launch.retries",
     "launch: {time_limit: soon}": "launch.time_limit: cannot read the time 'soon'",
     "launch: {slurm: {time: 3m}}": "launch.slurm.time=3m: a cell may be asked to save 180 s before it",
-    "launch: {environment: [1]}": "launch: a key has a list",
+    "launch: {environment: [1]}": "launch.environment: expected a section",
     "launch: {environment: {a-b: x}}": "'a-b' is no name of a variable",
     'launch: {environment: {"A=1; id; B": x}}': "is no name of a variable",
     'launch: {environment: {A: "\\0"}}': "no text that a variable can have",

@@ -76,7 +76,7 @@ def test_runs_that_share_a_gpu_share_its_memory(tmp_path):
 @pytest.fixture(scope="module")
 def address():
     """Two nodes with a core each."""
-    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="not installed: pip install 'evoconn[ray]'")
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="not installed: pip install ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         cluster = cluster_utils.Cluster()

@@ -124,7 +124,7 @@ def test_devices_are_named_by_number_or_uuid_among_those_that_are_visible(choose
 def test_cores_are_used_where_no_gpu_can_be(nvml, choose, notes):
     assert isinstance(choose(CUDA_VISIBLE_DEVICES=""), CoreGroups)
     assert isinstance(choose("cpu"), CoreGroups) and notes == []
-    assert isinstance(choose(has_jax=False), CoreGroups) and "pip install 'evoconn[cuda13]'" in notes[0]
+    assert isinstance(choose(has_jax=False), CoreGroups) and "pip install 'jax[cuda13]'" in notes[0]
     with pytest.raises(ConfigError, match="pip install"):
         choose("0", has_jax=False)
     nvml.count = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import typer
 
@@ -16,13 +16,18 @@ _FILE_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, so that nothing is folded there."""
 
 
-def table_console(*, stderr: bool = False) -> Console:
-    """Returns a console for tables: wide in a file or a pipe, and without a character that its encoding lacks."""
+def table_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
+    """Returns a console for tables: wide in a file or a pipe, and without a character that its encoding lacks.
+
+    Args:
+        stderr: whether it prints on standard error.
+        file: where it prints instead of standard output.
+    """
     from rich.console import Console
 
     from evoconn_cli.runs.progress.terminal import escaping_stdout
 
-    console = Console(stderr=True) if stderr else Console(file=escaping_stdout())
+    console = Console(stderr=True) if stderr else Console(file=file or escaping_stdout())
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
     return console

@@ -81,6 +81,13 @@ def _check(request: Request) -> None:
 def _check_only_plot(request: Request) -> None:
     if request.plot is None:
         raise ConfigError("--episodes 0 without --plot leaves nothing to do.")
-    of_episodes = {"--json": request.json, "--csv": request.csv, "--curve": request.curve, "--perturb": request.perturb}
+    of_episodes = {
+        "--json": request.json,
+        "--csv": request.csv,
+        "--curve": request.curve,
+        "--perturb": request.perturb,
+        "--energy": request.energy,
+        "--reference": request.reference,
+    }
     if asked := [option for option, value in of_episodes.items() if value]:
         raise ConfigError(f"--episodes 0 only draws --plot: leave {' and '.join(asked)} out, or ask for episodes.")

@@ -84,7 +84,7 @@ def export_connectivity(
         str,
         typer.Option(
             metavar="|".join(SORTS),
-            help="Order of the neurons of a type in png and html.",
+            help="Order of the neurons of a type in html, and in png of a single step.",
             autocompletion=one_of(*SORTS),
         ),
     ] = "degree",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def check_target(target: Path, force: bool) -> None:
     Raises:
         ConfigError: it exists already, or its place cannot be written.
     """
-    if target.exists() and not force:
+    if os.path.exists(target) and not force:
         raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
     if problem := place_problem(target):
         raise ConfigError(f"{target} cannot be written: {problem}. Name another --out.")
@@ -47,7 +48,7 @@ def write_whole(one: Format, source: ExportSource, target: Path, force: bool) ->
             for entry in written:
                 _move(entry, folder / entry.name)
     except OSError as error:
-        raise EvoconnError(f"{target} cannot be written: {error.strerror}. Name another --out.") from None
+        raise EvoconnError(f"{target} cannot be written: {error.strerror or error}. Name another --out.") from None
     return [folder / entry.name for entry in written]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evoconn_cli.commands.ending import show_notice
+from evoconn_cli.commands.ending import say, show_notice, table_console
 from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.commands.options import POLICIES
 from evoconn_cli.errors import ConfigError, unknown_name
@@ -51,14 +51,14 @@ def run_export(request: Request) -> None:
     Raises:
         EvoconnError: anything the user can act on, before the first file where it can be known.
     """
-    from rich.console import Console
+    from rich.text import Text
 
     formats = _check(request)
-    from evoconn_cli.export.bundle.reading import is_bundle
     from evoconn_cli.runs.exporting import make_source, open_steps
+    from evoconn_cli.runs.opened import is_exported
 
-    console = Console()
-    if request.verify and request.formats is None and request.out is None and is_bundle(request.path):
+    console = table_console()
+    if request.verify and request.formats is None and request.out is None and is_exported(request.path):
         _check_nothing_else(request)
         _verify(request.path, console)
         return
@@ -79,10 +79,10 @@ def run_export(request: Request) -> None:
                 max_steps=request.episode_steps,
                 options=request.options,
             )
-        with console.status(f"writing {part.target}"):
+        with console.status(Text(f"writing {part.target}")):
             paths = write_whole(part.format, sources[generations], part.target, request.force)
         for written in paths:
-            console.print(f"{part.format.name}: {written}", highlight=False, soft_wrap=True)
+            say(console, f"{part.format.name}: {written}")
         if request.verify and part.format.name == "bundle":
             _verify(part.target, console)
     printed = {tuple(one.generation for one in part.opened) for part in parts if part.format.prints_statistics}
@@ -95,7 +95,7 @@ def run_export(request: Request) -> None:
 def _verify(bundle: Path, console: Console) -> None:
     from evoconn_cli.export.bundle.verification import verify_bundle
 
-    console.print(f"verified: {verify_bundle(bundle)}", highlight=False, soft_wrap=True)
+    say(console, f"verified: {verify_bundle(bundle)}")
 
 
 def _check(request: Request) -> list[Format]:
@@ -134,6 +134,7 @@ def _check_nothing_else(request: Request) -> None:
     given += ["--step"] if request.step is not None else []
     given += ["--policy"] if request.policy != "deterministic" else []
     given += ["--seed"] if request.seed else []
+    given += ["--force"] if request.force else []
     if given:
         raise ConfigError(
             f"--verify replays {request.path} as it is, and {' and '.join(given)} would do nothing. Leave that out, or "

@@ -82,12 +82,14 @@ def _draw(opened: OpenedGrid, groups: Sequence[GroupResult]) -> list[Path]:
     curves = []
     for cell in (result.cell for group in groups for result in group.results):
         name = f"{cell.set_name} {settings_text(cell.settings, varying)}".strip()
+        if not RunDirectory(cell.path).metrics_file.exists():
+            continue  # a seed that has not begun
         try:
             curves.append(read_curve(RunDirectory(cell.path), "env-steps", name))
-        except RunDirectoryError:
-            continue  # a seed that has not begun
-        except (ConfigError, OSError) as error:
+        except (ConfigError, RunDirectoryError) as error:
             show_notice(f"{cell.name} is not drawn: {error}")
+    if not curves:
+        return []
     figure = learning_figure(curves, "env-steps")
     files = [opened.directory / f"{CURVES}{suffix}" for suffix in (".png", ".svg")]
     for file in files:

@@ -32,7 +32,7 @@ _MOST_LOGS = 5
 
 def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> None:
     """Runs what is left of a grid, and ends the process with the exit code that says how it went."""
-    console = Console(file=lasting_stdout())
+    console = table_console(file=lasting_stdout())
     note = partial(say, console)
 
     place = open_place(opened, options, note)

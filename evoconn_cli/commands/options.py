@@ -40,4 +40,4 @@ ProcessId = Annotated[int | None, typer.Option(min=0, help="Number of this proce
 
 def to_overrides(options: dict[str, object]) -> list[str]:
     """Returns the options that were given as `KEY=VALUE` entries, from `{key: value or None}`; texts are quoted."""
-    return [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value is not None]

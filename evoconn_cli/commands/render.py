@@ -41,8 +41,10 @@ def render(
             show_default="latest",
         ),
     ] = None,
-    episode: Annotated[int, typer.Option(min=0, help="Number of the first episode, as evaluate --csv has it.")] = 0,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes to show, one after the other.")] = 1,
+    episode: Annotated[
+        int, typer.Option(min=0, max=10**9, help="Number of the first episode, as evaluate --csv has it.")
+    ] = 0,
+    episodes: Annotated[int, typer.Option(min=1, max=10**6, help="Episodes to show, one after the other.")] = 1,
     steps: Annotated[
         int | None,
         typer.Option(

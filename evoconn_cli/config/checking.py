@@ -50,11 +50,12 @@ def check_keys(
             near = difflib.get_close_matches(full_key, names, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
             raise ConfigError(f"unknown key {full_key!r}.{hint}")
-        if dataclasses.is_dataclass(known[key]):
+        if dataclasses.is_dataclass(known[key]) or isinstance(known[key], dict):
             child = given._get_node(key)
             if not isinstance(child, DictConfig) or child._is_none():
                 raise ConfigError(f"{full_key}: expected a section with keys, got {given.get(key)!r}.")
-            check_keys(child, known[key], f"{full_key}.", every, others)
+            if dataclasses.is_dataclass(known[key]):
+                check_keys(child, known[key], f"{full_key}.", every, others)
 
 
 def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
@@ -71,10 +72,10 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
     try:
         filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {first_line(error)}.") from None
-    except TypeError:  # OmegaConf's, of a list where a section is expected
-        where = prefix.removesuffix(".") or "the configuration"
-        raise ConfigError(f"{where}: a key has a list where a section with `key: value` lines is expected.") from None
+        problem = first_line(error)
+        if "is not Optional" in problem:
+            problem = "must not be null"
+        raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {problem}.") from None
     return filled
 
 

@@ -33,7 +33,7 @@ def choose(given: DictConfig) -> Choice:
     Raises:
         ConfigError: an unknown name, or two that do not go together.
     """
-    algo = _given_name(given, "algo", "algorithm", ALGOS)
+    algo = _given_name(given, "algo", "strategy", ALGOS)
     network = _given_name(given, "network", "network", NETWORKS)
     if algo is None:
         algo = next(name for name, networks in PAIRS.items() if network is None or network in networks)

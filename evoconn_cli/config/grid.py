@@ -14,7 +14,7 @@ from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, lis
 from evoconn_cli.config.launch import LaunchConfig, is_launch_text, read_launch, read_section
 from evoconn_cli.config.names import TASKS
 from evoconn_cli.config.reading import read_yaml
-from evoconn_cli.config.schema import option
+from evoconn_cli.config.schema import is_text, option
 from evoconn_cli.config.shipped import find_named, grid_dir, is_path
 from evoconn_cli.errors import ConfigError, unknown_name
 
@@ -68,7 +68,7 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
         ConfigError: an unknown grid, an unreadable file, an unknown key, a wrong type or value.
     """
     path = find_named(source, "grid", grid_dir())
-    given = read_yaml(path, is_launch_text)
+    given = read_yaml(path, _is_grid_text)
     plain = OmegaConf.to_container(given, resolve=False)
     assert isinstance(plain, dict)
     for key in plain:
@@ -89,6 +89,16 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
         launch=read_launch(given.get("launch"), overrides),
         published=_read_published(plain.get("published"), sets),
     )
+
+
+def _is_grid_text(key: str) -> bool:
+    """Returns whether the values of a key of a grid file are text: where they are in a run, or in `launch`."""
+    if is_launch_text(key) or key in ("base", "tasks"):
+        return True
+    section, *names = key.split(".")
+    # Names of sets and `search.draw` stand before the key of a run, and names may hold dots.
+    places = {"axes": [0], "search": [1], "sets": range(1, len(names))}
+    return any(is_text(".".join(names[place:])) for place in places.get(section, ()))
 
 
 def _find_base(base: Any, grid: Path) -> str:

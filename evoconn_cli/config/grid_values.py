@@ -142,7 +142,7 @@ def _check_plain(value: Any, where: str) -> None:
 
 def _takes_fractions(key: str) -> bool:
     """Returns whether a key of the configuration is a number that need not be whole."""
-    section, _, name = key.partition(".")
+    section, name = key.split(".")[0], key.rpartition(".")[2]
     families: dict[str, Iterable[type]] = {"algo": ALGOS.values(), "network": NETWORKS.values()}
     fields = (f for kind in families.get(section, ()) for f in dataclasses.fields(kind))
     return any(f.name == name and "float" in str(f.type) for f in fields)

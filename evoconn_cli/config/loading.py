@@ -7,6 +7,7 @@ one strategy or network alone: `algo: {ec: {learning_rate: 0.1}}`.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,15 +48,14 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
     """
     file = read_yaml(find_named(source, "preset", config_dir()), is_text) if source else OmegaConf.create({})
     typed = read_overrides(overrides, is_text)
-    choice = choose(_merge(file, typed))
+    as_written = copy.deepcopy(file)
     try:
+        choice = choose(_merge(file, typed))
         take_sections(file, choice)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    try:
+        take_sections(typed, choice)
         return resolve_config(_merge(file, typed))
     except ConfigError as error:
-        if source is not None and is_path(source) and _message_of(file) == str(error):
+        if source is not None and is_path(source) and _message_of(as_written) == str(error):
             raise ConfigError(f"{source}: {error}") from None
         raise
 
@@ -66,7 +66,14 @@ def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    return resolve_config(_merge(OmegaConf.create(dataclasses.asdict(config)), read_overrides(overrides, is_text)))
+    changes = read_overrides(overrides, is_text)
+    for section, chosen in {"algo": config.algo.name, "network": config.network.name}.items():
+        if (wanted := OmegaConf.select(changes, f"{section}.name", default=chosen)) != chosen:
+            raise ConfigError(
+                f"{section}.name={wanted}: the run has {section}.name={chosen}, and with another it would be another "
+                "run. Start that with evoconn train."
+            )
+    return resolve_config(_merge(OmegaConf.create(dataclasses.asdict(config)), changes))
 
 
 def resolve_config(given: DictConfig) -> RunConfig:
@@ -118,7 +125,7 @@ def config_from_yaml(text: str) -> RunConfig:
 def _merge(*parts: DictConfig) -> DictConfig:
     try:
         given = OmegaConf.merge(*parts)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list where a section is expected
         raise ConfigError(f"the configuration cannot be merged: {first_line(error)}.") from None
     assert isinstance(given, DictConfig)
     return given
@@ -127,6 +134,7 @@ def _merge(*parts: DictConfig) -> DictConfig:
 def _message_of(given: DictConfig) -> str | None:
     """Returns what is wrong with a configuration, None where nothing is."""
     try:
+        take_sections(given, choose(given))
         resolve_config(given)
     except ConfigError as error:
         return str(error)
@@ -135,6 +143,11 @@ def _message_of(given: DictConfig) -> str | None:
 
 def _check_values(config: RunConfig) -> None:
     check_values(config)
+    if config.algo.population * config.task.episode_length >= 2**31:
+        raise ConfigError(
+            f"algo.population={config.algo.population} times task.episode_length={config.task.episode_length}: the "
+            f"steps of a generation are counted in 32 bits and must be fewer than {2**31}. Lower either."
+        )
     if num_members(config) < 2:
         raise ConfigError(
             f"algo.population={config.algo.population}: {num_evaluation_copies(config)} of them are evaluation copies, "

@@ -86,6 +86,9 @@ def _read_entry(entry: str, is_text: IsText) -> str:
     try:
         if key.count(".") + key.count("[") > MAX_DEPTH:
             raise ValueError(f"more than {MAX_DEPTH} keys are nested in each other")
+        if is_text(key) and value[:1] not in ("", "'", '"') and value.lower() not in ("null", "~"):
+            quoted = value.replace("'", "''")
+            return f"{key}='{quoted}'"
         _check_depth(value)
         return f"{key}={quote_texts(value, is_text, key)}"
     except (yaml.YAMLError, ValueError) as error:

@@ -23,7 +23,7 @@ class BatchedTask(NamedTuple):
 def batch_task(task: Task) -> BatchedTask:
     """Returns `task` for a block of members.
 
-    A member fails where an observation or an action of its is not finite: its reward is NaN then.
+    A member fails where one of its observations or actions is not finite: its reward is NaN then.
     """
     batched_step = members_last(task.step)
     batched_reset = members_last(lambda data: task.reset(jax.random.wrap_key_data(data, impl=KEY_IMPLEMENTATION)))

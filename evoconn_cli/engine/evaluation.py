@@ -105,7 +105,7 @@ def make_evaluation(
     """Returns the program that evaluates a policy, not yet compiled.
 
     Args:
-        task: with its episode limit; an episode that ends before it counts as a fall.
+        task: with its episode limit; an episode that ends before it has ended early.
         network: the policy.
         strategy: gives the policy's parameters.
         workers: the devices.

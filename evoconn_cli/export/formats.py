@@ -32,7 +32,6 @@ class Format:
         networks: the names of the networks that it serves.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
         needs: packages that are not part of a plain installation, with the oldest version that will do, or nothing.
-        extra: of `pip install 'evoconn[EXTRA]'`, which has them.
         suffixes: other suffixes that `--out` may ask for.
         options: of the command that it heeds and others do not.
         compares_steps: it takes the connectomes of several steps together.
@@ -46,7 +45,6 @@ class Format:
     networks: Sequence[str] = ("conn_snn",)
     refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
     needs: Mapping[str, str] = field(default_factory=dict)
-    extra: str = ""
     suffixes: Sequence[str] = ()
     options: Sequence[str] = ()
     compares_steps: bool = False
@@ -82,7 +80,6 @@ FORMATS: dict[str, Format] = {
             "a directory with edges.parquet and nodes.parquet",
             "parquet_tables.write_parquet",
             needs={"pyarrow": ""},
-            extra="export",
         ),
         Format("graphml", ".graphml", "a graph for Gephi, Cytoscape, igraph and networkx", "graphml.write_graphml"),
         Format(
@@ -93,7 +90,6 @@ FORMATS: dict[str, Format] = {
             SPIKING_NETWORKS,
             refusal="it has no spikes.",
             needs={"nir": "1.0.8", "h5py": ""},
-            extra="nir",
             options=("--episode-steps", "--nir-tau"),
         ),
         Format(
@@ -102,7 +98,6 @@ FORMATS: dict[str, Format] = {
             "a directory with circuit, spikes and reports as the SONATA guide has them",
             "sonata.write_sonata",
             needs={"h5py": ""},
-            extra="export",
             options=("--episode-steps",),
         ),
         Format(
@@ -162,15 +157,16 @@ def check_format(one: Format, network: str) -> None:
         raise ConfigError(f"{one.name} does not hold {network}: {one.refusal} Formats for {network}: {others}.")
     missing = [problem for package, least in one.needs.items() if (problem := _lack(package, least))]
     if missing:
-        raise EvoconnError(f"{one.name} needs {' and '.join(missing)}: pip install -U 'evoconn[{one.extra}]'")
+        packages = " ".join(f"'{package}>={least}'" if least else package for package, least in one.needs.items())
+        raise EvoconnError(f"{one.name} needs {' and '.join(missing)}: pip install -U {packages}")
 
 
 def _lack(package: str, least: str) -> str:
     """Returns what is missing of a package, in words; nothing where it is installed and new enough."""
     if importlib.util.find_spec(package) is None:
-        return f"{package}, not installed here"
+        return f"{package} (not installed)"
     if least and _numbers(found := importlib.metadata.version(package)) < _numbers(least):
-        return f"{package} {least}, and {found} is installed"
+        return f"{package} {least} (installed: {found})"
     return ""
 
 

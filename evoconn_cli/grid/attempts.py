@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evoconn_cli.errors import ExitCode, RunDirectoryError, printable
-from evoconn_cli.runs.training.lock_owner import PATIENCE, is_alive
+from evoconn_cli.runs.training.lock_owner import PATIENCE, host_name, is_alive
 
 FILE = "attempts.jsonl"
 
@@ -36,7 +36,7 @@ class Attempt(NamedTuple):
 
         No longer than that: numbers of processes are used again, and those of other hosts cannot be looked up.
         """
-        may_live = self.host != os.uname().nodename or is_alive(self.pid)
+        may_live = self.host != host_name() or is_alive(self.pid)
         return self.ended is None and may_live and abs(time.time() - self.started) < 2 * PATIENCE
 
 
@@ -115,12 +115,12 @@ def record_start(cell: Path, place: str, saved: int, pid: int | None = None) -> 
     Raises:
         RunDirectoryError: the file cannot be written, here as in the functions below.
     """
-    _append(cell, event="start", place=place, host=os.uname().nodename, pid=pid or os.getpid(), saved=saved)
+    _append(cell, event="start", place=place, host=host_name(), pid=pid or os.getpid(), saved=saved)
 
 
 def record_end(cell: Path, exit_code: int, pid: int | None = None) -> None:
     """Records how the attempt of a process of this host ended: of this one, or of the one with the number `pid`."""
-    _append(cell, event="end", host=os.uname().nodename, pid=pid or os.getpid(), exit_code=exit_code)
+    _append(cell, event="end", host=host_name(), pid=pid or os.getpid(), exit_code=exit_code)
 
 
 def record_submission(cell: Path, job: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evoconn_cli.grid.log import open_log
 from evoconn_cli.grid.places import CORES_VARIABLE, PLACE_VARIABLE
+from evoconn_cli.runs.training.lock_owner import host_name
 
 PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
 """Environment variable of `run-cell`: the process that it does not outlive; it saves and ends when that is gone."""
@@ -31,7 +32,7 @@ def write_output_to_log(cell: Path) -> None:
     os.dup2(log, 2)
     os.close(log)
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    print(f"== {stamp}, {place_of_process() or 'by hand'}, process {os.getpid()} on {os.uname().nodename}", flush=True)
+    print(f"== {stamp}, {place_of_process() or 'by hand'}, process {os.getpid()} on {host_name()}", flush=True)
 
 
 def place_of_process() -> str:

@@ -81,7 +81,9 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
             chosen = {**overrides, **dict(settings), "task.name": task}
             for cell in _seeds(grid, directory, set_name, settings, _load(grid, set_name, chosen)):
                 if cells.setdefault(cell.path, cell).config != cell.config:
-                    raise ConfigError(f"two different cells have the id {cell.id}: give their sets different names.")
+                    raise ConfigError(
+                        f"two different cells have the id {cell.id}: move one of their settings into a set of its own."
+                    )
     return list(cells.values())
 
 
@@ -164,7 +166,9 @@ def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
     task = chosen["task.name"]
     given = {"tracking.tags": f"{grid.name},{set_name},{task}", **chosen}
     try:
-        return load_config(grid.base, [f"{key}={json.dumps(value)}" for key, value in given.items()])
+        return load_config(
+            grid.base, [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+        )
     except ConfigError as error:
         raise ConfigError(f"set {set_name}, task {task}: {error}") from None
 

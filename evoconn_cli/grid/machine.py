@@ -14,7 +14,7 @@ from evoconn_cli.grid.gpus import GpuDriver, open_driver
 from evoconn_cli.grid.idle_gpus import IdleGpus
 from evoconn_cli.grid.visible_gpus import chosen, visible
 
-_INSTALL = "pip install 'evoconn[cuda13]'"
+_INSTALL = "pip install 'jax[cuda13]', or 'jax[cuda12]' where the driver is older"
 
 
 def find_devices(launch: LaunchConfig, names: str | None, note: Note) -> Devices:

@@ -62,7 +62,8 @@ def pause_before_next(
     pause = 0.0 if status.saved > begun.saved else launch.retry_pause
     if status.state is State.FAILED:
         reason = reason or next(iter(last_log_lines(status.log, 1)), "")
-        what = f"tried again in {pause:g} s" if goes_on else "not tried again"
+        later = "tried again by the next launch-grid" if status.is_due(launch.retries) else "not tried again"
+        what = f"tried again in {pause:g} s" if goes_on else later
         note(f"{name} has failed, {what}{f': {reason}' if reason else ''}")
     else:
         saved = f"is saved at generation {status.saved}" if status.saved else "has ended before it saved anything"

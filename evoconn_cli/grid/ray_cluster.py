@@ -42,7 +42,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise GridError("--on ray needs Ray: pip install 'evoconn[ray]'.") from None
+        raise GridError("--on ray needs Ray: pip install 'ray>=2.40'.") from None
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     _check_listening(address)
     own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE} if address == "local" else {}

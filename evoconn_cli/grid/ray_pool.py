@@ -126,7 +126,8 @@ class RayPool:
         status = read_status(task.cell)
         pause: float | None = None if ending else 0.0
         if status.state is State.RUNNING:
-            note(f"{task.cell.name} has lost its worker ({reason}), and saves")
+            lost = f"has lost its worker ({reason}), and saves"
+            note(f"{task.cell.name} {lost if reason else 'is trained by another process'}")
         else:
             pause = pause_before_next(task, status, self._launch, note, ending=ending, reason=reason)
         if pause is not None:

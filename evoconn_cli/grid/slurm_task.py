@@ -41,6 +41,12 @@ def main(arguments: Sequence[str]) -> int:
                 requeue(task)
         except EvoconnError as error:
             print(f"{error} Run launch-grid again to go on.", flush=True)
+    elif exit_code == ExitCode.SAVED_EARLY:
+        print(
+            f"task {task}: it has saved nothing new {int(retries) + 1} times, so it does not go back to the queue. "
+            "Raise launch.slurm.time.",
+            flush=True,
+        )
     return exit_code
 
 

@@ -133,7 +133,7 @@ def _find_ffmpeg() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise EvoconnError(
-            f"there is no ffmpeg on this machine: {error} Install one, or set IMAGEIO_FFMPEG_EXE to it."
+            "there is no ffmpeg on this machine. Install one, or set IMAGEIO_FFMPEG_EXE to it."
         ) from error
 
 

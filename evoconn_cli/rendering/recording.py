@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, SpikingConfig
+from evoconn_cli.engine.batched_task import start_over
 from evoconn_cli.engine.normalizer import NormalizerState, normalize
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Candidates, Carry, Network
@@ -130,11 +131,11 @@ def make_recorder(
     def start(params: PolicyParams, reset_key: jax.Array, carry_key: jax.Array) -> _Now:
         first = task.reset(reset_key)
 
-        def settle(_: jax.Array, now: _Now) -> _Now:
+        def warm_up(_: jax.Array, now: _Now) -> _Now:
             (state, carry), _spikes = act(params, now)
-            return jax.tree.map(lambda new, old: jnp.where(state.done, new, old), first, state), carry
+            return start_over(state, first), carry
 
-        _, carry = jax.lax.fori_loop(0, warmup_steps, settle, (first, policy.initial_carry(carry_key)))
+        _, carry = jax.lax.fori_loop(0, warmup_steps, warm_up, (first, policy.initial_carry(carry_key)))
         return first, carry
 
     @jax.jit

@@ -18,7 +18,7 @@ from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.bundle.reading import Edit, is_bundle
+from evoconn_cli.export.bundle.reading import Edit
 from evoconn_cli.export.connectome import neuron_types
 from evoconn_cli.networks.kernels import kernel_arrays
 from evoconn_cli.runs.evaluation.evaluating import Programs, evaluate
@@ -26,7 +26,7 @@ from evoconn_cli.runs.evaluation.neurobench import Figures
 from evoconn_cli.runs.evaluation.statistics import Summary
 from evoconn_cli.runs.frozen import FrozenState
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
-from evoconn_cli.runs.opened import OpenedRun, open_run
+from evoconn_cli.runs.opened import OpenedRun, is_exported, open_run
 from evoconn_cli.runs.policy import Policy, make_policy
 from evoconn_cli.tasks import Task
 
@@ -152,7 +152,7 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
     """Returns a saved run, to use its policy in Python. Nothing is written, and JAX's settings stay as they are.
 
     Args:
-        path: a run directory, its `checkpoints` directory, or one step in there.
+        path: a run directory, its `checkpoints` directory, one step in there, or an exported bundle.
         step: `latest` (default), `best` by evaluation fitness, or the number of a generation that is saved.
 
     Raises:
@@ -175,6 +175,6 @@ def load_bundle(path: str | Path) -> LoadedRun:
     Raises:
         EvoconnError: it is no bundle, or cannot be read; the message says what to do.
     """
-    if not is_bundle(Path(path)):
+    if not is_exported(Path(path)):
         raise EvoconnError(f"{path} is not a bundle. Name a directory that `evoconn export-connectivity` wrote.")
     return load_run(path)

@@ -21,7 +21,7 @@ from evoconn_cli.runs.frozen import FrozenState
 from evoconn_cli.runs.opened import OpenedRun, open_checkpoints
 from evoconn_cli.runs.provenance import versions
 
-_RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "wandb_id")
+_RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id")
 """What run.json says that belongs to where a network comes from."""
 
 

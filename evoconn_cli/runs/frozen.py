@@ -63,5 +63,5 @@ def check_sampling(bundle: Bundle) -> None:
     if bundle.edit:
         raise EvoconnError(
             f"{bundle.path} was edited, and sampled connections come from the probabilities, which know nothing of "
-            "that. Evaluate it with --policy deterministic."
+            "that. Use the deterministic policy, `--policy deterministic`."
         )

@@ -73,7 +73,7 @@ def open_run(
         RunDirectoryError: the path is not part of a run.
         EvoconnError: a bundle that cannot be read.
     """
-    if _is_exported(path):
+    if is_exported(path):
         return _open_bundle(path, step, workers or start_jax(None))
     with _saved(path, workers) as saved:
         return saved.open(step, note)
@@ -97,7 +97,7 @@ def open_checkpoints(
     Raises:
         EvoconnError: as `open_run`.
     """
-    if _is_exported(path):
+    if is_exported(path):
         return [open_run(path, steps, workers, note=note)]
     with _saved(path, workers) as saved:
         if steps is None:
@@ -164,7 +164,12 @@ def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
         store.close()
 
 
-def _is_exported(path: Path) -> bool:
+def is_exported(path: Path) -> bool:
+    """Returns whether `path` is a bundle.
+
+    Raises:
+        RunDirectoryError: it cannot be looked at.
+    """
     with readable(path):
         return is_bundle(path)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from evoconn_cli.config.grid import LaunchConfig, Search
+from evoconn_cli.config.grid import Search
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.schema import (
     ALGOS,
     NETWORKS,

@@ -42,7 +42,7 @@ def evolution_figure(connectomes: Sequence[Connectome], statistics: Sequence[Sta
     _lines(panels[1], generations, {n: [one.certainty[n].entropy for one in statistics] for n in KERNELS})
     label_axes(panels[1], "generation", "bits a connection")
     _lines(panels[2], generations, {n: [one.certainty[n].saturated for one in statistics] for n in KERNELS})
-    label_axes(panels[2], "generation", "share within 2·eps of a bound")
+    label_axes(panels[2], "generation", "share near a bound")
     _draw_changes(panels[3], generations, connectomes)
     _draw_measures(panels[4], generations, statistics)
     _draw_actions(panels[5], generations, statistics)

@@ -218,8 +218,7 @@ def _flush_directory(path: Path) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if code := re.search(
-        r"os_error_code='(\d+)'", str(error)
-    ):  # TensorStore tells every layer that the error went through
+    # TensorStore tells every layer that the error went through.
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
     return first_line(error)

@@ -36,8 +36,10 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
     """
     tasks = sorted({one.opened.config.task.name for one in evaluated})
     figure, panels = make_figure(tasks)
+    groups, several_steps = group_runs(evaluated), has_several_steps(evaluated)
     for panel, task in zip(panels, tasks, strict=True):
-        lines = _lines([one for one in evaluated if one.opened.config.task.name == task], swept, seed)
+        of_task = [[one for one in group if one.opened.config.task.name == task] for group in groups]
+        lines = _lines([group for group in of_task if group], swept, seed, several_steps=several_steps)
         for index, (label, points) in enumerate(lines.items()):
             points = sorted(points)
             low, high = zip(*[point.interval or (point.iqm, point.iqm) for point in points], strict=True)
@@ -68,11 +70,12 @@ def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> Non
         panel.axvline(unchanged, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
 
 
-def _lines(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -> dict[str, list[_Point]]:
+def _lines(
+    groups: Sequence[Sequence[Evaluated]], swept: str | None, seed: int, *, several_steps: bool
+) -> dict[str, list[_Point]]:
     """Returns the points of every line by its label: groups of runs where there are any, single runs and bundles."""
-    several_steps = has_several_steps(evaluated)
     lines: dict[str, list[_Point]] = {}
-    for group in group_runs(evaluated):
+    for group in groups:
         first = group[0]
         config, generation = first.opened.config, first.opened.generation
         x = float(generation) if swept is None else first.setting[swept]

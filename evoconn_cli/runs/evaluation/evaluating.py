@@ -15,6 +15,7 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.runs.build import CPU_BLOCK
+from evoconn_cli.runs.device_memory import memory_for
 from evoconn_cli.runs.evaluation.neurobench import Figures, neurobench_figures
 from evoconn_cli.runs.evaluation.statistics import Summary, summarize
 from evoconn_cli.runs.frozen import check_sampling
@@ -64,6 +65,7 @@ def evaluate(
     Raises:
         ConfigError: a perturbation that the task does not allow.
         EvoconnError: samples of an edited bundle.
+        DeviceMemoryError: the episodes do not fit the memory of a device.
     """
     for opened in runs:  # what cannot be evaluated is known before the first episode
         if sampled and opened.bundle is not None:
@@ -86,9 +88,10 @@ def evaluate(
                 num_episodes,
                 sampled,
             )
-            if same not in programs:
-                programs[same] = _compile(opened, physics, num_episodes=num_episodes, sampled=sampled)
-            gathered = jax.device_get(programs[same](opened.state, key, perturbation))
+            with memory_for(f"{num_episodes} episodes", "Ask for fewer, or use more devices or one with more memory."):
+                if same not in programs:
+                    programs[same] = _compile(opened, physics, num_episodes=num_episodes, sampled=sampled)
+                gathered = jax.device_get(programs[same](opened.state, key, perturbation))
             results = jax.tree.map(lambda x: x[:num_episodes], gathered)
             figures = neurobench_figures(config, opened.network, results)
             yield Evaluated(opened, setting, results, summarize(results.returns, seed), figures)

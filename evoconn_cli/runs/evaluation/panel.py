@@ -50,7 +50,8 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
             *perturbed,
         ],
     )
-    failed = [("not a number", f"{count(returns.failed)} episodes, left out")] if returns.failed else []
+    left_out = f"{count(returns.failed)} episode{'s' * (returns.failed != 1)}, left out"
+    failed = [("not a number", left_out)] if returns.failed else []
     section(
         "return of an episode",
         [

@@ -34,12 +34,12 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
 
     Args:
         config: of the run; the block is chosen here where it is not set.
-        path: that does not exist yet.
+        path: that does not exist yet, or is an empty directory.
         processes: that train the run; this is their writer.
 
     Raises:
         ConfigError: more devices than there are, or a kernel that they cannot run.
-        RunDirectoryError: the directory exists already or cannot be written.
+        RunDirectoryError: the directory holds something already or cannot be written.
     """
     RunDirectory(path or default_run_dir(config)).check_new()
     config, workers = _start_writer(config, processes or OneProcess())
@@ -87,10 +87,15 @@ def _check_same_run(before: RunConfig, now: RunConfig) -> None:
     changed = [key for key in wanted.keys() | was.keys() if wanted.get(key) != was.get(key)]
     if changed:
         key = min(changed)
+        old, new = _as_written(was.get(key)), _as_written(wanted.get(key))
         raise ConfigError(
-            f"{key}={wanted.get(key)}: the run has {key}={was.get(key)}, and with another value it would be another "
-            "run. Start that with evoconn train."
+            f"{key}={new}: the run has {key}={old}, and with another value it would be another run. Start that with "
+            "evoconn train."
         )
+
+
+def _as_written(value: object) -> object:
+    return "null" if value is None else value
 
 
 def join_run(processes: Processes) -> tuple[RunConfig, WorkerMesh]:
