@@ -173,3 +173,9 @@ def test_what_is_no_run_is_told(evoconn, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, err = evoconn("empty", "--verify")
     assert code == 1 and "is not a run or a checkpoint" in err
+
+
+def test_a_path_is_said_as_it_is(evoconn, runs):
+    code, out, err = evoconn(runs["conn_snn"], "--format", "npz", "--out", "a[v2] :100:.npz")
+    assert code == 0, err
+    assert "npz: a[v2] :100:.npz" in out and Path("a[v2] :100:.npz").exists()
