@@ -56,8 +56,7 @@ class Connectome:
     @property
     def constants(self) -> LifConstants:
         """Constants of the neurons of a spiking network."""
-        names = [f.name for f in dataclasses.fields(LifConstants)]
-        return LifConstants(**{name: getattr(self.config.network, name) for name in names})
+        return LifConstants.of(self.config.network)
 
     @property
     def num_neurons(self) -> int:

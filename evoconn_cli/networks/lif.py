@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -29,6 +29,11 @@ class LifConstants:
     step_ms: float = 16.6
     v_rest: float = 0.0
     v_threshold: float = 1.0
+
+    @classmethod
+    def of(cls, source: object) -> LifConstants:
+        """Returns the constants that `source`, such as the configuration of a network, has under the same names."""
+        return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
     @property
     def num_substeps(self) -> int:

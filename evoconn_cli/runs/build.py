@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -118,11 +117,6 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
     )
 
 
-def lif_constants(given: SpikingConfig) -> LifConstants:
-    """Returns the constants of the neurons of a spiking network."""
-    return LifConstants(**{f.name: getattr(given, f.name) for f in dataclasses.fields(LifConstants)})
-
-
 def _build_network(config: RunConfig, task: Task, on_cpu: bool, fused: Fused) -> Network:
     given = config.network
     options: dict[str, Any] = dict(
@@ -136,7 +130,7 @@ def _build_network(config: RunConfig, task: Task, on_cpu: bool, fused: Fused) ->
         gain_in=given.gain_in,
         gain_recurrent=given.gain_recurrent,
         gain_out=given.gain_out,
-        constants=lif_constants(given),
+        constants=LifConstants.of(given),
     )
     if isinstance(given, ConnSnnConfig):
         options |= dict(excitatory_ratio=given.excitatory_ratio, expected_density=given.expected_density)

@@ -19,7 +19,7 @@ from evoconn_cli.config.schema import ConnSnnConfig, RunConfig, SpikingConfig
 from evoconn_cli.engine.evaluation import EpisodeResults
 from evoconn_cli.networks import Kernel, Network
 from evoconn_cli.networks.kernels import kernel_shapes
-from evoconn_cli.runs.build import lif_constants
+from evoconn_cli.networks.lif import LifConstants
 
 ENERGY_PJ = {"45nm": (0.9, 4.6)}
 """Energy of an AC and of a MAC of 32-bit floats by technology [pJ]. Source: Horowitz, ISSCC 2014."""
@@ -68,7 +68,7 @@ def neurobench_figures(config: RunConfig, network: Network, results: EpisodeResu
         operations[kind] += int(np.sum(active * results.fan_out[name], dtype=np.int64))
     num_weights = sum(math.prod(shape) for shape in shapes.values())
     num_connections = sum(int(fan_out.sum(dtype=np.int64)) for fan_out in results.fan_out.values())
-    substeps = lif_constants(config.network).num_substeps if isinstance(config.network, SpikingConfig) else 1
+    substeps = LifConstants.of(config.network).num_substeps if isinstance(config.network, SpikingConfig) else 1
     dense = sum(
         math.prod(shapes[name]) * (substeps if kernel.pre == "spikes" else 1)
         for name, kernel in network.kernels.items()
@@ -106,7 +106,7 @@ def _spiking_figures(config: RunConfig, results: EpisodeResults, steps: int) -> 
     counts, network = results.spikes, config.network
     if counts is None or not isinstance(network, SpikingConfig):
         return dict.fromkeys(name for name in Figures._fields if name in _OF_SPIKES)
-    constants = lif_constants(network)
+    constants = LifConstants.of(network)
     emitted: np.ndarray = np.asarray(counts.emitted, np.int64).sum(axis=0)  # [N]
     seconds = steps * constants.num_substeps * constants.dt_ms / 1000.0
     per_second = emitted / seconds
