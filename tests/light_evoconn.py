@@ -1,7 +1,12 @@
-"""The command line with the light engine: `python light_evoconn.py train ...`."""
+"""The command line with the light engine: `python light_evoconn.py train ...`.
+
+The environment may slow its generations down (EVOCONN_TEST_PACE [s]), so that there is time to interrupt it, and name a
+process that computes something else (EVOCONN_TEST_ODD_PROCESS).
+"""
 
 import os
 import sys
+import time
 
 import jax
 import numpy as np
@@ -11,6 +16,26 @@ from evoconn_cli.app import main
 from evoconn_cli.grid import places
 from evoconn_cli.runs.processes import following
 from evoconn_cli.runs.training import training
+
+
+def make_engine(config, workers):
+    """The light engine, as slow as the environment asks for."""
+    engine = make_odd_engine(config, workers)
+    pace = float(os.environ.get("EVOCONN_TEST_PACE", "0"))
+    compile_fast = engine.compile
+
+    def compile_slow(state):
+        step = compile_fast(state)
+
+        def slow_step(state):
+            time.sleep(pace)
+            return step(state)
+
+        return slow_step
+
+    if pace:
+        engine.compile = compile_slow
+    return engine
 
 
 def make_odd_engine(config, workers):
@@ -35,6 +60,6 @@ def make_odd_engine(config, workers):
 
 
 if __name__ == "__main__":
-    training.build_engine = following.build_engine = make_odd_engine
+    training.build_engine = following.build_engine = make_engine
     places.PROGRAM = (sys.executable, __file__)
     main()

@@ -32,9 +32,9 @@ pytestmark = pytest.mark.xdist_group("ray")
 LONG = """
 base: smoke
 sets:
-  long: {algo.population: 32, network.num_neurons: 300, algo.generations: 1500, checkpoint.every: 1000000}
+  long: {algo.population: 32, network.num_neurons: 300, algo.generations: 150, checkpoint.every: 1000000}
 seeds: [0]
-launch: {retry_pause: 0, cores_per_run: 1}
+launch: {retry_pause: 0, cores_per_run: 1, environment: {EVOCONN_TEST_PACE: 0.04}}
 """
 """One cell that lasts long enough to be interrupted."""
 

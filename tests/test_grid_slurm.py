@@ -31,9 +31,9 @@ pytestmark = pytest.mark.xdist_group("slurm")
 LONG = """
 base: smoke
 sets:
-  long: {algo.population: 32, network.num_neurons: 300, algo.generations: 1500, checkpoint.every: 1000000}
+  long: {algo.population: 32, network.num_neurons: 300, algo.generations: 150, checkpoint.every: 1000000}
 seeds: [0]
-launch: {cores_per_run: 1}
+launch: {cores_per_run: 1, environment: {EVOCONN_TEST_PACE: 0.04}}
 """
 """One cell that lasts long enough to be interrupted."""
 
@@ -435,7 +435,7 @@ def test_a_machine_that_is_lost_costs_what_was_not_saved(slurm, running, light, 
 
 @pytest.mark.slow
 def test_before_its_time_limit_a_cell_saves_and_goes_back_to_the_queue(slurm, tmp_path):
-    text = LONG.replace("algo.generations: 1500", "algo.generations: 1000000")
+    text = LONG.replace("algo.generations: 150", "algo.generations: 1000000")
     text = text.replace("cores_per_run: 1", "cores_per_run: 1, slurm: {time: 2m, save_before: 59}")
     grid, cells, directory = load(tmp_path, text, "limited")
     submit(grid, cells, directory)
