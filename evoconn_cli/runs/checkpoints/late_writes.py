@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +15,10 @@ def late_writes_ignored() -> Iterator[None]:
     """Keeps Python from printing what is of no use to anybody once one of several writes has failed.
 
     Orbax writes all arrays at once and closes its event loop at the first failure. TensorStore reports the other ones
-    to that loop, from threads of its own, and asyncio those that nobody asked for; both perhaps a while later, so after
-    a failure this stays in force.
+    to that loop, from threads of its own, asyncio those that nobody asked for, and Python writes that never began; all
+    perhaps a while later, so after a failure this stays in force.
     """
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
     previous = sys.unraisablehook
     if isinstance(previous, _IgnoreClosedLoops):
         yield
