@@ -136,9 +136,12 @@ class SlurmCluster:
         lines = self.run("squeue", "--noheader", "--array", "--format=%F_%K %T").splitlines()
         return {name: state for name, state in map(str.split, lines) if not name.endswith("N/A")}
 
-    def start_now(self, task: str) -> None:
-        """Starts a requeued task without the two minutes that SLURM lets it wait."""
-        self.run("scontrol", "update", f"JobId={task}", "StartTime=now")
+    def start_soon(self, task: str) -> None:
+        """Starts a requeued task without the two minutes that SLURM lets it wait.
+
+        Not in the second of its end, in which the right to run of the attempt before was revoked.
+        """
+        self.run("scontrol", "update", f"JobId={task}", "StartTime=now+3")
 
     def save_state(self, task: str) -> None:
         """Waits until the controller, which writes every few seconds, has written what it knows of a task."""

@@ -323,11 +323,15 @@ def submit(grid, cells, directory, program=LIGHT):
 def drain(slurm, seconds=60.0):
     """Waits until the queue is empty; requeued tasks start without the two minutes that SLURM lets them wait."""
 
+    waiting = set()
+
     def is_empty():
         tasks = slurm.tasks()
-        for task, state in tasks.items():
-            if state == "PENDING":
-                slurm.start_now(task)
+        pending = {task for task, state in tasks.items() if state == "PENDING"}
+        for task in pending - waiting:
+            slurm.start_soon(task)
+        waiting.clear()
+        waiting.update(pending)
         return not tasks
 
     wait_until(is_empty, "the queue is empty", seconds=seconds)

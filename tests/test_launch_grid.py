@@ -38,11 +38,19 @@ def launch(tmp_path):
     def launch(*arguments: str, program=LIGHT, **kwargs) -> subprocess.Popen:
         environment = {**os.environ, "TMPDIR": str(tmp_path), "COLUMNS": "200"}
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(
-            [*program, "launch-grid", *arguments], cwd=tmp_path, env=environment, **{**streams, **kwargs}
+        started.append(
+            subprocess.Popen(
+                [*program, "launch-grid", *arguments], cwd=tmp_path, env=environment, **{**streams, **kwargs}
+            )
         )
+        return started[-1]
 
-    return launch
+    started: list[subprocess.Popen] = []
+    yield launch
+    for process in started:  # those of a test that failed; a launcher that is asked to end ends its cells
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=100)
 
 
 def output_of(process) -> str:
