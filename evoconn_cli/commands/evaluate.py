@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run, one_of
-from evoconn_cli.commands.options import POLICIES, Devices
+from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.options import Devices, Policy
 from evoconn_cli.config.perturbations import KINDS
 
 
@@ -34,14 +34,7 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the episodes; no draw is one of training's.")
     ] = 0,
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="POLICY",
-            help="deterministic: p > 0.5; sampled: other connections in each episode.",
-            autocompletion=one_of(*POLICIES),
-        ),
-    ] = "deterministic",
+    policy: Policy = "deterministic",
     perturb: Annotated[
         list[str] | None,
         typer.Option(

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from evoconn_cli.commands.options import POLICIES
+from evoconn_cli.commands.options import check_policy
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations
 from evoconn_cli.errors import ConfigError, unknown_name
 
@@ -62,8 +62,7 @@ def _check(request: Request) -> None:
     from evoconn_cli.runs.evaluation.comparison import parse_references
     from evoconn_cli.runs.evaluation.neurobench import ENERGY_PJ
 
-    if request.policy not in POLICIES:
-        raise unknown_name("policy", request.policy, POLICIES)
+    check_policy(request.policy)
     if request.energy is not None and request.energy not in ENERGY_PJ:
         raise unknown_name("technology of --energy", request.energy, ENERGY_PJ)
     if request.episodes == 0:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evoconn_cli.commands.completion import complete_run, list_of, one_of
-from evoconn_cli.commands.options import POLICIES
+from evoconn_cli.commands.options import Policy
 from evoconn_cli.export.formats import FORMATS
 from evoconn_cli.export.source import NIR_TAUS, SORTS
 
@@ -49,14 +49,7 @@ def export_connectivity(
             show_default="latest",
         ),
     ] = None,
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="deterministic|sampled",
-            help="p > 0.5, or connections drawn as in training.",
-            autocompletion=one_of(*POLICIES),
-        ),
-    ] = "deterministic",
+    policy: Policy = "deterministic",
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampled connections and of the recorded episode.")
     ] = 0,

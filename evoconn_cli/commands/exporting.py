@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evoconn_cli.commands.ending import say, show_notice, table_console
 from evoconn_cli.commands.export_files import check_target, write_whole
-from evoconn_cli.commands.options import POLICIES
+from evoconn_cli.commands.options import check_policy
 from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.export.formats import FORMATS, Format, check_format, find_formats
 from evoconn_cli.export.source import NIR_TAUS, SORTS, ExportOptions, ExportSource
@@ -102,8 +102,7 @@ def _check(request: Request) -> list[Format]:
     formats = find_formats(request.formats or ["bundle"])
     if request.verify and "bundle" not in [one.name for one in formats]:
         raise ConfigError("--verify replays a bundle: add bundle to --format, or leave --verify out.")
-    if request.policy not in POLICIES:
-        raise unknown_name("policy", request.policy, POLICIES)
+    check_policy(request.policy)
     if request.options.nir_tau not in NIR_TAUS:
         raise unknown_name("time constant of --nir-tau", request.options.nir_tau, NIR_TAUS)
     if request.options.sort not in SORTS:

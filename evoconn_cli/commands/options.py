@@ -9,10 +9,19 @@ import typer
 
 from evoconn_cli.commands.completion import one_of
 from evoconn_cli.config.names import WANDB_MODES
+from evoconn_cli.errors import unknown_name
 
 POLICIES = ("deterministic", "sampled")
 """How a saved policy uses its probabilities: those above 0.5 are connections, or connections are drawn."""
 
+Policy = Annotated[
+    str,
+    typer.Option(
+        metavar="POLICY",
+        help="deterministic: p > 0.5; sampled: connections drawn as in training, anew for each episode.",
+        autocompletion=one_of(*POLICIES),
+    ),
+]
 Devices = Annotated[int | None, typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)]
 Wandb = Annotated[
     str | None,
@@ -36,6 +45,16 @@ Coordinator = Annotated[
 ]
 NumProcesses = Annotated[int | None, typer.Option(min=1, help="Number of processes.", show_default=False)]
 ProcessId = Annotated[int | None, typer.Option(min=0, help="Number of this process, from 0.", show_default=False)]
+
+
+def check_policy(name: str) -> None:
+    """Checks the name of a policy.
+
+    Raises:
+        ConfigError: it is unknown.
+    """
+    if name not in POLICIES:
+        raise unknown_name("policy", name, POLICIES)
 
 
 def to_overrides(options: dict[str, object]) -> list[str]:

@@ -9,8 +9,7 @@ import typer
 
 from evoconn_cli.commands.completion import complete_run, one_of
 from evoconn_cli.commands.ending import say, show_notice
-from evoconn_cli.commands.options import POLICIES
-from evoconn_cli.errors import unknown_name
+from evoconn_cli.commands.options import Policy, check_policy
 from evoconn_cli.output import check_output
 from evoconn_cli.rendering.options import CAMERAS, RENDERERS, check_task, make_options
 
@@ -56,14 +55,7 @@ def render(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of the initial states and of sampled connections.")
     ] = 0,
-    policy: Annotated[
-        str,
-        typer.Option(
-            metavar="POLICY",
-            help="deterministic: p > 0.5; sampled: other connections in each episode.",
-            autocompletion=one_of(*POLICIES),
-        ),
-    ] = "deterministic",
+    policy: Policy = "deterministic",
     camera: Annotated[
         str, typer.Option(metavar="VIEW", help="track, side or front.", autocompletion=one_of(*CAMERAS))
     ] = "track",
@@ -113,8 +105,7 @@ def render(
         has_overlay=overlay,
         still_at_end=steps is not None,
     )
-    if policy not in POLICIES:
-        raise unknown_name("policy", policy, POLICIES)
+    check_policy(policy)
     if out is not None:
         check_output(out, "--out")
     console = Console()

@@ -127,10 +127,7 @@ def _draw_actions(panel: Axes, statistics: Statistics) -> None:
         panel.bar(actions, counts, color=ON_WHITE[name], width=0.8)
     net = [action["E"] - action["I"] for action in statistics.onto_actions]
     panel.plot(actions, net, "_", color=INK, markersize=9, markeredgewidth=2, label="E less I")
-    panel.axhline(0, color=INK, linewidth=0.8)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panel.set_xlim(-0.6, len(actions) - 0.4)
-    panel.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    _mirror_axes(panel, len(actions))
     label_axes(panel, "action", "connections", legend=False)
 
 
@@ -140,11 +137,16 @@ def _draw_observations(panel: Axes, connectome: Connectome) -> None:
     for name, sign, text in (("+", 1, "x"), ("-", -1, "−x")):
         counts = sign * (weights == sign).sum(axis=1)
         panel.bar(observations, counts, color=ON_WHITE[name], width=0.8 if len(weights) < 60 else 1.0, label=text)
+    _mirror_axes(panel, len(weights))
+    label_axes(panel, "observation", "neurons acted on", legend=False)
+
+
+def _mirror_axes(panel: Axes, num_bars: int) -> None:
+    """Sets up the axes of bars that go up and down from 0 and are counts both ways."""
     panel.axhline(0, color=INK, linewidth=0.8)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panel.set_xlim(-0.6, len(weights) - 0.4)
+    panel.set_xlim(-0.6, num_bars - 0.4)
     panel.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
-    label_axes(panel, "observation", "neurons acted on", legend=False)
 
 
 def _title(connectome: Connectome, statistics: Statistics) -> str:
