@@ -171,6 +171,13 @@ def test_a_run_is_never_given_another_strategy_or_network():
         override_config(load_config("laptop"), ["algo.name=es", "network.name=lstm"])
 
 
+def test_what_a_run_is_given_is_read_as_in_the_first_place():
+    config = load_config("laptop")
+    assert override_config(config, ["algo.ec.generations=7"]).algo.generations == 7
+    with pytest.raises(ConfigError, match="cannot be merged"):
+        override_config(config, ["algo=[]"])
+
+
 def test_a_list_where_a_section_is_expected_is_said(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("algo: [1, 2]\n")

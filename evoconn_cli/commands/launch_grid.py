@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evoconn_cli.commands.completion import one_of
+from evoconn_cli.commands.options import PLACES
 from evoconn_cli.config.shipped import grid_names
 
 
@@ -34,9 +35,7 @@ def launch_grid(
     ] = None,
     on: Annotated[
         str,
-        typer.Option(
-            "--on", metavar="PLACE", help="local, slurm or ray.", autocompletion=one_of("local", "slurm", "ray")
-        ),
+        typer.Option("--on", metavar="PLACE", help="local, slurm or ray.", autocompletion=one_of(*PLACES)),
     ] = "local",
     devices: Annotated[
         str | None,
@@ -96,17 +95,17 @@ def launch_grid(
         raise ConfigError("--watch goes with --status.")
     if print_ and on != "slurm":
         raise ConfigError("--print goes with --on slurm.")
-    runs = None if runs_per_device is None else "--runs-per-device"
+    has_runs = runs_per_device is not None
     started = {"--retry-failed": retry_failed, "--wait": wait}
-    placed = {"--devices": devices, "--address": address, "--runs-per-device": runs}
+    placed = {"--devices": devices is not None, "--address": address is not None, "--runs-per-device": has_runs}
     idle = started if dry_run else {**started, **placed} if asked else {}
     for name in (name for name, given in idle.items() if given):
         raise ConfigError(f"{name} does nothing with {asked[0]}: leave it out.")
     options = PlaceOptions(on, devices, wait, address)
     options.check()
-    if runs and (on == "slurm" or devices == "cpu"):
+    if has_runs and (on == "slurm" or devices == "cpu"):
         raise ConfigError("--runs-per-device is for GPUs that launch-grid or Ray shares out.")
-    own = [] if runs_per_device is None else [f"launch.runs_per_device={runs_per_device}"]
+    own = [f"launch.runs_per_device={runs_per_device}"] if has_runs else []
     opened = open_grid(grid, grid_dir, [*own, *(overrides or [])])
     if status:
         show_status(opened, watch=watch)

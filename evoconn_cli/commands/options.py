@@ -14,6 +14,9 @@ from evoconn_cli.errors import unknown_name
 POLICIES = ("deterministic", "sampled")
 """How a saved policy uses its probabilities: those above 0.5 are connections, or connections are drawn."""
 
+PLACES = ("local", "slurm", "ray")
+"""Where `launch-grid` runs cells."""
+
 Policy = Annotated[
     str,
     typer.Option(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from evoconn_cli.commands.opened_grid import OpenedGrid
+from evoconn_cli.commands.options import PLACES
 from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.places import Place
-
-PLACES = ("local", "slurm", "ray")
 
 
 class PlaceOptions(NamedTuple):

@@ -73,7 +73,7 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
         filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
         problem = first_line(error)
-        if "is not Optional" in problem:
+        if "is not Optional" in problem or "Incompatible value 'None'" in problem:
             problem = "must not be null"
         raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {problem}.") from None
     return filled

@@ -33,8 +33,7 @@ def choose(given: DictConfig) -> Choice:
     Raises:
         ConfigError: an unknown name, or two that do not go together.
     """
-    algo = _given_name(given, "algo", "strategy", ALGOS)
-    network = _given_name(given, "network", "network", NETWORKS)
+    algo, network = given_name(given, "algo"), given_name(given, "network")
     if algo is None:
         algo = next(name for name, networks in PAIRS.items() if network is None or network in networks)
     if network is None:
@@ -45,24 +44,24 @@ def choose(given: DictConfig) -> Choice:
     return Choice(algo, network)
 
 
-def take_sections(file: DictConfig, choice: Choice) -> None:
+def take_sections(given: DictConfig, choice: Choice) -> None:
     """Puts the keys of `algo.ec:` and the like into `algo` where that is chosen, and drops them where it is not.
 
     Args:
-        file: what stands in a file; changed in place.
+        given: what stands in a file or in overrides; changed in place.
         choice: what is chosen.
 
     Raises:
         ConfigError: an unknown key in one of them, chosen or not.
     """
     for section, chosen in choice._asdict().items():
-        given = file.get(section)
-        if not isinstance(given, DictConfig):
+        node = given.get(section)
+        if not isinstance(node, DictConfig):
             continue
         for name, config in _FAMILIES[section][1].items():
-            if name not in given:
+            if name not in node:
                 continue
-            own = given.pop(name)
+            own = node.pop(name)
             where = f"{section}.{name}"
             if not isinstance(own, DictConfig):
                 raise ConfigError(f"{where}: expected a section with keys that hold for {name} alone, got {own!r}.")
@@ -70,7 +69,7 @@ def take_sections(file: DictConfig, choice: Choice) -> None:
             if "name" in own:
                 raise ConfigError(f"{where}.name: the section is for {name} already. Leave the name out.")
             if name == chosen:
-                given.merge_with(own)
+                node.merge_with(own)
 
 
 def keys_of_others(choice: Choice) -> dict[str, str]:
@@ -85,7 +84,17 @@ def keys_of_others(choice: Choice) -> dict[str, str]:
     return hints
 
 
-def _given_name(given: DictConfig, section: str, kind: str, known: Mapping[str, type]) -> str | None:
+def given_name(given: DictConfig, section: str) -> str | None:
+    """Returns the strategy or network that a section names, None where it names none.
+
+    Args:
+        given: what stands in a file or in overrides.
+        section: `algo` or `network`.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    kind, known = _FAMILIES[section]
     node = given.get(section)
     name = node.get("name") if isinstance(node, DictConfig) else None
     if name is not None and (not isinstance(name, str) or name not in known):

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values, fill
-from evoconn_cli.config.choosing import choose, keys_of_others, take_sections
+from evoconn_cli.config.choosing import Choice, choose, given_name, keys_of_others, take_sections
 from evoconn_cli.config.names import TASKS
 from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
@@ -67,12 +67,14 @@ def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
         ConfigError: as `load_config`.
     """
     changes = read_overrides(overrides, is_text)
-    for section, chosen in {"algo": config.algo.name, "network": config.network.name}.items():
-        if (wanted := OmegaConf.select(changes, f"{section}.name", default=chosen)) != chosen:
+    choice = Choice(config.algo.name, config.network.name)
+    for section, chosen in choice._asdict().items():
+        if (wanted := given_name(changes, section) or chosen) != chosen:
             raise ConfigError(
                 f"{section}.name={wanted}: the run has {section}.name={chosen}, and with another it would be another "
                 "run. Start that with evoconn train."
             )
+    take_sections(changes, choice)
     return resolve_config(_merge(OmegaConf.create(dataclasses.asdict(config)), changes))
 
 

@@ -120,14 +120,6 @@ def _check_keys(grid: GridFile) -> None:
     """Refuses keys that have a place of their own in a grid, or that two of its parts set."""
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.draw": grid.search.draw if grid.search else {}}
-    several = [f"axes.{key}" for key, values in grid.axes.items() if len(values) > 1]
-    several += [f"search.draw.{key}" for key in parts["search.draw"]]
-    for name in several:
-        if name.removeprefix("axes.").removeprefix("search.draw.").startswith(_NO_PART[1:]):
-            raise ConfigError(
-                f"{name}: this key is no part of what a cell is, so its values make no different cells. Set one value, "
-                "and use another grid file or --grid-dir for another value."
-            )
     for part, keys in parts.items():
         for key, place in {"seed": "seeds", "task.name": "tasks"}.items():
             if key in keys:
@@ -135,6 +127,14 @@ def _check_keys(grid: GridFile) -> None:
         for other in ("axes", "search.draw"):
             if part != other and (both := sorted(keys.keys() & parts[other].keys())):
                 raise ConfigError(f"{part} and {other} both set {both[0]}. Leave it to one of them.")
+    several = {f"axes.{key}": key for key, values in grid.axes.items() if len(values) > 1}
+    several |= {f"search.draw.{key}": key for key in parts["search.draw"]}
+    for name, key in several.items():
+        if key.startswith(_NO_PART):
+            raise ConfigError(
+                f"{name}: this key is no part of what a cell is, so its values make no different cells. Set one value, "
+                "and use another grid file or --grid-dir for another value."
+            )
 
 
 def _points(grid: GridFile) -> Iterator[Settings]:

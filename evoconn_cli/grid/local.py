@@ -179,7 +179,9 @@ class LocalPool:
         if status.state is State.RUNNING:  # another process was quicker
             self._elsewhere += [] if ending else [run.cell]
             return
-        pause = pause_before_next(run.begun, status, self._launch, note, ending=ending)
+        code = run.process.returncode
+        reason = f"signal {-code} ended its process" if code < 0 else ""
+        pause = pause_before_next(run.begun, status, self._launch, note, ending=ending, reason=reason)
         if pause is not None:
             self._waiting.append((time.monotonic() + pause, run.cell))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
+from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import ConfigError, first_line
 
 _SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold=4000000"
@@ -75,7 +76,7 @@ def _first_of_each_process(devices: list[Device], num_devices: int | None) -> li
 
 def _fix_arithmetic() -> None:
     """Puts back those switches of JAX with which a run would be another one, whatever the environment says."""
-    jax.config.update("jax_default_prng_impl", "threefry2x32")
+    jax.config.update("jax_default_prng_impl", KEY_IMPLEMENTATION)
     jax.config.update("jax_threefry_partitionable", True)
     jax.config.update("jax_enable_x64", False)
 

@@ -31,6 +31,7 @@ def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
     return _environment(name, physics)
 
 
+# Cached behind the public function: a cache takes a default that is left out and one that is given for two calls.
 @functools.cache
 def _environment(name: str, physics: PhysicsScale) -> Any:
     envs = import_brax_envs()
@@ -76,6 +77,7 @@ def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+# Cached behind the public function, as `_environment`.
 @functools.cache
 def _task(name: str, physics: PhysicsScale) -> Task:
     envs = import_brax_envs()

@@ -42,7 +42,7 @@ class Arithmetic(NamedTuple):
     exact_actions: bool  # the read-out sums are replayed to the last bit, otherwise to 1e-5
 
 
-def check_version(folder: Path) -> dict[str, Any]:
+def read_document(folder: Path) -> dict[str, Any]:
     """Returns what network.json of a bundle holds.
 
     Raises:

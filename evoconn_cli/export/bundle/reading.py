@@ -21,7 +21,7 @@ from evoconn_cli.config.loading import resolve_config
 from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle.checksums import changed_files
-from evoconn_cli.export.bundle.document import NETWORK_FILE, check_version
+from evoconn_cli.export.bundle.document import NETWORK_FILE, read_document
 from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, PROVENANCE_FILE
 from evoconn_cli.export.connectome import Connectome, neuron_types
 from evoconn_cli.export.csv_tables import read_table
@@ -89,7 +89,7 @@ def read_bundle(path: Path) -> Bundle:
             f"{path / fixed[0]} was changed or is missing. In a bundle, connections alone can be edited, in "
             f"{' or '.join(_FORMS)}; put {fixed[0]} back."
         )
-    document = check_version(path)
+    document = read_document(path)
     provenance = json.loads((path / PROVENANCE_FILE).read_text(encoding="utf-8"))
     edited = [form for form in _FORMS if form in {_form_of(name) for name in changed}]
     untouched = [form for form in _FORMS if form not in edited]

@@ -12,7 +12,7 @@ from evoconn_cli.drawing.canvas import FAINT, INK, color_of, empty_figure, label
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.statistics import Measure, Statistics
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.pictures.matrix import draw_matrix, num_cells, strip_ratio
+from evoconn_cli.export.pictures.matrix import draw_matrix, least_pixels, strip_ratio
 from evoconn_cli.export.projections import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
 
 _SIZE = (15.0, 8.6)
@@ -30,7 +30,7 @@ def connectome_figure(connectome: Connectome, statistics: Statistics, sort: str)
         sort: order of the neurons within a type, as in `neuron_order`.
     """
     figure = empty_figure(*_SIZE)
-    figure.set_dpi(max(figure.dpi, num_cells(connectome) / _LEAST_SIDE))
+    figure.set_dpi(max(figure.dpi, least_pixels(connectome) / _LEAST_SIDE))
     matrix, panels = _panels(figure, connectome)
     draw_matrix(matrix, connectome, sort)
     recurrent = connectome.kernels["recurrent"]

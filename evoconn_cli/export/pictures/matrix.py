@@ -23,7 +23,7 @@ def strip_ratio(size: int, num_neurons: int) -> float:
     return float(np.clip(size / num_neurons, *_STRIP))
 
 
-def num_cells(connectome: Connectome) -> float:
+def least_pixels(connectome: Connectome) -> float:
     """Returns how many pixels the side of the recurrent network has to have for no connection to share one."""
     neurons = connectome.num_neurons
     beside = (connectome.observation_size, connectome.action_size)

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 
@@ -18,11 +18,13 @@ def late_writes_ignored() -> Iterator[None]:
     to that loop, from threads of its own, asyncio those that nobody asked for, and Python writes that never began; all
     perhaps a while later, so after a failure this stays in force.
     """
-    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
     previous = sys.unraisablehook
     if isinstance(previous, _IgnoreClosedLoops):
         yield
         return
+    filters = ExitStack()
+    filters.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
     logger = logging.getLogger("asyncio")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -30,6 +32,7 @@ def late_writes_ignored() -> Iterator[None]:
     yield
     sys.unraisablehook = previous
     logger.setLevel(level)
+    filters.close()
 
 
 class _IgnoreClosedLoops:
