@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from ports import free_ports
 from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, ProcessLostError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.runs.processes import joined
 from evoconn_cli.runs.processes.cluster import Cluster, choose_cluster, join
 from evoconn_cli.runs.processes.protocol import OneProcess
 
@@ -92,6 +95,42 @@ def test_a_process_that_dies_ends_the_others_with_all_saved(tmp_path):
     assert resume_small(tmp_path / "run", f"algo.generations={saved + 2}").finished
     run_small(tmp_path / "straight", f"algo.generations={saved + 2}", "checkpoint.every=1000000", *ES)
     assert_same_run(tmp_path / "straight", tmp_path / "run")
+
+
+class Store:
+    """The key-value store of a cluster, as process 0 of two sees it.
+
+    Attributes:
+        beats: how often process 1 has been asked for a beat and gave a new one, before it falls silent.
+    """
+
+    def __init__(self, beats: int) -> None:
+        self.beats, self._asked = beats, 0
+
+    def key_value_set(self, *_, **__) -> None:
+        pass
+
+    def key_value_try_get(self, key: str) -> str:
+        if not key.endswith("beat/1"):
+            raise KeyError(key)
+        self._asked += 1
+        return str(min(self._asked, self.beats))
+
+    def blocking_key_value_get_bytes(self, *_) -> bytes:
+        raise RuntimeError("DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("beats", [0, 3, 50])
+def test_a_wait_for_a_process_that_does_not_live_ends(monkeypatch, beats):
+    """A wait goes on as long as the process lives; each look at the clock is a second later here."""
+    store, clock = Store(beats), itertools.count()
+    state = SimpleNamespace(process_id=0, num_processes=2, client=store)
+    monkeypatch.setattr(joined.distributed, "global_state", state)
+    monkeypatch.setattr(joined.JoinedProcesses, "_watch", lambda self: None)
+    monkeypatch.setattr(joined, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with pytest.raises(ProcessLostError, match="lost another one"):
+        joined.JoinedProcesses().agree_on(True)
+    assert next(clock) == pytest.approx(beats + joined._SILENCE, abs=3)
 
 
 @pytest.mark.slow

@@ -17,7 +17,9 @@ from evoconn_cli.engine.strategies import Metrics
 def compile_generation(
     generation: Generation, workers: WorkerMesh, state: RunState
 ) -> Callable[[RunState], tuple[RunState, Metrics]]:
-    """Returns `step(state) -> (state, metrics)`, compiled for the shapes of `state`; `step` consumes its argument.
+    """Returns `step(state) -> (state, metrics)`, compiled for the shapes of `state`.
+
+    A `step` consumes its argument, unless the simulation fails.
 
     The state lives on the first device, and all that is not sharded is compiled for that one. Of several processes
     each has the state and learns for itself: what they all need is gathered on every device as it is simulated.
@@ -64,7 +66,8 @@ def compile_generation(
             carries, sums = warm_up(workers.put_whole(state), members)
             normalizer = learn_observations(state.normalizer, workers.take_whole(sums))
             state = state._replace(normalizer=normalizer)
-        result = simulate(workers.put_whole(state), members, carries)
+        # What `learn` is called with is consumed, even where the simulation has failed and left nothing to learn from.
+        result = jax.block_until_ready(simulate(workers.put_whole(state), members, carries))
         return learn(state, workers.take_whole(result))
 
     return step

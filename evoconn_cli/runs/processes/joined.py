@@ -23,7 +23,8 @@ from evoconn_cli.errors import EvoconnError, ExitCode, ProcessLostError, Trainin
 PATIENCE = 600.0  # [s] for the others to come to where this process is; a dead one is found earlier
 _SLICE_MS = 1000  # a wait looks so often whether somebody has failed
 _CHUNK = 1 << 20  # [bytes] of a value in the store, whose messages are limited to 4 MiB
-_FAILED, _GONE, _AT = "evoconn/failed", "evoconn/gone", "evoconn/at"
+_SILENCE = 20.0  # [s] without a beat of the process waited for; JAX, after its longer time, aborts with nothing saved
+_FAILED, _GONE, _AT, _BEAT = "evoconn/failed", "evoconn/gone", "evoconn/at", "evoconn/beat"
 _TO_LEAVE = 5.0  # [s] a process has to leave by itself when another one has failed
 _TO_SAVE = 30.0  # [s] the writer has instead, which saves first
 _FAREWELL = 10.0  # [s] the writer holds the store, for the others to read why it fails
@@ -124,7 +125,7 @@ class JoinedProcesses:
         if not self.is_writer:
             self._set(f"{key}/{self.index}", value)
             return self._get(f"{key}/all").decode()
-        values = [value, *(self._get(f"{key}/{i}").decode() for i in range(1, self.count))]
+        values = [value, *(self._get(f"{key}/{i}", sender=i).decode() for i in range(1, self.count))]
         combined = combine(values)
         self._set(f"{key}/all", combined)
         self._client.key_value_delete(f"{_AT}/{self._round - 1}")  # everybody has read that
@@ -136,9 +137,10 @@ class JoinedProcesses:
         except Exception as error:
             raise ProcessLostError(f"{self.describe_loss()} ({error})") from None
 
-    def _get(self, key: str) -> bytes:
-        """Returns the value of `key`, waiting for it."""
-        end = time.monotonic() + PATIENCE
+    def _get(self, key: str, sender: int = 0) -> bytes:
+        """Returns the value of `key`, waiting for its `sender`."""
+        heard = time.monotonic()
+        end, beat = heard + PATIENCE, ""
         while True:
             try:
                 return self._client.blocking_key_value_get_bytes(key, _SLICE_MS)
@@ -147,14 +149,21 @@ class JoinedProcesses:
                 if failure is not None:
                     self._leaving.set()
                     raise _failed_elsewhere(failure) from None
-                if "DEADLINE_EXCEEDED" not in str(error) or time.monotonic() > end:
+                now, last_beat = time.monotonic(), self._read(f"{_BEAT}/{sender}")
+                if last_beat != beat:
+                    heard, beat = now, last_beat
+                if "DEADLINE_EXCEEDED" not in str(error) or now > min(end, heard + _SILENCE):
                     raise ProcessLostError(f"{self.describe_loss()} ({error})") from None
 
-    def _failure(self) -> dict[str, Any] | None:
+    def _read(self, key: str) -> str | None:
         try:
-            return json.loads(self._client.key_value_try_get(_FAILED))
-        except Exception:  # nobody has, or the store is gone
+            return self._client.key_value_try_get(key)
+        except Exception:  # it is not set, or the store is gone
             return None
+
+    def _failure(self) -> dict[str, Any] | None:
+        told = self._read(_FAILED)
+        return None if told is None else json.loads(told)
 
     def _wait_for_failure(self, seconds: float) -> dict[str, Any] | None:
         self._leaving.set()
@@ -163,8 +172,10 @@ class JoinedProcesses:
         return None
 
     def _watch(self) -> None:
-        """Ends this process when another one has failed, should it hang in what both compute."""
+        """Tells the others that this process lives; ends it when one has failed, should it hang in a computation."""
         while not self._leaving.wait(1.0):
+            with suppress(Exception):  # the store is gone
+                self._client.key_value_set(f"{_BEAT}/{self.index}", str(time.monotonic()), allow_overwrite=True)
             failure = self._failure()
             if failure is None:
                 continue
