@@ -59,3 +59,9 @@ def test_as_many_words_as_needed(length):
 def test_a_shorter_length_unpacks_the_first_bits():
     words = jnp.asarray([0b1011, 0b0110], jnp.uint32)
     np.testing.assert_array_equal(bits.unpack(words, 0, 5), [True, False, True, True, False])
+
+
+def test_bytes_of_words_are_in_their_order():
+    words = jnp.asarray([[0x04030201, 0xFF], [0x08070605, 0]], jnp.uint32)
+    np.testing.assert_array_equal(bits.to_bytes(words, -1), [[1, 2, 3, 4, 255, 0, 0, 0], [5, 6, 7, 8, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(bits.to_bytes(words, 0), bits.to_bytes(words.T, 1).T)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from evoconn_cli.networks import bits
+from evoconn_cli.networks import bits, conn_snn
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.lif import LifConstants
 
@@ -145,6 +145,24 @@ def assert_same(ours: Step, theirs: Step, rtol=1e-5):
     for name in ("v", "i_syn", "rate", "action"):
         a, b = getattr(ours, name), getattr(theirs, name)
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * max(1.0, np.abs(b).max()), err_msg=name)
+
+
+@pytest.mark.parametrize("num_neurons", [5, 64, 255, 256, 300, 512])
+@pytest.mark.parametrize("spiking", [0.0, 0.03, 0.6, 1.0])
+@pytest.mark.parametrize("connected", [0.5, 1.0])
+def test_counts_by_bytes_and_by_words_are_those_of_a_product(num_neurons, spiking, connected):
+    """Also where all of 256 neurons spike and reach another one: more than a byte can count."""
+    rng = np.random.default_rng(num_neurons)
+    kernel = rng.random((num_neurons, num_neurons)) < connected
+    spikes = rng.random(num_neurons) < spiking
+    for inhibitory in (rng.random(num_neurons) < 0.5, np.zeros(num_neurons, bool)):
+        rows, inverted = bits.pack(kernel ^ inhibitory[:, None], axis=0), np.asarray(bits.pack(inhibitory, axis=0))
+        packed = bits.pack(spikes, axis=0)
+        expected = np.where(inhibitory, -1, 1) * spikes @ kernel
+        np.testing.assert_array_equal(conn_snn._count(rows, packed, inverted), expected)
+        in_bytes = bits.to_bytes(rows, axis=0)
+        np.testing.assert_array_equal(conn_snn._count(in_bytes, packed, inverted), expected)
+        np.testing.assert_array_equal(conn_snn._count_spiking_bytes(in_bytes, packed, inverted), expected)
 
 
 @pytest.mark.parametrize("name", ["small", "hopper", "humanoid"])

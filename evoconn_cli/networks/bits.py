@@ -41,6 +41,13 @@ def unpack(words: jax.Array, axis: int, length: int) -> jax.Array:
     return jax.lax.slice_in_dim(bits.reshape(merged), 0, length, axis=axis)
 
 
+def to_bytes(words: jax.Array, axis: int) -> jax.Array:
+    """Returns the bytes of uint32 words as uint8, four times as many along `axis`, the lowest of each word first."""
+    axis %= words.ndim
+    split = jnp.moveaxis(jax.lax.bitcast_convert_type(words, jnp.uint8), -1, axis + 1)
+    return split.reshape(*words.shape[:axis], -1, *words.shape[axis + 1 :])
+
+
 def _places(ndim: int, axis: int) -> jax.Array:
     """Returns 2⁰ to 2³¹ along `axis` of an array with `ndim` axes."""
     shape = [1] * ndim

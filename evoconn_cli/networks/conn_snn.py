@@ -2,7 +2,8 @@
 
 The recurrence is computed on packed bits: a neuron's input is the number of excitatory minus the number of
 inhibitory spikes that reach it, from `population_count(kernel & spikes)`, exact at any size. One count serves both
-types: with the bits of inhibitory neurons inverted it gives their number less those that spiked.
+types: the kernel has the bits of inhibitory neurons inverted, so their spikes count where they do not reach, and all
+that there are of them are subtracted.
 
 Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the published code.
 """
@@ -29,7 +30,7 @@ class ConnSnnParams(NamedTuple):
     """Kernels of a block in the form that `step` reads."""
 
     input: jax.Array  # [B, ceil(O / 16), N] uint32, connection from +x minus connection from -x, see `ternary`
-    recurrent: jax.Array  # [B, W, N] uint32, packed along the pre-synaptic axis
+    recurrent: jax.Array  # [B, W, N] uint32 packed along the pre-synaptic axis, or its bytes; inhibitory rows inverted
     output: jax.Array  # [B, N, A] int8
 
 
@@ -67,7 +68,7 @@ def make_conn_snn(
         gain_out: K_out.
         constants: of the neurons.
         one_by_one: members run through all sub-steps one after the other, so that a member's recurrent bits (8 KiB at
-            256 neurons) stay in a CPU's nearest cache, and words without a spike are passed over; otherwise the whole
+            256 neurons) stay in a CPU's nearest cache, and bytes without a spike are passed over; otherwise the whole
             block runs together. Results do not depend on it.
         fused: the sub-steps run in one GPU kernel, whatever `one_by_one` says; `interpreted` on any device, slowly.
 
@@ -87,7 +88,6 @@ def make_conn_snn(
         density=expected_density,
     )
     inhibitory = np.asarray(bits.pack(jnp.asarray(np.arange(num_neurons) >= num_excitatory), axis=0))
-    count_member = _count_spiking_words if bits.num_words(num_neurons) <= bits.WORD else _count
     run_fused = fused and make_fused_substeps(
         c,
         num_neurons=num_neurons,
@@ -100,7 +100,10 @@ def make_conn_snn(
         both = bits.unpack(candidates["input"], axis=1, length=2 * observation_size).astype(jnp.int8)
         output = bits.unpack(candidates["output"], axis=1, length=num_neurons).astype(jnp.int8)
         inputs = ternary.pack(both[:, :observation_size] - both[:, observation_size:])
-        return ConnSnnParams(inputs, candidates["recurrent"], output)
+        recurrent = candidates["recurrent"] ^ inhibitory[:, None]
+        return ConnSnnParams(
+            inputs, bits.to_bytes(recurrent, axis=1) if one_by_one and not fused else recurrent, output
+        )
 
     def initial_carry(keys: jax.Array) -> ConnSnnCarry:
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
@@ -138,7 +141,7 @@ def make_conn_snn(
         active: jax.Array, input_kernel: jax.Array, recurrent: jax.Array, carry: ConnSnnCarry, obs: jax.Array
     ) -> ConnSnnCarry:
         def run(carry: ConnSnnCarry) -> ConnSnnCarry:
-            return run_substeps(recurrent, carry, input_current(input_kernel, obs), count_member)
+            return run_substeps(recurrent, carry, input_current(input_kernel, obs), _count_spiking_bytes)
 
         return lax.cond(active, run, lambda carry: carry, carry)
 
@@ -174,27 +177,68 @@ def _count(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.
     """Returns `[..., N]` int32: excitatory minus inhibitory spikes that reach each neuron.
 
     Args:
-        kernel: `[..., W, N]` uint32 packed connections.
+        kernel: `[..., W, N]` uint32 packed connections, those from inhibitory neurons inverted; or their bytes.
         spikes: `[..., W]` uint32 packed spikes.
         inhibitory: `[W]` uint32, which bits are of inhibitory neurons.
     """
-    total = -jnp.int32(np.bitwise_count(inhibitory).sum())
-    for word, inverted in enumerate(inhibitory):
-        reached = (kernel[..., word, :] & spikes[..., word, None]) ^ inverted
-        total += lax.population_count(reached).astype(jnp.int32)
+    total = -_num_bits(spikes & inhibitory)[..., None]
+    if kernel.dtype == jnp.uint8:
+        spikes = bits.to_bytes(spikes, axis=-1)
+    for word in range(kernel.shape[-2]):
+        total += lax.population_count(kernel[..., word, :] & spikes[..., word, None]).astype(jnp.int32)
     return total
 
 
-def _count_spiking_words(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
-    """Returns what `_count` does for one member of at most 32 words, by way of those words that have a spike."""
+_ALL = np.uint32(0xFFFFFFFF)
+_WORDS = 8
+"""Words of spikes that are counted in one loop: they have as many bytes as a word has bits."""
+
+
+def _count_spiking_bytes(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
+    """Returns what `_count` does for the bytes of one member's kernel, by way of those bytes that have a spike."""
+    total = 0
+    for first in range(0, spikes.size, _WORDS):
+        words = spikes[first : first + _WORDS]
+        rows = kernel[4 * first : 4 * (first + _WORDS)]
+        if words.size < _WORDS:
+            total += _count_up_to_255(rows, words)
+        else:
+            total += lax.cond(jnp.all(words == _ALL), _count_256, _count_up_to_255, rows, words)
+    return total - _num_bits(spikes & inhibitory)
+
+
+def _count_up_to_255(kernel: jax.Array, words: jax.Array) -> jax.Array:
+    """Returns `[N]` int32 bits that a kernel and spikes have in common.
+
+    Bytes count into bytes, of which a vector register holds the most. Two at a time are added to what is in memory.
+
+    Args:
+        kernel: `[4·W, N]` uint8.
+        words: `[W]` uint32.
+    """
+    spikes = bits.to_bytes(words, axis=0)
 
     def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         waiting, total = now
-        word = lax.population_count((waiting & -waiting) - 1)
-        inverted = jnp.asarray(inhibitory)[word]
-        reached = lax.population_count((kernel[word] & spikes[word]) ^ inverted)
-        total += (reached - lax.population_count(inverted)).astype(jnp.int32)
-        return waiting & (waiting - 1), total
+        others = waiting & (waiting - 1)
+        row, next_row = lowest(waiting), lowest(others)
+        next_spikes = jnp.where(others != 0, spikes[next_row], 0)
+        counted = lax.population_count(kernel[row] & spikes[row]) + lax.population_count(kernel[next_row] & next_spikes)
+        return others & (others - 1), total + counted
 
-    waiting = bits.pack(spikes != 0, axis=0)[0]
-    return lax.while_loop(lambda now: now[0] != 0, body, (waiting, jnp.zeros(kernel.shape[1:], jnp.int32)))[1]
+    def lowest(waiting: jax.Array) -> jax.Array:
+        """Returns the place of the lowest bit; one beyond all rows, for which the last one is read, where none is."""
+        return lax.population_count((waiting & -waiting) - 1)
+
+    start = bits.pack(spikes != 0, axis=0)[0], jnp.zeros(kernel.shape[1:], jnp.uint8)
+    return lax.while_loop(lambda now: now[0] != 0, body, start)[1].astype(jnp.int32)
+
+
+def _count_256(kernel: jax.Array, words: jax.Array) -> jax.Array:
+    """Returns what `_count_up_to_255` does, where all of 256 neurons spiked: one more than a byte can count."""
+    return _num_bits((kernel & bits.to_bytes(words, axis=0)[:, None]).T)
+
+
+def _num_bits(words: jax.Array) -> jax.Array:
+    """Returns `[...]` int32 bits that are set in `[..., W]` words."""
+    return jnp.sum(lax.population_count(words), axis=-1, dtype=jnp.int32)

@@ -74,13 +74,12 @@ def make_fused_substeps(
         bits_of_member, current = recurrent[...], i_in[...]
         excitatory = lax.broadcasted_iota(jnp.int32, (num_neurons,), 0) < num_excitatory
         sign = jnp.where(excitatory, 1.0, -1.0)
-        # As in the plain count, bits of inhibitory neurons are inverted, and their number is taken off.
-        inhibitory = pack(~excitatory)[:, None]
+        inhibitory = pack(~excitatory)
 
         def substep(_: jax.Array, now: tuple[LifState, jax.Array]) -> tuple[LifState, jax.Array]:
             neurons, spikes = now
-            reached = (bits_of_member & spikes[:, None]) ^ inhibitory
-            count = jnp.sum(lax.population_count(reached), axis=0, dtype=jnp.int32) - (num_neurons - num_excitatory)
+            reached = lax.population_count(bits_of_member & spikes[:, None])
+            count = jnp.sum(reached - lax.population_count(spikes & inhibitory)[:, None], axis=0, dtype=jnp.int32)
             neurons, spike = lif.substep(c, neurons, r_recurrent * count.astype(jnp.float32), current, sign)
             return neurons, pack(spike)
 
