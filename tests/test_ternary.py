@@ -14,27 +14,27 @@ def random_kernel(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(-1, 2, shape).astype(np.int8)
 
 
-@pytest.mark.parametrize("inputs", [1, 15, 16, 17, 240])
+@pytest.mark.parametrize("inputs", [1, 3, 4, 5, 240])
 def test_every_entry_is_in_its_two_bits(inputs):
     kernel = random_kernel(2, inputs, 5)
-    words = np.asarray(ternary.pack(jnp.asarray(kernel)))
-    assert words.shape == (2, -(-inputs // 16), 5)
+    packed = np.asarray(ternary.pack(jnp.asarray(kernel)))
+    assert packed.shape == (2, -(-inputs // 4), 5)
     for entry in range(inputs):
-        code = words[:, entry // 16] >> np.uint32(30 - 2 * (entry % 16)) & 3
+        code = packed[:, entry // 4] >> np.uint8(6 - 2 * (entry % 4)) & 3
         np.testing.assert_array_equal(np.select([code == 1, code == 3], [1, -1]), kernel[:, entry])
 
 
-@pytest.mark.parametrize("inputs", [1, 16, 27])
+@pytest.mark.parametrize("inputs", [1, 4, 27])
 def test_the_sum_is_that_of_floats_in_order(inputs):
     kernel = random_kernel(3, inputs, 7)
     x = np.random.default_rng(1).normal(size=(3, inputs)).astype(np.float32)
     total = np.zeros((3, 7), np.float32)
     for i in range(inputs):
         total = total + kernel[:, i].astype(np.float32) * x[:, i, None]
-    words = ternary.pack(jnp.asarray(kernel))
-    np.testing.assert_array_equal(jax.jit(ternary.weighted_sum)(words, x), total)
+    packed = ternary.pack(jnp.asarray(kernel))
+    np.testing.assert_array_equal(jax.jit(ternary.weighted_sum)(packed, x), total)
 
 
 def test_what_is_not_a_number_reaches_every_neuron_that_it_is_connected_to():
-    words = ternary.pack(jnp.asarray([[1, 0, -1]], jnp.int8))
-    np.testing.assert_array_equal(np.isnan(ternary.weighted_sum(words, jnp.asarray([jnp.inf]))), [False, True, False])
+    packed = ternary.pack(jnp.asarray([[1, 0, -1]], jnp.int8))
+    np.testing.assert_array_equal(np.isnan(ternary.weighted_sum(packed, jnp.asarray([jnp.inf]))), [False, True, False])

@@ -29,7 +29,7 @@ Count: TypeAlias = Callable[[jax.Array, jax.Array, np.ndarray], jax.Array]
 class ConnSnnParams(NamedTuple):
     """Kernels of a block in the form that `step` reads."""
 
-    input: jax.Array  # [B, ceil(O / 16), N] uint32, connection from +x minus connection from -x, see `ternary`
+    input: jax.Array  # [B, ceil(O / 4), N] uint8, connection from +x minus connection from -x, see `ternary`
     recurrent: jax.Array  # [B, W, N] uint32 packed along the pre-synaptic axis, or its bytes; inhibitory rows inverted
     output: jax.Array  # [B, N, A] int8
 
