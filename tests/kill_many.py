@@ -2,8 +2,8 @@
 
 Run as `python kill_many.py RUN_DIR KILLS SEED`. Processes are forked from one that has imported everything and started
 nothing of JAX, so that a start costs a tenth of a second. A process is killed up to some hundredths of a second after
-a random one of its operations on files: by its progress and not by the clock, since machines differ. Prints a line of
-JSON for each kill.
+a random one of its operations on files: by its progress and not by the clock, since machines differ. Every tenth is
+killed while it deletes a checkpoint, which few are by chance. Prints a line of JSON for each kill.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ OVERRIDES = ["algo.population=16", "network.num_neurons=8", "engine.block=8", "c
 FOREVER = 10**6
 LAST = 700  # operations on files, of which opening a run takes a hundred
 DELAY = 0.03  # [s]
+DELETING = ".deleting"  # in the name of a checkpoint that is being deleted
 
 
 def train(path: Path, generations: int, every: int) -> None:
@@ -59,14 +60,14 @@ def in_child(work: Callable[[], None]) -> int:
     return pid
 
 
-def kill_after(work: Callable[[], None], operations: int, delay: float) -> None:
-    """Starts a process that does `work`, and kills it `delay` seconds after so many operations on files."""
+def kill_after(work: Callable[[], None], operations: int, delay: float, name: str = "") -> None:
+    """Starts a process that does `work`, and kills it `delay` seconds after so many operations on files of a `name`."""
     ours, theirs = os.pipe()
     count = 0
 
     def watch(event: str, arguments: object) -> None:
         nonlocal count
-        if event == "open" or event.startswith("os."):
+        if (event == "open" or event.startswith("os.")) and name in str(arguments):
             count += 1
             if count == operations:
                 os.write(theirs, b"!")
@@ -116,8 +117,13 @@ def saved_in(path: Path) -> list[int]:
 def main() -> None:
     path, kills, dice = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     before: list[int] = []
-    for _ in range(kills):
-        kill_after(lambda: train(path, FOREVER, every=1), dice.randrange(1, LAST), dice.uniform(0, DELAY))
+    for number in range(kills):
+        aimed = (
+            (dice.randrange(1, 5), 0.0, DELETING)
+            if number % 10 == 9
+            else (dice.randrange(1, LAST), dice.uniform(0, DELAY))
+        )
+        kill_after(lambda: train(path, FOREVER, every=1), *aimed)
         if not path.exists():
             continue
         remains = sorted(entry.name.split("-")[0] for entry in (path / "checkpoints").glob(".*"))
