@@ -92,6 +92,18 @@ def test_every_connection_has_a_pixel_of_its_own():
             assert panel.get_window_extent().height >= rows and panel.get_window_extent().width >= columns
 
 
+def test_no_legend_hides_a_title():
+    connectome = random_connectome(20)
+    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "none")
+    figure.canvas.draw()
+    legends = [panel for panel in figure.axes if panel.get_legend() and panel.get_title(loc="left")]
+    assert len(legends) >= 4
+    for panel in legends:
+        title, legend = panel._left_title.get_window_extent(), panel.get_legend()
+        for part in (*legend.legend_handles, *legend.get_texts()):
+            assert not title.overlaps(part.get_window_extent()), panel.get_title(loc="left")
+
+
 def test_the_bars_are_the_counts():
     connectome = random_connectome(20)
     statistics = connectome_statistics(connectome, num_random_graphs=2)

@@ -78,7 +78,7 @@ def _add_legend(panel: Axes, columns: int) -> None:
     """Puts the legend beside the title, where it hides nothing."""
     panel.legend(
         loc="lower right", bbox_to_anchor=(1.0, 0.985), ncols=columns, borderpad=0.2, handlelength=0.9,
-        columnspacing=0.8, handletextpad=0.4, frameon=False, fontsize=9, labelcolor=INK,
+        columnspacing=0.6, handletextpad=0.3, frameon=False, fontsize=9, labelcolor=INK,
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _draw_degrees(
         panel.stairs(counts, edges, color=color, linewidth=1.4, label=name)
         expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(density[name])))
         panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle=_DASHES)
-    panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="independent")
+    panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="chance")
 
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:
