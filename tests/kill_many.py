@@ -118,12 +118,9 @@ def main() -> None:
     path, kills, dice = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     before: list[int] = []
     for number in range(kills):
-        aimed = (
-            (dice.randrange(1, 5), 0.0, DELETING)
-            if number % 10 == 9
-            else (dice.randrange(1, LAST), dice.uniform(0, DELAY))
-        )
-        kill_after(lambda: train(path, FOREVER, every=1), *aimed)
+        at_random = dice.randrange(1, LAST), dice.uniform(0, DELAY)
+        in_a_deletion = dice.randrange(1, 5), 0.0, DELETING
+        kill_after(lambda: train(path, FOREVER, every=1), *(in_a_deletion if number % 10 == 9 else at_random))
         if not path.exists():
             continue
         remains = sorted(entry.name.split("-")[0] for entry in (path / "checkpoints").glob(".*"))

@@ -2,8 +2,8 @@
 
 The recurrence is computed on packed bits: a neuron's input is the number of excitatory minus the number of
 inhibitory spikes that reach it, from `population_count(kernel & spikes)`, exact at any size. One count serves both
-types: the kernel has the bits of inhibitory neurons inverted, so their spikes count where they do not reach, and all
-that there are of them are subtracted.
+types: the kernel has the rows of inhibitory neurons inverted, so that an inhibitory spike counts where it does not
+reach; subtracting the number of inhibitory spikes then leaves -1 where it does.
 
 Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the published code.
 """
@@ -101,9 +101,9 @@ def make_conn_snn(
         output = bits.unpack(candidates["output"], axis=1, length=num_neurons).astype(jnp.int8)
         inputs = ternary.pack(both[:, :observation_size] - both[:, observation_size:])
         recurrent = candidates["recurrent"] ^ inhibitory[:, None]
-        return ConnSnnParams(
-            inputs, bits.to_bytes(recurrent, axis=1) if one_by_one and not fused else recurrent, output
-        )
+        if one_by_one and not fused:
+            recurrent = bits.to_bytes(recurrent, axis=1)
+        return ConnSnnParams(inputs, recurrent, output)
 
     def initial_carry(keys: jax.Array) -> ConnSnnCarry:
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
@@ -189,9 +189,10 @@ def _count(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.
     return total
 
 
-_ALL = np.uint32(0xFFFFFFFF)
 _WORDS = 8
 """Words of spikes that are counted in one loop: they have as many bytes as a word has bits."""
+
+_ALL_SPIKED = np.uint32(0xFFFFFFFF)
 
 
 def _count_spiking_bytes(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
@@ -203,7 +204,7 @@ def _count_spiking_bytes(kernel: jax.Array, spikes: jax.Array, inhibitory: np.nd
         if words.size < _WORDS:
             total += _count_up_to_255(rows, words)
         else:
-            total += lax.cond(jnp.all(words == _ALL), _count_256, _count_up_to_255, rows, words)
+            total += lax.cond(jnp.all(words == _ALL_SPIKED), _count_256, _count_up_to_255, rows, words)
     return total - _num_bits(spikes & inhibitory)
 
 

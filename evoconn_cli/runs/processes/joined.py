@@ -140,7 +140,7 @@ class JoinedProcesses:
     def _get(self, key: str, sender: int = 0) -> bytes:
         """Returns the value of `key`, waiting for its `sender`."""
         heard = time.monotonic()
-        end, beat = heard + PATIENCE, ""
+        end, beat = heard + PATIENCE, None
         while True:
             try:
                 return self._client.blocking_key_value_get_bytes(key, _SLICE_MS)
