@@ -71,7 +71,7 @@ def late_generation(
     workers: WorkerMesh,
     state: RunState,
     beside: Mapping[str, Callable[[], float]],
-    repetitions: int = 5,
+    repetitions: int = 9,
 ) -> Late:
     """Returns the cost of a generation that starts from `state` and in which nobody falls.
 

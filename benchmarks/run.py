@@ -33,7 +33,7 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.runs.build import build_engine, choose_block
 from evoconn_cli.runs.devices import start_jax
 
-_STEPS, _PHYSICS_STEPS, _BASELINE_STEPS, _BASELINE_REPETITIONS = 100, 500, 6, 3
+_STEPS, _PHYSICS_STEPS, _BASELINE_STEPS, _BASELINE_REPETITIONS = 100, 1500, 6, 3
 _MEMORY_POPULATIONS = (512, 2048, 10240)
 
 _PARTS = {

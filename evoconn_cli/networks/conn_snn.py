@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, lif, ternary
+from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, boolean, lif, ternary
 from evoconn_cli.networks.fused_substeps import make_fused_substeps
 from evoconn_cli.networks.lif import LifConstants, LifState
 
-Count: TypeAlias = Callable[[jax.Array, jax.Array, np.ndarray], jax.Array]
-"""How spikes that reach a neuron are counted; see `_count`."""
+Count: TypeAlias = Callable[[jax.Array], jax.Array]
+"""`count(spikes [..., W] uint32) -> [..., N]` int32, excitatory minus inhibitory spikes that reach each neuron."""
 
 
 class ConnSnnParams(NamedTuple):
@@ -31,7 +31,7 @@ class ConnSnnParams(NamedTuple):
 
     input: jax.Array  # [B, ceil(O / 4), N] uint8, connection from +x minus connection from -x, see `ternary`
     recurrent: jax.Array  # [B, W, N] uint32 packed along the pre-synaptic axis, or its bytes; inhibitory rows inverted
-    output: jax.Array  # [B, N, A] int8
+    output: jax.Array  # [B, N, A] int8, or [B, ceil(N / 32), A] uint32, see `boolean`
 
 
 class ConnSnnCarry(NamedTuple):
@@ -69,7 +69,7 @@ def make_conn_snn(
         constants: of the neurons.
         one_by_one: members run through all sub-steps one after the other, so that a member's recurrent bits (8 KiB at
             256 neurons) stay in a CPU's nearest cache, and bytes without a spike are passed over; otherwise the whole
-            block runs together. Results do not depend on it.
+            block runs together. Results do not depend on it, but for the rounding of actions.
         fused: the sub-steps run in one GPU kernel, whatever `one_by_one` says; `interpreted` on any device, slowly.
 
     Raises:
@@ -88,6 +88,7 @@ def make_conn_snn(
         density=expected_density,
     )
     inhibitory = np.asarray(bits.pack(jnp.asarray(np.arange(num_neurons) >= num_excitatory), axis=0))
+    one_by_one = one_by_one and not fused
     run_fused = fused and make_fused_substeps(
         c,
         num_neurons=num_neurons,
@@ -98,30 +99,35 @@ def make_conn_snn(
 
     def prepare(candidates: Candidates) -> ConnSnnParams:
         both = bits.unpack(candidates["input"], axis=1, length=2 * observation_size).astype(jnp.int8)
-        output = bits.unpack(candidates["output"], axis=1, length=num_neurons).astype(jnp.int8)
+        output = bits.unpack(candidates["output"], axis=1, length=num_neurons)
         inputs = ternary.pack(both[:, :observation_size] - both[:, observation_size:])
         recurrent = candidates["recurrent"] ^ inhibitory[:, None]
-        if one_by_one and not fused:
-            recurrent = bits.to_bytes(recurrent, axis=1)
-        return ConnSnnParams(inputs, recurrent, output)
+        if one_by_one:
+            return ConnSnnParams(inputs, bits.to_bytes(recurrent, axis=1), boolean.pack(output))
+        return ConnSnnParams(inputs, recurrent, output.astype(jnp.int8))
 
     def initial_carry(keys: jax.Array) -> ConnSnnCarry:
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
         return ConnSnnCarry(lif.initial_state(c, keys, num_neurons), spikes)
 
-    def substep(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count = _count) -> ConnSnnCarry:
-        synaptic = gains.recurrent * count(recurrent, carry.spikes, inhibitory).astype(jnp.float32)
+    def substep(count: Count, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
+        synaptic = gains.recurrent * count(carry.spikes).astype(jnp.float32)
         neurons, spike = lif.substep(c, carry.neurons, synaptic, i_in, sign)
         return ConnSnnCarry(neurons, bits.pack(spike, axis=-1))
 
-    def run_substeps(recurrent: jax.Array, carry: ConnSnnCarry, i_in: jax.Array, count: Count) -> ConnSnnCarry:
-        return lif.run(c, lambda carry: substep(recurrent, carry, i_in, count), carry)
+    def run_substeps(count: Count, carry: ConnSnnCarry, i_in: jax.Array) -> ConnSnnCarry:
+        return lif.run(c, lambda carry: substep(count, carry, i_in), carry)
 
-    def input_current(kernel: jax.Array, obs: jax.Array) -> jax.Array:
-        return gains.input * ternary.weighted_sum(kernel, obs)
+    def count_in(recurrent: jax.Array) -> Count:
+        return lambda spikes: _count(recurrent, spikes, inhibitory)
+
+    def input_current(kernels: jax.Array, obs: jax.Array) -> jax.Array:
+        return gains.input * ternary.weighted_sum(lambda row: kernels[:, row], obs)
 
     def read_out(params: ConnSnnParams, carry: ConnSnnCarry) -> jax.Array:
         # Rates carry the sign of their neuron, so the output kernel needs none.
+        if one_by_one:
+            return gains.output * boolean.weighted_sum(params.output, carry.neurons.rate)
         return gains.output * jnp.sum(params.output.astype(jnp.float32) * carry.neurons.rate[:, :, None], axis=1)
 
     def step(
@@ -132,22 +138,33 @@ def make_conn_snn(
             i_in = input_current(params.input, obs)
             carry = ConnSnnCarry(*run_fused(params.recurrent, carry.neurons, carry.spikes, i_in, active))
         elif one_by_one:
-            carry = lax.map(lambda member: run_if_active(*member), (active, params.input, params.recurrent, carry, obs))
+            carry = run_one_by_one(params, carry, obs, active)
         else:
-            carry = run_substeps(params.recurrent, carry, input_current(params.input, obs), _count)
+            carry = run_substeps(count_in(params.recurrent), carry, input_current(params.input, obs))
         return carry, read_out(params, carry)
 
-    def run_if_active(
-        active: jax.Array, input_kernel: jax.Array, recurrent: jax.Array, carry: ConnSnnCarry, obs: jax.Array
-    ) -> ConnSnnCarry:
-        def run(carry: ConnSnnCarry) -> ConnSnnCarry:
-            return run_substeps(recurrent, carry, input_current(input_kernel, obs), _count_spiking_bytes)
+    def run_one_by_one(params: ConnSnnParams, carries: ConnSnnCarry, obs: jax.Array, active: jax.Array) -> ConnSnnCarry:
+        def run_member(member: jax.Array, carries: ConnSnnCarry) -> ConnSnnCarry:
+            # XLA copies a kernel that is cut out. That is good for the recurrent one, of which rows are read again and
+            # again in an order that no processor foresees; the input kernel is read once, where it lies.
+            recurrent = params.recurrent[member]
 
-        return lax.cond(active, run, lambda carry: carry, carry)
+            def input_row(row: jax.Array) -> jax.Array:
+                return lax.dynamic_slice(params.input, (member, row, 0), (1, 1, num_neurons)).reshape(-1)
+
+            def run(carry: ConnSnnCarry) -> ConnSnnCarry:
+                i_in = gains.input * ternary.weighted_sum(input_row, obs[member])
+                return run_substeps(lambda spikes: _count_spiking_bytes(recurrent, spikes, inhibitory), carry, i_in)
+
+            before = jax.tree.map(lambda x: x[member], carries)
+            after = lax.cond(active[member], run, lambda carry: carry, before)
+            return jax.tree.map(lambda x, y: x.at[member].set(y), carries, after)
+
+        return lax.fori_loop(0, obs.shape[0], run_member, carries)
 
     def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
-        i_in = input_current(params.input, obs)
-        carry, words, changed = lif.record(c, lambda carry: substep(params.recurrent, carry, i_in), carry)
+        i_in, count = input_current(params.input, obs), count_in(params.recurrent)
+        carry, words, changed = lif.record(c, lambda carry: substep(count, carry, i_in), carry)
         spikes = bits.unpack(words, axis=2, length=num_neurons)
         return carry, read_out(params, carry), lif.activity(carry.neurons, i_in, spikes, changed)
 

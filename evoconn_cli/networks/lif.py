@@ -130,7 +130,7 @@ def substep(
     target = c.v_rest + i_syn + i_in
     v = target + c.alpha_m * (reset(c, state).v - target)
     spike = v > c.v_threshold
-    impulse = jnp.where(spike, sign, 0.0) / c.dt_ms
+    impulse = jnp.where(spike, sign / c.dt_ms, 0.0)
     rate = impulse + c.alpha_out * (state.rate - impulse)
     return LifState(v, i_syn, rate), spike
 

@@ -6,6 +6,8 @@ entries are read at a time: each sum waits for the one before it, and a processo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,26 +33,24 @@ def pack(kernel: jax.Array) -> jax.Array:
     return jnp.sum(codes << places[:, None], axis=-2, dtype=jnp.uint8)
 
 
-def weighted_sum(packed: jax.Array, x: jax.Array) -> jax.Array:
+def weighted_sum(row: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
     A loop, because XLA would unpack the kernels of a block to float32 ahead of the steps, and read all of that instead.
 
     Args:
-        packed: `[..., K, N]` uint8 from `pack`.
+        row: `row(b) -> [..., N]` uint8, byte `b` of a kernel from `pack`, where the kernel lies.
         x: `[..., I]` float32.
     """
-    num_bytes = packed.shape[-2]
+    num_bytes = -(-x.shape[-1] // PER_BYTE)
     padding = [*[(0, 0)] * (x.ndim - 1), (0, PER_BYTE * num_bytes - x.shape[-1])]
     halves = jnp.pad(0.5 * x, padding).reshape(*x.shape[:-1], num_bytes, PER_BYTE)
 
-    def add(total: jax.Array, entry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        byte, half = entry
-        word = byte.astype(jnp.uint32)
+    def add(byte: jax.Array, total: jax.Array) -> jax.Array:
+        word, half = row(byte).astype(jnp.uint32), lax.dynamic_index_in_dim(halves, byte, axis=-2, keepdims=False)
         for i in range(PER_BYTE):
             doubled = lax.bitcast_convert_type((word << np.uint32(24 + 2 * i)) & _TOP, jnp.float32)
             total = total + doubled * half[..., i, None]
-        return total, None
+        return total
 
-    start = jnp.zeros((*packed.shape[:-2], packed.shape[-1]), jnp.float32)
-    return lax.scan(add, start, (jnp.moveaxis(packed, -2, 0), jnp.moveaxis(halves, -2, 0)))[0]
+    return lax.fori_loop(0, num_bytes, add, jnp.zeros(jax.eval_shape(row, 0).shape))
