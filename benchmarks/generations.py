@@ -38,8 +38,8 @@ class Early(NamedTuple):
     slowest_steps: int  # of the slowest member of each generation, added up
 
 
-class Late(NamedTuple):
-    """Generations in which all episodes are full, by a trained population."""
+class Full(NamedTuple):
+    """Generations in which all episodes are full."""
 
     times: Interleaved  # of a generation, a step and member [s]
     spikes_a_substep: float  # of all neurons
@@ -66,19 +66,19 @@ def first_generations(config: RunConfig, workers: WorkerMesh) -> tuple[list[Earl
     return early, state
 
 
-def late_generation(
+def full_episodes(
     config: RunConfig,
     workers: WorkerMesh,
     state: RunState,
     beside: Mapping[str, Callable[[], float]],
     repetitions: int = 9,
-) -> Late:
+) -> Full:
     """Returns the cost of a generation that starts from `state` and in which nobody falls.
 
     Args:
         config: of a spiking network.
         workers: the devices.
-        state: of a trained population; it stays as it is.
+        state: of the population; it stays as it is.
         beside: what the generation is compared with, by name: each runs once and returns its time.
         repetitions: generations.
     """
@@ -96,7 +96,7 @@ def late_generation(
         return seconds / (int(copy.env_steps) - done)
 
     times = interleave(generation, beside, repetitions)
-    return Late(times, statistics.median(rates) * config.network.dt_ms * config.network.num_neurons)
+    return Full(times, statistics.median(rates) * config.network.dt_ms * config.network.num_neurons)
 
 
 def _nobody_falls(task: Task) -> Task:
