@@ -23,7 +23,7 @@ EARLY = (10, 20)
 """Generations that count as early."""
 
 LATE = 60
-"""Generations after which a population counts as trained: its neurons fire as sparsely as they will."""
+"""Generations after which a population counts as trained."""
 
 FULL_EPISODE = 1000
 """Steps of an episode that no member ends early."""

@@ -233,6 +233,21 @@ def test_one_by_one_does_not_change_a_bit_of_the_neurons(num_neurons, excitatory
         np.testing.assert_allclose(a.action, b.action, rtol=1e-5, atol=1e-6)
 
 
+def test_members_that_are_not_active_are_passed_over():
+    network = make_network(PAPER, 3, 2, 40)
+    kernels, _, (obs,) = random_case(PAPER, 40, 3, 2, members=4, num_steps=1, seed=5)
+    params = network.prepare({name: bits.pack(jnp.asarray(kernel), axis=1) for name, kernel in kernels.items()})
+    before = network.initial_carry(jax.random.split(jax.random.key(0), 4))
+    active = np.array([True, False, True, False])
+    some, everyone = (
+        network.step(params, before, jnp.asarray(obs), jnp.asarray(a))[0] for a in (active, active | True)
+    )
+    for ours, theirs, untouched in zip(*map(jax.tree.leaves, (some, everyone, before)), strict=True):
+        np.testing.assert_array_equal(ours[active], theirs[active])
+        np.testing.assert_array_equal(ours[~active], untouched[~active])
+    assert not np.array_equal(everyone.neurons.v[~active], before.neurons.v[~active])
+
+
 def test_members_do_not_touch_each_other():
     kernels, v0, obs = random_case(PAPER, 40, 3, 2, members=4, num_steps=2, seed=4)
     together = simulate(PAPER, kernels, v0, obs)[-1]

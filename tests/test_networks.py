@@ -18,12 +18,13 @@ OBS, A, N, B = 5, 2, 24, 6
 SIZES = dict(observation_size=OBS, action_size=A, num_neurons=N)
 MAKERS = {
     "conn_snn": lambda: make_conn_snn(**SIZES, gain_in=0.5, one_by_one=False),
+    "conn_snn one by one": lambda: make_conn_snn(**SIZES, gain_in=0.5),
     "dense_snn": lambda: make_dense_snn(**SIZES, gain_in=0.5),
     **{name: (lambda name=name: make_flax_network(name, **SIZES)) for name in ("gru", "lstm", "mlp")},
 }
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture(params=[*NETWORKS, "conn_snn one by one"])
 def network(request):
     return MAKERS[request.param]()
 

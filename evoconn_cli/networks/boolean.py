@@ -1,6 +1,6 @@
 """Kernels of booleans, a bit an entry, and sums of numbers over them in an order that no processor changes.
 
-Numbers are added in windows of 32 neighbours, then the windows likewise, as XLA does with a long axis on CPUs. That may
+Numbers are added in windows of 32 neighbours, then the windows likewise, as XLA does with a long axis on CPUs. XLA may
 hand a sum to a library instead, whose order depends on the processor, and which is slow where outputs are few.
 """
 

@@ -31,6 +31,7 @@ UPDATE = (
     "5. The neuron spikes where v > v_threshold, strictly; there v = v_rest.",
     "6. impulse = type / dt where it spiked, else 0; rate = impulse + alpha_out · (rate - impulse)",
     "After the last sub-step: action = gain_output · sum over neurons of rate, clipped to [-1, 1].",
+    "That sum is one of windows of 32 neighbours, with zeros at both ends, and then of the windows likewise.",
     "v, i_syn, rate and the spikes of the last sub-step live on to the next environment step.",
 )
 
