@@ -38,7 +38,7 @@ class Early(NamedTuple):
     slowest_steps: int  # of the slowest member of each generation, added up
 
 
-class Full(NamedTuple):
+class FullEpisodes(NamedTuple):
     """Generations in which all episodes are full."""
 
     times: Interleaved  # of a generation, a step and member [s]
@@ -72,7 +72,7 @@ def full_episodes(
     state: RunState,
     beside: Mapping[str, Callable[[], float]],
     repetitions: int = 9,
-) -> Full:
+) -> FullEpisodes:
     """Returns the cost of a generation that starts from `state` and in which nobody falls.
 
     Args:
@@ -96,7 +96,7 @@ def full_episodes(
         return seconds / (int(copy.env_steps) - done)
 
     times = interleave(generation, beside, repetitions)
-    return Full(times, statistics.median(rates) * config.network.dt_ms * config.network.num_neurons)
+    return FullEpisodes(times, statistics.median(rates) * config.network.dt_ms * config.network.num_neurons)
 
 
 def _nobody_falls(task: Task) -> Task:

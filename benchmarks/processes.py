@@ -18,7 +18,7 @@ _KIBIBYTE_MB = 1024 / 1e6
 def peak_memory(task: str, population: int) -> float:
     """Returns by how much the peak memory of a training exceeds that of a process that only started JAX [MB].
 
-    It compiles anew: that takes more memory than a program from the cache, and than a training of small populations.
+    The cache is empty: compiling takes memory, more than the training of a small population.
     """
     with tempfile.TemporaryDirectory() as cache:
         return _measured("memory", task, str(population), cache=cache)["megabytes"]

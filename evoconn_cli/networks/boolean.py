@@ -34,14 +34,16 @@ def weighted_sum(packed: jax.Array, x: jax.Array) -> jax.Array:
     """
     words, windows = jnp.moveaxis(packed, 0, -1), jnp.moveaxis(_windows(x, axis=1), 0, -1)  # members last
 
-    def set_sum(window: jax.Array, sums: jax.Array) -> jax.Array:
+    def sum_of(window: tuple[jax.Array, jax.Array]) -> jax.Array:
+        connections, entries = window
+
         def add(entry: jax.Array, total: jax.Array) -> jax.Array:
-            connected = (words[window] >> entry.astype(jnp.uint32)) & 1 != 0
-            return total + jnp.where(connected, windows[window, entry], 0.0)
+            connected = (connections >> entry.astype(jnp.uint32)) & 1 != 0
+            return total + jnp.where(connected, entries[entry], 0.0)
 
-        return sums.at[window].set(lax.fori_loop(0, _WINDOW, add, jnp.zeros(words.shape[1:])))
+        return lax.fori_loop(0, _WINDOW, add, jnp.zeros(connections.shape, jnp.float32))
 
-    sums = lax.fori_loop(0, words.shape[0], set_sum, jnp.zeros(words.shape))
+    sums = lax.map(sum_of, (words, windows))
     while sums.shape[0] > _WINDOW:
         sums = _in_order(jnp.swapaxes(_windows(sums, axis=0), 0, 1))
     return _in_order(sums).T
@@ -59,4 +61,4 @@ def _windows(x: jax.Array, axis: int) -> jax.Array:
 
 def _in_order(terms: jax.Array) -> jax.Array:
     """Returns the sum over the first axis, added one after the other."""
-    return lax.fori_loop(0, terms.shape[0], lambda i, total: total + terms[i], jnp.zeros(terms.shape[1:]))
+    return lax.fori_loop(0, terms.shape[0], lambda i, total: total + terms[i], jnp.zeros_like(terms[0]))

@@ -121,8 +121,8 @@ def make_conn_snn(
     def count_in(recurrent: jax.Array) -> Count:
         return lambda spikes: _count(recurrent, spikes, inhibitory)
 
-    def input_current(kernels: jax.Array, obs: jax.Array) -> jax.Array:
-        return gains.input * ternary.weighted_sum(lambda row: kernels[:, row], obs)
+    def input_current(kernels: jax.Array, obs: jax.Array, member: jax.Array | None = None) -> jax.Array:
+        return gains.input * ternary.weighted_sum(kernels, obs, member)
 
     def read_out(params: ConnSnnParams, carry: ConnSnnCarry) -> jax.Array:
         # Rates carry the sign of their neuron, so the output kernel needs none.
@@ -145,15 +145,12 @@ def make_conn_snn(
 
     def run_one_by_one(params: ConnSnnParams, carries: ConnSnnCarry, obs: jax.Array, active: jax.Array) -> ConnSnnCarry:
         def run_member(member: jax.Array, carries: ConnSnnCarry) -> ConnSnnCarry:
-            # XLA copies a kernel that is cut out. That is good for the recurrent one, of which rows are read again and
-            # again in an order that no processor foresees; the input kernel is read once, where it lies.
+            # XLA copies what is cut out, and here it shall: rows are read again and again, in an order that no
+            # processor foresees, and the copy fetches them all.
             recurrent = params.recurrent[member]
 
-            def input_row(row: jax.Array) -> jax.Array:
-                return lax.dynamic_slice(params.input, (member, row, 0), (1, 1, num_neurons)).reshape(-1)
-
             def run(carry: ConnSnnCarry) -> ConnSnnCarry:
-                i_in = gains.input * ternary.weighted_sum(input_row, obs[member])
+                i_in = input_current(params.input, obs[member], member)
                 return run_substeps(lambda spikes: _count_spiking_bytes(recurrent, spikes, inhibitory), carry, i_in)
 
             before = jax.tree.map(lambda x: x[member], carries)

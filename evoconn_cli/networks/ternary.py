@@ -6,8 +6,6 @@ entries are read at a time: each sum waits for the one before it, and a processo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,24 +31,31 @@ def pack(kernel: jax.Array) -> jax.Array:
     return jnp.sum(codes << places[:, None], axis=-2, dtype=jnp.uint8)
 
 
-def weighted_sum(row: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+def weighted_sum(packed: jax.Array, x: jax.Array, member: jax.Array | None = None) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
     A loop, because XLA would unpack the kernels of a block to float32 ahead of the steps, and read all of that instead.
 
     Args:
-        row: `row(b) -> [..., N]` uint8, byte `b` of a kernel from `pack`, where the kernel lies.
+        packed: `[..., K, N]` uint8 from `pack`.
         x: `[..., I]` float32.
+        member: whose kernel of `packed` `[B, K, N]` the inputs `[I]` of one member meet. It is read where it lies,
+            while XLA would copy a kernel that is cut out.
     """
-    num_bytes = -(-x.shape[-1] // PER_BYTE)
+    num_bytes, num_outputs = packed.shape[-2:]
     padding = [*[(0, 0)] * (x.ndim - 1), (0, PER_BYTE * num_bytes - x.shape[-1])]
     halves = jnp.pad(0.5 * x, padding).reshape(*x.shape[:-1], num_bytes, PER_BYTE)
 
-    def add(byte: jax.Array, total: jax.Array) -> jax.Array:
-        word, half = row(byte).astype(jnp.uint32), lax.dynamic_index_in_dim(halves, byte, axis=-2, keepdims=False)
+    def row(place: jax.Array) -> jax.Array:
+        if member is None:
+            return lax.dynamic_index_in_dim(packed, place, axis=-2, keepdims=False)
+        return lax.dynamic_slice(packed, (member, place, 0), (1, 1, num_outputs)).reshape(num_outputs)
+
+    def add(place: jax.Array, total: jax.Array) -> jax.Array:
+        word, half = row(place).astype(jnp.uint32), lax.dynamic_index_in_dim(halves, place, axis=-2, keepdims=False)
         for i in range(PER_BYTE):
             doubled = lax.bitcast_convert_type((word << np.uint32(24 + 2 * i)) & _TOP, jnp.float32)
             total = total + doubled * half[..., i, None]
         return total
 
-    return lax.fori_loop(0, num_bytes, add, jnp.zeros(jax.eval_shape(row, 0).shape))
+    return lax.fori_loop(0, num_bytes, add, jnp.zeros((*x.shape[:-1], num_outputs), jnp.float32))
