@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.extend.random import threefry_2x32
+import numpy as np
 
 from evoconn_cli.networks import bits
 
@@ -35,10 +35,37 @@ def packed_bernoulli(key: jax.Array, planes: jax.Array) -> jax.Array:
         key: a threefry key; the words are its stream from the start, both halves of each counter.
         planes: of `threshold_planes`.
     """
-    counters = jnp.arange(planes.size, dtype=jnp.uint32)
-    random = threefry_2x32(jax.random.key_data(key), counters).reshape(planes.shape)
-    below = jnp.zeros(planes.shape[1:], jnp.uint32)
-    for plane, drawn in zip(planes, random, strict=True):
+    first = jnp.arange(planes[0].size, dtype=jnp.uint32).reshape(planes.shape[1:])
+    half = NUM_PLANES // 2
+    counters = [first + np.uint32(plane * first.size) for plane in range(NUM_PLANES)]
+    pairs = [_threefry(jax.random.key_data(key), *pair) for pair in zip(counters[:half], counters[half:], strict=True)]
+    below = jnp.zeros_like(first)
+    for plane, drawn in zip(planes, [*(x for x, _ in pairs), *(y for _, y in pairs)], strict=True):
         # Where the bits differ they decide, unless a higher plane does; where they are equal the lower planes decide.
         below ^= (plane ^ drawn) & (below ^ plane)
     return below
+
+
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = np.uint32(0x1BD11BDA)
+
+
+def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the random words of counters `(x, y)`, as JAX's generator does.
+
+    Written out, because JAX's own is a loop on CPUs, whose words go through memory: the sample takes a third of the
+    time in one pass. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, Threefry-2x32-20.
+
+    Args:
+        key: `[2]` uint32.
+        x: uint32 of any shape.
+        y: uint32 of the same shape.
+    """
+    keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
+    x, y = x + keys[0], y + keys[1]
+    for four in range(5):
+        for left in _ROTATIONS[four % 2]:
+            x += y
+            y = x ^ ((y << np.uint32(left)) | (y >> np.uint32(32 - left)))
+        x, y = x + keys[(four + 1) % 3], y + keys[(four + 2) % 3] + np.uint32(four + 1)
+    return x, y
