@@ -31,10 +31,14 @@ def test_the_sum_is_that_of_floats_in_order(inputs):
     total = np.zeros((3, 7), np.float32)
     for i in range(inputs):
         total = total + kernel[:, i].astype(np.float32) * x[:, i, None]
-    packed = ternary.pack(jnp.asarray(kernel))
-    np.testing.assert_array_equal(jax.jit(ternary.weighted_sum)(packed, x), total)
+    packed, fours, sums = ternary.pack(jnp.asarray(kernel)), ternary.by_fours(x), jax.jit(ternary.weighted_sum)
+    np.testing.assert_array_equal(sums(packed, fours), total)
+    for member in range(3):
+        np.testing.assert_array_equal(sums(packed, fours, member), total[member])
 
 
 def test_what_is_not_a_number_reaches_every_neuron_that_it_is_connected_to():
     packed = ternary.pack(jnp.asarray([[1, 0, -1]], jnp.int8))
-    np.testing.assert_array_equal(np.isnan(ternary.weighted_sum(packed, jnp.asarray([jnp.inf]))), [False, True, False])
+    np.testing.assert_array_equal(
+        np.isnan(ternary.weighted_sum(packed, ternary.by_fours(jnp.asarray([jnp.inf])))), [False, True, False]
+    )

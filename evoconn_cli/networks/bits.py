@@ -6,8 +6,11 @@ Neighbours are in different words, so that packing is 32 operations on whole wor
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 WORD = 32
 
@@ -30,7 +33,13 @@ def pack(bits: jax.Array, axis: int) -> jax.Array:
     padding[axis] = (0, words * WORD - bits.shape[axis])
     split = (*bits.shape[:axis], WORD, words, *bits.shape[axis + 1 :])
     bits = jnp.pad(bits, padding).reshape(split)
-    return jnp.sum(jnp.where(bits, _places(bits.ndim, axis), jnp.uint32(0)), axis=axis, dtype=jnp.uint32)
+    # Byte by byte: each addition waits for the one before it, and eight values are read once for all four.
+    places = jax.lax.slice_in_dim(_places(bits.ndim, axis), 0, 8, axis=axis)
+    in_bytes = [
+        jnp.sum(jnp.where(byte, places, jnp.uint32(0)), axis=axis, dtype=jnp.uint32)
+        for byte in jnp.split(bits, 4, axis)
+    ]
+    return functools.reduce(jnp.bitwise_or, [byte << np.uint32(8 * i) for i, byte in enumerate(in_bytes)])
 
 
 def unpack(words: jax.Array, axis: int, length: int) -> jax.Array:

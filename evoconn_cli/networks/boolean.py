@@ -32,18 +32,18 @@ def weighted_sum(packed: jax.Array, x: jax.Array) -> jax.Array:
         packed: `[B, W, N]` uint32 from `pack`.
         x: `[B, I]` float32.
     """
-    words, windows = jnp.moveaxis(packed, 0, -1), jnp.moveaxis(_windows(x, axis=1), 0, -1)  # members last
+    words, windows = jnp.moveaxis(packed, 0, -1), _windows(x.T, axis=0)  # members last
 
-    def sum_of(window: tuple[jax.Array, jax.Array]) -> jax.Array:
-        connections, entries = window
-
+    # No `lax.map`, whose windows XLA would copy.
+    def sum_window(window: jax.Array, sums: jax.Array) -> jax.Array:
         def add(entry: jax.Array, total: jax.Array) -> jax.Array:
-            connected = (connections >> entry.astype(jnp.uint32)) & 1 != 0
-            return total + jnp.where(connected, entries[entry], 0.0)
+            connected = (words[window] >> entry.astype(jnp.uint32)) & 1 != 0
+            return total + jnp.where(connected, windows[window, entry], 0.0)
 
-        return lax.fori_loop(0, _WINDOW, add, jnp.zeros(connections.shape, jnp.float32))
+        start = jnp.zeros(words.shape[1:], jnp.float32)
+        return sums.at[window].set(lax.fori_loop(0, _WINDOW, add, start))
 
-    sums = lax.map(sum_of, (words, windows))
+    sums = lax.fori_loop(0, words.shape[0], sum_window, jnp.zeros(words.shape, jnp.float32))
     while sums.shape[0] > _WINDOW:
         sums = _in_order(jnp.swapaxes(_windows(sums, axis=0), 0, 1))
     return _in_order(sums).T

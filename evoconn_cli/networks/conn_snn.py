@@ -121,8 +121,8 @@ def make_conn_snn(
     def count_in(recurrent: jax.Array) -> Count:
         return lambda spikes: _count(recurrent, spikes, inhibitory)
 
-    def input_current(kernels: jax.Array, obs: jax.Array, member: jax.Array | None = None) -> jax.Array:
-        return gains.input * ternary.weighted_sum(kernels, obs, member)
+    def input_current(kernels: jax.Array, obs: jax.Array) -> jax.Array:
+        return gains.input * ternary.weighted_sum(kernels, ternary.by_fours(obs))
 
     def read_out(params: ConnSnnParams, carry: ConnSnnCarry) -> jax.Array:
         # Rates carry the sign of their neuron, so the output kernel needs none.
@@ -144,13 +144,15 @@ def make_conn_snn(
         return carry, read_out(params, carry)
 
     def run_one_by_one(params: ConnSnnParams, carries: ConnSnnCarry, obs: jax.Array, active: jax.Array) -> ConnSnnCarry:
+        fours = ternary.by_fours(obs)
+
         def run_member(member: jax.Array, carries: ConnSnnCarry) -> ConnSnnCarry:
             # XLA copies what is cut out, and here it shall: rows are read again and again, in an order that no
             # processor foresees, and the copy fetches them all.
             recurrent = params.recurrent[member]
 
             def run(carry: ConnSnnCarry) -> ConnSnnCarry:
-                i_in = input_current(params.input, obs[member], member)
+                i_in = gains.input * ternary.weighted_sum(params.input, fours, member)
                 return run_substeps(lambda spikes: _count_spiking_bytes(recurrent, spikes, inhibitory), carry, i_in)
 
             before = jax.tree.map(lambda x: x[member], carries)
@@ -216,42 +218,46 @@ def _count_spiking_bytes(kernel: jax.Array, spikes: jax.Array, inhibitory: np.nd
         words = spikes[first : first + _WORDS]
         rows = kernel[4 * first : 4 * (first + _WORDS)]
         if words.size < _WORDS:
-            total += _count_up_to_255(rows, words)
+            counted = _count_up_to_255(rows, words)
         else:
-            total += lax.cond(jnp.all(words == _ALL_SPIKED), _count_256, _count_up_to_255, rows, words)
+            counted = lax.cond(jnp.all(words == _ALL_SPIKED), _count_256, _count_up_to_255, rows, words)
+        total += counted.astype(jnp.int32)
     return total - _num_bits(spikes & inhibitory)
 
 
 def _count_up_to_255(kernel: jax.Array, words: jax.Array) -> jax.Array:
-    """Returns `[N]` int32 bits that a kernel and spikes have in common.
+    """Returns `[N]` uint16 bits that a kernel and spikes have in common.
 
-    Bytes count into bytes, of which a vector register holds the most. Two at a time are added to what is in memory.
+    Bytes count into bytes, of which a vector register holds the most. Four at a time are added to what is in memory, as
+    long as two are left.
 
     Args:
         kernel: `[4·W, N]` uint8.
         words: `[W]` uint32.
     """
-    spikes = bits.to_bytes(words, axis=0)
+    spikes = jnp.pad(bits.to_bytes(words, axis=0), (0, 1))
 
-    def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        waiting, total = now
-        others = waiting & (waiting - 1)
-        row, next_row = lowest(waiting), lowest(others)
-        next_spikes = jnp.where(others != 0, spikes[next_row], 0)
-        counted = lax.population_count(kernel[row] & spikes[row]) + lax.population_count(kernel[next_row] & next_spikes)
-        return others & (others - 1), total + counted
+    def count(rows: int) -> Callable[[tuple[jax.Array, jax.Array]], tuple[jax.Array, jax.Array]]:
+        def body(now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            waiting, total = now
+            for _ in range(rows):
+                row = lax.population_count((waiting & -waiting) - 1)  # of the lowest bit; 32, without a spike, if none
+                total = total + lax.population_count(kernel[row] & spikes[row])
+                waiting = waiting & (waiting - 1)
+            return waiting, total
 
-    def lowest(waiting: jax.Array) -> jax.Array:
-        """Returns the place of the lowest bit; one beyond all rows, for which the last one is read, where none is."""
-        return lax.population_count((waiting & -waiting) - 1)
+        return body
 
-    start = bits.pack(spikes != 0, axis=0)[0], jnp.zeros(kernel.shape[1:], jnp.uint8)
-    return lax.while_loop(lambda now: now[0] != 0, body, start)[1].astype(jnp.int32)
+    places = jnp.uint32(1) << jnp.arange(kernel.shape[0], dtype=jnp.uint32)
+    waiting = jnp.sum(jnp.where(spikes[:-1] != 0, places, 0), dtype=jnp.uint32)
+    now = waiting, jnp.zeros(kernel.shape[1:], jnp.uint8)
+    now = lax.while_loop(lambda now: lax.population_count(now[0]) > 1, count(4), now)
+    return lax.while_loop(lambda now: now[0] != 0, count(1), now)[1].astype(jnp.uint16)
 
 
 def _count_256(kernel: jax.Array, words: jax.Array) -> jax.Array:
     """Returns what `_count_up_to_255` does, where all of 256 neurons spiked: one more than a byte can count."""
-    return _num_bits((kernel & bits.to_bytes(words, axis=0)[:, None]).T)
+    return _num_bits((kernel & bits.to_bytes(words, axis=0)[:, None]).T).astype(jnp.uint16)
 
 
 def _num_bits(words: jax.Array) -> jax.Array:

@@ -6,6 +6,8 @@ entries are read at a time: each sum waits for the one before it, and a processo
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,24 +29,29 @@ def pack(kernel: jax.Array) -> jax.Array:
     padding = [*[(0, 0)] * (kernel.ndim - 2), (0, -inputs % PER_BYTE), (0, 0)]
     entries = jnp.pad(kernel, padding).reshape(*kernel.shape[:-2], -1, PER_BYTE, outputs)
     codes = entries.astype(jnp.int8).astype(jnp.uint8) & 3  # -1 is 0b11
-    places = 6 - 2 * jnp.arange(PER_BYTE, dtype=jnp.uint8)
-    return jnp.sum(codes << places[:, None], axis=-2, dtype=jnp.uint8)
+    # Not a sum over the axis, which XLA would not write into a lane of a block in place.
+    return functools.reduce(jnp.bitwise_or, [codes[..., i, :] << np.uint8(6 - 2 * i) for i in range(PER_BYTE)])
 
 
-def weighted_sum(packed: jax.Array, x: jax.Array, member: jax.Array | None = None) -> jax.Array:
+def by_fours(x: jax.Array) -> jax.Array:
+    """Returns inputs `[..., I]` as `weighted_sum` reads them: `[ceil(I / 4), 4, ...]`, halved, members last."""
+    halves = 0.5 * jnp.moveaxis(x, -1, 0)
+    padding = [(0, -halves.shape[0] % PER_BYTE), *[(0, 0)] * (x.ndim - 1)]
+    return jnp.pad(halves, padding).reshape(-1, PER_BYTE, *halves.shape[1:])
+
+
+def weighted_sum(packed: jax.Array, fours: jax.Array, member: jax.Array | None = None) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
     A loop, because XLA would unpack the kernels of a block to float32 ahead of the steps, and read all of that instead.
 
     Args:
         packed: `[..., K, N]` uint8 from `pack`.
-        x: `[..., I]` float32.
-        member: whose kernel of `packed` `[B, K, N]` the inputs `[I]` of one member meet. It is read where it lies,
-            while XLA would copy a kernel that is cut out.
+        fours: `[K, 4, ...]` float32 from `by_fours`.
+        member: whose sums `[N]` are wanted, of kernels `[B, K, N]` and inputs `[K, 4, B]`. Both are read where they
+            lie, while XLA would copy what is cut out.
     """
-    num_bytes, num_outputs = packed.shape[-2:]
-    padding = [*[(0, 0)] * (x.ndim - 1), (0, PER_BYTE * num_bytes - x.shape[-1])]
-    halves = jnp.pad(0.5 * x, padding).reshape(*x.shape[:-1], num_bytes, PER_BYTE)
+    num_outputs = packed.shape[-1]
 
     def row(place: jax.Array) -> jax.Array:
         if member is None:
@@ -52,10 +59,12 @@ def weighted_sum(packed: jax.Array, x: jax.Array, member: jax.Array | None = Non
         return lax.dynamic_slice(packed, (member, place, 0), (1, 1, num_outputs)).reshape(num_outputs)
 
     def add(place: jax.Array, total: jax.Array) -> jax.Array:
-        word, half = row(place).astype(jnp.uint32), lax.dynamic_index_in_dim(halves, place, axis=-2, keepdims=False)
+        word = row(place).astype(jnp.uint32)
+        halves = fours[place] if member is None else fours[place, :, member]
         for i in range(PER_BYTE):
             doubled = lax.bitcast_convert_type((word << np.uint32(24 + 2 * i)) & _TOP, jnp.float32)
-            total = total + doubled * half[..., i, None]
+            total = total + doubled * halves[i, ..., None]
         return total
 
-    return lax.fori_loop(0, num_bytes, add, jnp.zeros((*x.shape[:-1], num_outputs), jnp.float32))
+    start = jnp.zeros((*(fours.shape[2:] if member is None else ()), num_outputs), jnp.float32)
+    return lax.fori_loop(0, fours.shape[0], add, start)
