@@ -28,6 +28,16 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
+def asked_for():
+    """Asks for the end of services that have died: `Popen` warns otherwise, in whichever test it is collected."""
+    yield
+    for thing in gc.get_objects():
+        if isinstance(thing, subprocess.Popen):
+            thing.poll()
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
 def account(monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -102,14 +112,7 @@ def test_a_server_that_fails_in_the_middle_is_noted_at_the_end(light, tmp_path, 
     assert recorded(tmp_path / "run") == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.fixture
-def collected():
-    """Has what is left of a service collected here, where its warning is ignored, and not in another test."""
-    yield
-    gc.collect()
-
-
-def test_a_service_that_dies_is_noted_once(light, tmp_path, collected):
+def test_a_service_that_dies_is_noted_once(light, tmp_path):
     def kill(generation):
         if generation == 3:
             os.kill(service(), signal.SIGKILL)
@@ -118,7 +121,7 @@ def test_a_service_that_dies_is_noted_once(light, tmp_path, collected):
     assert len(notes) == 1 and "W&B" in notes[0] and "metrics.jsonl is complete" in notes[0]
 
 
-def test_a_service_that_hangs_is_left_alone(light, tmp_path, monkeypatch, collected):
+def test_a_service_that_hangs_is_left_alone(light, tmp_path, monkeypatch):
     stopped = []
 
     def stop(generation):
