@@ -28,8 +28,8 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def asked_for():
-    """Asks for the end of services that have died: `Popen` warns otherwise, in whichever test it is collected."""
+def dead_services_reaped():
+    """Polls services that have died: a `Popen` that nobody polled warns in whichever test it is collected."""
     yield
     for thing in gc.get_objects():
         if isinstance(thing, subprocess.Popen):

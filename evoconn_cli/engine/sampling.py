@@ -16,6 +16,10 @@ from evoconn_cli.networks import bits
 NUM_PLANES = 16
 """Bits of the uniform numbers; probabilities are rounded to multiples of 2^-16."""
 
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = np.uint32(0x1BD11BDA)
+"""Constants of Threefry-2x32."""
+
 
 def threshold_planes(probs: jax.Array) -> jax.Array:
     """Returns `[16, W, post]` uint32 thresholds of `probs` `[pre, post]`, least significant plane first.
@@ -39,14 +43,11 @@ def packed_bernoulli(key: jax.Array, planes: jax.Array) -> jax.Array:
     counters = jnp.arange(half * planes[0].size, dtype=jnp.uint32).reshape(half, *planes.shape[1:])
     x, y = _threefry(jax.random.key_data(key), counters, counters + np.uint32(counters.size))
     below = jnp.zeros(planes.shape[1:], jnp.uint32)
+    # The stream has the first words of all counters before the second ones.
     for plane, drawn in zip(planes, [*x, *y], strict=True):
         # Where the bits differ they decide, unless a higher plane does; where they are equal the lower planes decide.
         below ^= (plane ^ drawn) & (below ^ plane)
     return below
-
-
-_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
-_PARITY = np.uint32(0x1BD11BDA)
 
 
 def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -62,9 +63,9 @@ def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
     """
     keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
     x, y = x + keys[0], y + keys[1]
-    for four in range(5):
-        for left in _ROTATIONS[four % 2]:
+    for rounds in range(5):  # of four
+        for left in _ROTATIONS[rounds % 2]:
             x += y
             y = x ^ ((y << np.uint32(left)) | (y >> np.uint32(32 - left)))
-        x, y = x + keys[(four + 1) % 3], y + keys[(four + 2) % 3] + np.uint32(four + 1)
+        x, y = x + keys[(rounds + 1) % 3], y + keys[(rounds + 2) % 3] + np.uint32(rounds + 1)
     return x, y

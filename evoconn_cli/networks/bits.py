@@ -33,7 +33,7 @@ def pack(bits: jax.Array, axis: int) -> jax.Array:
     padding[axis] = (0, words * WORD - bits.shape[axis])
     split = (*bits.shape[:axis], WORD, words, *bits.shape[axis + 1 :])
     bits = jnp.pad(bits, padding).reshape(split)
-    # Byte by byte: each addition waits for the one before it, and eight values are read once for all four.
+    # Four sums of eight, because each addition waits for the one before it; all four have the same eight places.
     places = jax.lax.slice_in_dim(_places(bits.ndim, axis), 0, 8, axis=axis)
     in_bytes = [
         jnp.sum(jnp.where(byte, places, jnp.uint32(0)), axis=axis, dtype=jnp.uint32)

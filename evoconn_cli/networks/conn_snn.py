@@ -248,6 +248,7 @@ def _count_up_to_255(kernel: jax.Array, words: jax.Array) -> jax.Array:
 
         return body
 
+    # A single word, which `bits.pack` makes so slowly that the network takes a tenth longer.
     places = jnp.uint32(1) << jnp.arange(kernel.shape[0], dtype=jnp.uint32)
     waiting = jnp.sum(jnp.where(spikes[:-1] != 0, places, 0), dtype=jnp.uint32)
     now = waiting, jnp.zeros(kernel.shape[1:], jnp.uint8)
