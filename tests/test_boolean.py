@@ -16,7 +16,7 @@ def random_kernel(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("inputs", [1, 31, 32, 33, 256, 300])
-def test_every_entry_is_a_bit_of_its_window(inputs):
+def test_every_missing_entry_is_a_bit_of_its_window(inputs):
     kernel = random_kernel(2, inputs, 5)
     packed = np.asarray(boolean.pack(jnp.asarray(kernel)))
     windows = -(-inputs // 32)
@@ -24,8 +24,8 @@ def test_every_entry_is_a_bit_of_its_window(inputs):
     before = (32 * windows - inputs) // 2
     for entry in range(inputs):
         window, bit = divmod(before + entry, 32)
-        np.testing.assert_array_equal(packed[:, window] >> np.uint32(bit) & 1, kernel[:, entry])
-    assert np.bitwise_count(packed).sum() == kernel.sum()
+        np.testing.assert_array_equal(packed[:, window] >> np.uint32(bit) & 1, ~kernel[:, entry])
+    assert np.bitwise_count(~packed).sum() == kernel.sum()
 
 
 @pytest.mark.parametrize("inputs", [1, 32, 33, 256, 300, 1024, 1100])

@@ -160,9 +160,16 @@ def test_counts_by_bytes_and_by_words_are_those_of_a_product(num_neurons, spikin
         packed = bits.pack(spikes, axis=0)
         expected = np.where(inhibitory, -1, 1) * spikes @ kernel
         np.testing.assert_array_equal(conn_snn._count(rows, packed, inverted), expected)
-        in_bytes = bits.to_bytes(rows, axis=0)
+        in_bytes = conn_snn._rows_of_bytes(rows)
         np.testing.assert_array_equal(conn_snn._count(in_bytes, packed, inverted), expected)
-        np.testing.assert_array_equal(conn_snn._count_spiking_bytes(in_bytes, packed, inverted), expected)
+        count = functools.partial(conn_snn._count_spiking_bytes, in_bytes, inverted, packed)
+        np.testing.assert_array_equal(count(may_overflow=True), expected)
+        eight_words = np.arange(num_neurons) % bits.num_words(num_neurons) // 8
+        reach = kernel ^ inhibitory[:, None]
+        most = max(np.sum(reach[eight_words == group], axis=0).max() for group in range(eight_words.max() + 1))
+        assert conn_snn._may_overflow(rows[None]) == (most > 255)
+        if most <= 255:
+            np.testing.assert_array_equal(count(may_overflow=False), expected)
 
 
 @pytest.mark.parametrize("name", ["small", "hopper", "humanoid"])
@@ -231,6 +238,18 @@ def test_one_by_one_does_not_change_a_bit_of_the_neurons(num_neurons, excitatory
     for a, b in zip(simulate(c, *case), whole, strict=True):
         assert [x.tobytes() for x in a[:-1]] == [x.tobytes() for x in b[:-1]]
         np.testing.assert_allclose(a.action, b.action, rtol=1e-5, atol=1e-6)
+
+
+def test_every_neuron_may_reach_every_other_at_once():
+    """All of 256 excitatory neurons spike, more than a byte can count, in one member of three."""
+    c = PAPER._replace(excitatory_ratio=1.0)
+    kernels, v0, obs = random_case(c, 256, 3, 2, members=3, num_steps=2, seed=6)
+    kernels["recurrent"][1] = True
+    kernels["input"][1] = [[True]] * 3 + [[False]] * 3
+    case = kernels, v0, np.full_like(obs, 30.0)
+    (step, *_), (whole, *_) = (simulate(c, *case, one_by_one=how) for how in (True, False))
+    assert step.spikes[1].all()
+    assert [x.tobytes() for x in step[:-1]] == [x.tobytes() for x in whole[:-1]]
 
 
 def test_members_that_are_not_active_are_passed_over():

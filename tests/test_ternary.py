@@ -35,6 +35,7 @@ def test_the_sum_is_that_of_floats_in_order(inputs):
     np.testing.assert_array_equal(sums(packed, fours), total)
     for member in range(3):
         np.testing.assert_array_equal(sums(packed, fours, member), total[member])
+    assert not sums(packed, fours, 1, False).any()
 
 
 def test_what_is_not_a_number_reaches_every_neuron_that_it_is_connected_to():

@@ -6,6 +6,8 @@ hand a sum to a library instead, whose order depends on the processor, and which
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -16,13 +18,17 @@ _WINDOW = bits.WORD
 
 
 def pack(kernel: jax.Array) -> jax.Array:
-    """Returns `[B, W, N]` uint32, a word for each window and output: its bits are the window's entries.
+    """Returns `[B, W, N]` uint32, a word for each window and output: its bits are the entries that are missing.
 
     Args:
         kernel: `[B, I, N]` bool.
     """
-    windows = _windows(kernel, axis=1)
-    return bits.pack(jnp.swapaxes(windows, 1, 2).reshape(kernel.shape[0], -1, kernel.shape[2]), axis=1)
+    num_inputs = kernel.shape[1]
+    windows = -(-num_inputs // _WINDOW)
+    before = _before_first(num_inputs)
+    padded = jnp.pad(kernel, ((0, 0), (before, windows * _WINDOW - num_inputs - before), (0, 0)))
+    entries = padded.reshape(kernel.shape[0], windows, _WINDOW, -1)
+    return ~bits.pack(jnp.swapaxes(entries, 1, 2).reshape(padded.shape), axis=1)
 
 
 def weighted_sum(packed: jax.Array, x: jax.Array) -> jax.Array:
@@ -32,33 +38,35 @@ def weighted_sum(packed: jax.Array, x: jax.Array) -> jax.Array:
         packed: `[B, W, N]` uint32 from `pack`.
         x: `[B, I]` float32.
     """
-    words, windows = jnp.moveaxis(packed, 0, -1), _windows(x.T, axis=0)  # members last
+    # Members last. XLA moves axes in every step of a loop, but inverted words, which are more work, ahead of it.
+    words, x = ~jnp.moveaxis(packed, 0, -1), x.T
+    before = _before_first(x.shape[0])
 
-    # No `lax.map`, whose windows XLA would copy.
-    def sum_window(window: jax.Array, sums: jax.Array) -> jax.Array:
-        def add(entry: jax.Array, total: jax.Array) -> jax.Array:
-            connected = (words[window] >> entry.astype(jnp.uint32)) & 1 != 0
-            return total + jnp.where(connected, windows[window, entry], 0.0)
+    def term(place: jax.Array) -> jax.Array:
+        window, entry = jnp.divmod(place + before, _WINDOW)
+        connected = (words[window] >> entry.astype(jnp.uint32)) & 1 != 0
+        return jnp.where(connected, x[place], 0.0)
 
-        start = jnp.zeros(words.shape[1:], jnp.float32)
-        return sums.at[window].set(lax.fori_loop(0, _WINDOW, add, start))
-
-    sums = lax.fori_loop(0, words.shape[0], sum_window, jnp.zeros(words.shape, jnp.float32))
-    while sums.shape[0] > _WINDOW:
-        sums = _in_order(jnp.swapaxes(_windows(sums, axis=0), 0, 1))
-    return _in_order(sums).T
+    return _sum_in_windows(term, x.shape[0], words.shape[1:]).T
 
 
-def _windows(x: jax.Array, axis: int) -> jax.Array:
-    """Returns `x` with `axis` split into windows and their entries; zeros are added at both ends."""
-    size = x.shape[axis]
-    windows = -(-size // _WINDOW)
-    missing = windows * _WINDOW - size
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (missing // 2, missing - missing // 2)
-    return jnp.pad(x, padding).reshape(*x.shape[:axis], windows, _WINDOW, *x.shape[axis + 1 :])
+def _sum_in_windows(term: Callable[[jax.Array], jax.Array], count: int, shape: tuple[int, ...]) -> jax.Array:
+    """Returns the sum of `term(0)` to `term(count - 1)`, arrays of this shape."""
+
+    def add(first: int | jax.Array, end: int | jax.Array) -> jax.Array:
+        return lax.fori_loop(first, end, lambda place, total: total + term(place), jnp.zeros(shape, jnp.float32))
+
+    if count <= _WINDOW:
+        return add(0, count)
+    before = _before_first(count)
+
+    def sum_window(window: jax.Array) -> jax.Array:
+        first = window * _WINDOW - before
+        return add(jnp.maximum(first, 0), jnp.minimum(first + _WINDOW, count))
+
+    return _sum_in_windows(sum_window, -(-count // _WINDOW), shape)
 
 
-def _in_order(terms: jax.Array) -> jax.Array:
-    """Returns the sum over the first axis, added one after the other."""
-    return lax.fori_loop(0, terms.shape[0], lambda i, total: total + terms[i], jnp.zeros_like(terms[0]))
+def _before_first(count: int) -> int:
+    """Returns how many zeros are in the first window before the first number; as many or one more end the last."""
+    return -count % _WINDOW // 2

@@ -10,6 +10,7 @@ Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the p
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -30,8 +31,9 @@ class ConnSnnParams(NamedTuple):
     """Kernels of a block in the form that `step` reads."""
 
     input: jax.Array  # [B, ceil(O / 4), N] uint8, connection from +x minus connection from -x, see `ternary`
-    recurrent: jax.Array  # [B, W, N] uint32 packed along the pre-synaptic axis, or its bytes; inhibitory rows inverted
+    recurrent: jax.Array  # [B, W, N] uint32 packed along the pre-synaptic axis, or its bytes, see `_rows_of_bytes`
     output: jax.Array  # [B, N, A] int8, or [B, ceil(N / 32), A] uint32, see `boolean`
+    may_overflow: jax.Array  # [B] bool, where spikes are counted in bytes, see `_may_overflow`
 
 
 class ConnSnnCarry(NamedTuple):
@@ -102,9 +104,10 @@ def make_conn_snn(
         output = bits.unpack(candidates["output"], axis=1, length=num_neurons)
         inputs = ternary.pack(both[:, :observation_size] - both[:, observation_size:])
         recurrent = candidates["recurrent"] ^ inhibitory[:, None]
+        may_overflow = _may_overflow(recurrent)
         if one_by_one:
-            return ConnSnnParams(inputs, bits.to_bytes(recurrent, axis=1), boolean.pack(output))
-        return ConnSnnParams(inputs, recurrent, output.astype(jnp.int8))
+            return ConnSnnParams(inputs, _rows_of_bytes(recurrent), boolean.pack(output), may_overflow)
+        return ConnSnnParams(inputs, recurrent, output.astype(jnp.int8), may_overflow)
 
     def initial_carry(keys: jax.Array) -> ConnSnnCarry:
         spikes = jnp.zeros((keys.shape[0], bits.num_words(num_neurons)), jnp.uint32)
@@ -146,20 +149,25 @@ def make_conn_snn(
     def run_one_by_one(params: ConnSnnParams, carries: ConnSnnCarry, obs: jax.Array, active: jax.Array) -> ConnSnnCarry:
         fours = ternary.by_fours(obs)
 
-        def run_member(member: jax.Array, carries: ConnSnnCarry) -> ConnSnnCarry:
-            # XLA copies what is cut out, and here it shall: rows are read again and again, in an order that no
-            # processor foresees, and the copy fetches them all.
-            recurrent = params.recurrent[member]
+        def run_all(carries: ConnSnnCarry, *, may_overflow: bool) -> ConnSnnCarry:
+            def run_member(member: jax.Array, carries: ConnSnnCarry) -> ConnSnnCarry:
+                # XLA copies what is cut out, and here it shall: rows are read again and again, in an order that no
+                # processor foresees, and the copy fetches them all.
+                recurrent = params.recurrent[member]
+                i_in = gains.input * ternary.weighted_sum(params.input, fours, member, active[member])
+                count = functools.partial(_count_spiking_bytes, recurrent, inhibitory, may_overflow=may_overflow)
+                # A member that is not active takes no sub-steps. A branch around them, even where it is always taken,
+                # makes them a twentieth slower.
+                num_substeps = jnp.where(active[member], c.num_substeps, 0)
+                carry = jax.tree.map(lambda x: x[member], carries)
+                carry = lif.run(c, lambda carry: substep(count, carry, i_in), carry, num_substeps)
+                return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, member, 0), carries, carry)
 
-            def run(carry: ConnSnnCarry) -> ConnSnnCarry:
-                i_in = gains.input * ternary.weighted_sum(params.input, fours, member)
-                return run_substeps(lambda spikes: _count_spiking_bytes(recurrent, spikes, inhibitory), carry, i_in)
+            # No branch either: one of the two loops takes no members.
+            num_members = jnp.where(jnp.any(params.may_overflow) == may_overflow, obs.shape[0], 0)
+            return lax.fori_loop(0, num_members, run_member, carries)
 
-            before = jax.tree.map(lambda x: x[member], carries)
-            after = lax.cond(active[member], run, lambda carry: carry, before)
-            return jax.tree.map(lambda x, y: x.at[member].set(y), carries, after)
-
-        return lax.fori_loop(0, obs.shape[0], run_member, carries)
+        return run_all(run_all(carries, may_overflow=False), may_overflow=True)
 
     def record(params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array) -> tuple[ConnSnnCarry, jax.Array, Activity]:
         i_in, count = input_current(params.input, obs), count_in(params.recurrent)
@@ -193,14 +201,14 @@ def _count(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.
     """Returns `[..., N]` int32: excitatory minus inhibitory spikes that reach each neuron.
 
     Args:
-        kernel: `[..., W, N]` uint32 packed connections, those from inhibitory neurons inverted; or their bytes.
+        kernel: `[..., W, N]` uint32 packed connections, those from inhibitory neurons inverted; or `_rows_of_bytes`.
         spikes: `[..., W]` uint32 packed spikes.
         inhibitory: `[W]` uint32, which bits are of inhibitory neurons.
     """
     total = -_num_bits(spikes & inhibitory)[..., None]
     if kernel.dtype == jnp.uint8:
         spikes = bits.to_bytes(spikes, axis=-1)
-    for word in range(kernel.shape[-2]):
+    for word in range(spikes.shape[-1]):
         total += lax.population_count(kernel[..., word, :] & spikes[..., word, None]).astype(jnp.int32)
     return total
 
@@ -208,31 +216,51 @@ def _count(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.
 _WORDS = 8
 """Words of spikes that are counted in one loop: they have as many bytes as a word has bits."""
 
-_ALL_SPIKED = np.uint32(0xFFFFFFFF)
+_ALL = np.uint32(0xFFFFFFFF)
+"""A word of spikes or connections, none missing."""
 
 
-def _count_spiking_bytes(kernel: jax.Array, spikes: jax.Array, inhibitory: np.ndarray) -> jax.Array:
-    """Returns what `_count` does for the bytes of one member's kernel, by way of those bytes that have a spike."""
+def _rows_of_bytes(kernel: jax.Array) -> jax.Array:
+    """Returns `[..., 4·W + 1, N]` uint8, the bytes of a kernel `[..., W, N]` and a last row of zeros."""
+    rows = bits.to_bytes(kernel, axis=-2)
+    return jnp.pad(rows, [*[(0, 0)] * (rows.ndim - 2), (0, 1), (0, 0)])
+
+
+def _may_overflow(kernel: jax.Array) -> jax.Array:
+    """Returns `[B]` whether a neuron of a kernel `[B, W, N]` may be reached by more spikes than a byte can count.
+
+    These are all 256 that are counted together: a spike from each excitatory neuron, none from inhibitory ones.
+    """
+    by_all = jnp.zeros(kernel.shape[::2], bool)
+    for first in range(0, kernel.shape[1] - _WORDS + 1, _WORDS):
+        by_all |= jnp.all(kernel[:, first : first + _WORDS] == _ALL, axis=1)
+    return jnp.any(by_all, axis=1)
+
+
+def _count_spiking_bytes(
+    kernel: jax.Array, inhibitory: np.ndarray, spikes: jax.Array, *, may_overflow: bool
+) -> jax.Array:
+    """Returns what `_count` does for one member's `_rows_of_bytes`, by way of those bytes that have a spike."""
     total = 0
     for first in range(0, spikes.size, _WORDS):
         words = spikes[first : first + _WORDS]
-        rows = kernel[4 * first : 4 * (first + _WORDS)]
-        if words.size < _WORDS:
-            counted = _count_up_to_255(rows, words)
-        else:
-            counted = lax.cond(jnp.all(words == _ALL_SPIKED), _count_256, _count_up_to_255, rows, words)
-        total += counted.astype(jnp.int32)
+        rows = kernel[4 * first : 4 * (first + words.size) + 1]
+        counted = _count_up_to_255(rows, words).astype(jnp.int32)
+        if may_overflow and words.size == _WORDS:
+            counted = jnp.where(jnp.all(words == _ALL), _num_bits(rows[:-1].T), counted)
+        total += counted
     return total - _num_bits(spikes & inhibitory)
 
 
 def _count_up_to_255(kernel: jax.Array, words: jax.Array) -> jax.Array:
-    """Returns `[N]` uint16 bits that a kernel and spikes have in common.
+    """Returns `[N]` uint8 bits that a kernel and spikes have in common.
 
     Bytes count into bytes, of which a vector register holds the most. Four at a time are added to what is in memory, as
     long as two are left.
 
     Args:
-        kernel: `[4·W, N]` uint8.
+        kernel: `[4·W + 1, N]` uint8. What is in the last row does not count, but where no row is left it is read, and
+            a row at a place that is always there needs no check.
         words: `[W]` uint32.
     """
     spikes = jnp.pad(bits.to_bytes(words, axis=0), (0, 1))
@@ -249,16 +277,11 @@ def _count_up_to_255(kernel: jax.Array, words: jax.Array) -> jax.Array:
         return body
 
     # A single word, which `bits.pack` makes so slowly that the network takes a tenth longer.
-    places = jnp.uint32(1) << jnp.arange(kernel.shape[0], dtype=jnp.uint32)
+    places = jnp.uint32(1) << jnp.arange(kernel.shape[0] - 1, dtype=jnp.uint32)
     waiting = jnp.sum(jnp.where(spikes[:-1] != 0, places, 0), dtype=jnp.uint32)
     now = waiting, jnp.zeros(kernel.shape[1:], jnp.uint8)
     now = lax.while_loop(lambda now: lax.population_count(now[0]) > 1, count(4), now)
-    return lax.while_loop(lambda now: now[0] != 0, count(1), now)[1].astype(jnp.uint16)
-
-
-def _count_256(kernel: jax.Array, words: jax.Array) -> jax.Array:
-    """Returns what `_count_up_to_255` does, where all of 256 neurons spiked: one more than a byte can count."""
-    return _num_bits((kernel & bits.to_bytes(words, axis=0)[:, None]).T).astype(jnp.uint16)
+    return lax.while_loop(lambda now: now[0] != 0, count(1), now)[1]
 
 
 def _num_bits(words: jax.Array) -> jax.Array:

@@ -140,15 +140,22 @@ def reset(constants: LifConstants, state: LifState) -> LifState:
     return state._replace(v=jnp.where(state.v > constants.v_threshold, constants.v_rest, state.v))
 
 
-def run(constants: LifConstants, substep: Callable[[SpikingCarry], SpikingCarry], carry: SpikingCarry) -> SpikingCarry:
+def run(
+    constants: LifConstants,
+    substep: Callable[[SpikingCarry], SpikingCarry],
+    carry: SpikingCarry,
+    num_substeps: int | jax.Array | None = None,
+) -> SpikingCarry:
     """Returns the carry after all sub-steps of an environment step.
 
     Args:
         constants: of the neurons.
         substep: `substep(carry) -> carry`, a sub-step of the network.
         carry: before the step.
+        num_substeps: all of them, where this is None.
     """
-    carry = lax.fori_loop(0, constants.num_substeps, lambda _, carry: substep(carry), carry)
+    num_substeps = constants.num_substeps if num_substeps is None else num_substeps
+    carry = lax.fori_loop(0, num_substeps, lambda _, carry: substep(carry), carry)
     return carry._replace(neurons=reset(constants, carry.neurons))
 
 

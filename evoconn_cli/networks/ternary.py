@@ -40,7 +40,9 @@ def by_fours(x: jax.Array) -> jax.Array:
     return jnp.pad(halves, padding).reshape(-1, PER_BYTE, *halves.shape[1:])
 
 
-def weighted_sum(packed: jax.Array, fours: jax.Array, member: jax.Array | None = None) -> jax.Array:
+def weighted_sum(
+    packed: jax.Array, fours: jax.Array, member: jax.Array | None = None, wanted: jax.Array | bool = True
+) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
     A loop, because XLA would unpack the kernels of a block to float32 ahead of the steps, and read all of that instead.
@@ -50,6 +52,7 @@ def weighted_sum(packed: jax.Array, fours: jax.Array, member: jax.Array | None =
         fours: `[K, 4, ...]` float32 from `by_fours`.
         member: whose sums `[N]` are wanted, of kernels `[B, K, N]` and inputs `[K, 4, B]`. Both are read where they
             lie, while XLA would copy what is cut out.
+        wanted: whether it matters what the sums are, which otherwise take no time.
     """
     num_outputs = packed.shape[-1]
 
@@ -67,4 +70,4 @@ def weighted_sum(packed: jax.Array, fours: jax.Array, member: jax.Array | None =
         return total
 
     start = jnp.zeros((*(fours.shape[2:] if member is None else ()), num_outputs), jnp.float32)
-    return lax.fori_loop(0, fours.shape[0], add, start)
+    return lax.fori_loop(0, jnp.where(wanted, fours.shape[0], 0), add, start)
