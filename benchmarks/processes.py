@@ -21,13 +21,13 @@ def peak_memory(task: str, population: int) -> float:
     The cache is empty: compiling takes memory, more than the training of a small population.
     """
     with tempfile.TemporaryDirectory() as cache:
-        return _measured("memory", task, str(population), cache=cache)["megabytes"]
+        return _measured("memory", task, population, cache)["megabytes"]
 
 
 def compile_seconds(task: str, population: int) -> tuple[float, float]:
     """Returns the time to compile a generation, with an empty cache and with a filled one [s]."""
     with tempfile.TemporaryDirectory() as cache:
-        cold, warm = (_measured("compile", task, str(population), cache=cache)["seconds"] for _ in range(2))
+        cold, warm = (_measured("compile", task, population, cache)["seconds"] for _ in range(2))
     return cold, warm
 
 
@@ -56,17 +56,21 @@ def first_generation_seconds(task: str, population: int) -> float:
     return seconds
 
 
-def _measured(what: str, *arguments: str, cache: str) -> dict[str, float]:
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+def run_module(name: str, *arguments: str, **environment: str) -> dict[str, float]:
+    """Returns the figures that a module of the benchmarks prints as its last line, run in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.processes", what, *arguments],
+        [sys.executable, "-m", f"benchmarks.{name}", *arguments],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**os.environ, **environment},
         cwd=Path(__file__).parents[1],
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _measured(what: str, task: str, population: int, cache: str) -> dict[str, float]:
+    return run_module("processes", what, task, str(population), JAX_COMPILATION_CACHE_DIR=cache)
 
 
 def _peak_megabytes() -> float:

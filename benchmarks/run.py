@@ -1,6 +1,7 @@
 """Speed and memory of evoconn: tables in Markdown, and JSON with `--json FILE`.
 
-    python -m benchmarks.run [--tasks hopper walker2d humanoid] [--population 512] [--json FILE] [--skip-processes]
+    python -m benchmarks.run [--tasks hopper walker2d humanoid] [--population 512] [--processes 5]
+        [--json FILE] [--skip-processes]
 
 Compare figures of one run, not of two: machines are shared and their clocks move.
 """
@@ -14,30 +15,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from benchmarks.baseline import make_baseline_steps, make_dense_network_steps
-from benchmarks.generations import EARLY, first_generations, full_episodes
+from benchmarks.baseline import make_dense_network_steps
+from benchmarks.full_episodes import measure_full_episodes
+from benchmarks.generations import EARLY, first_generations, make_config
 from benchmarks.machine import describe_machine
 from benchmarks.parts import (
     median_seconds_a_step,
     network_steps,
     physics_steps,
     sampling_steps,
-    seconds_a_step,
     update_steps,
 )
 from benchmarks.processes import compile_seconds, first_generation_seconds, help_seconds, peak_memory
-from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.runs.build import build_engine, choose_block
+from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.devices import start_jax
 
-_STEPS, _PHYSICS_STEPS, _BASELINE_STEPS, _BASELINE_REPETITIONS = 100, 1500, 6, 3
+_STEPS, _DENSE_STEPS, _DENSE_REPETITIONS = 100, 6, 3
 _MEMORY_POPULATIONS = (512, 2048, 10240)
-
-_SEED = 2
-"""Of the trainings. With 0 and 1 walker2d stays for long in a local optimum in which half of the neurons fire."""
 
 _PARTS = {
     "physics": "physics, members last",
@@ -54,6 +49,8 @@ _RATIOS = {
     **{f"early_speedup_{count}": f"the same over the first {count} generations" for count in EARLY},
     "network_speedup": "dense / packed network, before training",
     "over_physics": "generation / physics",
+    "over_physics_lowest": "the same, process with the lowest",
+    "over_physics_highest": "the same, process with the highest",
     "over_physics_untrained": "the same, before training",
     **{f"early_share_counted_{count}": f"share of simulated steps that count, first {count}" for count in EARLY},
 }
@@ -69,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", nargs="+", default=["hopper", "walker2d", "humanoid"])
     parser.add_argument("--population", type=int, default=512)
+    parser.add_argument("--processes", type=int, default=5, help="in which full episodes are measured")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--skip-processes", action="store_true", help="measure no memory and no starts")
     options = parser.parse_args()
@@ -82,7 +80,7 @@ def main() -> None:
     }
     for task in options.tasks:
         _say(f"{task} ...")
-        report["tasks"][task] = measure(task, options.population, workers)
+        report["tasks"][task] = measure(task, options.population, workers, options.processes)
         if not options.skip_processes:
             report["tasks"][task] |= measure_processes(task, options.population)
     if not options.skip_processes:
@@ -92,50 +90,27 @@ def main() -> None:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def measure(task: str, population: int, workers: WorkerMesh) -> dict[str, float]:
+def measure(task: str, population: int, workers: WorkerMesh, processes: int) -> dict[str, float]:
     """Returns the figures of one task, by name; times in microseconds per environment step and member.
 
-    Sampling and update are once a generation: their time is per member. The generation is compared with physics and
-    baseline that run right before and after it.
+    Sampling and update are once a generation: their time is per member.
     """
-    config = load_config(None, [f"task.name={task}", f"algo.population={population}", f"seed={_SEED}"])
-    block = choose_block(config, workers)
-    config = override_config(config, [f"engine.block={block}"])
+    config, block = make_config(task, population, workers)
     engine = build_engine(config, workers)
     on_all = block * workers.num_workers
-
-    def once(run: Any, members: int, steps: int) -> float:
-        return seconds_a_step(run, steps) / members
 
     def alone(run: Any, members: int, steps: int = _STEPS, **options: int) -> float:
         return median_seconds_a_step(run, steps, **options) / members * 1e6
 
-    baseline_options = dict(steps=_BASELINE_STEPS, repetitions=_BASELINE_REPETITIONS)
-    baseline, physics = make_baseline_steps(engine.task, population), physics_steps(engine, workers, block)
     first, trained = first_generations(config, workers)
-    for run in (baseline, physics):
-        jax.block_until_ready(run(1))
-    beside = {
-        "physics": lambda: once(physics, on_all, _PHYSICS_STEPS),
-        "baseline": lambda: once(baseline, population, _BASELINE_STEPS),
-    }
-    times, spikes = full_episodes(config, workers, trained, beside)
-    untrained, untrained_spikes = full_episodes(config, workers, engine.initial_state(), beside, repetitions=3)
+    dense = make_dense_network_steps(engine.task, population)
     figures = {
-        "physics": times.beside["physics"] * 1e6,
         "physics_vmap": alone(physics_steps(engine, workers, block, plain=True), on_all, steps=_STEPS // 4),
         "network": alone(network_steps(engine, workers, block), on_all),
-        "network_dense": alone(make_dense_network_steps(engine.task, population), population, **baseline_options),
+        "network_dense": alone(dense, population, steps=_DENSE_STEPS, repetitions=_DENSE_REPETITIONS),
         "sampling": alone(sampling_steps(engine, workers, block), on_all, steps=5),
         "update": alone(update_steps(engine, workers, block), on_all, steps=5),
-        "generation": times.subject * 1e6,
-        "baseline": times.beside["baseline"] * 1e6,
-        "generation_untrained": untrained.subject * 1e6,
-        "spikes": spikes,
-        "spikes_untrained": untrained_spikes,
-        "speedup": 1.0 / times.ratios["baseline"],
-        "over_physics": times.ratios["physics"],
-        "over_physics_untrained": untrained.ratios["physics"],
+        **measure_full_episodes(task, population, trained, processes),
     }
     for generations, early in zip(EARLY, first, strict=True):
         in_lock_step = figures["baseline"] * 1e-6 * early.slowest_steps * population
