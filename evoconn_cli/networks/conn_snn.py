@@ -229,7 +229,7 @@ def _rows_of_bytes(kernel: jax.Array) -> jax.Array:
 def _may_overflow(kernel: jax.Array) -> jax.Array:
     """Returns `[B]` whether a neuron of a kernel `[B, W, N]` may be reached by more spikes than a byte can count.
 
-    These are all 256 that are counted together: a spike from each excitatory neuron, none from inhibitory ones.
+    That takes all of the 256 neurons that are counted together: their rows, inverted or not, have the neuron's bit set.
     """
     by_all = jnp.zeros(kernel.shape[::2], bool)
     for first in range(0, kernel.shape[1] - _WORDS + 1, _WORDS):
@@ -240,7 +240,10 @@ def _may_overflow(kernel: jax.Array) -> jax.Array:
 def _count_spiking_bytes(
     kernel: jax.Array, inhibitory: np.ndarray, spikes: jax.Array, *, may_overflow: bool
 ) -> jax.Array:
-    """Returns what `_count` does for one member's `_rows_of_bytes`, by way of those bytes that have a spike."""
+    """Returns what `_count` does for one member's `_rows_of_bytes`, by way of those bytes that have a spike.
+
+    Without `may_overflow` nothing is done about counts of 256, which then come out as 0.
+    """
     total = 0
     for first in range(0, spikes.size, _WORDS):
         words = spikes[first : first + _WORDS]
@@ -259,8 +262,8 @@ def _count_up_to_255(kernel: jax.Array, words: jax.Array) -> jax.Array:
     long as two are left.
 
     Args:
-        kernel: `[4·W + 1, N]` uint8. What is in the last row does not count, but where no row is left it is read, and
-            a row at a place that is always there needs no check.
+        kernel: `[4·W + 1, N]` uint8. The last row counts for nothing: it is what is read where no row waits, at a place
+            that needs no check.
         words: `[W]` uint32.
     """
     spikes = jnp.pad(bits.to_bytes(words, axis=0), (0, 1))

@@ -41,7 +41,7 @@ def by_fours(x: jax.Array) -> jax.Array:
 
 
 def weighted_sum(
-    packed: jax.Array, fours: jax.Array, member: jax.Array | None = None, wanted: jax.Array | bool = True
+    packed: jax.Array, fours: jax.Array, member: jax.Array | None = None, wanted: jax.Array | None = None
 ) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
@@ -52,7 +52,7 @@ def weighted_sum(
         fours: `[K, 4, ...]` float32 from `by_fours`.
         member: whose sums `[N]` are wanted, of kernels `[B, K, N]` and inputs `[K, 4, B]`. Both are read where they
             lie, while XLA would copy what is cut out.
-        wanted: whether it matters what the sums are, which otherwise take no time.
+        wanted: whether the sums are wanted; otherwise they are zero and take no time.
     """
     num_outputs = packed.shape[-1]
 
@@ -70,4 +70,5 @@ def weighted_sum(
         return total
 
     start = jnp.zeros((*(fours.shape[2:] if member is None else ()), num_outputs), jnp.float32)
-    return lax.fori_loop(0, jnp.where(wanted, fours.shape[0], 0), add, start)
+    rows = fours.shape[0] if wanted is None else jnp.where(wanted, fours.shape[0], 0)
+    return lax.fori_loop(0, rows, add, start)
