@@ -52,8 +52,9 @@ docs: $(VENV)/installed-dev ## write the generated pages anew and build the site
 	$(BIN)/python -m tools.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-bench: $(VENV)/installed-dev ## measure speed and memory
-	$(BIN)/python -m benchmarks.run
+bench: $(VENV)/installed-dev ## measure speed and memory; the figures are also in build/benchmark.json
+	mkdir -p build
+	$(BIN)/python -m benchmarks.run --json build/benchmark.json
 
 clean: ## remove .venv and build products
 	rm -rf $(VENV) build dist

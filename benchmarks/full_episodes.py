@@ -84,16 +84,10 @@ def _main(name: str, population: str, trained: str) -> None:
             "over_physics": times.ratios["physics"],
         }
 
-    untrained = figures(engine.initial_state(), _UNTRAINED)
-    alike = ("generation", "spikes", "over_physics")
-    print(
-        json.dumps(
-            {
-                **figures(pickle.loads(Path(trained).read_bytes()), _TRAINED),
-                **{f"{figure}_untrained": untrained[figure] for figure in alike},
-            }
-        )
-    )
+    before_training = figures(engine.initial_state(), _UNTRAINED)
+    after_training = figures(pickle.loads(Path(trained).read_bytes()), _TRAINED)
+    also_before = {f"{name}_untrained": before_training[name] for name in ("generation", "spikes", "over_physics")}
+    print(json.dumps(after_training | also_before))
 
 
 def _nobody_falls(task: Task) -> Task:

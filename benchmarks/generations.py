@@ -1,4 +1,4 @@
-"""What the first generations of a training cost."""
+"""What the benchmark trains, and what the first generations of a training cost."""
 
 from __future__ import annotations
 

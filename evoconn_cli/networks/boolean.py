@@ -23,11 +23,9 @@ def pack(kernel: jax.Array) -> jax.Array:
     Args:
         kernel: `[B, I, N]` bool.
     """
-    num_inputs = kernel.shape[1]
-    windows = -(-num_inputs // _WINDOW)
-    before = _before_first(num_inputs)
-    padded = jnp.pad(kernel, ((0, 0), (before, windows * _WINDOW - num_inputs - before), (0, 0)))
-    entries = padded.reshape(kernel.shape[0], windows, _WINDOW, -1)
+    before = _before_first(kernel.shape[1])
+    padded = jnp.pad(kernel, ((0, 0), (before, -kernel.shape[1] % _WINDOW - before), (0, 0)))
+    entries = padded.reshape(kernel.shape[0], -1, _WINDOW, kernel.shape[2])
     return ~bits.pack(jnp.swapaxes(entries, 1, 2).reshape(padded.shape), axis=1)
 
 
@@ -38,7 +36,8 @@ def weighted_sum(packed: jax.Array, x: jax.Array) -> jax.Array:
         packed: `[B, W, N]` uint32 from `pack`.
         x: `[B, I]` float32.
     """
-    # Members last. XLA moves axes in every step of a loop, but inverted words, which are more work, ahead of it.
+    # Members last. XLA takes out of a loop of steps what is the same in all of them, unless it only moves axes: that is
+    # why the words are stored inverted.
     words, x = ~jnp.moveaxis(packed, 0, -1), x.T
     before = _before_first(x.shape[0])
 
