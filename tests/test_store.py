@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import math
 import shutil
+import threading
+import time
 
 import jax
 import numpy as np
@@ -120,6 +123,30 @@ def test_a_generation_that_exists_is_not_overwritten(copy, initial):
     with pytest.raises(CheckpointError, match="generation 3 could not be written.*Saved before and kept: 1, 2, 3"):
         CheckpointStore(copy, CONFIG).save(state_of(initial, 3), HostFacts(0.0), 0.0)
     assert_is(restore(copy, 3, initial)[0], initial, 3)
+
+
+def test_writes_that_end_after_one_has_failed_leave_nothing(copy, initial, monkeypatch):
+    """TensorStore makes directories that it misses, and goes on with other files after Orbax has given up."""
+    late = []
+
+    def fail(path, args):
+        def write(after: float) -> None:
+            time.sleep(after)
+            (path / "d").mkdir(parents=True, exist_ok=True)
+            (path / "d" / str(after)).write_bytes(b"late")
+
+        late.extend(threading.Thread(target=write, args=(after,)) for after in (0.0, 0.05, 0.1, 0.2))
+        for thread in late:
+            thread.start()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = CheckpointStore(copy, CONFIG)
+    monkeypatch.setattr(store._checkpointer, "save", fail)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        store.save(state_of(initial, 4), HostFacts(0.0), 0.0)
+    for thread in late:
+        thread.join()
+    assert sorted(path.name for path in copy.iterdir()) == ["1", "2", "3"]
 
 
 # What can happen to a file

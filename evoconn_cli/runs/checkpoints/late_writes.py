@@ -1,13 +1,19 @@
-"""Silence about writes that end after Orbax gave up."""
+"""Writes that end after Orbax gave up: they make directories anew, and Python prints what nobody can use."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
+
+_QUIET, _PATIENCE = 0.2, 5.0
+"""[s] For how long nothing may come back to be gone, and when removing is given up."""
 
 
 @contextmanager
@@ -33,6 +39,20 @@ def late_writes_ignored() -> Iterator[None]:
     sys.unraisablehook = previous
     logger.setLevel(level)
     filters.close()
+
+
+def remove_for_good(path: Path) -> None:
+    """Removes the directory of a checkpoint of which one of several writes has failed.
+
+    TensorStore makes the directories of a file that it is about to write, and so brings back one that is gone. What
+    still comes after some seconds stays.
+    """
+    start = quiet_since = time.monotonic()
+    while (now := time.monotonic()) - quiet_since < _QUIET and now - start < _PATIENCE:
+        if path.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            quiet_since = now
+        time.sleep(_QUIET / 20)
 
 
 class _IgnoreClosedLoops:

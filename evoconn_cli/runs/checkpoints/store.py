@@ -26,7 +26,7 @@ from evoconn_cli.engine.mesh import Device
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, first_line
 from evoconn_cli.runs.checkpoints.facts import check_files, check_run, check_shapes, read_facts, write_facts
-from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored
+from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored, remove_for_good
 from evoconn_cli.runs.checkpoints.saved import saved_generations
 
 _STATE = "state"
@@ -108,7 +108,7 @@ class CheckpointStore:
             partial.rename(self.path(generation))
             _flush_directory(self._directory)
         except Exception as error:  # TensorStore raises a ValueError on a full disk
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_for_good(partial)
             kept = ", ".join(map(str, self.generations())) or "none"
             raise CheckpointError(
                 f"the checkpoint of generation {generation} could not be written to {self._directory}: "
