@@ -39,20 +39,24 @@ def help_seconds() -> float:
 
 
 def first_generation_seconds(task: str, population: int) -> float:
-    """Returns the time from the start of a second `evoconn train` to the end of its only, short generation [s]."""
+    """Returns the time from the start of a second `evoconn train` until it begins its first generation [s]."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
         overrides = [f"task.episode_length={_SHORT_EPISODE}", "tracking.wandb=disabled"]
+        command = ["train", "--task", task, "--population", str(population), "--generations", "1", *overrides]
         for number in range(2):
-            command = ["train", "--task", task, "--population", str(population), "--generations", "1"]
             before = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", "evoconn_cli", *command, "--run-dir", f"{folder}/{number}", *overrides],
-                check=True,
-                capture_output=True,
+            with subprocess.Popen(
+                [sys.executable, "-m", "evoconn_cli", *command, "--run-dir", f"{folder}/{number}"],
+                stdout=subprocess.PIPE,
+                text=True,
                 env=environment,
-            )
-            seconds = time.perf_counter() - before
+            ) as process:
+                (seconds,) = (
+                    time.perf_counter() - before for line in process.stdout or () if line.startswith("compiled in")
+                )
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, process.args)
     return seconds
 
 

@@ -154,7 +154,7 @@ def markdown(report: dict[str, Any]) -> str:
             {
                 "compile_cold": "compiling, cold",
                 "compile_warm": "compiling, from the cache",
-                "second_start": "second `evoconn train`, start to end of a short generation",
+                "second_start": "second `evoconn train`, start to its first generation",
             },
             1,
         ),

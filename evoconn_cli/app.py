@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evoconn_cli.commands.cache_errors import mend_compilation_cache
 from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
@@ -56,6 +57,7 @@ def _common(
 
 def main() -> None:
     """Runs the command line; an `EvoconnError` becomes one message and its exit code."""
+    mend_compilation_cache()
     try:
         app()
     except EvoconnError as error:
