@@ -7,8 +7,6 @@ import errno
 import json
 import math
 import shutil
-import threading
-import time
 
 import jax
 import numpy as np
@@ -19,6 +17,7 @@ from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError
 from evoconn_cli.runs.build import build_engine
 from evoconn_cli.runs.checkpoints import facts as checkpoint_facts
+from evoconn_cli.runs.checkpoints import late_writes
 from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
 from evoconn_cli.runs.devices import start_jax
 
@@ -125,28 +124,44 @@ def test_a_generation_that_exists_is_not_overwritten(copy, initial):
     assert_is(restore(copy, 3, initial)[0], initial, 3)
 
 
-def test_writes_that_end_after_one_has_failed_leave_nothing(copy, initial, monkeypatch):
+class LateWrites:
+    """A clock that stands in for `time`, and writes that come after one has failed, at `moments` of it."""
+
+    def __init__(self, directory, moments):
+        self.now, self.left, self._directory = 0.0, list(moments), directory
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        while self.left and self.left[0] <= self.now:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            (self._directory / str(self.left.pop(0))).write_bytes(b"late")
+
+
+@pytest.mark.parametrize("moments", [(), (0.0,), (0.01,), (0.3, 0.7, 1.1)])
+def test_writes_that_end_after_one_has_failed_leave_nothing(copy, initial, monkeypatch, moments):
     """TensorStore makes directories that it misses, and goes on with other files after Orbax has given up."""
-    late = []
 
-    def fail(path, args):
-        def write(after: float) -> None:
-            time.sleep(after)
-            (path / "d").mkdir(parents=True, exist_ok=True)
-            (path / "d" / str(after)).write_bytes(b"late")
-
-        late.extend(threading.Thread(target=write, args=(after,)) for after in (0.0, 0.05, 0.1, 0.2))
-        for thread in late:
-            thread.start()
+    def fail(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     store = CheckpointStore(copy, CONFIG)
     monkeypatch.setattr(store._checkpointer, "save", fail)
+    clock = LateWrites(copy / ".saving-4" / "state" / "d", moments)
+    monkeypatch.setattr(late_writes, "time", clock)
     with pytest.raises(CheckpointError, match="No space left on device"):
         store.save(state_of(initial, 4), HostFacts(0.0), 0.0)
-    for thread in late:
-        thread.join()
+    assert not clock.left
     assert sorted(path.name for path in copy.iterdir()) == ["1", "2", "3"]
+
+
+def test_removing_what_comes_back_for_ever_is_given_up(tmp_path, monkeypatch):
+    clock = LateWrites(tmp_path / ".saving-4", np.arange(0, 60, 0.1))
+    monkeypatch.setattr(late_writes, "time", clock)
+    late_writes.remove_for_good(tmp_path / ".saving-4")
+    assert 4 < clock.now < 6
 
 
 # What can happen to a file

@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-_QUIET, _PATIENCE = 0.2, 5.0
-"""[s] For how long nothing may come back to be gone, and when removing is given up."""
+_QUIET, _PATIENCE, _PAUSE = 0.5, 5.0, 0.01
+"""[s] For how long nothing may come back to be gone, when removing is given up, and between looks."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def remove_for_good(path: Path) -> None:
         if path.exists():
             shutil.rmtree(path, ignore_errors=True)
             quiet_since = now
-        time.sleep(_QUIET / 20)
+        time.sleep(_PAUSE)
 
 
 class _IgnoreClosedLoops:
