@@ -18,9 +18,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from started import kill_what_is_left  # noqa: E402
 
-from evoconn_cli.runs.devices import compile_small_loops_whole  # noqa: E402
+from evoconn_cli.runs.devices import set_xla_flags  # noqa: E402
 
-compile_small_loops_whole()
+set_xla_flags()
 NUM_DEVICES = 4
 jax.config.update("jax_num_cpu_devices", NUM_DEVICES)
 

@@ -34,6 +34,7 @@ FOREVER = 10**6
 LAST = 700  # operations on files, of which opening a run takes a hundred
 DELAY = 0.03  # [s]
 DELETING = ".deleting"  # in the name of a checkpoint that is being deleted
+BEFORE_FILES, BEFORE_DIRECTORY = 2, 3  # operations on such a name: it is renamed, opened, and removed when it is empty
 
 
 def train(path: Path, generations: int, every: int) -> None:
@@ -61,7 +62,10 @@ def in_child(work: Callable[[], None]) -> int:
 
 
 def kill_after(work: Callable[[], None], operations: int, delay: float, name: str = "") -> None:
-    """Starts a process that does `work`, and kills it `delay` seconds after so many operations on files of a `name`."""
+    """Starts a process that does `work`, and kills it `delay` seconds after so many operations on files of a `name`.
+
+    Of a `name` it is killed right before the operation, for which it waits.
+    """
     ours, theirs = os.pipe()
     count = 0
 
@@ -71,6 +75,8 @@ def kill_after(work: Callable[[], None], operations: int, delay: float, name: st
             count += 1
             if count == operations:
                 os.write(theirs, b"!")
+                if name:
+                    time.sleep(60)
 
     def watched() -> None:
         sys.addaudithook(watch)
@@ -119,7 +125,7 @@ def main() -> None:
     before: list[int] = []
     for number in range(kills):
         at_random = dice.randrange(1, LAST), dice.uniform(0, DELAY)
-        in_a_deletion = dice.randrange(1, 5), 0.0, DELETING
+        in_a_deletion = dice.choice([BEFORE_FILES, BEFORE_DIRECTORY]), 0.0, DELETING
         kill_after(lambda: train(path, FOREVER, every=1), *(in_a_deletion if number % 10 == 9 else at_random))
         if not path.exists():
             continue

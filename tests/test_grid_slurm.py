@@ -320,7 +320,7 @@ def submit(grid, cells, directory, program=LIGHT):
     return notes
 
 
-def drain(slurm, seconds=60.0):
+def drain(slurm, seconds=240.0):
     """Waits until the queue is empty; requeued tasks start without the two minutes that SLURM lets them wait."""
 
     waiting = set()
@@ -477,7 +477,7 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(slurm, t
     assert "8 cells" in note and "scancel" in note
     (again,) = submit(grid, cells, directory)
     assert "in SLURM's queue already" in again
-    drain(slurm, seconds=240)
+    drain(slurm)
     for number, cell in enumerate(cells):
         assert len(starts_of(cell)) == 1
         assert read_status(cell).place == f"slurm {note.split()[2].rstrip(':')}_{number}"

@@ -107,6 +107,7 @@ def test_a_grid_runs_to_its_end_as_single_runs_would_and_then_no_cell_twice(laun
 def test_killed_in_the_middle_and_run_again_it_completes(launch, tmp_path, light):
     """The launcher is killed, and one of its cells; the other one goes on alone, and the next launcher waits for it."""
     text = TWO.replace("algo.generations: [4]", "algo.generations: [600]").replace("every: [2]", "every: [10]")
+    text = text.replace("retry_pause: 0", "retry_pause: 0, environment: {EVOCONN_TEST_PACE: 0.02}")
     cells = load_cells(write_grid(tmp_path, text), tmp_path / "runs" / "tiny")
     first = launch("tiny.yaml", stdout=subprocess.DEVNULL)
     wait_until_saved(cells, first)

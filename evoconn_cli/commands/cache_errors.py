@@ -35,14 +35,16 @@ def mend_compilation_cache() -> None:
 
 
 def _delete(program: str) -> bool:
-    """Deletes what is kept of the program for any shapes, as JAX does not say which; returns whether it could."""
-    entries = list(_directory().glob(f"{glob.escape(program)}-*"))
+    """Deletes what is kept of the program for any shapes, as JAX does not say which; returns whether that helps.
+
+    There may be nothing: another process has deleted it, or was just writing it.
+    """
     try:
-        for entry in entries:
+        for entry in _directory().glob(f"{glob.escape(program)}-*"):
             entry.unlink(missing_ok=True)
     except OSError:
         return False
-    return bool(entries)
+    return _directory().is_dir()
 
 
 def _directory() -> Path:

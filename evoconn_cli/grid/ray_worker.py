@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.grid.cells import Cell
@@ -21,7 +21,7 @@ from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
 _GUARD = (sys.executable, "-m", "evoconn_cli.grid.ray_guard")
 
 _TICK = 0.1
-"""Between looks at the process [s]; Ray's cancellation is noticed between two of them."""
+"""Between looks at the process, and whether Ray has cancelled it [s]."""
 
 
 def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequence[str] | None = None) -> int:
@@ -41,33 +41,45 @@ def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequenc
         **(device.environment if device else {}),
         **cell_environment(launch, place, device.cores if device else ()),
     }
-    try:
-        log = open_log(cell.path)
+    with _cancellations() as cancelled:
         try:
-            process = subprocess.Popen(
-                [*_GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-                pass_fds=locks,
-            )
+            log = open_log(cell.path)
+            try:
+                process = subprocess.Popen(
+                    [*_GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                    pass_fds=locks,
+                )
+            finally:
+                os.close(log)
         finally:
-            os.close(log)
+            give_back(locks)
+        return _wait(process, cancelled)
+
+
+@contextmanager
+def _cancellations() -> Iterator[list[int]]:
+    """Notes the interrupts with which Ray cancels, instead of raising them wherever this process happens to be."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield noted
     finally:
-        give_back(locks)
-    return _wait(process)
+        signal.signal(signal.SIGINT, before)
 
 
-def _wait(process: subprocess.Popen) -> int:
-    """Returns the exit code when the process has ended; a cancellation is passed on to it."""
+def _wait(process: subprocess.Popen, cancelled: list[int]) -> int:
+    """Returns the exit code when the process has ended; cancellations are passed on to it."""
     while process.poll() is None:
-        try:
-            time.sleep(_TICK)
-        except KeyboardInterrupt:  # it is how Ray cancels
+        if cancelled:
+            cancelled.clear()
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+        time.sleep(_TICK)
     return process.returncode
 
 

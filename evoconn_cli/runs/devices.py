@@ -12,9 +12,19 @@ from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import ConfigError, first_line
 
-_SMALL_LOOPS = "xla_cpu_small_while_loop_byte_threshold=4000000"
-"""XLA compiles a loop that moves less data than this [bytes an iteration] to one function; otherwise every operation in
-it is dispatched on its own. It makes the sub-steps of a spiking network three times as fast."""
+_NEVER = 10_000_000  # [s], four months
+_XLA_FLAGS = {
+    # XLA compiles a loop that moves less data than this [bytes an iteration] to one function; otherwise every
+    # operation in it is dispatched on its own. It makes the sub-steps of a spiking network three times as fast.
+    "xla_backend_extra_options": "xla_cpu_small_while_loop_byte_threshold=4000000",
+    # A device waits for the others to the end of a generation, be it that it has fewer members left or a slower core.
+    # XLA takes that for a deadlock after a minute, half an hour between processes, and ends the process.
+    "xla_cpu_collective_call_warn_stuck_timeout_seconds": _NEVER,
+    "xla_cpu_collective_call_terminate_timeout_seconds": _NEVER,
+    "xla_cpu_collective_timeout_seconds": _NEVER,
+    "xla_gpu_first_collective_call_warn_stuck_timeout_seconds": _NEVER,
+    "xla_gpu_first_collective_call_terminate_timeout_seconds": _NEVER,
+}
 
 
 def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
@@ -37,7 +47,7 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
         jax.config.update("jax_num_cpu_devices", wanted if several else max(wanted, 2, configured))
     except RuntimeError:
         pass  # JAX runs already, as it does in a notebook: take the devices that it has
-    compile_small_loops_whole()
+    set_xla_flags()
     _use_compilation_cache()
     try:
         devices = jax.devices() if several else jax.local_devices()
@@ -81,11 +91,11 @@ def _fix_arithmetic() -> None:
     jax.config.update("jax_enable_x64", False)
 
 
-def compile_small_loops_whole() -> None:
-    """Sets the option of `_SMALL_LOOPS`, which XLA reads once, before its first program."""
+def set_xla_flags() -> None:
+    """Sets those options of XLA that the environment does not; XLA reads them once, before its first program."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_extra_options" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={_SMALL_LOOPS}".strip()
+    missing = [f"--{name}={value}" for name, value in _XLA_FLAGS.items() if name not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
 
 
 def num_cores() -> int:

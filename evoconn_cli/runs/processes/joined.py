@@ -28,6 +28,7 @@ _FAILED, _GONE, _AT, _BEAT = "evoconn/failed", "evoconn/gone", "evoconn/at", "ev
 _TO_LEAVE = 5.0  # [s] a process has to leave by itself when another one has failed
 _TO_SAVE = 30.0  # [s] the writer has instead, which saves first
 _FAREWELL = 10.0  # [s] the writer holds the store, for the others to read why it fails
+_TO_END = 0.5  # [s] the last of them has, once it has said that it goes, before the store is gone
 
 
 class JoinedProcesses:
@@ -191,6 +192,7 @@ class JoinedProcesses:
                 end = time.monotonic() + _FAREWELL
                 while len(self._client.key_value_dir_get(_GONE)) < self.count - 1 and time.monotonic() < end:
                     time.sleep(0.1)
+                time.sleep(_TO_END)
             else:
                 self._client.key_value_set(f"{_GONE}/{self.index}", "")
         sys.stdout.flush()
