@@ -11,6 +11,8 @@ class FakeNvml:
     Attributes:
         processes: per device, what each sample finds; the last one stays.
         memory: per device, bytes in use.
+        reserved: bytes that the driver keeps of each, which only the second version tells apart.
+        is_old: there is no second version.
         failing: devices of which every question is an error.
         mig: per GPU, its instances by number.
     """
@@ -18,10 +20,14 @@ class FakeNvml:
     class NVMLError(Exception):
         pass
 
+    nvmlMemory_v2 = 0x02000028
+
     def __init__(self, count: int = 8) -> None:
         self.count = count
         self.processes: dict[str, list[int]] = {}
         self.memory: dict[str, int] = {}
+        self.reserved = 0
+        self.is_old = False
         self.failing: set[str] = set()
         self.mig: dict[int, list[int]] = {}
         self.samples = 0
@@ -61,5 +67,8 @@ class FakeNvml:
         found = self.processes.get(handle, [0])
         return [SimpleNamespace(pid=1)] * (found.pop(0) if len(found) > 1 else found[0])
 
-    def nvmlDeviceGetMemoryInfo(self, handle):
-        return SimpleNamespace(used=self.memory.get(handle, 3 * 2**20))
+    def nvmlDeviceGetMemoryInfo(self, handle, version=None):
+        if version is not None and self.is_old:
+            raise self.NVMLError("Function Not Found")
+        used = self.memory.get(handle, 3 * 2**20)
+        return SimpleNamespace(used=used if version == self.nvmlMemory_v2 else used + self.reserved)

@@ -11,6 +11,7 @@ import pytest
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.runs import build
 
@@ -57,6 +58,9 @@ def gpu_form(monkeypatch):
 
     def use(**options):
         monkeypatch.setattr(build, "make_conn_snn", lambda **given: make_conn_snn(**(given | options)))
+        monkeypatch.setattr(
+            build, "make_rollout", lambda *args, **given: make_rollout(*args, **(given | {"on_cpu": False}))
+        )
 
     return use
 

@@ -1,12 +1,20 @@
-"""Devices that wait for each other, as the last members of a generation are simulated."""
+"""Devices: which are taken, how they are connected, and that they wait for each other."""
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
+from types import SimpleNamespace
 
+import jax
+import pytest
 from conftest import SOAK
 from started import start
+
+from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.runs.processes.sharing import connect_devices
 
 _LATE = """
 import sys
@@ -52,3 +60,33 @@ def test_how_late_it_may_be_is_as_the_environment_says():
 
 def test_no_time_limit_of_xla_is_left_as_it_is():
     assert all(f"{flag}=10000000" in os.environ["XLA_FLAGS"] for flag in _STUCK)
+
+
+@pytest.mark.parametrize(("platform", "num_workers", "size"), [("cpu", 1, 2), ("gpu", 1, 1), ("gpu", 2, 2)])
+def test_one_gpu_of_several_is_taken_alone(platform, num_workers, size):
+    class Device(SimpleNamespace):
+        __hash__ = object.__hash__
+
+    devices = [Device(id=i, platform=platform, process_index=0, device_kind=platform) for i in range(4)]
+    assert make_worker_mesh(devices, num_workers).mesh.size == size
+
+
+def connect(monkeypatch, soft: int, hard: int, num_devices: int) -> list[tuple[int, int]]:
+    """Connects so many devices in one of four processes; returns which limits of open files were set."""
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    workers = make_worker_mesh(jax.devices()[:2])
+    mesh = SimpleNamespace(local_devices=range(num_devices), size=4 * num_devices)
+    connected = SimpleNamespace(on_cpu=True, mesh=mesh, whole=workers.whole, put_sharded=lambda _: jax.numpy.ones(2))
+    connect_devices(SimpleNamespace(count=4), connected)
+    return limits
+
+
+def test_open_files_suffice_for_all_connections(monkeypatch):
+    assert connect(monkeypatch, 1024, 524288, num_devices=2) == []
+    assert connect(monkeypatch, 1024, 524288, num_devices=32) == [(32 * 128 + 256, 524288)]
+    assert connect(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY, num_devices=32) == []
+    assert connect(monkeypatch, 1024, resource.RLIM_INFINITY, num_devices=32) == [(4352, resource.RLIM_INFINITY)]
+    with pytest.raises(ConfigError, match=r"need 4,352 open files a process, and the system allows 4,096"):
+        connect(monkeypatch, 1024, 4096, num_devices=32)

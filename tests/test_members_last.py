@@ -55,6 +55,24 @@ def check(fn, *args, rtol=1e-6, atol=1e-6):
             np.testing.assert_array_equal(a, b)
 
 
+def test_without_barriers_the_results_are_the_same():
+    def fn(x):
+        twice = jnp.sin(x)
+        return lax.fori_loop(0, 3, lambda _, y: y + twice * jnp.cos(y), twice), twice
+
+    x = jnp.ones((3, NUM_MEMBERS)) * jnp.arange(NUM_MEMBERS)
+    texts, results = zip(
+        *(
+            (str(jax.make_jaxpr(program)(x)), jax.jit(program)(x))
+            for program in (members_last(fn, barriers=barriers) for barriers in (True, False))
+        ),
+        strict=True,
+    )
+    assert ["optimization_barrier" in text for text in texts] == [True, False]
+    for with_barriers, without in zip(*results, strict=True):
+        np.testing.assert_allclose(with_barriers, without, rtol=1e-6)
+
+
 def loop(cond, body, init):
     return lax.while_loop(cond, body, init)
 

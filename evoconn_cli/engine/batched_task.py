@@ -20,13 +20,19 @@ class BatchedTask(NamedTuple):
     step: Callable[[TaskState, jax.Array], TaskState]  # of states and actions [B, A]
 
 
-def batch_task(task: Task) -> BatchedTask:
+def batch_task(task: Task, *, on_cpu: bool = True) -> BatchedTask:
     """Returns `task` for a block of members.
 
     A member fails where one of its observations or actions is not finite: its reward is NaN then.
+
+    Args:
+        task: of one member.
+        on_cpu: what it is compiled for, otherwise a GPU.
     """
-    batched_step = members_last(task.step)
-    batched_reset = members_last(lambda data: task.reset(jax.random.wrap_key_data(data, impl=KEY_IMPLEMENTATION)))
+    batched_step = members_last(task.step, barriers=on_cpu)
+    batched_reset = members_last(
+        lambda data: task.reset(jax.random.wrap_key_data(data, impl=KEY_IMPLEMENTATION)), barriers=on_cpu
+    )
 
     def reset(keys: jax.Array) -> TaskState:
         return batched_reset(jax.random.key_data(keys).T)

@@ -114,7 +114,7 @@ def make_evaluation(
         sampled: every episode has a member of its own, drawn as in training; otherwise all have the centre.
         warmup_steps: steps that settle the network before the episode, as in training.
     """
-    batched, episode_length = batch_task(task), task.episode_length
+    batched, episode_length = batch_task(task, on_cpu=workers.on_cpu), task.episode_length
     assert episode_length is not None
 
     def run_block(

@@ -27,7 +27,7 @@ from evoconn_cli.engine.batching_rules import RULES
 _Output = TypeVar("_Output")
 
 
-def members_last(fn: Callable[..., _Output]) -> Callable[..., _Output]:
+def members_last(fn: Callable[..., _Output], *, barriers: bool = True) -> Callable[..., _Output]:
     """Returns `fn` for many members: every array it takes and gives has a trailing member axis.
 
     The result equals `jax.vmap(fn, in_axes=-1, out_axes=-1)` up to the order of summation in small contractions, and
@@ -35,6 +35,8 @@ def members_last(fn: Callable[..., _Output]) -> Callable[..., _Output]:
 
     Args:
         fn: a pure function of pytrees of arrays, written for one member.
+        barriers: what is read more than once is computed once. XLA for CPUs would compute it again for each reader;
+            for GPUs a barrier only ends a kernel, and launching kernels is what takes time there.
     """
 
     def batched(*args):
@@ -49,7 +51,7 @@ def members_last(fn: Callable[..., _Output]) -> Callable[..., _Output]:
             return out
 
         closed = jax.make_jaxpr(flat_fn)(*single)
-        outs = _Evaluator(num_members).run(closed.jaxpr, closed.consts, [(leaf, True) for leaf in leaves])
+        outs = _Evaluator(num_members, barriers).run(closed.jaxpr, closed.consts, [(leaf, True) for leaf in leaves])
         return jax.tree.unflatten(out_tree, [with_members(x, b, num_members) for x, b in outs])
 
     return batched
@@ -94,8 +96,9 @@ def _is_var(atom: Any) -> bool:
 class _Evaluator:
     """Evaluates jaxprs for `num_members` members at once."""
 
-    def __init__(self, num_members: int):
+    def __init__(self, num_members: int, barriers: bool):
         self.num_members = num_members
+        self._barriers = barriers
 
     def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value]) -> list[Value]:
         """Returns the outputs of `jaxpr` for `args`."""
@@ -111,7 +114,7 @@ class _Evaluator:
         )
         for eqn in jaxpr.eqns:
             outs = self.apply(eqn, [read(atom) for atom in eqn.invars])
-            if eqn.primitive.name not in _MOVES_DATA:
+            if self._barriers and eqn.primitive.name not in _MOVES_DATA:
                 outs = [
                     (lax.optimization_barrier(x), True) if batched and times_read[var] > 1 else (x, batched)
                     for (x, batched), var in zip(outs, eqn.outvars, strict=True)

@@ -20,8 +20,8 @@ class WorkerMesh(NamedTuple):
     """A mesh of one axis, of which the first `num_workers` devices take blocks.
 
     XLA compiles a program for one device with other passes than for two or more, which then round a few operations
-    otherwise. Where a second local device is to be had (on a CPU always), a single worker gets it as a companion, so
-    that one worker and many run the same program. The devices may be those of several processes.
+    otherwise. On a CPU a single worker gets a second device as a companion, so that one worker and many run the same
+    program; a second GPU may be somebody else's. The devices may be those of several processes.
     """
 
     mesh: Mesh
@@ -41,6 +41,11 @@ class WorkerMesh(NamedTuple):
     def first_device(self) -> Device:
         """The device that holds the state of the run; every process has one."""
         return self.mesh.local_devices[0]
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the devices are CPUs."""
+        return self.first_device.platform == "cpu"
 
     @property
     def spans_processes(self) -> bool:
@@ -95,4 +100,5 @@ def make_worker_mesh(devices: Sequence[Device], num_workers: int | None = None) 
     num_workers = len(devices) if num_workers is None else num_workers
     if not 1 <= num_workers <= len(devices):
         raise ValueError(f"{num_workers} workers for {len(devices)} devices")
-    return WorkerMesh(Mesh(np.asarray(devices[: max(num_workers, 2)]), (DEVICES,)), num_workers)
+    least = 2 if devices[0].platform == "cpu" else 1
+    return WorkerMesh(Mesh(np.asarray(devices[: max(num_workers, least)]), (DEVICES,)), num_workers)

@@ -77,7 +77,13 @@ class Rollout:
 
 
 def make_rollout(
-    task: Task, network: Network, *, first_episode: bool, all_steps: bool, warmup_steps: int = 0
+    task: Task,
+    network: Network,
+    *,
+    first_episode: bool,
+    all_steps: bool,
+    warmup_steps: int = 0,
+    on_cpu: bool = True,
 ) -> Rollout:
     """Returns how a block is simulated.
 
@@ -90,8 +96,9 @@ def make_rollout(
         all_steps: the normaliser learns from every step that counts; otherwise from the observations at hand
             at the end, or, as the published code does, at the end of the warm-up where there is one.
         warmup_steps: steps of `warm_up`.
+        on_cpu: what it is compiled for, otherwise a GPU.
     """
-    batched = batch_task(task)
+    batched = batch_task(task, on_cpu=on_cpu)
     latch_obs = first_episode and not all_steps and not warmup_steps
 
     def act(

@@ -63,12 +63,19 @@ class GpuDriver:
             NVMLError: it fails.
         """
         processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
-        return not processes and self._nvml.nvmlDeviceGetMemoryInfo(gpu.handle).used < MEMORY_OF_IDLE
+        return not processes and self._memory_in_use(gpu.handle) < MEMORY_OF_IDLE
 
     @property
     def error(self) -> type[Exception]:
         """What is raised where a GPU fails."""
         return self._nvml.NVMLError
+
+    def _memory_in_use(self, handle: Any) -> int:
+        """Returns bytes, without those that the driver reserves: close to a gibibyte on large GPUs."""
+        try:
+            return self._nvml.nvmlDeviceGetMemoryInfo(handle, version=self._nvml.nvmlMemory_v2).used
+        except self._nvml.NVMLError:  # a driver that is too old to tell them apart
+            return self._nvml.nvmlDeviceGetMemoryInfo(handle).used
 
     def _has_mig(self, handle: Any) -> bool:
         try:

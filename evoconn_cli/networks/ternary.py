@@ -41,11 +41,17 @@ def by_fours(x: jax.Array) -> jax.Array:
 
 
 def weighted_sum(
-    packed: jax.Array, fours: jax.Array, member: jax.Array | None = None, wanted: jax.Array | None = None
+    packed: jax.Array,
+    fours: jax.Array,
+    member: jax.Array | None = None,
+    wanted: jax.Array | None = None,
+    *,
+    unroll: int | None = None,
 ) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
-    A loop, because XLA would unpack the kernels of a block to float32 ahead of the steps, and read all of that instead.
+    A loop, because XLA for CPUs would unpack the kernels of a block to float32 ahead of the steps, and read all of that
+    instead.
 
     Args:
         packed: `[..., K, N]` uint8 from `pack`.
@@ -53,6 +59,7 @@ def weighted_sum(
         member: whose sums `[N]` are wanted, of kernels `[B, K, N]` and inputs `[K, 4, B]`. Both are read where they
             lie, while XLA would copy what is cut out.
         wanted: whether the sums are wanted; otherwise they are zero and take no time.
+        unroll: rows that a turn of the loop takes, where all sums are wanted; one by default. The sums are the same.
     """
     num_outputs = packed.shape[-1]
 
@@ -71,4 +78,4 @@ def weighted_sum(
 
     start = jnp.zeros((*(fours.shape[2:] if member is None else ()), num_outputs), jnp.float32)
     rows = fours.shape[0] if wanted is None else jnp.where(wanted, fours.shape[0], 0)
-    return lax.fori_loop(0, rows, add, start)
+    return lax.fori_loop(0, rows, add, start, unroll=unroll)

@@ -64,7 +64,7 @@ def choose_block(config: RunConfig, workers: WorkerMesh) -> int:
     if config.engine.block is not None:
         return config.engine.block
     share = -(-config.algo.population // workers.num_workers)
-    return min(CPU_BLOCK, config.algo.population) if workers.first_device.platform == "cpu" else share
+    return min(CPU_BLOCK, config.algo.population) if workers.on_cpu else share
 
 
 def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = None) -> Engine:
@@ -85,7 +85,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
     )
-    make_network = partial(_build_network, config, task, workers.first_device.platform == "cpu")
+    make_network = partial(_build_network, config, task, workers.on_cpu)
     kernel = choose_kernel(config, workers, task.observation_size, make_network)
     network = make_network(kernel.fused)
     strategy = _build_strategy(config, network)
@@ -95,6 +95,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         first_episode=config.rollout.fitness == "first_episode",
         all_steps=config.rollout.normalizer == "all_steps",
         warmup_steps=config.rollout.warmup_steps,
+        on_cpu=workers.on_cpu,
     )
     generation = make_generation(
         rollout,

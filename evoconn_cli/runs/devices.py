@@ -24,6 +24,8 @@ _XLA_FLAGS = {
     "xla_cpu_collective_timeout_seconds": _NEVER,
     "xla_gpu_first_collective_call_warn_stuck_timeout_seconds": _NEVER,
     "xla_gpu_first_collective_call_terminate_timeout_seconds": _NEVER,
+    "xla_gpu_executable_warn_stuck_timeout": _NEVER,
+    "xla_gpu_executable_terminate_timeout": _NEVER,
 }
 
 
@@ -89,6 +91,7 @@ def _fix_arithmetic() -> None:
     jax.config.update("jax_default_prng_impl", KEY_IMPLEMENTATION)
     jax.config.update("jax_threefry_partitionable", True)
     jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_default_matmul_precision", "highest")  # GPUs would round to 10 bits of 23
 
 
 def set_xla_flags() -> None:

@@ -100,7 +100,7 @@ def evaluate(
 def episodes_in_lock_step(num_episodes: int, workers: WorkerMesh) -> int:
     """Returns how many episodes a block has: by platform, as in training."""
     share = -(-num_episodes // workers.num_workers)
-    return min(CPU_BLOCK, share) if workers.first_device.platform == "cpu" else share
+    return min(CPU_BLOCK, share) if workers.on_cpu else share
 
 
 def _split(setting: dict[str, float]) -> tuple[PhysicsScale, Perturbation]:

@@ -13,23 +13,49 @@ import numpy as np
 
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.runs.processes.protocol import Processes
+
+_OTHER_FILES = 256  # of JAX, checkpoints, metrics, tracking
 
 
 def connect_devices(processes: Processes, workers: WorkerMesh) -> None:
     """Lets the devices of all processes meet for the first time, while all processes are at the same place.
 
     Raises:
+        ConfigError: the system does not allow so many connections.
         ProcessLostError: they cannot reach each other.
     """
     if processes.count == 1:
         return
+    if workers.on_cpu:
+        _allow_connections(len(workers.mesh.local_devices) * workers.mesh.size)
     total = jax.jit(jnp.sum, out_shardings=workers.whole)
     try:
         with _stdout_closed():  # Gloo prints there, into what is shown of the run
             jax.block_until_ready(total(workers.put_sharded(np.ones(workers.mesh.size, np.int32))))
     except (RuntimeError, ValueError) as error:
         raise processes.lost(error) or error from None
+
+
+def _allow_connections(number: int) -> None:
+    """Raises the limit of open files for so many connections: of a CPU, Gloo connects each device with every other.
+
+    Raises:
+        ConfigError: the system does not allow so many.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ConfigError(
+            f"so many devices need {wanted:,} open files a process, and the system allows {hard:,}: "
+            "raise the hard limit (ulimit -Hn), or take fewer devices of each process (--devices)."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def share_state(state: RunState, processes: Processes, workers: WorkerMesh) -> RunState:
