@@ -78,7 +78,9 @@ def test_no_limit_is_never_near():
     assert not Deadline(None, started=0.0, clock=lambda: 1e30).is_near()
 
 
-def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(light, tmp_path, monkeypatch):
+@pytest.fixture
+def now(light, monkeypatch):
+    """The time, of which every generation takes ten seconds."""
     now = [0.0]
 
     def slow_engine(config, workers):
@@ -94,6 +96,17 @@ def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(light, tmp
 
     monkeypatch.setattr(training, "build_engine", slow_engine)
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return now
+
+
+@pytest.mark.parametrize(("minutes", "saved"), [(0.5, [3, 6, 9, 10]), (0.6, [4, 8, 10]), (1000, [10])])
+def test_long_generations_are_saved_by_the_clock(now, tmp_path, minutes, saved):
+    keys = ["algo.generations=10", "checkpoint.every=50", "checkpoint.keep_every=1", f"checkpoint.minutes={minutes}"]
+    run_small(tmp_path / "run", *keys)
+    assert sorted(int(entry.name) for entry in (tmp_path / "run" / "checkpoints").iterdir()) == saved
+
+
+def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(now, light, tmp_path, monkeypatch):
     progress = Listening()
     deadline = Deadline(36.0, started=0.0, clock=lambda: now[0])
     outcome = run_small(tmp_path / "run", progress=progress, deadline=deadline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+
 from benchmarks.gpu_kernels import count_kernels
 
 PROGRAM = """HloModule jit_f, is_scheduled=true

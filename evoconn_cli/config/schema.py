@@ -220,6 +220,13 @@ class CheckpointConfig:
     """When a run is saved and what is kept."""
 
     every: int = published(50, "save every so many generations, and at the end", unit="generations", low=1)
+    minutes: float = option(
+        10.0,
+        "save as well after the generation in which so much time has passed since",
+        unit="min",
+        above=0,
+        source=OWN,
+    )
     keep_last: int = option(2, "newest checkpoints to keep", low=1, source=OWN)
     keep_every: int = option(
         200,

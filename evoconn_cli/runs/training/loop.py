@@ -53,6 +53,7 @@ class Session(NamedTuple):
             step = engine.compile(state)
         recorder.compiled(time.perf_counter() - before)
         eval_fitness = 0.0
+        saved_at = time.perf_counter()
         self.interrupts.training = True
         try:
             for generation in range(start + 1, config.algo.generations + 1):
@@ -70,9 +71,9 @@ class Session(NamedTuple):
                 _check_alive(line, config, saved)
                 if generation == start + 1 and (advice := speed_advice(config, workers, start, seconds)):
                     recorder.note(advice)
-                if generation % config.checkpoint.every == 0:
+                if generation % config.checkpoint.every == 0 or self._is_overdue(saved_at):
                     self._save(state, host, eval_fitness)
-                    saved = generation
+                    saved, saved_at = generation, time.perf_counter()
         except ProcessLostError:
             if not state.key.is_deleted() and int(state.generation) > saved:
                 recorder.save(state, host, eval_fitness)
@@ -104,6 +105,11 @@ class Session(NamedTuple):
             self.processes.check_same(digest(state), f"the state after generation {int(state.generation)}")
         self.recorder.save(state, host, eval_fitness)
         self.deadline.save_took(time.perf_counter() - before)
+
+    def _is_overdue(self, saved_at: float) -> bool:
+        """Returns whether too much would be lost by now, which all processes agree on."""
+        (overdue,) = self.processes.agree_on(time.perf_counter() - saved_at >= 60 * self.config.checkpoint.minutes)
+        return overdue
 
     def _is_asked_to_end(self) -> bool:
         (asked,) = self.processes.agree_on(self.interrupts.requested)
