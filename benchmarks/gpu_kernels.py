@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections import Counter
 from typing import Any
 
 import jax
@@ -85,7 +84,7 @@ def count_kernels(program: str) -> int:
     (entry,) = re.findall(r"^ENTRY %?([\w.\-]+)", program, re.MULTILINE)
 
     def count(name: str) -> int:
-        launched: Counter[str] = Counter()
+        launched = 0
         for line in computations[name].splitlines():
             operation = re.search(r" = .*? ([a-z][\w\-]*)\(", line)
             if operation is None or operation[1] in _NO_KERNEL:
@@ -94,12 +93,12 @@ def count_kernels(program: str) -> int:
                 turns = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
                 body = re.search(r"body=%?([\w.\-]+)", line)
                 assert turns and body, line
-                launched["while"] += int(turns[1]) * count(body[1])
+                launched += int(turns[1]) * count(body[1])
             elif operation[1] == "call":
-                launched["call"] += count(re.findall(r"to_apply=%?([\w.\-]+)", line)[0])
+                launched += count(re.findall(r"to_apply=%?([\w.\-]+)", line)[0])
             else:
-                launched[operation[1]] += 1
-        return launched.total()
+                launched += 1
+        return launched
 
     return count(entry)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,8 +45,6 @@ def _allow_connections(number: int) -> None:
     Raises:
         ConfigError: the system does not allow so many.
     """
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = number + _OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:
