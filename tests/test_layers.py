@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs", "export", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "drawing": {"drawing"} | LEAVES,
-    "engine": {"engine", "networks", "tasks"},
+    "engine": {"engine", "networks", "tasks", "errors"},
     "networks": {"networks"},
     "tasks": {"tasks"} | LEAVES,
     "config": LEAVES,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from jax import lax
 from evoconn_cli.engine import members_last as module
 from evoconn_cli.engine.batching_rules import MAX_WRITTEN_OUT
 from evoconn_cli.engine.members_last import members_last
+from evoconn_cli.errors import EvoconnError
 
 NUM_MEMBERS = 5
 CONSTANT = jnp.asarray(np.random.default_rng(7).normal(size=(4, 3)).astype(np.float32))
@@ -318,6 +321,21 @@ def test_arguments_and_results_are_pytrees():
 def test_one_member_is_enough():
     x = jnp.arange(12.0).reshape(4, 3, 1)
     np.testing.assert_array_equal(members_last(lambda y: y.T @ jnp.ones(4))(x)[:, 0], x[..., 0].sum(axis=0))
+
+
+def test_a_jax_that_writes_an_operation_otherwise_is_named(monkeypatch):
+    """By a parameter that no rule knows, or by one that a rule reads and that is gone."""
+    rule, known = module.RULES["slice"]
+    strided = members_last(lambda x: lax.slice(x, (0,), (3,), (2,)))
+    whole = members_last(lambda x: lax.slice(x, (0,), (3,)))
+    version = rf"JAX {re.escape(jax.__version__)} .*'slice'.*%s.*pip install"
+    monkeypatch.setitem(module.RULES, "slice", (rule, known.replace("strides", "")))
+    with pytest.raises(EvoconnError, match=version % "strides=\\(2,\\)"):
+        strided(normal(4))
+    whole(normal(4))  # a parameter that is not set means nothing
+    monkeypatch.setitem(module.RULES, "slice", (lambda _, eqn, args: eqn.params["steps"], known))
+    with pytest.raises(EvoconnError, match=version % "KeyError: 'steps'"):
+        whole(normal(4))
 
 
 @pytest.mark.parametrize("argument", [1.5, jnp.ones(())])

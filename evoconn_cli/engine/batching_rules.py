@@ -16,6 +16,8 @@ from evoconn_cli.engine.arctangent import atan2
 from evoconn_cli.engine.batching import Batch, Rule, Value
 from evoconn_cli.engine.control_flow_rules import cond, scan, while_loop
 
+_SCATTER_PARAMS = "dimension_numbers indices_are_sorted unique_indices mode update_jaxpr update_consts"
+
 MAX_WRITTEN_OUT = 16
 """Sums of at most so many terms are written out."""
 
@@ -159,22 +161,23 @@ def _pick(x: jax.Array, index: dict[int, int], front: Sequence[int] = ()) -> jax
     return lax.squeeze(x, range(x.ndim - len(index), x.ndim))
 
 
-RULES: dict[str, Rule] = {
-    "broadcast_in_dim": _broadcast_in_dim,
-    "reshape": _reshape,
-    "transpose": _transpose,
-    "slice": _slice,
-    "pad": _pad,
-    "clamp": _clamp,
-    "reduce_sum": _reduce_sum,
-    "dot_general": _dot_general,
-    "atan2": atan2,
-    "gather": _gather,
-    "scatter": _scatter,
-    "scatter-add": _scatter,
-    "dynamic_slice": _dynamic_slice,
-    "dynamic_update_slice": _dynamic_update_slice,
-    "scan": scan,
-    "while": while_loop,
-    "cond": cond,
+RULES: dict[str, tuple[Rule, str]] = {
+    "broadcast_in_dim": (_broadcast_in_dim, "shape broadcast_dimensions sharding"),
+    "reshape": (_reshape, "new_sizes dimensions sharding"),
+    "transpose": (_transpose, "permutation"),
+    "slice": (_slice, "start_indices limit_indices strides"),
+    "pad": (_pad, "padding_config"),
+    "clamp": (_clamp, ""),
+    "reduce_sum": (_reduce_sum, "axes out_sharding"),
+    "dot_general": (_dot_general, "dimension_numbers precision preferred_element_type out_sharding"),
+    "atan2": (atan2, ""),
+    "gather": (_gather, "dimension_numbers slice_sizes unique_indices indices_are_sorted mode fill_value"),
+    "scatter": (_scatter, _SCATTER_PARAMS),
+    "scatter-add": (_scatter, _SCATTER_PARAMS),
+    "dynamic_slice": (_dynamic_slice, "slice_sizes"),
+    "dynamic_update_slice": (_dynamic_update_slice, ""),
+    "scan": (scan, "jaxpr length reverse unroll num_carry num_consts ft_in ft_out"),
+    "while": (while_loop, "cond_jaxpr body_jaxpr cond_nconsts body_nconsts"),
+    "cond": (cond, "branches"),
 }
+"""The rule for each operation, and the parameters that it knows, those that only some versions of JAX have included."""

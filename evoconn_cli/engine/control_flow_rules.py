@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,15 +12,17 @@ from evoconn_cli.engine.batching import Batch, Value, with_members
 
 
 def scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
-    """Recurses; the carry and the outputs always have members."""
+    """Recurses; the carry and the outputs always have members.
+
+    Operands are constants, carry and sequences. What is a sequence has one more axis outside the body than in it: this
+    is the same in all versions of JAX, unlike the parameters that count them.
+    """
     p = eqn.params
-    num_consts, num_carry = p["num_consts"], p["num_carry"]
-    consts, carry, xs = (
-        args[:num_consts],
-        args[num_consts : num_consts + num_carry],
-        args[num_consts + num_carry :],
-    )
     body = p["jaxpr"]
+    num_xs = _num_sequences(eqn.invars, body.jaxpr.invars)
+    num_carry = len(eqn.outvars) - _num_sequences(eqn.outvars, body.jaxpr.outvars)
+    num_consts = len(args) - num_xs - num_carry
+    consts, carry, xs = args[:num_consts], args[num_consts : len(args) - num_xs], args[len(args) - num_xs :]
 
     def step(carry, x):
         inner = [*consts, *((c, True) for c in carry), *zip(x, (b for _, b in xs), strict=True)]
@@ -41,9 +44,9 @@ def while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
     """Recurses where all members loop equally often, which is known when the condition has no members."""
     p = eqn.params
     test, body = p["cond_jaxpr"], p["body_jaxpr"]
-    num_cond, num_body = p["cond_nconsts"], p["body_nconsts"]
-    cond_consts, body_consts = args[:num_cond], args[num_cond : num_cond + num_body]
-    init = args[num_cond + num_body :]
+    num_carry = len(eqn.outvars)
+    num_cond = len(test.jaxpr.invars) - num_carry
+    cond_consts, body_consts, init = args[:num_cond], args[num_cond:-num_carry], args[-num_carry:]
     batched = _carry_with_members(batch, body, body_consts, init)
     cond_uses = [*(b for _, b in cond_consts), *batched]
     if any(uses for uses, var in zip(cond_uses, test.jaxpr.invars, strict=True) if _is_read(test.jaxpr, var)):
@@ -93,6 +96,10 @@ def cond(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
 
     branches = [branch(closed) for closed in eqn.params["branches"]]
     return [(x, True) for x in lax.switch(index, branches, *[x for x, _ in operands])]
+
+
+def _num_sequences(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    return sum(x.aval.ndim != y.aval.ndim for x, y in zip(outside, inside, strict=True))
 
 
 def _is_read(jaxpr: Any, var: Any) -> bool:

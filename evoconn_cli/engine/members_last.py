@@ -13,8 +13,9 @@ concatenations of them, and computes the same cross products and rotations again
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -23,8 +24,12 @@ from jax.extend import core
 
 from evoconn_cli.engine.batching import Value, with_members
 from evoconn_cli.engine.batching_rules import RULES
+from evoconn_cli.errors import EvoconnError, first_line
 
 _Output = TypeVar("_Output")
+
+TESTED_JAX = "jax>=0.10,<0.13"
+"""Versions of JAX whose jaxprs the rules are known to read."""
 
 
 def members_last(fn: Callable[..., _Output], *, barriers: bool = True) -> Callable[..., _Output]:
@@ -41,8 +46,10 @@ def members_last(fn: Callable[..., _Output], *, barriers: bool = True) -> Callab
 
     def batched(*args):
         leaves, tree = jax.tree.flatten(args)
-        num_members = leaves[0].shape[-1]
         single = [_single_member(leaf) for leaf in leaves]
+        num_members = leaves[0].shape[-1]
+        if any(leaf.shape[-1] != num_members for leaf in leaves):
+            raise ValueError(f"arguments differ in members: {sorted({leaf.shape[-1] for leaf in leaves})}")
         out_tree = None
 
         def flat_fn(*flat_args):
@@ -70,7 +77,7 @@ _KEEPS_PARAMS = frozenset(
     reduce_precision rem round rsqrt shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square
     stop_gradient sub tan tanh xor concatenate rev cumsum cumprod cummax cummin cumlogsumexp sort argmax argmin
     reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor split squeeze select_n stack
-    optimization_barrier""".split()
+    unstack log2 one_minus_square optimization_barrier""".split()
 )
 """Operations whose parameters stay true when a trailing axis is added to every operand."""
 
@@ -87,6 +94,30 @@ _MOVES_DATA = frozenset(
     """broadcast_in_dim convert_element_type copy dynamic_slice gather reshape rev slice squeeze transpose""".split()
 )
 """Operations that are as cheap to repeat as to read again."""
+
+
+@contextlib.contextmanager
+def _naming_the_version(operation: str) -> Iterator[None]:
+    """Says which JAX it is where an operation is not in the form that the rules read.
+
+    Raises:
+        EvoconnError: the rule for `operation` failed. The traced function is not at fault, since JAX has traced it.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise EvoconnError(
+            f"JAX {jax.__version__} has the operation {operation!r} in a form that this version of evoconn cannot "
+            f"batch ({reason}). Install a JAX it was tested with: pip install '{TESTED_JAX}'"
+        ) from error
+
+
+def _check_params(params: dict[str, Any], known: str) -> None:
+    """Raises KeyError for a parameter that a rule does not know and that is set."""
+    for name in params.keys() - known.split():
+        if params[name] not in (None, False, ()):
+            raise KeyError(f"unknown parameter {name}={params[name]!r}")
 
 
 def _is_var(atom: Any) -> bool:
@@ -130,10 +161,14 @@ class _Evaluator:
             return self.run(getattr(closed, "jaxpr", closed), getattr(closed, "consts", ()), args)
         if not any(batched for _, batched in args):
             return self.bind(eqn, [x for x, _ in args], params, batched=False)
-        if name in _KEEPS_PARAMS:
-            return self._keeps_params(eqn, args)
-        rule = RULES.get(name)
-        out = rule(self, eqn, args) if rule else None
+        with _naming_the_version(name):
+            if name in _KEEPS_PARAMS:
+                return self._keeps_params(eqn, args)
+            out = None
+            if name in RULES:
+                rule, known = RULES[name]
+                _check_params(params, known)
+                out = rule(self, eqn, args)
         return self._fallback(eqn, args) if out is None else out
 
     def bind(self, eqn: Any, args: Sequence[Any], params: dict[str, Any], batched: bool = True) -> list[Value]:
