@@ -17,7 +17,7 @@ from evoconn_cli.app import app
 from evoconn_cli.commands.rendering import make_subject
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.rendering import episodes as files
-from evoconn_cli.rendering import gl, renderers
+from evoconn_cli.rendering import gl
 from evoconn_cli.runs.opened import open_run
 from evoconn_cli.runs.tracking import wandb_video
 
@@ -34,9 +34,15 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def can_draw():
+    found, reasons = gl.find_backend()
+    if found is None:
+        pytest.skip(f"no GL on this machine: {reasons}")
+
+
+@pytest.fixture
 def no_gl(monkeypatch):
-    """Most tests are about files and not about pictures, so they draw with what every machine has."""
-    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "no GL in this test"))
+    monkeypatch.setattr(gl, "find_backend", lambda: (None, "no GL in this test"))
 
 
 @pytest.fixture
@@ -143,11 +149,8 @@ def test_cameras_see_something_else(run, tmp_path, camera):
     assert (tmp_path / "track.png").read_bytes() != (tmp_path / f"{camera}.png").read_bytes()
 
 
-def test_mujoco_draws_the_video_where_there_is_gl(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.undo()
-    if gl.find_backend()[0] is None:
-        pytest.skip(f"no GL on this machine: {gl.find_backend()[1]}")
-    render_small(run, "--out", tmp_path / "a.mp4", "--steps", 5, "--renderer", "mujoco")
+def test_mujoco_draws_the_video(run, tmp_path, capsys):
+    render_small(run, "--out", tmp_path / "a.mp4", "--steps", 5)
     frames, _ = probe_video(tmp_path / "a.mp4")
     assert len(frames) == 6 + 15 and frames[0].std() > 10
     assert "MuJoCo" in capsys.readouterr().out
@@ -167,9 +170,13 @@ def test_options_are_checked_before_anything_is_opened(tmp_path):
             render(tmp_path / "nowhere", option, value)
 
 
-def test_what_cannot_be_drawn_or_written_is_said_before_anything_is_played(run, recordings, tmp_path):
-    with pytest.raises(EvoconnError, match="no GL in this test"):
-        render(run, "--renderer", "mujoco")
+def test_what_cannot_be_drawn_is_said_before_anything_is_played(run, recordings, no_gl):
+    with pytest.raises(EvoconnError, match="no GL in this test.*libegl1.*--out FILE.html"):
+        render(run)
+    assert recordings == []
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_played(run, recordings, tmp_path):
     blocked = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("videos"))
     (blocked / "videos").touch()
     with pytest.raises(ConfigError, match="videos is a file"):
@@ -207,7 +214,6 @@ def test_a_bundle_is_shown_as_what_it_is(run, tmp_path):
         (["{run}", "--out", "{run}/config.yaml/a.mp4"], ConfigError, "config.yaml is a file"),
         (["{run}", "--out", "{run}"], ConfigError, "has to end in"),
         (["{run}", "--policy", "sample"], ConfigError, "'sampled'"),
-        (["{run}", "--renderer", "mujoco"], EvoconnError, "no GL in this test.*libegl1"),
     ],
 )
 def test_what_is_wrong_is_said(run, arguments, error, message):
@@ -234,6 +240,6 @@ def test_every_option_is_documented():
     text = (ROOT / "docs" / "render.md").read_text()
     source = (ROOT / "evoconn_cli" / "commands" / "render.py").read_text()
     names = set(re.findall(r"^    (\w+): Annotated", source, flags=re.MULTILINE)) - {"path", "overlay"}
-    assert {"out", "steps", "seed", "step", "fps", "speed", "size", "camera", "episodes", "renderer", "wandb"} <= names
+    assert {"out", "steps", "seed", "step", "fps", "speed", "size", "camera", "episodes", "wandb"} <= names
     for name in names | {"no-overlay"}:
         assert f"--{name}" in text, name

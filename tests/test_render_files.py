@@ -107,7 +107,7 @@ def options(name: str, **given):
 def test_the_name_says_the_format_and_defaults_suit_it():
     assert options("a.MP4").format == "mp4"
     found = options("a.mp4")
-    assert (found.fps, found.speed, found.width, found.height, found.renderer) == (30, 1.0, 640, 480, "auto")
+    assert (found.fps, found.speed, found.width, found.height) == (30, 1.0, 640, 480)
     assert (options("a.gif").fps, options("a.gif").notes) == (25, ())
     assert options("a.mp4", fps=29.97).fps == Fraction("29.97")
 
@@ -135,10 +135,8 @@ def test_a_gif_gets_the_nearest_rate_that_it_can_hold(asked, held):
         ("a.mp4", {"speed": 0.0}, "0.01 to 100"),
         ("a.mp4", {"speed": float("nan")}, "0.01 to 100"),
         ("a.mp4", {"camera": "sid"}, "'side'"),
-        ("a.mp4", {"renderer": "mujoko"}, "'mujoco'"),
         ("a.html", {"fps": 30.0}, "--fps has no meaning"),
         ("a.html", {"size": "640x480"}, "--size has no meaning"),
-        ("a.html", {"renderer": "tiny"}, "--renderer has no meaning"),
         ("a.png", {"speed": 2.0}, "--speed has no meaning"),
         ("a.png", {"fps": 30.0}, "--fps has no meaning"),
     ],

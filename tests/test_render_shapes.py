@@ -15,16 +15,14 @@ from rendering_cases import make_episode
 from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.rendering import gl, renderers, shapes
+from evoconn_cli.rendering import gl, mujoco_renderer, shapes
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.extents import floor_height
 from evoconn_cli.rendering.look import square_size
-from evoconn_cli.rendering.meshes import capsule_mesh
 from evoconn_cli.rendering.mjcf import make_mjcf
-from evoconn_cli.rendering.renderers import find_renderer, open_renderer
+from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
 from evoconn_cli.rendering.shapes import make_figure
-from evoconn_cli.rendering.tiny_renderer import TinyRenderer
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
 
@@ -197,39 +195,6 @@ def bright(image: np.ndarray) -> np.ndarray:
     return image.astype(int).min(axis=-1) > 75
 
 
-def draw_both(backend: str, name: str, camera: str):
-    figure = make_figure(name)
-    episode = make_episode(figure, 10)
-    path = CameraPath(figure, [episode], dt=0.02, camera=camera, aspect=160 / 120)
-    view = path.view(Moment(0, 5, 0.0))
-    poses = pose_at(episode, Moment(0, 5, 0.0))
-    drawn = []
-    for choice in ("mujoco", "tiny"):
-        renderer, _ = open_renderer(choice, figure, [episode], path, width=160, height=120)
-        drawn.append(renderer.draw(*poses, view))
-        renderer.close()
-    return drawn
-
-
-@pytest.mark.parametrize(("name", "camera"), [("ant", "track"), ("fetch", "front"), ("walker2d", "side")])
-def test_both_renderers_draw_the_same_body_in_the_same_place(backend, name, camera):
-    by_mujoco, by_tiny = map(bright, draw_both(backend, name, camera))
-    assert by_mujoco.sum() > 200
-    assert (by_mujoco & by_tiny).sum() / (by_mujoco | by_tiny).sum() > 0.7
-
-
-def check_projection(renderer, width: int, height: int) -> None:
-    """Checks that a small sphere appears where the camera's geometry has it."""
-    view = View(np.array([0.0, 0.0, 1.0]), distance=6.0, azimuth=90.0, elevation=0.0)
-    positions = np.zeros((2, 3))
-    positions[1] = [0.8, 0.0, 1.4]
-    rotations = np.tile([1.0, 0.0, 0.0, 0.0], (2, 1))
-    rows, columns = np.nonzero(bright(renderer.draw(positions, rotations, view)))
-    scale = height / 2 / (6.0 * np.tan(np.radians(15.0)))  # pixels a metre, at this distance
-    assert columns.mean() == pytest.approx(width / 2 + 0.8 * scale, abs=1.5)
-    assert rows.mean() == pytest.approx(height / 2 - 0.4 * scale, abs=1.5)
-
-
 def sphere_figure() -> shapes.Figure:
     origin, unturned = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
     floor = shapes.Shape(0, "plane", (), origin, unturned, "floor")
@@ -237,32 +202,25 @@ def sphere_figure() -> shapes.Figure:
     return shapes.Figure("ball", ("ground", "ball"), (floor, ball), is_planar=False)
 
 
-SIZES = pytest.mark.parametrize(("width", "height"), [(200, 150), (640, 120), (120, 200)])
-
-
-@SIZES
-def test_tiny_draws_where_the_camera_looks(width, height):
-    renderer = TinyRenderer(sphere_figure(), width=width, height=height, radius=1.0, floor_height=None)
-    check_projection(renderer, width, height)
-
-
-@SIZES
-def test_mujoco_draws_where_the_camera_looks(backend, width, height):
-    from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
-
-    renderer = MujocoRenderer(backend, sphere_figure(), width=width, height=height, radius=1.0, floor_height=None)
-    check_projection(renderer, width, height)
+@pytest.mark.parametrize(("width", "height"), [(200, 150), (640, 120), (120, 200)])
+def test_a_small_sphere_appears_where_the_geometry_of_the_camera_has_it(backend, width, height):
+    renderer = MujocoRenderer(sphere_figure(), width=width, height=height, radius=1.0, floor_height=None)
+    view = View(np.array([0.0, 0.0, 1.0]), distance=6.0, azimuth=90.0, elevation=0.0)
+    positions = np.zeros((2, 3))
+    positions[1] = [0.8, 0.0, 1.4]
+    rotations = np.tile([1.0, 0.0, 0.0, 0.0], (2, 1))
+    rows, columns = np.nonzero(bright(renderer.draw(positions, rotations, view)))
     renderer.close()
+    scale = height / 2 / (6.0 * np.tan(np.radians(15.0)))  # pixels per metre, at this distance
+    assert columns.mean() == pytest.approx(width / 2 + 0.8 * scale, abs=1.5)
+    assert rows.mean() == pytest.approx(height / 2 - 0.4 * scale, abs=1.5)
 
 
-@pytest.mark.parametrize("choice", ["mujoco", "tiny"])
-def test_the_floor_shows_motion_and_the_body_has_a_shadow(choice, request):
-    if choice == "mujoco":
-        request.getfixturevalue("backend")
+def test_the_floor_shows_motion_and_the_body_has_a_shadow(backend):
     figure = make_figure("hopper")
     episode = make_episode(figure, 100, speed=0.04)
     path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=4 / 3)
-    renderer, _ = open_renderer(choice, figure, [episode], path, width=160, height=120)
+    renderer = MujocoRenderer(figure, width=160, height=120, radius=path.radius, floor_height=None)
     clock = Clock([episode], dt=0.01, fps=Fraction(30))
     images = [
         renderer.draw(*pose_at(episode, moment), path.view(moment)).astype(int)
@@ -273,17 +231,6 @@ def test_the_floor_shows_motion_and_the_body_has_a_shadow(choice, request):
     assert (np.abs(images[0][floor] - images[1][floor]).max(axis=-1) > 3).mean() > 0.1
     squares = images[0][60:][~bright(images[0][60:])].sum(axis=-1)
     assert squares.min() < 0.75 * np.median(squares)  # darker than any square: a shadow
-
-
-@pytest.mark.parametrize(("radius", "half_length"), [(0.3, 0.0), (0.1, 0.4)])
-def test_the_mesh_of_a_capsule_is_closed_and_as_large_as_a_capsule(radius, half_length):
-    mesh = capsule_mesh(radius, half_length)
-    corners = mesh.vertices[mesh.faces]
-    # Signed volumes of the tetrahedra to the origin: positive only if all faces look outward.
-    volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
-    assert volume == pytest.approx(np.pi * radius**2 * (4 / 3 * radius + 2 * half_length), rel=0.02)
-    assert mesh.vertices[:, 2].max() == pytest.approx(radius + half_length)
-    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=-1), 1.0)
 
 
 def test_limbs_differ_and_targets_stand_out():
@@ -315,38 +262,16 @@ def test_a_variable_set_by_the_user_is_the_only_one_tried(monkeypatch):
     assert tried == ["osmesa", "egl", "osmesa"]
 
 
-def test_without_gl_auto_takes_the_software_rasteriser_and_says_why(monkeypatch):
-    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "egl: no driver"))
-    figure = make_figure("hopper")
-    episode = make_episode(figure, 3)
-    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
-    renderer, name = open_renderer("auto", figure, [episode], path, width=32, height=32)
-    assert isinstance(renderer, TinyRenderer)
-    assert "egl: no driver" in name
-    with pytest.raises(EvoconnError, match="egl: no driver.*--renderer tiny"):
-        open_renderer("mujoco", figure, [episode], path, width=32, height=32)
-
-
-def test_a_driver_that_fails_after_its_probe_is_reported_or_passed_over(monkeypatch):
-    def broken(*args, **options):
+def test_a_driver_that_fails_after_its_probe_is_reported(monkeypatch):
+    def broken(*args):
         raise RuntimeError("no framebuffer of this size")
 
-    monkeypatch.setattr(renderers, "find_backend", lambda: ("egl", ""))
-    monkeypatch.setattr(renderers, "MujocoRenderer", broken)
-    figure = make_figure("hopper")
-    episode = make_episode(figure, 3)
-    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
-    renderer, name = open_renderer("auto", figure, [episode], path, width=32, height=32)
-    assert isinstance(renderer, TinyRenderer) and "egl: RuntimeError: no framebuffer" in name
-    with pytest.raises(EvoconnError, match="no framebuffer.*--renderer tiny"):
-        open_renderer("mujoco", figure, [episode], path, width=32, height=32)
-
-
-def test_where_nothing_can_draw_both_reasons_are_said(monkeypatch):
-    monkeypatch.setattr(renderers, "find_backend", lambda: (None, "egl: no driver"))
-    monkeypatch.setitem(sys.modules, "pytinyrenderer", None)
-    with pytest.raises(EvoconnError, match="egl: no driver.*pytinyrenderer"):
-        find_renderer("auto")
+    mujoco = gl.import_mujoco(gl.find_backend()[0] or "disable")
+    monkeypatch.setattr(gl, "find_backend", lambda: ("egl", ""))
+    monkeypatch.setattr(mujoco, "Renderer", broken)
+    monkeypatch.setattr(mujoco_renderer, "import_mujoco", lambda _: mujoco)
+    with pytest.raises(EvoconnError, match="egl: RuntimeError: no framebuffer.*libegl1"):
+        MujocoRenderer(sphere_figure(), width=32, height=32, radius=1.0, floor_height=None)
 
 
 def test_a_platform_of_pyopengl_does_not_stand_in_the_way(monkeypatch):
@@ -355,12 +280,6 @@ def test_a_platform_of_pyopengl_does_not_stand_in_the_way(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", ModuleType("mujoco"))
     gl.import_mujoco("egl")
     assert environment == {"MUJOCO_GL": "egl", "HOME": "/home"}
-
-
-def test_a_missing_rasteriser_is_reported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pytinyrenderer", None)
-    with pytest.raises(EvoconnError, match="pytinyrenderer"):
-        TinyRenderer(sphere_figure(), width=32, height=32, radius=1.0, floor_height=None)
 
 
 def test_mujoco_is_imported_in_one_place():

@@ -11,7 +11,7 @@ from evoconn_cli.commands.completion import complete_run, one_of
 from evoconn_cli.commands.ending import say, show_notice
 from evoconn_cli.commands.options import Policy, check_policy
 from evoconn_cli.output import check_output
-from evoconn_cli.rendering.options import CAMERAS, RENDERERS, check_task, make_options
+from evoconn_cli.rendering.options import CAMERAS, check_task, make_options
 
 
 def render(
@@ -68,15 +68,6 @@ def render(
     size: Annotated[
         str | None, typer.Option(metavar="WIDTHxHEIGHT", help="In pixels, 64 to 4096 each.", show_default="640x480")
     ] = None,
-    renderer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="mujoco, tiny (slower, needs no GL) or auto: the first that works.",
-            autocompletion=one_of(*RENDERERS),
-            show_default="auto",
-        ),
-    ] = None,
     overlay: Annotated[bool, typer.Option(help="Draw spikes, rates and rewards beside the body.")] = True,
     wandb: Annotated[bool, typer.Option("--wandb", help="Upload the file to the run at W&B.")] = False,
 ) -> None:
@@ -101,7 +92,6 @@ def render(
         speed=speed,
         size=size,
         camera=camera,
-        renderer=renderer,
         has_overlay=overlay,
         still_at_end=steps is not None,
     )
@@ -114,12 +104,12 @@ def render(
 
     from evoconn_cli.commands.rendering import default_target, make_subject
     from evoconn_cli.rendering.episodes import record_episodes, write_episodes
-    from evoconn_cli.rendering.renderers import find_renderer
+    from evoconn_cli.rendering.gl import require_backend
 
     target = out or default_target(opened, policy=policy, seed=seed, episode=episode)
     check_output(target, "--out")
     if options.format != "html":
-        find_renderer(options.renderer)
+        require_backend()
     subject = make_subject(opened, policy=policy, seed=seed)
     replaces = target.exists()
     with RenderProgress(console) as progress:

@@ -12,11 +12,12 @@ from evoconn_cli.engine.evaluation import episode_keys
 from evoconn_cli.rendering.camera import CameraPath
 from evoconn_cli.rendering.clock import Clock, pose_at
 from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
+from evoconn_cli.rendering.extents import floor_height
+from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
 from evoconn_cli.rendering.options import RenderOptions
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Motion, PolicyParams, RecordablePolicy, make_recorder
-from evoconn_cli.rendering.renderers import open_renderer
 from evoconn_cli.rendering.shapes import Figure, make_figure
 from evoconn_cli.tasks import Task
 
@@ -129,8 +130,10 @@ def _open_drawing(
         overlay = Overlay(title, episodes, subject.policy.neurons, clock, width=width, height=height)
         width, height = overlay.layout.scene.width, overlay.layout.scene.height
     path = CameraPath(figure, episodes, dt=subject.task.dt, camera=options.camera, aspect=width / height)
-    renderer, name = open_renderer(options.renderer, figure, episodes, path, width=width, height=height)
-    progress.note(f"Drawn by {name}.")
+    renderer = MujocoRenderer(
+        figure, width=width, height=height, radius=path.radius, floor_height=floor_height(figure, episodes)
+    )
+    progress.note(f"Drawn by {renderer.name}.")
 
     def draw(time: float) -> np.ndarray:
         moment = clock.moment(time)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import MutableMapping
 from types import ModuleType
 
+from evoconn_cli.errors import EvoconnError
+
 _BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}
 
 _PROBE = """
@@ -26,6 +28,26 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 """Draws a sphere: some drivers create a context that draws nothing."""
 
 _PROBE_TIMEOUT = 60.0  # [s]
+
+
+def require_backend() -> str:
+    """Returns what MuJoCo draws with on this machine.
+
+    Raises:
+        EvoconnError: nothing can draw here.
+    """
+    backend, reasons = find_backend()
+    if backend is None:
+        raise cannot_draw(reasons)
+    return backend
+
+
+def cannot_draw(reasons: str) -> EvoconnError:
+    """Returns the error for a machine that cannot draw, for `reasons`."""
+    return EvoconnError(
+        f"MuJoCo cannot draw on this machine ({reasons}). Install a driver, on Debian libegl1 and libgl1-mesa-dri, or "
+        "libosmesa6 with MUJOCO_GL=osmesa. A page needs none: --out FILE.html"
+    )
 
 
 @functools.cache

@@ -12,7 +12,6 @@ from evoconn_cli.errors import ConfigError, unknown_name
 
 FORMATS = ("mp4", "gif", "html", "png")
 CAMERAS = ("track", "side", "front")
-RENDERERS = ("auto", "mujoco", "tiny")
 
 _SIZES = (64, 4096)
 _SMALLEST_WITH_OVERLAY = (320, 240)
@@ -29,7 +28,6 @@ class RenderOptions(NamedTuple):
     width: int  # [pixels]
     height: int  # [pixels]
     camera: str  # one of CAMERAS
-    renderer: str  # one of RENDERERS
     has_overlay: bool
     still_at_end: bool  # a still shows the last moment of the last episode, and not its middle
     notes: tuple[str, ...]  # what was decided otherwise than asked
@@ -42,7 +40,6 @@ def make_options(
     speed: float | None = None,
     size: str | None = None,
     camera: str = "track",
-    renderer: str | None = None,
     has_overlay: bool = True,
     still_at_end: bool = False,
 ) -> RenderOptions:
@@ -54,7 +51,6 @@ def make_options(
         speed: seconds of simulation that one second of video shows.
         size: such as `640x480`.
         camera: one of CAMERAS.
-        renderer: one of RENDERERS.
         has_overlay: draw the plots beside the body.
         still_at_end: a still shows the last moment of the last episode, and not its middle.
 
@@ -67,15 +63,13 @@ def make_options(
     if suffix in ("html", "png"):
         without = {"--fps": fps, "--speed": speed if suffix == "png" else None}
         if suffix == "html":
-            without |= {"--size": size, "--renderer": renderer}
+            without["--size"] = size
         kind = "a page draws itself in the browser" if suffix == "html" else "a still does not move"
         for name, value in without.items():
             if value is not None:
                 raise ConfigError(f"{name} has no meaning for {out.name}: {kind}. Leave it out.")
     if camera not in CAMERAS:
         raise unknown_name("camera", camera, CAMERAS)
-    if renderer is not None and renderer not in RENDERERS:
-        raise unknown_name("renderer", renderer, RENDERERS)
     width, height = _parse_size(size or "640x480", suffix)
     if has_overlay and (width < _SMALLEST_WITH_OVERLAY[0] or height < _SMALLEST_WITH_OVERLAY[1]):
         smallest = "x".join(map(str, _SMALLEST_WITH_OVERLAY))
@@ -92,7 +86,6 @@ def make_options(
         width=width,
         height=height,
         camera=camera,
-        renderer=renderer or "auto",
         has_overlay=has_overlay,
         still_at_end=still_at_end,
         notes=notes,
