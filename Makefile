@@ -5,9 +5,10 @@ VENV ?= .venv
 WORKERS ?= 2
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help train test soak check format-check lint types fast-tests format docs bench clean
+.PHONY: help train test test-versions soak check format-check lint types fast-tests format docs bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ train: $(VENV)/installed ## install into .venv and train the laptop preset
 
 test: $(VENV)/installed-dev ## run all tests
 	$(PYTEST)
+
+test-versions: $(VENV)/installed-test ## tests of what a version of JAX decides, e.g. PYTHON=python3.13 VENV=.venv-3.13
+	$(PYTEST) tests/test_members_last.py tests/test_brax_v1.py tests/test_generation.py tests/test_training.py
 
 soak: $(VENV)/installed-dev ## tests of faults in their long form: ten times the kills, forty times the examples
 	EVOCONN_SOAK=1 $(PYTEST) -o faulthandler_timeout=0 tests/test_crashes.py tests/test_config_properties.py \
@@ -61,12 +65,17 @@ clean: ## remove .venv and build products
 
 # The stamps are renewed when the dependencies change.
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@echo "Installing evoconn and what it needs into $(VENV), some 150 packages: a minute or more."
+	$(INSTALL) .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+$(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) '.[test]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/installed $(VENV)/installed-test
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -80,8 +80,10 @@ def test_it_lowers_for_cuda_to_a_module_that_triton_takes(num_neurons, monkeypat
     monkeypatch.setattr(lowering, "lower_jaxpr_to_triton_module", lower)
     network = make_network(num_neurons, fused="compiled")
     shapes = jax.eval_shape(lambda: random_block(network)[:2])
-    traced = jax.jit(network.step).trace(*shapes, jax.ShapeDtypeStruct((B, OBS), jnp.float32))
-    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    h100 = jax.sharding.AbstractDevice("NVIDIA H100", num_cores=132, platform="gpu")
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("one",), abstract_device=h100)):
+        traced = jax.jit(network.step).trace(*shapes, jax.ShapeDtypeStruct((B, OBS), jnp.float32))
+        text = traced.lower(lowering_platforms=("cuda",)).as_text()
     (module,) = modules
     assert text.count("@__gpu$xla.gpu.triton") == 1
     before_the_loop, loop = module.split("scf.for")
