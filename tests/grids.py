@@ -30,6 +30,14 @@ launch: {retry_pause: 0, cores_per_run: 1}
 """
 """Two sets, two tasks, two seeds."""
 
+
+def fill_with_modules(folder: Path) -> Path:
+    """Returns `folder`, with modules in it that end whatever Python imports one of them from the working directory."""
+    for name in ("random", "json", "runpy", "jax", "numpy", "brax", "mujoco", "omegaconf", "typer", "evoconn_cli"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} comes from the working directory')")
+    return folder
+
+
 GONE = 2**22 + 1
 """A process that there cannot be: Linux gives no higher number than 2**22."""
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from grids import LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from grids import LIGHT, TINY, fill_with_modules, generations_of, load_cells, starts_of, write_grid
 from slurm_cluster import wait_until
+from started import start
 from whole_runs import assert_same_run, quiet
 
 from evoconn_cli.config.grid import read_grid
@@ -227,6 +228,25 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(address,
         run = create_run(cell.config, tmp_path / f"single{number}")
         train(run.directory, run.config, run.workers, quiet())
         assert_same_run(run.directory.path, cell.path)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["a cluster", "a Ray of its own"])
+@pytest.mark.slow
+def test_what_is_in_the_working_directory_is_imported_by_no_cell(address, tmp_path, own):
+    """Ray puts the working directory of the launcher on the path of its workers."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    write_grid(
+        folder,
+        "{base: smoke, sets: {a: {algo.population: 16, algo.generations: 1}}, seeds: [0], launch: {cores_per_run: 1}}",
+    )
+    command = [*PROGRAM, "launch-grid", "tiny.yaml", "--grid-dir", "grid", "--on", "ray"]
+    environment = {**os.environ, "RAY_ADDRESS": "" if own else address}
+    process = start(command, cwd=fill_with_modules(folder), env=environment, stdout=subprocess.PIPE, text=True)
+    shown = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, shown
+    (cell,) = load_cells(folder / "tiny.yaml", folder / "grid")
+    assert read_status(cell).state is State.FINISHED and read_status(cell).attempts == 1
 
 
 def test_a_ray_that_is_not_there_is_named(tmp_path):

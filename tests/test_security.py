@@ -11,14 +11,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from grids import fill_with_modules, load_cells, write_grid
 from typer.testing import CliRunner
 from wandb_server import KEY, WandbServer
 from whole_runs import resume_small, run_small
 
 import evoconn_cli
 from evoconn_cli.app import app
+from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, printable
+from evoconn_cli.grid import ray_worker
+from evoconn_cli.grid.places import PROGRAM
+from evoconn_cli.grid.slurm_script import make_script
+from evoconn_cli.rendering import gl
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.secrets import without_secrets
@@ -86,6 +92,32 @@ def test_going_on_with_a_run_starts_no_code_and_writes_nowhere_else(tmp_path):
         and "rev-parse" not in where  # our own commit, for run.json
     ]
     assert elsewhere == []
+
+
+CHILDREN = {
+    "a cell": [*PROGRAM, "--version"],
+    "the guard of a cell on Ray": [*ray_worker._GUARD, str(os.getpid()), "true"],
+    "a task of SLURM": ["bash", "SCRIPT"],
+}
+
+
+@pytest.mark.parametrize("command", CHILDREN.values(), ids=CHILDREN.keys())
+def test_children_import_nothing_from_the_working_directory(tmp_path, command):
+    """Nor from a package there, which would replace the physics without a word."""
+    cells = load_cells(write_grid(tmp_path), tmp_path / "grid")
+    script = make_script("a", cells, LaunchConfig(), tmp_path)
+    script = script.replace("srun --quiet --cpus-per-task=4", "env").partition(" run-cell")[0] + " --version"
+    (tmp_path / "SCRIPT").write_text(script)
+    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1"}
+    done = subprocess.run(
+        command, cwd=fill_with_modules(tmp_path), env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_looking_for_a_renderer_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(fill_with_modules(tmp_path))
+    assert "working directory" not in (gl._try_backend("egl") or "")
 
 
 # Configurations

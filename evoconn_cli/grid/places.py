@@ -23,7 +23,10 @@ PLACE_VARIABLE = "EVOCONN_CELL_PLACE"
 CORES_VARIABLE = "EVOCONN_CELL_CORES"
 """Environment variable of `run-cell`: the cores that it may run on, such as `0,1`; all where it is not set."""
 
-PROGRAM = (sys.executable, "-m", "evoconn_cli")
+PYTHON = (sys.executable, "-P")
+"""Starts Python so that no module is imported from the working directory, whatever files are in it."""
+
+PROGRAM = (*PYTHON, "-m", "evoconn_cli")
 
 
 class Place(Protocol):

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from typing import Any, NamedTuple
 
 from evoconn_cli.config.launch import LaunchConfig
@@ -47,7 +47,8 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     _check_listening(address)
     own = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        with chdir(os.sep):  # Ray puts the working directory first on its workers' path, for modules to be found in
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _unreachable(address, str(error).strip().partition("\n")[0]) from None
     try:

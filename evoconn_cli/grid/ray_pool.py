@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -95,7 +96,8 @@ class RayPool:
             if status.state is State.RUNNING:
                 self._waiting.append((now + _LOOK_AGAIN, cell))
             elif status.is_due(self._launch.retries):
-                task = run.remote(cell, self._launch, request.num_gpus > 0, self._program)
+                found_anywhere = dataclasses.replace(cell, path=cell.path.absolute())
+                task = run.remote(found_anywhere, self._launch, request.num_gpus > 0, self._program, os.getcwd())
                 self._tasks[task] = Begun(cell, "ray", status.attempts, status.saved)
                 note(f"{cell.name} is handed to Ray{f', from generation {status.saved}' if status.saved else ''}")
 

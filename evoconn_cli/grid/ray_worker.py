@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,15 +15,21 @@ from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.device_locks import give_back, take_locks
 from evoconn_cli.grid.devices import Device, memory_variables
 from evoconn_cli.grid.log import open_log
-from evoconn_cli.grid.places import PROGRAM, cell_command, cell_environment
+from evoconn_cli.grid.places import PROGRAM, PYTHON, cell_command, cell_environment
 
-_GUARD = (sys.executable, "-m", "evoconn_cli.grid.ray_guard")
+_GUARD = (*PYTHON, "-m", "evoconn_cli.grid.ray_guard")
 
 _TICK = 0.1
 """Between looks at the process, and whether Ray has cancelled it [s]."""
 
 
-def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequence[str] | None = None) -> int:
+def run_on_node(
+    cell: Cell,
+    launch: LaunchConfig,
+    on_gpu: bool,
+    program: Sequence[str] | None = None,
+    working_directory: str | None = None,
+) -> int:
     """Returns the exit code of `run-cell`, which is asked to save when Ray cancels this task or this process is gone.
 
     Args:
@@ -32,6 +37,7 @@ def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequenc
         launch: how it is run.
         on_gpu: whether Ray has given this process a GPU; without, the cell is kept on cores that no other has.
         program: the command line; that of this node by default.
+        working_directory: Directory to run in, if this node has it; that of Ray's worker otherwise.
     """
     device, locks = (None, []) if on_gpu else _take_cores(launch.cores_per_run)
     place = f"ray, gpu {os.environ.get('CUDA_VISIBLE_DEVICES', '?')}" if on_gpu else f"ray, {_name(device)}"
@@ -51,6 +57,7 @@ def run_on_node(cell: Cell, launch: LaunchConfig, on_gpu: bool, program: Sequenc
                     stdout=log,
                     stderr=log,
                     env=environment,
+                    cwd=working_directory if working_directory and os.path.isdir(working_directory) else None,
                     start_new_session=True,
                     pass_fds=locks,
                 )

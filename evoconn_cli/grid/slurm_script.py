@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from evoconn_cli.config.durations import parse_duration
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.slurm import SlurmConfig
 from evoconn_cli.grid.cells import Cell
-from evoconn_cli.grid.places import PLACE_VARIABLE, PROGRAM, cell_command
+from evoconn_cli.grid.places import PLACE_VARIABLE, PROGRAM, PYTHON, cell_command
 
 FOLDER = "slurm"
 """In the directory of a grid: scripts of the arrays, and the output of their tasks beside that of the cells."""
@@ -65,7 +64,7 @@ def make_script(
             *(f"export {key}={shlex.quote(value)}" for key, value in launch.environment.items()),
             "",
             "# It runs the command after it, and puts the task back into the queue where the cell is to go on.",
-            f'exec {shlex.join([sys.executable, "-m", "evoconn_cli.grid.slurm_task"])} "$cell" {launch.retries} \\',
+            f'exec {shlex.join([*PYTHON, "-m", "evoconn_cli.grid.slurm_task"])} "$cell" {launch.retries} \\',
             f"  srun --quiet --cpus-per-task={launch.cores_per_run} {_run_cell(cells[0], launch, program)}",
             "",
         ]

@@ -86,7 +86,11 @@ def _try_backend(backend: str) -> str | None:
     _set_backend(environment, backend)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT
+            [sys.executable, "-P", "-c", _PROBE],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return type(error).__name__
