@@ -26,7 +26,7 @@ from evoconn_cli.grid.places import PROGRAM
 from evoconn_cli.grid.slurm_script import make_script
 from evoconn_cli.rendering import gl
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.provenance import start_facts
+from evoconn_cli.runs.provenance import start_facts, without_folders
 from evoconn_cli.runs.secrets import without_secrets
 
 PACKAGE = Path(evoconn_cli.__file__).parent
@@ -322,3 +322,41 @@ def test_words_are_no_secrets(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "a")
     assert without_secrets("a banana at http://host/path") == "a banana at http://host/path"
     assert without_secrets("the key abcdefgh", "abcdefgh") == "the key [key]"
+
+
+# Places
+
+
+EXPORTS = ("bundle", "csv", "npz", "parquet", "graphml", "nir", "sonata", "html", "statistics")
+
+
+def test_no_file_of_a_run_or_an_export_says_where_it_lay(tmp_path, monkeypatch):
+    """`test_tracking.py` has the files of W&B."""
+    run = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", ["evoconn", "train", "--run-dir", str(run), f"--config={tmp_path}/presets/a.yaml"])
+    run_small(run, "tracking.tensorboard=true")
+    formats = [word for name in EXPORTS for word in ("--format", name)]
+    done = CliRunner().invoke(app, ["export-connectivity", str(run), *formats])
+    assert done.exit_code == 0, done.output
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert len(files) > 40
+    assert [str(path.relative_to(run)) for path in files if os.fsencode(tmp_path) in path.read_bytes()] == []
+    assert json.loads((run / "run.json").read_text())["command"] == "evoconn train --run-dir run --config=a.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("/home/me/runs/a", "a"),
+        ("--run-dir=/home/me/my runs/a", "--run-dir=a"),
+        ("//home//me/a", "a"),
+        ("a=[/home/me/b,/home/me/c]", "a=[b,c]"),
+        ("runs/a", "runs/a"),
+        ("../a", "../a"),
+        ("https://host/a/b", "https://host/a/b"),
+        ("1/2", "1/2"),
+        ("/", "/"),
+    ],
+)
+def test_absolute_paths_are_cut_to_their_last_part(text, kept):
+    assert without_folders(text) == kept

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.runs.guarded import reason_of, within
 from evoconn_cli.runs.tracking import tracker
-from evoconn_cli.runs.tracking.tracker import NullTracker, open_tracker
+from evoconn_cli.runs.tracking.tracker import NullTracker, is_copy, open_tracker, place_of
 from evoconn_cli.runs.tracking.wandb_account import choose_mode, find_api_key
 
 KEY = "0123456789abcdef" * 3
@@ -79,7 +80,8 @@ class FakeWandb(types.ModuleType):
         assert settings.silent
         if "setup" in self.failing:
             raise RuntimeError("the service did not start")
-        return types.SimpleNamespace(settings=types.SimpleNamespace(base_url=CLOUD))
+        given = {"project": os.environ.get("WANDB_PROJECT"), "run_name": os.environ.get("WANDB_NAME")}
+        return types.SimpleNamespace(settings=types.SimpleNamespace(base_url=CLOUD, **given))
 
     def init(self, **options):
         self.inits.append(options)
@@ -110,7 +112,6 @@ def fake(monkeypatch):
     [
         ("auto", None, "auto"),
         ("auto", "", "auto"),
-        ("auto", "nonsense", "auto"),
         ("auto", "online", "online"),
         ("auto", "OFFLINE", "offline"),
         ("auto", "dryrun", "offline"),
@@ -121,7 +122,57 @@ def fake(monkeypatch):
     ],
 )
 def test_the_configuration_decides_and_auto_leaves_it_to_the_environment(setting, variable, mode):
-    assert choose_mode(setting, variable) == mode
+    assert choose_mode(setting, {} if variable is None else {"WANDB_MODE": variable}) == mode
+
+
+def write_settings(folder: Path, text: str) -> None:
+    folder.mkdir(parents=True)
+    (folder / "settings").write_text(f"[default]\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "everywhere", "here", "mode"),
+    [
+        ({}, "mode = offline", None, "offline"),
+        ({}, None, "mode = disabled", "disabled"),
+        ({}, "mode = disabled", "mode = online", "auto"),
+        ({}, "mode = disabled\nnobody_knows = 1", None, "disabled"),
+        ({}, "entity = me", "project = mine", "auto"),
+        ({}, "mode = nonsense", "mode", "auto"),
+        ({"WANDB_MODE": "online"}, "mode = disabled", None, "online"),
+        ({"WANDB_DISABLED": "true", "WANDB_MODE": "online"}, None, None, "disabled"),
+        ({"WANDB_DISABLED": "1"}, None, None, "disabled"),
+        ({"WANDB_DISABLED": "false"}, None, None, "auto"),
+    ],
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_every_way_to_say_no_is_heard(tmp_path, monkeypatch, environment, everywhere, here, mode, hidden):
+    """As `wandb offline` and `wandb disabled` write it, or other libraries read it; a key is there all the time."""
+    monkeypatch.chdir(tmp_path)
+    if everywhere is not None:
+        write_settings(tmp_path / "config" if hidden else tmp_path / "home" / ".config" / "wandb", everywhere)
+    if here is not None:
+        write_settings(tmp_path / (".wandb" if hidden else "wandb"), here)
+    if hidden:
+        environment = {**environment, "WANDB_CONFIG_DIR": str(tmp_path / "config")}
+    assert choose_mode("auto", {"WANDB_API_KEY": KEY, **environment}) == mode
+    assert choose_mode("online", {"WANDB_API_KEY": KEY, **environment}) == "online"
+
+
+def test_a_mode_that_nobody_knows_is_named_and_does_not_change_the_configuration(tmp_path, notes, fake, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "garbage")
+    fake()
+    assert isinstance(open_in(tmp_path, "auto", notes), NullTracker)
+    assert len(notes) == 1 and "WANDB_MODE=garbage: expected online" in notes[0]
+    module = fake()
+    open_in(tmp_path, "offline", notes)
+    assert [init["mode"] for init in module.inits] == ["offline"] and len(notes) == 1
+
+
+def test_the_reason_is_not_how_many_errors_pydantic_has_found(monkeypatch, tmp_path, notes):
+    monkeypatch.setenv("WANDB_CONSOLE", "garbage")
+    open_in(tmp_path, "offline", notes)
+    assert len(notes) == 1 and "setting console: Input should be 'auto'" in notes[0]
 
 
 def test_the_key_is_found_in_the_environment_before_netrc(tmp_path):
@@ -341,8 +392,59 @@ def test_group_name_and_tags_are_those_of_the_configuration(tmp_path, notes, fak
     for config in (plain, named):
         open_tracker(config, tmp_path / "run", None, notes.append)
     first, second = wandb.inits
-    assert (first["group"], first["name"], first["tags"]) == (None, "run", [])
+    assert (first["group"], first["name"], first["tags"]) == (None, "run", None)
     assert (second["group"], second["name"], second["tags"]) == ("small-hopper", "seed3", ["ec_brax", "small"])
+
+
+@pytest.mark.parametrize("given, expected", [("null", ("theirs", "a name")), ("ours", ("ours", "ours"))])
+def test_project_and_name_of_the_environment_count_where_the_configuration_has_none(
+    tmp_path, notes, fake, monkeypatch, given, expected
+):
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_NAME", "a name")
+    wandb = fake()
+    config = override_config(config_of("offline"), [f"tracking.project={given}", f"tracking.name={given}"])
+    open_tracker(config, tmp_path, None, notes.append)
+    assert [(init["project"], init["name"]) for init in wandb.inits] == [expected]
+
+
+def test_without_any_project_it_is_evoconn(tmp_path, notes, fake):
+    wandb = fake()
+    open_tracker(override_config(config_of("offline"), ["tracking.project=null"]), tmp_path, None, notes.append)
+    assert wandb.inits[0]["project"] == "evoconn"
+
+
+def test_the_service_writes_nothing_on_the_terminal_where_it_has_no_place_for_its_log(
+    tmp_path, notes, monkeypatch, capfd
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setenv("WANDB_CACHE_DIR", "/dev/null/cache")
+    open_in(tmp_path, "offline", notes).finish()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_file_of_wandb_says_where_the_run_lay(tmp_path, notes, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["evoconn", "train", "--run-dir", str(tmp_path)])
+    open_in(tmp_path, "offline", notes).finish()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 3
+    assert [path for path in files if os.fsencode(tmp_path) in path.read_bytes()] == []
+
+
+def test_a_copy_of_a_run_is_told_from_one_that_was_moved(tmp_path):
+    original, moved, copied = (tmp_path / name for name in ("original", "moved", "copied"))
+    original.mkdir()
+    facts = {"wandb_id": "abcd1234", "wandb_place": place_of("abcd1234", original)}
+    assert not any(str(tmp_path) in text for text in facts["wandb_place"])
+    shutil.copytree(original, copied)
+    assert not is_copy(facts, original) and is_copy(facts, copied)
+    original.rename(moved)
+    assert not is_copy(facts, moved)
+    shutil.copytree(moved, original)  # as from a backup
+    assert not is_copy(facts, original)
+    assert not is_copy({"wandb_id": "abcd1234"}, copied), "of a version that noted no place"
+    for nonsense in ("text", [], {}, 3, None):
+        assert not is_copy({"wandb_id": "abcd1234", "wandb_place": nonsense}, copied)
 
 
 SCRIPT = """

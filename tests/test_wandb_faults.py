@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,21 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(light, tmp_path, server)
     assert list(server.history) == [run_id]
     generations = [line["generation"] for line in server.history[run_id]]
     assert generations[:8] == [1, 2, 3, 4, 5, 6, 7, 8] and generations[8:] in ([], [7, 8])
+
+
+def test_a_copy_of_a_run_goes_on_in_a_run_of_wandb_of_its_own(light, tmp_path, server):
+    run_tracked(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    for name, expected in (("copy", ["copy"]), ("copy", []), ("run", [])):
+        progress = Listening()
+        resume_small(tmp_path / name, f"algo.generations={9 if expected else 10}", progress=progress)
+        assert [note.partition(" is a ")[2][:4] for note in progress.notes] == expected
+    ids = [RunDirectory.open(tmp_path / name).read_facts()["wandb_id"] for name in ("run", "copy")]
+    assert ids == list(server.history) and ids[0] != ids[1]
+    assert [[line["generation"] for line in server.history[run_id]] for run_id in ids] == [
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        [7, 8, 9, 10],
+    ]
 
 
 def test_offline_parts_of_a_run_are_uploaded_in_order_by_the_command_that_is_noted(light, tmp_path, server, impatient):

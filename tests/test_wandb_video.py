@@ -73,6 +73,14 @@ def test_a_run_without_wandb_gets_a_note(tmp_path, notes, monkeypatch, run_id):
     assert module.inits == [] and "not tracked" in notes[0]
 
 
+def test_the_run_of_an_original_is_left_alone_by_its_copy(tmp_path, notes, monkeypatch):
+    module = fake_wandb(monkeypatch)
+    run = run_with(tmp_path)
+    run.update_facts(wandb_place=["another path", "1"])
+    assert not upload(run, run.read_config(), picture(tmp_path), notes.append)
+    assert module.inits == [] and len(notes) == 1 and "is a copy" in notes[0]
+
+
 @pytest.mark.parametrize("mode", ["auto", "disabled"])
 def test_where_wandb_is_disabled_a_note_says_so(tmp_path, notes, monkeypatch, mode):
     monkeypatch.setenv("WANDB_MODE", "disabled")

@@ -247,11 +247,11 @@ class TrackingConfig:
         choices=WANDB_MODES,
         source=OWN,
     )
-    project: str = option("evoconn", "W&B project", source=OWN)
-    entity: str | None = option(None, "W&B user or team", source=OWN)
-    group: str | None = option(None, "W&B group", source=OWN)
-    name: str | None = option(None, "W&B name of the run; null: that of its directory", source=OWN)
-    tags: str = option("", "W&B tags, separated by commas", source=OWN)
+    project: str | None = option(None, "W&B project; null: WANDB_PROJECT, or evoconn", source=OWN)
+    entity: str | None = option(None, "W&B user or team; null: WANDB_ENTITY, or the account's own", source=OWN)
+    group: str | None = option(None, "W&B group; null: WANDB_RUN_GROUP, if set", source=OWN)
+    name: str | None = option(None, "W&B name of the run; null: WANDB_NAME, or that of its directory", source=OWN)
+    tags: str = option("", "W&B tags, separated by commas; empty: WANDB_TAGS, if set", source=OWN)
     tensorboard: bool = option(False, "write TensorBoard event files into tensorboard/ of the run", source=OWN)
 
 

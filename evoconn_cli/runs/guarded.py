@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +24,25 @@ def process_hooks_kept() -> Iterator[None]:
         yield
     finally:
         sys.exit, sys.excepthook = exit_function, excepthook
+
+
+@contextmanager
+def stderr_closed() -> Iterator[None]:
+    """Discards what this process, and every process that it starts, would write on standard error."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed already
+        yield
+        return
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
@@ -48,5 +68,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 def reason_of(error: Exception, *secrets: str) -> str:
     """Returns one line about `error` without anything secret, `secrets` included."""
-    text = without_secrets(first_line(error), *secrets)
+    text = first_line(error)
+    if callable(errors := getattr(error, "errors", None)):  # pydantic, whose first line counts them
+        refused = errors()[0]
+        text = f"the setting {'.'.join(map(str, refused['loc']))}: {refused['msg']}"
+    text = without_secrets(text, *secrets)
     return text if len(text) <= 160 else f"{text[:157]}..."

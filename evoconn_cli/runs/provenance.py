@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +23,7 @@ _DECIDING = ("evoconn", "jax", "jaxlib", "brax")
 def start_facts(devices: str) -> dict[str, Any]:
     """Returns the facts of this start: command line, versions, devices, commit, the job of SLURM if it is one."""
     return {
-        "command": without_secrets(shlex.join(["evoconn", *sys.argv[1:]])),
+        "command": without_secrets(shlex.join(["evoconn", *map(without_folders, sys.argv[1:])])),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": os.uname().nodename,
         "pid": os.getpid(),
@@ -32,6 +33,11 @@ def start_facts(devices: str) -> dict[str, Any]:
         **_checkout(),
         **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
     }
+
+
+def without_folders(text: str) -> str:
+    """Returns `text` with each absolute path cut to its last part, so that runs can be shared."""
+    return re.sub(r"""(?<![^\s=,;"'(\[{])/+(?:[^/,;"')\]}]+/+)*(?=[^/\s])""", "", text)
 
 
 def versions() -> dict[str, str | None]:

@@ -29,7 +29,9 @@ from evoconn_cli.runs.checkpoints.facts import check_files, check_run, check_sha
 from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored, remove_for_good
 from evoconn_cli.runs.checkpoints.saved import saved_generations
 
-_STATE = "state"
+_STATE, _COMMITTED = "state", "commit_success.txt"
+"""Orbax's directory in a checkpoint, and the file in it whose being there says that all was written."""
+
 _SAVING, _DELETING = ".saving-", ".deleting-"
 """What the names of checkpoints begin with that are not whole yet, or not any more."""
 
@@ -103,6 +105,7 @@ class CheckpointStore:
                 # Of several processes Orbax takes no arrays that are on a device of one.
                 held = state if jax.process_count() == 1 else jax.device_get(state)
                 self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(held))
+            (partial / _STATE / _COMMITTED).write_text("", encoding="utf-8")  # it names the directory of this machine
             write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
             _flush_directory(partial)
             partial.rename(self.path(generation))

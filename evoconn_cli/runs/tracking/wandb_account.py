@@ -5,10 +5,13 @@ wandb would look for the key itself, but where it finds none it prompts.
 
 from __future__ import annotations
 
+import configparser
 import netrc
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from evoconn_cli.errors import ConfigError
 
 MODE_OF_VARIABLE = {
     "online": "online",
@@ -20,14 +23,55 @@ MODE_OF_VARIABLE = {
 }
 
 
-def choose_mode(setting: str, variable: str | None) -> str:
+_YES = ("1", "true", "yes", "on", "y", "t")
+
+
+def choose_mode(setting: str, environment: Mapping[str, str]) -> str:
     """Returns `auto`, `online`, `offline` or `disabled`.
+
+    Where the configuration leaves it open, WANDB_DISABLED comes first, then WANDB_MODE, then W&B's settings files, into
+    which `wandb offline` and `wandb disabled` write.
 
     Args:
         setting: `tracking.wandb` of the configuration; anything but `auto` decides alone.
-        variable: the environment variable WANDB_MODE, None where it is not set.
+        environment: Environment variables.
+
+    Raises:
+        ConfigError: WANDB_MODE has no known value.
     """
-    return MODE_OF_VARIABLE.get((variable or "").lower(), "auto") if setting == "auto" else setting
+    if setting != "auto":
+        return setting
+    if environment.get("WANDB_DISABLED", "").strip().lower() in _YES:
+        return "disabled"
+    if asked := environment.get("WANDB_MODE", "").strip():
+        if not is_mode(asked):
+            raise ConfigError(f"WANDB_MODE={asked}: expected {', '.join(MODE_OF_VARIABLE)}")
+        return MODE_OF_VARIABLE[asked.lower()]
+    written = _mode_in_files(environment)
+    return MODE_OF_VARIABLE[written] if written in ("offline", "dryrun", "disabled") else "auto"
+
+
+def is_mode(text: str) -> bool:
+    """Returns whether `text` is a value of WANDB_MODE."""
+    return text.strip().lower() in MODE_OF_VARIABLE
+
+
+def _mode_in_files(environment: Mapping[str, str]) -> str:
+    """Returns the mode in W&B's settings files, empty where they have none; the working directory's comes last.
+
+    They are read here because W&B ignores a whole file where one of its entries is unknown.
+    """
+    everywhere = Path(environment.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
+    here = Path(environment.get("WANDB_DIR") or ".")
+    mode = ""
+    for folder in (everywhere, here / "wandb", here / ".wandb"):
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            parser.read(folder.expanduser() / "settings", encoding="utf-8")
+            mode = parser.get("default", "mode", fallback=mode).strip().lower()
+        except (OSError, RuntimeError, configparser.Error, UnicodeDecodeError):
+            continue
+    return mode
 
 
 def find_api_key(base_url: str, environment: Mapping[str, str]) -> str | None:

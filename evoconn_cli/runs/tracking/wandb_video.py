@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.guarded import reason_of, within
-from evoconn_cli.runs.tracking.tracker import CALL_TIMEOUT, WandbTracker, open_tracker, valid_run_id
+from evoconn_cli.runs.tracking.tracker import CALL_TIMEOUT, WandbTracker, is_copy, open_tracker, valid_run_id
 from evoconn_cli.runs.tracking.wandb_account import choose_mode
 
 _MEDIA = {".mp4": "Video", ".gif": "Video", ".html": "Html", ".png": "Image"}
@@ -27,12 +28,19 @@ def upload(directory: RunDirectory, config: RunConfig, path: Path, note: Callabl
         path: of the file.
         note: is called with one sentence for the user.
     """
-    run_id = valid_run_id(directory.read_facts().get("wandb_id"))
-    if run_id is None:
-        note("--wandb: the run was not tracked with W&B, so nothing was uploaded.")
+    facts = directory.read_facts()
+    run_id = valid_run_id(facts.get("wandb_id"))
+    if run_id is None or is_copy(facts, directory.path):
+        why = "was not tracked with W&B" if run_id is None else "is a copy, and W&B's run belongs to the original"
+        note(f"--wandb: the run {why}, so nothing was uploaded.")
         return False
-    if choose_mode(config.tracking.wandb, os.environ.get("WANDB_MODE")) == "disabled":
-        note("--wandb: tracking.wandb or WANDB_MODE has disabled W&B, so nothing was uploaded.")
+    try:
+        mode = choose_mode(config.tracking.wandb, os.environ)
+    except ConfigError as error:
+        note(f"--wandb: {error}; nothing was uploaded.")
+        return False
+    if mode == "disabled":
+        note("--wandb: tracking.wandb, the environment or W&B's settings have disabled W&B, so nothing was uploaded.")
         return False
     tracker = open_tracker(config, directory.path, run_id, note)
     if not isinstance(tracker, WandbTracker):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -22,7 +22,7 @@ from evoconn_cli.runs.processes.sharing import share_state
 from evoconn_cli.runs.progress.protocol import Progress, RunHeader
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.tracking.tensorboard import open_event_log
-from evoconn_cli.runs.tracking.tracker import Tracker, open_tracker
+from evoconn_cli.runs.tracking.tracker import Tracker, is_copy, open_tracker, place_of
 from evoconn_cli.runs.training.deadline import Deadline
 from evoconn_cli.runs.training.interrupts import Interrupts
 from evoconn_cli.runs.training.lock import RunLock, run_lock
@@ -106,7 +106,7 @@ def train(
                 if warning is not None:
                     progress.note(warning)
             log = open_event_log(config.tracking.tensorboard, directory.path, metrics.history, start, progress.note)
-            trackers = [log, _open_tracker(directory, config, progress)]
+            trackers = [log, _open_tracker(directory, config, progress, facts)]
             recorder = RunRecorder(store, metrics, progress, trackers, lock)
             session = Session(config, recorder, interrupts, deadline or Deadline(), processes)
             state = session.train(engine, workers, state, host)
@@ -168,7 +168,13 @@ def _header(
     )
 
 
-def _open_tracker(directory: RunDirectory, config: RunConfig, progress: Progress) -> Tracker:
-    tracker = open_tracker(config, directory.path, directory.read_facts().get("wandb_id"), progress.note)
-    directory.update_facts(wandb_id=tracker.run_id)
+def _open_tracker(directory: RunDirectory, config: RunConfig, progress: Progress, start: Mapping[str, Any]) -> Tracker:
+    facts = directory.read_facts()
+    run_id = facts.get("wandb_id")
+    if is_copy(facts, directory.path):
+        run_id = None
+        progress.note("this run directory is a copy, so it does not go on in the W&B run of the original.")
+    tracker = open_tracker(config, directory.path, run_id, progress.note, start)
+    place = place_of(tracker.run_id, directory.path) if tracker.run_id else None
+    directory.update_facts(wandb_id=tracker.run_id, wandb_place=place)
     return tracker
