@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from evoconn_cli.errors import first_line
 from evoconn_cli.runs.secrets import without_secrets
@@ -69,8 +69,9 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 def reason_of(error: Exception, *secrets: str) -> str:
     """Returns one line about `error` without anything secret, `secrets` included."""
     text = first_line(error)
-    if callable(errors := getattr(error, "errors", None)):  # pydantic, whose first line counts them
-        refused = errors()[0]
+    errors: Any = getattr(error, "errors", None)
+    if callable(errors):  # pydantic, whose first line only counts them
+        refused: Any = errors()[0]
         text = f"the setting {'.'.join(map(str, refused['loc']))}: {refused['msg']}"
     text = without_secrets(text, *secrets)
     return text if len(text) <= 160 else f"{text[:157]}..."

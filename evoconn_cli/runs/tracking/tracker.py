@@ -197,7 +197,7 @@ def _open_wandb(
             config={**dataclasses.asdict(config), **({"start": dict(start)} if start else {})},
             id=run_id,
             mode=mode,  # pyright: ignore[reportArgumentType]
-            resume="allow" if known else None,
+            resume="allow",
             settings=wandb.Settings(**RUN_SETTINGS, **more),
         )
         return WandbTracker(wandb, run, run_id, note, run_dir, _sync_command(run_dir, mode))
