@@ -60,6 +60,14 @@ class DamagedCheckpointError(CheckpointError):
     """A checkpoint of which parts are missing or not what was saved."""
 
 
+class UnreadableCheckpointError(CheckpointError):
+    """A checkpoint that this user may not read, or that cannot be read now: nothing is known about what it holds."""
+
+
+class DeletedCheckpointError(CheckpointError):
+    """A checkpoint that was deleted while it was read."""
+
+
 class TrainingError(EvoconnError):
     """A training that cannot go on."""
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -12,7 +17,12 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.grid.attempts import read_attempts
+from evoconn_cli.runs.checkpoints import store
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.opened import open_checkpoints, open_run
+from evoconn_cli.runs.training.lock_owner import living_owner
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +178,93 @@ def test_where_all_are_damaged_that_is_an_error(copy):
     truncate(copy / "checkpoints")
     with pytest.raises(CheckpointError, match="all are damaged"):
         open_run(copy, note=lambda _: None)
+
+
+# Checkpoints of a training that goes on, and of another user
+
+
+@pytest.mark.parametrize("moment", ["read_facts", "check_files", "check_shapes", "after"])
+@pytest.mark.parametrize(
+    ("step", "deleted", "generations"),
+    [(None, 6, [4]), ("best", 4, [6]), ("all", 6, [4]), ("all", 4, [6]), ("6", 6, [])],
+)
+def test_a_checkpoint_that_is_deleted_while_it_is_read_is_passed_over_for_the_next(
+    copy, monkeypatch, moment, step, deleted, generations
+):
+    def delete():
+        (copy / "checkpoints" / str(deleted)).rename(copy / "checkpoints" / f".deleting-{deleted}")
+        shutil.rmtree(copy / "checkpoints" / f".deleting-{deleted}")
+
+    restore, check = store.CheckpointStore._restore, getattr(store, moment, None)
+
+    def deleting(self, name, generation, *arguments):
+        doomed = generation == deleted and (copy / "checkpoints" / str(deleted)).exists()
+        if doomed and check is not None:
+            monkeypatch.setattr(store, moment, lambda *given: (delete(), check(*given))[1])
+        try:
+            return restore(self, name, generation, *arguments)
+        finally:
+            monkeypatch.undo()
+            if doomed and check is None:
+                delete()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.CheckpointStore, "_restore", deleting)
+        notes = []
+        if not generations:
+            with pytest.raises(CheckpointError, match="generation 6 .* was deleted while it was read"):
+                open_checkpoints(copy, step, note=notes.append)
+        else:
+            assert [one.generation for one in open_checkpoints(copy, step, note=notes.append)] == generations
+        assert notes == []
+
+
+@pytest.fixture
+def foreign(run):
+    """A copy of the run that another user, who is asked, can see only as far as its modes say."""
+    folder = Path(tempfile.mkdtemp())  # other users cannot look into those of pytest
+    folder.chmod(0o755)
+    copy = shutil.copytree(run, folder / "run")
+    yield copy
+    subprocess.run(["chmod", "-R", "u+rwX", str(folder)], check=True)
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def another_user():
+    """Lets this process be nobody, if it is root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("step", [None, "best", "6"])
+@pytest.mark.parametrize(
+    "closed",
+    [".", "config.yaml", "checkpoints", "checkpoints/6", "checkpoints/6/facts.json", "checkpoints/6/state",
+     "checkpoints/6/state/d", "checkpoints/6/state/_METADATA"],
+)  # fmt: skip
+def test_what_may_not_be_read_is_neither_missing_nor_damaged(foreign, closed, step):
+    (foreign / (closed.replace("6", "4") if step == "best" else closed)).chmod(0)
+    with another_user(), pytest.raises(EvoconnError, match="Permission denied") as caught:
+        open_run(foreign, step, note=pytest.fail)
+    assert not re.search("damaged|missing|no checkpoint|resume", str(caught.value))
+
+
+@pytest.mark.parametrize("file", ["run.json", "metrics.jsonl", "lock", "attempts.jsonl"])
+def test_a_file_that_may_not_be_read_is_not_taken_for_an_empty_one(foreign, file):
+    (foreign / file).touch()
+    (foreign / file).chmod(0)
+    directory = RunDirectory.open(foreign)
+    read = {
+        "run.json": directory.read_facts,
+        "metrics.jsonl": lambda: read_metrics(directory.metrics_file),
+        "lock": lambda: living_owner(directory.lock_file),
+        "attempts.jsonl": lambda: read_attempts(foreign),
+    }
+    with another_user(), pytest.raises(RunDirectoryError, match=f"cannot read .*{file}: Permission denied"):
+        read[file]()

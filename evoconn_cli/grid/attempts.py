@@ -169,10 +169,16 @@ def _append(cell: Path, **line: Any) -> None:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Returns the lines that are whole."""
+    """Returns the lines that are whole.
+
+    Raises:
+        RunDirectoryError: this user may not read the file.
+    """
     lines = []
     try:
         texts = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except PermissionError as error:
+        raise RunDirectoryError(f"cannot read {file}: {error.strerror}.") from None
     except OSError:
         return []
     for text in texts:

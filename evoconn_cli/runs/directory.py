@@ -103,7 +103,10 @@ class RunDirectory:
         with readable(self.path):
             occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         if occupied and self.config_file.exists():  # asked in this order, since a run appears whole
-            facts = self.read_facts()
+            try:
+                facts = self.read_facts()
+            except RunDirectoryError:
+                facts = {}
             raise RunDirectoryError(
                 f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
                 f"{facts.get('host', '?')}. To go on with it: evoconn resume {shlex.quote(str(self.path))}. "
@@ -144,7 +147,11 @@ class RunDirectory:
             )
 
     def last_saved_generation(self) -> int:
-        """Returns the newest generation in the checkpoint store, 0 where nothing is saved."""
+        """Returns the newest generation in the checkpoint store, 0 where nothing is saved.
+
+        Raises:
+            UnreadableCheckpointError: the store cannot be read.
+        """
         return max(saved_generations(self.checkpoints), default=0)
 
     def short_path(self) -> str:
@@ -175,9 +182,15 @@ class RunDirectory:
         self._replace(self.config_file, config_to_yaml(config))
 
     def read_facts(self) -> dict[str, Any]:
-        """Returns what run.json holds; nothing where it cannot be read, since a run does not depend on it."""
+        """Returns what run.json holds; nothing where it is missing or damaged, since a run does not depend on it.
+
+        Raises:
+            RunDirectoryError: this user may not read it, and so must not replace it.
+        """
         try:
             facts = json.loads(self.facts_file.read_text(encoding="utf-8"))
+        except PermissionError as error:
+            raise RunDirectoryError(f"cannot read {self.facts_file}: {error.strerror}.") from None
         except (OSError, ValueError, RecursionError):
             return {}
         return facts if isinstance(facts, dict) else {}

@@ -69,9 +69,10 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 def reason_of(error: Exception, *secrets: str) -> str:
     """Returns one line about `error` without anything secret, `secrets` included."""
     text = first_line(error)
-    errors: Any = getattr(error, "errors", None)
-    if callable(errors):  # pydantic, whose first line only counts them
-        refused: Any = errors()[0]
+    errors = getattr(error, "errors", None)
+    refusals: Any = errors() if callable(errors) else None
+    if refusals:  # of pydantic, whose first line only counts them
+        refused = refusals[0]
         text = f"the setting {'.'.join(map(str, refused['loc']))}: {refused['msg']}"
     text = without_secrets(text, *secrets)
     return text if len(text) <= 160 else f"{text[:157]}..."

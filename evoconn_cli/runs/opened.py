@@ -16,7 +16,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
-from evoconn_cli.errors import CheckpointError, ConfigError
+from evoconn_cli.errors import CheckpointError, ConfigError, DeletedCheckpointError
 from evoconn_cli.export.bundle.reading import Bundle, is_bundle, read_bundle
 from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import Engine, build_engine
@@ -110,7 +110,15 @@ def open_checkpoints(
             raise ConfigError(
                 f"--step {steps}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
             )
-        opened = {one.generation: one for one in (saved.open(step, note) for step in asked)}
+        opened: dict[int, OpenedRun] = {}
+        for one in asked:
+            try:
+                run = saved.open(one, note)
+            except DeletedCheckpointError:
+                if steps != "all":
+                    raise
+                continue
+            opened[run.generation] = run
     return [opened[generation] for generation in sorted(opened)]
 
 
@@ -132,16 +140,24 @@ class _Saved(NamedTuple):
                 f"{self.path} is the checkpoint of generation {self.named} and --step says {step}: leave one out."
             )
         asked = str(self.named) if self.named is not None else "latest" if step is None else step
-        like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
-        found = self.store.restore_latest(like, device, note, self.config) if asked == "latest" else None
-        if found is None:
-            state, _ = self.store.restore(_find(self.store, self.directory, asked), like, device, self.config)
-        else:
-            state = found.state
+        state = self._restore(asked, note)
         engine, generation = self.engine, int(state.generation)
         return OpenedRun(
             self.directory, self.config, generation, engine.task, engine.network, engine.strategy, state, self.workers
         )
+
+    def _restore(self, step: str, note: Callable[[str], None]) -> RunState:
+        like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
+        while True:
+            found = self.store.restore_latest(like, device, note, self.config) if step == "latest" else None
+            if found is not None:
+                return found.state
+            generation = _find(self.store, self.directory, step)
+            try:
+                return self.store.restore(generation, like, device, self.config)[0]
+            except DeletedCheckpointError:
+                if step not in ("latest", "best"):  # these mean another one by now
+                    raise
 
 
 @contextlib.contextmanager

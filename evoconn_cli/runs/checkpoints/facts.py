@@ -6,9 +6,13 @@ trained with, and the SHA-256 of every other file and of itself.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import jax
 from evoconn_cli import __version__
 from evoconn_cli.config.schema import RunConfig, walk
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
-from evoconn_cli.errors import CheckpointError, DamagedCheckpointError
+from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
 
 FACTS_FILE = "facts.json"
 FORMAT = 2
@@ -83,13 +87,14 @@ def read_facts(name: str, path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedCheckpointError: they are missing or not what was written.
+        UnreadableCheckpointError: this user may not read them.
         CheckpointError: they are of another format.
     """
     try:
-        facts = json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DamagedCheckpointError(f"{name} is damaged: {FACTS_FILE} is missing.") from None
-    except (OSError, ValueError, RecursionError):
+        with _damage_told(name, FACTS_FILE):
+            text = (path / FACTS_FILE).read_bytes()
+        facts = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
         raise DamagedCheckpointError(f"{name} is damaged: {FACTS_FILE} cannot be read.") from None
     if isinstance(facts, dict) and facts.get("format", FORMAT) != FORMAT:
         raise CheckpointError(
@@ -107,12 +112,16 @@ def check_files(name: str, path: Path, facts: dict[str, Any]) -> None:
 
     Raises:
         DamagedCheckpointError: one is missing or not what was saved.
+        UnreadableCheckpointError: this user may not read one.
     """
-    found = _files(path)
+    with _damage_told(name, "a directory"):
+        found = _files(path)
     for file, expected in facts["files"].items():
         if file not in found:
             raise DamagedCheckpointError(f"{name} is damaged: {file} is missing.")
-        if _hash(path / file) != expected:
+        with _damage_told(name, file):
+            actual = _hash(path / file)
+        if actual != expected:
             raise DamagedCheckpointError(f"{name} is damaged: {file} is cut off or changed.")
 
 
@@ -179,8 +188,38 @@ def _arrays_by_name(tree: Any) -> dict[str, str]:
     return arrays
 
 
+@contextmanager
+def _damage_told(name: str, file: str) -> Iterator[None]:
+    """Turns the error of reading a file into damage, but for one that says nothing about what the file holds."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise DamagedCheckpointError(f"{name} is damaged: {file} is missing.") from None
+    except OSError as error:
+        if isinstance(error, IsADirectoryError) or error.errno == errno.EIO:
+            raise DamagedCheckpointError(f"{name} is damaged: {file} cannot be read.") from None
+        raise UnreadableCheckpointError(f"{name} cannot be read: {error.strerror}: {error.filename or file}.") from None
+
+
 def _files(path: Path) -> list[str]:
-    return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    """Returns the regular files below a directory.
+
+    Raises:
+        OSError: a directory cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files = (Path(folder, name) for folder, _, names in os.walk(path, onerror=fail) for name in names)
+    return sorted(str(file.relative_to(path)) for file in files if _is_regular(file))
+
+
+def _is_regular(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except FileNotFoundError:  # a link to nowhere
+        return False
 
 
 def _hash(file: Path, *, flush: bool = False) -> str:

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,13 @@ from jax.sharding import SingleDeviceSharding
 from evoconn_cli.config.schema import CheckpointConfig, RunConfig
 from evoconn_cli.engine.mesh import Device
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, first_line
+from evoconn_cli.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    DeletedCheckpointError,
+    UnreadableCheckpointError,
+    first_line,
+)
 from evoconn_cli.runs.checkpoints.facts import check_files, check_run, check_shapes, read_facts, write_facts
 from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored, remove_for_good
 from evoconn_cli.runs.checkpoints.saved import saved_generations
@@ -75,9 +81,12 @@ class CheckpointStore:
         return max(self.generations(), default=None)
 
     def best(self) -> int | None:
-        """Returns the saved generation of the highest evaluation fitness, the newest of equals; None without any."""
-        rated = [(fitness, g) for g in self.generations() if (fitness := self._eval_fitness(g)) is not None]
-        return max(rated)[1] if rated else None
+        """Returns the saved generation of the highest evaluation fitness, the newest of equals; None without any.
+
+        Raises:
+            UnreadableCheckpointError: one of them cannot be read, so the best is not known.
+        """
+        return self._best_of(self.generations())
 
     def generations(self) -> list[int]:
         """Returns all generations that are saved, in order."""
@@ -105,7 +114,8 @@ class CheckpointStore:
                 # Of several processes Orbax takes no arrays that are on a device of one.
                 held = state if jax.process_count() == 1 else jax.device_get(state)
                 self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(held))
-            (partial / _STATE / _COMMITTED).write_text("", encoding="utf-8")  # it names the directory of this machine
+            # Orbax writes there where that was, on this machine.
+            (partial / _STATE / _COMMITTED).write_text("Checkpoint commit was successful\n", encoding="utf-8")
             write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
             _flush_directory(partial)
             partial.rename(self.path(generation))
@@ -132,9 +142,26 @@ class CheckpointStore:
 
         Raises:
             DamagedCheckpointError: something is missing or not what was saved.
+            DeletedCheckpointError: it is gone, or was deleted before all of it was read.
+            UnreadableCheckpointError: this user may not read it.
             CheckpointError: it is of another format, generator or configuration.
         """
-        path, name = self.path(generation), f"the checkpoint of generation {generation} in {self._directory}"
+        name = self._name(generation)
+        deleted = DeletedCheckpointError(f"{name} was deleted while it was read: name another step.")
+        try:
+            restored = self._restore(name, generation, like, device, config)
+        except CheckpointError:
+            if self._is_saved(generation):
+                raise
+            raise deleted from None
+        if not self._is_saved(generation):
+            raise deleted
+        return restored
+
+    def _restore(
+        self, name: str, generation: int, like: RunState, device: Device, config: RunConfig | None
+    ) -> tuple[RunState, HostFacts]:
+        path = self.path(generation)
         facts = read_facts(name, path)
         check_files(name, path, facts)
         if facts["generation"] != generation:
@@ -165,12 +192,17 @@ class CheckpointStore:
 
         Raises:
             DamagedCheckpointError: there are only damaged ones.
+            UnreadableCheckpointError: this user may not read the newest one.
             CheckpointError: the newest whole one is of another format, generator or configuration.
         """
         damaged: list[int] = []
-        for generation in reversed(self.generations()):
+        left = self.generations()
+        while left:
+            generation = left.pop()
             try:
                 return Restored(*self.restore(generation, like, device, config), damaged)
+            except DeletedCheckpointError:  # by the training, which has saved newer ones before
+                left = [g for g in self.generations() if g not in damaged]
             except DamagedCheckpointError as error:
                 damaged.append(generation)
                 note(f"{error} The one before it is tried.")
@@ -191,19 +223,35 @@ class CheckpointStore:
         self.path(generation).rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
+    def _name(self, generation: int) -> str:
+        return f"the checkpoint of generation {generation} in {self._directory}"
+
+    def _is_saved(self, generation: int) -> bool:
+        return generation in self.generations()
+
     def close(self) -> None:
         """Releases what Orbax holds."""
         self._checkpointer.close()
 
+    def _best_of(self, generations: Iterable[int]) -> int | None:
+        rated = [(fitness, g) for g in generations if (fitness := self._eval_fitness(g)) is not None]
+        return max(rated)[1] if rated else None
+
     def _eval_fitness(self, generation: int) -> float | None:
         try:
-            return read_facts("", self.path(generation))["eval_fitness"]
+            return read_facts(self._name(generation), self.path(generation))["eval_fitness"]
+        except UnreadableCheckpointError:
+            raise
         except CheckpointError:
             return None
 
     def _delete_old(self, keep: CheckpointConfig) -> None:
         saved = self.generations()
-        kept = {self.best(), *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
+        try:
+            best = self._best_of(saved)
+        except UnreadableCheckpointError:
+            return  # it may be the best
+        kept = {best, *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
         for generation in set(saved) - kept:
             with suppress(OSError):  # it costs some space
                 self.delete(generation)

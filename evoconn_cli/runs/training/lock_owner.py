@@ -8,13 +8,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+from evoconn_cli.errors import RunDirectoryError
+
 PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is free
 
 
 def owner_of(file: Path) -> dict[str, Any] | None:
-    """Returns host, pid and start of the process that a lock file names; None where there is none."""
+    """Returns host, pid and start of the process that a lock file names; None where there is none.
+
+    Raises:
+        RunDirectoryError: this user may not read it.
+    """
     try:
         owner = json.loads(file.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise RunDirectoryError(f"cannot read {file}: {error.strerror}.") from None
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
