@@ -17,6 +17,7 @@ from saved_runs import save_run
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle.checksums import write_checksums
+from evoconn_cli.export.bundle.reading import read_bundle
 from evoconn_cli.export.bundle.verification import verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, episode_arrays, run_network, write_bundle
 from evoconn_cli.export.episode import record_episode
@@ -183,6 +184,19 @@ def test_with_new_checksums_the_replay_finds_it(bundle, name, array, where, mess
     write_checksums(bundle, HOLDS)
     with pytest.raises(EvoconnError, match=f"does not verify: not as recorded: ({message})"):
         verify_bundle(bundle)
+
+
+@pytest.mark.parametrize("name, array", [("probabilities.npz", "recurrent"), ("normalizer.npz", "std")])
+def test_a_bundle_of_a_run_that_had_diverged_does_not_verify_and_is_not_read(bundle, name, array):
+    """Versions before this one could write them."""
+    with np.load(bundle / name) as arrays:
+        spoilt = dict(arrays)
+    spoilt[array] = np.full_like(spoilt[array], np.nan)
+    np.savez(bundle / name, **spoilt)
+    write_checksums(bundle, HOLDS)
+    for look in (verify_bundle, read_bundle):
+        with pytest.raises(EvoconnError, match=rf"{name}: {array} holds numbers that are not finite"):
+            look(bundle)
 
 
 def test_a_foreign_script_is_not_run(bundle):

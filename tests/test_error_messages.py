@@ -81,6 +81,8 @@ TABLE = [
     (f"{EVALUATE} --perturb obs-noise=loud", 2, "'loud' is not a number"),
     (f"{EVALUATE} --perturb lesion-neurons=2", 2, "must be from 0 to 1"),
     (f"{EVALUATE} --perturb mass=0", 2, "must be above 0"),
+    (f"{EVALUATE} --perturb mass=1e-46", 2, "must be at least 1.175494e-38"),
+    (f"{EVALUATE} --perturb obs-noise=1e39", 2, "must be between -3.402823e+38"),
     (f"{EVALUATE} --perturb mass=1 --perturb mass=2", 2, "--perturb mass is given twice"),
     (f"{EVALUATE} --perturb mass=1,2 --perturb gravity=1,2", 2, "only one perturbation can have several values"),
     (f"{EVALUATE} --perturb gravity=2", 2, "has no physics that could be perturbed"),

@@ -288,6 +288,29 @@ def test_arrays_of_another_shape_are_refused_without_a_configuration_too(saved):
     assert "strategy.adam.mu.input is float32 [4, 8], this run has float32 [4, 9]" in message
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "part, array", [("strategy", "probs.recurrent"), ("strategy", "adam.nu"), ("normalizer", "std")]
+)
+def test_a_checkpoint_of_a_run_that_had_diverged_is_refused_and_not_taken_for_a_damaged_one(
+    tmp_path, initial, part, array, value
+):
+    """Versions before this one could write them."""
+
+    def spoil(path, x):
+        name = ".".join(str(getattr(key, "name", getattr(key, "key", key))) for key in path)
+        return x.at[(0,) * x.ndim].set(value) if name.startswith(array) else x
+
+    store = save_all(tmp_path, initial, [1.0, 2.0])
+    state = state_of(initial, 3)
+    bad = state._replace(**{part: jax.tree_util.tree_map_with_path(spoil, getattr(state, part))})
+    store.save(bad, HostFacts(), 3.0)
+    assert f"diverged: {part}.{array}" in refusal(tmp_path, initial)
+    with pytest.raises(CheckpointError, match="diverged.*--from-step"):
+        store.restore_latest(initial, jax.devices()[0], pytest.fail, CONFIG)
+    assert_is(restore(tmp_path, 2, initial, CONFIG)[0], initial, 2)
+
+
 def test_a_renamed_checkpoint_is_refused(copy, initial):
     (copy / "3").rename(copy / "30")
     assert "is that of generation 3" in refusal(copy, initial, generation=30)

@@ -7,6 +7,7 @@ import os
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from light_engine import make_light_engine
 from whole_runs import SMALL, assert_same_run, comparable, evoconn, quiet, resume_small, run_small
@@ -158,6 +159,41 @@ def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
             "network.gain_in=5.0",
         )
     assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "failed"
+
+
+def diverging(make_engine, generation, array, value):
+    """An engine of which `array` of the state is not finite after a generation."""
+
+    def make(config, workers):
+        engine = make_engine(config, workers)
+        step = engine.compile(None)
+
+        def spoil(state):
+            new, metrics = step(state)
+            if int(new.generation) == generation:
+                spoilt = getattr(new, array)
+                leaves, structure = jax.tree.flatten(spoilt)
+                leaves[0] = np.asarray(leaves[0]) * np.float32(value)
+                new = new._replace(**{array: jax.tree.unflatten(structure, leaves)})
+            return new, metrics
+
+        return SimpleNamespace(**{**vars(engine), "compile": lambda state: spoil})
+
+    return make
+
+
+@pytest.mark.parametrize("array, value", [("strategy", np.nan), ("strategy", np.inf), ("normalizer", np.nan)])
+@pytest.mark.parametrize("every, kept", [(2, "generation 4 is kept"), (50, "nothing is saved yet")])
+def test_a_run_that_diverges_stops_with_the_generation_and_the_last_good_checkpoint(
+    tmp_path, monkeypatch, array, value, every, kept
+):
+    engine = diverging(make_light_engine, 5, array, value)
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", engine)
+    with pytest.raises(TrainingError, match=rf"after generation 5, {array}\.\S+ holds? numbers .*, and .*{kept}"):
+        run_small(tmp_path / "run", f"checkpoint.every={every}", "algo.generations=8")
+    run = RunDirectory.open(tmp_path / "run")
+    assert run.read_facts()["status"] == "failed"
+    assert run.last_saved_generation() == (4 if every == 2 else 0)
 
 
 def test_a_device_without_enough_memory_is_an_error_with_a_remedy(tmp_path, monkeypatch):

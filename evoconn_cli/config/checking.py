@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from evoconn_cli.config.float32 import as_float32, float32_problem
 from evoconn_cli.config.schema import walk
 from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
@@ -95,8 +96,8 @@ def check_values(config: Any, prefix: str = "") -> None:
             continue
         if allowed["choices"] and value not in allowed["choices"]:
             raise unknown_name("task" if key == "task.name" else f"value of {key}:", value, allowed["choices"])
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value}: must be a finite number.")
+        if isinstance(value, float) and (problem := float32_problem(value)):
+            raise ConfigError(f"{key}={value}: {problem}.")
         if isinstance(value, (int, float)):
             _check_range(key, value, allowed)
         if isinstance(value, int) and value > _MOST and allowed["high"] == math.inf:
@@ -104,12 +105,16 @@ def check_values(config: Any, prefix: str = "") -> None:
 
 
 def _check_range(key: str, value: float, allowed: Any) -> None:
+    """Checks a number, and a float as well as what is computed with."""
+    held = as_float32(value) if isinstance(value, float) else value
     bounds = (
-        (value >= allowed["low"], f"at least {allowed['low']}"),
-        (value <= allowed["high"], f"at most {allowed['high']}"),
-        (value > allowed["above"], f"more than {allowed['above']}"),
-        (value < allowed["below"], f"less than {allowed['below']}"),
+        (lambda x: x >= allowed["low"], f"at least {allowed['low']}"),
+        (lambda x: x <= allowed["high"], f"at most {allowed['high']}"),
+        (lambda x: x > allowed["above"], f"more than {allowed['above']}"),
+        (lambda x: x < allowed["below"], f"less than {allowed['below']}"),
     )
     for holds, text in bounds:
-        if not holds:
+        if not holds(value):
             raise ConfigError(f"{key}={value}: must be {text}.")
+        if not holds(held):
+            raise ConfigError(f"{key}={value}: must be {text}, and is {held} in float32, which is computed with.")

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.checking import check_keys, check_values, fill
 from evoconn_cli.config.choosing import Choice, choose, given_name, keys_of_others, take_sections
+from evoconn_cli.config.float32 import as_float32
 from evoconn_cli.config.names import TASKS
 from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
@@ -167,11 +168,17 @@ def _check_values(config: RunConfig) -> None:
         )
     network = config.network
     if isinstance(network, SpikingConfig):
-        if network.v_threshold <= network.v_rest:
+        if as_float32(network.v_threshold) <= as_float32(network.v_rest):
             raise ConfigError(
                 f"network.v_threshold={network.v_threshold}: must be above network.v_rest={network.v_rest}."
             )
-        if round(network.step_ms / network.dt_ms) < 1:
+        substeps = round(network.step_ms / network.dt_ms)
+        if substeps >= 2**31:
+            raise ConfigError(
+                f"network.step_ms={network.step_ms} over network.dt_ms={network.dt_ms}: the sub-steps of an "
+                f"environment step are counted in 32 bits and must be fewer than {2**31}."
+            )
+        if substeps < 1:
             raise ConfigError(
                 f"network.dt_ms={network.dt_ms}: must be at most network.step_ms={network.step_ms}, "
                 "so that an environment step has at least one sub-step."

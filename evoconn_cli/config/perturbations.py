@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from evoconn_cli.config.float32 import float32_problem
 from evoconn_cli.errors import ConfigError, unknown_name
 
 
@@ -93,4 +94,6 @@ def _value(name: str, text: str) -> float:
         at_least = "at least 0" if kind.with_zero else "above 0"
         limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else at_least
         raise ConfigError(f"--perturb {name}={text}: must be {limits}.")
+    if problem := float32_problem(value):
+        raise ConfigError(f"--perturb {name}={text}: {problem}.")
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,22 @@ class RunState(NamedTuple):
     generation: jax.Array  # [] int32 generations done
     env_steps: StepCounter  # environment steps that counted
     key: jax.Array  # [2] uint32 data of the run key, which never changes
+
+
+def not_finite(state: RunState) -> list[str]:
+    """Returns the names of the arrays of a state that hold a NaN or an infinity; those of a sound run do not."""
+    found = jax.tree_util.tree_leaves_with_path(jax.device_get(_are_finite((state.strategy, state.normalizer))))
+    names = ("strategy", "normalizer")
+    return [
+        ".".join([names[first.idx], *(str(getattr(key, "name", getattr(key, "key", key))) for key in path)])
+        for (first, *path), is_finite in found
+        if not is_finite
+    ]
+
+
+@jax.jit
+def _are_finite(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tree)
 
 
 def initial_run_state(strategy: Strategy, *, observation_size: int, seed: int) -> RunState:

@@ -27,20 +27,19 @@ def process_hooks_kept() -> Iterator[None]:
 
 
 @contextmanager
-def stderr_closed() -> Iterator[None]:
-    """Discards what this process, and every process that it starts, would write on standard error."""
+def output_discarded(descriptor: int) -> Iterator[None]:
+    """Discards what this process, libraries and processes that it starts included, would write on 1 or 2."""
     try:
-        kept = os.dup(2)
+        kept = os.dup(descriptor)
     except OSError:  # it is closed already
         yield
         return
-    sys.stderr.flush()
     nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, descriptor)
         os.close(kept)
         os.close(nowhere)
 

@@ -89,6 +89,7 @@ def read_bundle(path: Path) -> Bundle:
             f"{path / fixed[0]} was changed or is missing. In a bundle, connections alone can be edited, in "
             f"{' or '.join(_FORMS)}; put {fixed[0]} back."
         )
+    check_finite(path)
     document = read_document(path)
     provenance = json.loads((path / PROVENANCE_FILE).read_text(encoding="utf-8"))
     edited = [form for form in _FORMS if form in {_form_of(name) for name in changed}]
@@ -102,6 +103,22 @@ def read_bundle(path: Path) -> Bundle:
     kernels, edit = _read_edits(path, exported, edited)
     policy = "edited" if edit else exported.policy
     return Bundle(path, dataclasses.replace(exported, kernels=kernels, policy=policy), edit, provenance)
+
+
+def check_finite(path: Path) -> None:
+    """Checks that the bundle at `path` is not that of a run that had diverged.
+
+    Raises:
+        EvoconnError: a probability or the normaliser is not a finite number, or cannot be read.
+    """
+    for name in ("probabilities.npz", "normalizer.npz"):
+        with _reading(path / name) as opened, np.load(opened) as arrays:
+            for array in arrays:
+                if not np.isfinite(arrays[array]).all():
+                    raise EvoconnError(
+                        f"{path / name}: {array} holds numbers that are not finite, so the run had diverged when it "
+                        "was exported. Export an older step."
+                    )
 
 
 def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str, Any], read: Read) -> Connectome:

@@ -10,6 +10,7 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.checksums import changed_files
 from evoconn_cli.export.bundle.document import read_document
+from evoconn_cli.export.bundle.reading import check_finite
 
 _REPLAY = """
 import pathlib, runpy, sys
@@ -41,6 +42,7 @@ def verify_bundle(folder: Path) -> str:
     for name, holds in changed_files(folder).items():
         raise EvoconnError(f"{folder} is not what was exported: {name} ({holds}) was changed or is missing.")
     read_document(folder)  # refuses another format version
+    check_finite(folder)
     simulator = Path(run_network.__file__)
     command = [sys.executable, "-I", "-c", _REPLAY, str(simulator), str(folder.absolute())]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -23,7 +23,7 @@ from jax.sharding import SingleDeviceSharding
 
 from evoconn_cli.config.schema import CheckpointConfig, RunConfig
 from evoconn_cli.engine.mesh import Device
-from evoconn_cli.engine.state import RunState
+from evoconn_cli.engine.state import RunState, not_finite
 from evoconn_cli.errors import (
     CheckpointError,
     DamagedCheckpointError,
@@ -177,6 +177,11 @@ class CheckpointStore:
             raise
         except Exception as error:  # Orbax has no exception of its own for what it cannot read
             raise CheckpointError(f"{name} cannot be restored: {_reason(error)}.") from error
+        if arrays := not_finite(state):
+            raise CheckpointError(
+                f"{name} is of a run that had diverged: {', '.join(arrays[:3])} hold numbers that are not finite. Take "
+                "an older step, with --step, or with --from-step to resume."
+            )
         return state, HostFacts(**{name: facts[name] for name in HostFacts._fields})
 
     def restore_latest(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +12,7 @@ import numpy as np
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.runs.guarded import output_discarded
 from evoconn_cli.runs.processes.protocol import Processes
 
 _OTHER_FILES = 256  # of JAX, checkpoints, metrics, tracking
@@ -33,7 +31,7 @@ def connect_devices(processes: Processes, workers: WorkerMesh) -> None:
         _allow_connections(len(workers.mesh.local_devices) * workers.mesh.size)
     total = jax.jit(jnp.sum, out_shardings=workers.whole)
     try:
-        with _stdout_closed():  # Gloo prints there, into what is shown of the run
+        with output_discarded(1):  # Gloo prints there, into what is shown of the run
             jax.block_until_ready(total(workers.put_sharded(np.ones(workers.mesh.size, np.int32))))
     except (RuntimeError, ValueError) as error:
         raise processes.lost(error) or error from None
@@ -84,16 +82,3 @@ def digest(state: RunState) -> str:
     for x in jax.tree.leaves(jax.device_get(state)):
         found.update(x.tobytes())
     return found.hexdigest()
-
-
-@contextmanager
-def _stdout_closed() -> Iterator[None]:
-    """Drops what this process prints, libraries that are not Python included."""
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)

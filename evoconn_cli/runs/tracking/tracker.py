@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.output import replace_text
-from evoconn_cli.runs.guarded import process_hooks_kept, reason_of, stderr_closed, within
+from evoconn_cli.runs.guarded import output_discarded, process_hooks_kept, reason_of, within
 from evoconn_cli.runs.tracking.wandb_account import choose_mode, find_api_key, is_mode
 
 INIT_TIMEOUT = 20.0  # [s] what W&B's server has to answer
@@ -205,7 +205,7 @@ def _open_wandb(
     # Silent for the whole process: `wandb.init` prints about credentials before it reads its own settings.
     silent = wandb.Settings(**SILENT)
     reason = None
-    with stderr_closed():  # the service writes there where it has no place for its log
+    with output_discarded(2):  # the service writes there where it has no place for its log
         settings = within(CALL_TIMEOUT, lambda: wandb.setup(settings=silent).settings)
         if mode != "offline":
             key = find_api_key(settings.base_url, os.environ)

@@ -11,7 +11,7 @@ import jax
 
 from evoconn_cli.config.schema import RunConfig, num_members
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.engine.state import RunState
+from evoconn_cli.engine.state import RunState, not_finite
 from evoconn_cli.engine.strategies import Metrics
 from evoconn_cli.errors import ProcessLostError, TrainingError
 from evoconn_cli.runs.build import Engine
@@ -69,6 +69,7 @@ class Session(NamedTuple):
                 line = _line(state, measured, seconds, host)
                 recorder.record(line)
                 _check_alive(line, config, saved)
+                _check_finite(state, saved)
                 if generation == start + 1 and (advice := speed_advice(config, workers, start, seconds)):
                     recorder.note(advice)
                 if generation % config.checkpoint.every == 0 or self._is_overdue(saved_at):
@@ -154,4 +155,13 @@ def _check_alive(line: dict[str, Any], config: RunConfig, saved: int) -> None:
         raise TrainingError(
             f"the fitness of all members was NaN or infinite in generation {line['generation']}: nothing is left to "
             f"learn from, and {what_is_kept(saved)}. Look at the task and the network's constants."
+        )
+
+
+def _check_finite(state: RunState, saved: int) -> None:
+    if arrays := not_finite(state):
+        raise TrainingError(
+            f"the run has diverged: after generation {int(state.generation)}, {', '.join(arrays[:3])} "
+            f"{'hold' if len(arrays) > 1 else 'holds'} numbers that are not finite, and {what_is_kept(saved)}. Start a "
+            "new run with a smaller algo.learning_rate or a larger algo.adam_eps."
         )
