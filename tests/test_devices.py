@@ -11,9 +11,11 @@ import jax
 import pytest
 from conftest import SOAK
 from started import start
+from whole_runs import assert_same_run, evoconn
 
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.runs.devices import arithmetic_variables, set_xla_flags
 from evoconn_cli.runs.processes.sharing import connect_devices
 
 _LATE = """
@@ -90,3 +92,46 @@ def test_open_files_suffice_for_all_connections(monkeypatch):
     assert connect(monkeypatch, 1024, resource.RLIM_INFINITY, num_devices=32) == [(4352, resource.RLIM_INFINITY)]
     with pytest.raises(ConfigError, match=r"need 4,352 open files a process, and the system allows 4,096"):
         connect(monkeypatch, 1024, 4096, num_devices=32)
+
+
+def test_a_file_of_flags_is_read_and_ours_are_added(tmp_path, monkeypatch):
+    """XLA takes what does not begin with a hyphen for the name of a file."""
+    (tmp_path / "flags.txt").write_text("--xla_cpu_enable_fast_math=true\n--xla_dump_to=x\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XLA_FLAGS", "flags.txt")
+    set_xla_flags()
+    flags = os.environ["XLA_FLAGS"].split()
+    assert flags[:2] == ["--xla_cpu_enable_fast_math=true", "--xla_dump_to=x"] and len(flags) > 5
+    assert all(flag.startswith("--") for flag in flags)
+    assert arithmetic_variables() == {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
+
+
+def test_a_file_of_flags_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", str(tmp_path / "none.txt"))
+    with pytest.raises(ConfigError, match="XLA_FLAGS=.*none.txt: .*No such file"):
+        set_xla_flags()
+
+
+SWITCHES = {
+    "JAX_ENABLE_X64": "1",
+    "JAX_THREEFRY_PARTITIONABLE": "0",
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_RANDOM_SEED_OFFSET": "7",
+    "JAX_DISABLE_JIT": "1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_TRANSFER_GUARD": "disallow",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_DEBUG_NANS": "1",
+}
+
+
+@pytest.mark.slow
+def test_whatever_switches_of_jax_the_environment_has_a_run_is_the_same(tmp_path):
+    arguments = ["train", "--config", "smoke", "--population", "16", "--generations", "2", "--devices", "2"]
+    for name, switches in {"plain": {}, "switched": SWITCHES}.items():
+        environment = {**os.environ, "WANDB_MODE": "disabled", **switches}
+        process = evoconn(*arguments, "--run-dir", name, cwd=tmp_path, env=environment)
+        shown = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, shown
+    assert_same_run(tmp_path / "plain", tmp_path / "switched")

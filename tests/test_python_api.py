@@ -177,6 +177,83 @@ def test_an_evaluation_has_the_episodes_of_the_command(run):
         run.evaluate(0)
 
 
+HOST = {
+    "other numbers": {
+        "jax_enable_x64": True,
+        "jax_threefry_partitionable": False,
+        "jax_default_prng_impl": "rbg",
+        "jax_random_seed_offset": 7,
+        "jax_default_matmul_precision": "bfloat16",
+        "jax_disable_most_optimizations": True,
+    },
+    "stricter rules": {
+        "jax_transfer_guard": "disallow",
+        "jax_numpy_dtype_promotion": "strict",
+        "jax_numpy_rank_promotion": "raise",
+        "jax_legacy_prng_key": "error",
+    },
+    "a search for faults": {
+        "jax_debug_nans": True,
+        "jax_debug_infs": True,
+        "jax_debug_key_reuse": True,
+        "jax_check_tracer_leaks": True,
+        "jax_disable_jit": True,
+    },
+}
+"""Switches that a host program may have."""
+
+
+def all_that_a_run_gives(path, keys, obs):
+    """Returns arrays of the policy, the task, the matrices and an evaluation."""
+    run = evoconn_cli.load_run(path, step="best")
+    policy, sampled = run.policy(), run.policy(keys[0])
+    carry, action = policy.step(policy.initial_carry(keys[1]), obs)
+    _, other = sampled.step(carry, obs)
+    assert policy.record is not None
+    recorded = policy.record(carry, obs)
+    state = run.task.step(run.task.reset(keys[2]), action)
+    episodes = run.evaluate(2, sampled=True, perturb={"obs-noise": 0.5})
+    given = (run.state, carry, action, other, recorded, state, run.connectivity(), episodes.returns, episodes.lengths)
+    return jax.tree.leaves(jax.device_get(given))
+
+
+@pytest.fixture(scope="module")
+def on_its_own(path):
+    keys, obs = list(jax.random.split(jax.random.key(4, impl="threefry2x32"), 3)), np.array([0.7, -0.4])
+    return keys, obs, all_that_a_run_gives(path, keys, obs)
+
+
+@pytest.mark.parametrize("switches", HOST.values(), ids=HOST.keys())
+def test_whatever_switches_the_host_program_has_a_run_gives_the_same(path, on_its_own, switches):
+    keys, obs, expected = on_its_own
+    before = {name: jax.config.values[name] for name in switches}
+    try:
+        for name, value in switches.items():
+            jax.config.update(name, value)
+        given = all_that_a_run_gives(path, keys, obs)
+        assert {name: jax.config.values[name] for name in switches} == switches, "and leaves them as they are"
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert [x.dtype for x in given] == [x.dtype for x in expected]
+    for ours, theirs in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_in_a_host_program_with_64_bits_a_policy_can_be_compiled_scanned_and_given_its_floats(run):
+    policy = run.policy()
+    with jax.enable_x64(True):
+        observations = jnp.linspace(-1.0, 1.0, 8).reshape(4, 2)
+        assert observations.dtype == jnp.float64
+        carry = policy.initial_carry(jax.random.key(1))
+        last, actions = jax.jit(lambda carry, obs: jax.lax.scan(policy.step, carry, obs))(carry, observations)
+        _, mapped = jax.vmap(policy.step, in_axes=(None, 0))(carry, observations)
+    assert actions.dtype == mapped.dtype == jnp.float32
+    carry = policy.initial_carry(jax.random.key(1))
+    expected = jax.lax.scan(policy.step, carry, np.asarray(observations, np.float32))[1]
+    np.testing.assert_allclose(actions, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_an_observation_of_another_shape_is_told(run):
     policy = run.policy()
     with pytest.raises(ValueError, match=r"probe_sign.*\(2,\).*\(1, 2\)"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -242,6 +243,22 @@ def test_other_versions_and_devices_are_said(run):
     progress = Listening()
     resume_small(run, "algo.generations=8", progress=progress)
     assert progress.notes == []
+
+
+def test_flags_that_change_how_xla_rounds_are_recorded_and_said(run, monkeypatch):
+    """Those that evoconn sets itself, and those that say where to write, are not."""
+    assert RunDirectory.open(run).read_facts()["arithmetic"] == {}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_dump_to=/tmp/a --xla_cpu_enable_fast_math=true"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    notes = []
+    for generations in (7, 8):
+        progress = Listening()
+        resume_small(run, f"algo.generations={generations}", progress=progress)
+        notes += progress.notes
+    (note,) = notes
+    assert "were none, and are XLA_FLAGS=--xla_cpu_enable_fast_math=true now" in note and "not to the same bits" in note
+    starts = RunDirectory.open(run).read_facts()["resumed"]
+    assert starts[-1]["arithmetic"] == {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
 
 
 def test_another_number_of_devices_is_no_change():

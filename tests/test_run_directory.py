@@ -167,7 +167,12 @@ def test_facts_say_whether_the_checkout_was_changed(tmp_path, monkeypatch, chang
     monkeypatch.setattr(provenance, "__file__", str(module))
     monkeypatch.setattr(provenance, "_checkout", provenance._checkout.__wrapped__)  # of this package it is known
     monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "of another repository"))  # as in one of its hooks
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "of another commit"))
+    os.utime(module, (1, 1))
+    index = (tmp_path / ".git" / "index").read_bytes()
     facts = start_facts("2 x cpu")
+    assert (tmp_path / ".git" / "index").read_bytes() == index, "git status would note the other time of the file"
     assert len(facts["git_commit"]) == 40
     assert (facts["git_dirty"], facts["slurm_job"]) == (changed, "77")
 

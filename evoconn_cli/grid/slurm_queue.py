@@ -15,6 +15,18 @@ _PATIENCE = 120
 """A controller that is restarted or busy answers late [s]."""
 
 
+_SET_BY_THE_SCRIPT = (
+    "SBATCH_ARRAY_INX",
+    "SBATCH_JOB_NAME",
+    "SBATCH_OUTPUT",
+    "SBATCH_OPEN_MODE",
+    "SBATCH_REQUEUE",
+    "SBATCH_NO_REQUEUE",
+    "SBATCH_SIGNAL",
+)
+"""Variables that sbatch prefers to what a script says."""
+
+
 class Task(NamedTuple):
     """A task of an array that has not ended."""
 
@@ -97,7 +109,14 @@ def _read_cells(script: Path) -> list[Path]:
 def _ask(*command: str) -> str:
     """Returns the output of one of SLURM's commands."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command,
+            env={name: value for name, value in os.environ.items() if not _redirects(name)},
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError:
         raise GridError(
             f"SLURM's command {command[0]} is not found. Run launch-grid on a login node of the cluster."
@@ -111,3 +130,8 @@ def _ask(*command: str) -> str:
         reason = lines[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ").removeprefix("fatal: ")
         raise GridError(f"{command[0]}: {reason}.")
     return done.stdout
+
+
+def _redirects(variable: str) -> bool:
+    """Returns whether an environment variable would hide a part of the queue, or replace an option of the script."""
+    return variable.startswith("SQUEUE_") or variable in _SET_BY_THE_SCRIPT

@@ -21,6 +21,7 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle.reading import Edit
 from evoconn_cli.export.connectome import neuron_types
 from evoconn_cli.networks.kernels import kernel_arrays
+from evoconn_cli.runs.devices import in_our_arithmetic, our_arithmetic
 from evoconn_cli.runs.evaluation.evaluating import Programs, evaluate
 from evoconn_cli.runs.evaluation.neurobench import Figures
 from evoconn_cli.runs.evaluation.statistics import Summary
@@ -90,11 +91,12 @@ class LoadedRun:
                 the deterministic one, `p > 0.5` or the centre.
         """
         strategy, state = self._opened.strategy, self.state.strategy
-        if key is None:
-            candidates = strategy.center(state)
-        else:
-            candidates = strategy.ask(key, state, jnp.zeros((1,), jnp.int32))
-        return make_policy(self._opened.network, self.task, candidates, self.state.normalizer)
+        with our_arithmetic():
+            if key is None:
+                candidates = strategy.center(state)
+            else:
+                candidates = strategy.ask(key, state, jnp.zeros((1,), jnp.int32))
+            return make_policy(self._opened.network, self.task, candidates, self.state.normalizer)
 
     def evaluate(
         self,
@@ -121,9 +123,10 @@ class LoadedRun:
         if episodes < 1 or not 0 <= seed < 2**32:
             raise ValueError(f"episodes={episodes}, seed={seed}: at least one episode, and a seed from 0 to 2^32 - 1")
         (setting,) = parse_perturbations([f"{name}={float(value)}" for name, value in (perturb or {}).items()])
-        (one,) = evaluate(
-            [self._opened], [setting], num_episodes=episodes, seed=seed, sampled=sampled, programs=self._programs
-        )
+        with our_arithmetic():
+            (one,) = evaluate(
+                [self._opened], [setting], num_episodes=episodes, seed=seed, sampled=sampled, programs=self._programs
+            )
         results = one.results
         arrays = (np.asarray(x) for x in (results.returns, results.lengths, results.ended_early))
         return Episodes(*arrays, summary=one.returns, figures=one.figures)
@@ -140,7 +143,8 @@ class LoadedRun:
                 f"the network {network.name!r} has real weights and no boolean connectivity; only conn_snn has. Its "
                 "weights are in run.state.strategy.center, and run.policy() computes with them."
             )
-        center = kernel_arrays(self._opened.network, self._opened.strategy.center(state))
+        with our_arithmetic():
+            center = kernel_arrays(self._opened.network, self._opened.strategy.center(state))
         return Connectivity(
             **{name: np.asarray(array.values[0]) for name, array in center.items()},
             neuron_types=neuron_types(network),
@@ -158,9 +162,14 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
     Raises:
         EvoconnError: there is no such run or checkpoint, or it cannot be read; the message says what to do.
     """
-    workers = make_worker_mesh(jax.local_devices(), 1)
-    opened = open_run(Path(path), None if step is None else str(step), workers)
-    task = dataclasses.replace(opened.task, reset=jax.jit(opened.task.reset), step=jax.jit(opened.task.step))
+    with our_arithmetic():
+        workers = make_worker_mesh(jax.local_devices(), 1)
+        opened = open_run(Path(path), None if step is None else str(step), workers)
+    task = dataclasses.replace(
+        opened.task,
+        reset=in_our_arithmetic(jax.jit(opened.task.reset)),
+        step=in_our_arithmetic(jax.jit(opened.task.step)),
+    )
     return LoadedRun(opened.directory.path, opened.generation, opened.config, task, opened.state, opened)
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import ConfigError, first_line
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _NEVER = 10_000_000  # [s], four months
 _XLA_FLAGS = {
@@ -29,6 +37,36 @@ _XLA_FLAGS = {
 }
 
 
+_SWITCHES: dict[str, Any] = {
+    "default_prng_impl": KEY_IMPLEMENTATION,
+    "threefry_partitionable": True,
+    "random_seed_offset": 0,
+    "enable_x64": False,
+    "default_matmul_precision": "highest",  # GPUs would round to 10 bits of 23
+    "numpy_dtype_promotion": "standard",
+    "numpy_rank_promotion": "allow",
+    "disable_jit": False,
+    "disable_most_optimizations": False,
+    "debug_nans": False,  # a member that fails has some, and nothing is wrong with that
+    "debug_infs": False,
+    "debug_key_reuse": False,
+    "check_tracer_leaks": False,
+    "legacy_prng_key": "allow",
+    "transfer_guard": "allow",
+}
+"""Switches of JAX with which a run would be another one, or fail, whatever the environment or a host program says."""
+
+
+_OTHER_FLAGS = (
+    "xla_dump_",
+    "xla_force_host_platform_device_count",
+    "xla_hlo_profile",
+    "xla_gpu_cuda_data_dir",
+    "xla_gpu_force_compilation_parallelism",
+)
+"""What options of XLA begin with that say where to write and how to compile, and nothing about numbers."""
+
+
 def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     """Returns the devices that a run uses: the first `num_devices` of the fastest platform, or all of them.
 
@@ -42,7 +80,8 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
         ConfigError: more devices are asked for than there are, or the platform that JAX was told does not start.
     """
     several = num_processes > 1
-    _fix_arithmetic()
+    for name, value in _known_switches():
+        jax.config.update(f"jax_{name}", value)
     try:
         configured = jax.config.values["jax_num_cpu_devices"]
         wanted = num_devices or num_cores()
@@ -86,19 +125,71 @@ def _first_of_each_process(devices: list[Device], num_devices: int | None) -> li
     return chosen
 
 
-def _fix_arithmetic() -> None:
-    """Puts back those switches of JAX with which a run would be another one, whatever the environment says."""
-    jax.config.update("jax_default_prng_impl", KEY_IMPLEMENTATION)
-    jax.config.update("jax_threefry_partitionable", True)
-    jax.config.update("jax_enable_x64", False)
-    jax.config.update("jax_default_matmul_precision", "highest")  # GPUs would round to 10 bits of 23
+@contextmanager
+def our_arithmetic() -> Iterator[None]:
+    """Lets JAX compute as a run does, in this thread and for as long as this lasts; a host program has other switches.
+
+    Arrays of 64 bits must not come in: convert them before.
+    """
+    with ExitStack() as switches:
+        for name, value in _known_switches():
+            if (switch := getattr(jax, name, None)) is not None:
+                switches.enter_context(switch(value))
+            elif jax.config.values[f"jax_{name}"] != value:  # JAX has these for all threads only
+                switches.callback(jax.config.update, f"jax_{name}", jax.config.values[f"jax_{name}"])
+                jax.config.update(f"jax_{name}", value)
+        yield
+
+
+def _known_switches() -> list[tuple[str, Any]]:
+    """Returns those of the switches that this version of JAX has; some go when all have changed to the new value."""
+    return [(name, value) for name, value in _SWITCHES.items() if f"jax_{name}" in jax.config.values]
+
+
+def in_our_arithmetic(function: Callable[P, R]) -> Callable[P, R]:
+    """Returns a function that is called in `our_arithmetic`, its floats of 64 bits as such of 32."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        args, kwargs = jax.tree.map(_in_32_bits, (args, kwargs))
+        with our_arithmetic():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _in_32_bits(x: Any) -> Any:
+    return x.astype(jnp.float32) if isinstance(x, jax.Array) and x.dtype == jnp.float64 else x
 
 
 def set_xla_flags() -> None:
-    """Sets those options of XLA that the environment does not; XLA reads them once, before its first program."""
-    flags = os.environ.get("XLA_FLAGS", "")
+    """Sets those options of XLA that the environment does not; XLA reads them once, before its first program.
+
+    Raises:
+        ConfigError: XLA_FLAGS names a file, and that cannot be read.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):  # as XLA has it, a file with the flags
+        try:
+            flags = " ".join(Path(flags).read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"XLA_FLAGS={flags}: XLA takes that for a file with its flags, which cannot be read "
+                f"({getattr(error, 'strerror', None) or 'not UTF-8'}). Begin the flags with --, or name another file."
+            ) from None
     missing = [f"--{name}={value}" for name, value in _XLA_FLAGS.items() if name not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
+
+
+def arithmetic_variables() -> dict[str, str]:
+    """Returns what the environment says that may change how devices round, by the names of the variables."""
+    flags = [
+        flag
+        for flag in os.environ.get("XLA_FLAGS", "").split()
+        if not flag.lstrip("-").startswith((*_XLA_FLAGS, *_OTHER_FLAGS))
+    ]
+    given = {"XLA_FLAGS": " ".join(flags), "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", "")}
+    return {name: value for name, value in given.items() if value}
 
 
 def num_cores() -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.networks import Activity, Candidates, Carry, Network
+from evoconn_cli.runs.devices import in_our_arithmetic
 from evoconn_cli.tasks import Task
 
 
@@ -66,7 +67,7 @@ def make_policy(network: Network, task: Task, candidates: Candidates, normalizer
     return Policy(
         observation_size=task.observation_size,
         action_size=task.action_size,
-        initial_carry=jax.jit(initial_carry),
-        step=jax.jit(step),
-        record=jax.jit(record) if network.record is not None else None,
+        initial_carry=in_our_arithmetic(jax.jit(initial_carry)),
+        step=in_our_arithmetic(jax.jit(step)),
+        record=in_our_arithmetic(jax.jit(record)) if network.record is not None else None,
     )

@@ -9,8 +9,10 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from evoconn_cli.runs.secrets import without_secrets
@@ -20,8 +22,13 @@ _DECIDING = ("evoconn", "jax", "jaxlib", "brax")
 """Packages of which another version may round otherwise."""
 
 
-def start_facts(devices: str) -> dict[str, Any]:
-    """Returns the facts of this start: command line, versions, devices, commit, the job of SLURM if it is one."""
+def start_facts(devices: str, arithmetic: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """Returns the facts of this start: command line, versions, devices, commit, the job of SLURM if it is one.
+
+    Args:
+        devices: Devices of the run, in words.
+        arithmetic: Environment variables that may change how they round.
+    """
     return {
         "command": without_secrets(shlex.join(["evoconn", *map(without_folders, sys.argv[1:])])),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -30,6 +37,7 @@ def start_facts(devices: str) -> dict[str, Any]:
         "devices": devices,
         "python": sys.version.split()[0],
         "versions": versions(),
+        "arithmetic": {name: without_folders(value) for name, value in arithmetic.items()},
         **_checkout(),
         **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
     }
@@ -64,6 +72,10 @@ def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     kernels = [facts.get("kernel") for facts in (before, now)]
     if all(kernels) and kernels[0] != kernels[1]:
         changes.append(f"its sub-steps were computed by {kernels[0]}, now by {kernels[1]}")
+    settings = [given for facts in (before, now) if isinstance(given := facts.get("arithmetic"), dict)]
+    if len(settings) == 2 and settings[0] != settings[1]:
+        then, today = (" ".join(f"{k}={v}" for k, v in given.items()) or "none" for given in settings)
+        changes.append(f"variables that change how devices round were {then}, and are {today} now")
     if not changes:
         return None
     return f"{'; '.join(changes)}: the run goes on from where it was, but not to the same bits as before."
@@ -91,8 +103,12 @@ def _checkout() -> dict[str, Any]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """Returns what git says about a checkout, None where it does not."""
-    command = ["git", "-C", str(root), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    # Within a hook, GIT_DIR and others name the repository that the hook is of.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -13,7 +13,7 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.build import choose_block
 from evoconn_cli.runs.checkpoints.facts import what_shapes_a_run
-from evoconn_cli.runs.devices import describe_devices, start_jax
+from evoconn_cli.runs.devices import arithmetic_variables, describe_devices, start_jax
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.kernel_choice import check_kernel
 from evoconn_cli.runs.processes.protocol import OneProcess, Processes
@@ -43,7 +43,12 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
     """
     RunDirectory(path or default_run_dir(config)).check_new()
     config, workers = _start_writer(config, processes or OneProcess())
-    facts = {**start_facts(describe_devices(workers)), "status": "created", "wandb_id": None, "resumed": []}
+    facts = {
+        **start_facts(describe_devices(workers), arithmetic_variables()),
+        "status": "created",
+        "wandb_id": None,
+        "resumed": [],
+    }
     if path is not None:
         return Run(RunDirectory.create(path, config, facts), config, workers)
     while True:

@@ -14,7 +14,7 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.runs.build import Engine, build_engine
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
-from evoconn_cli.runs.devices import describe_devices
+from evoconn_cli.runs.devices import arithmetic_variables, describe_devices
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.processes.protocol import OneProcess, Processes
@@ -93,7 +93,7 @@ def train(
         if config != directory.read_config():
             directory.write_config(config)
         several = {"processes": processes.count} if processes.count > 1 else {}
-        facts = start_facts(describe_devices(workers)) | several
+        facts = start_facts(describe_devices(workers), arithmetic_variables()) | several
         changed = directory.record_start(facts | {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found})
         status, trackers, metrics = "failed", [], None
         try:
