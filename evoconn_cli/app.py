@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evoconn_cli.commands.arguments import Command
 from evoconn_cli.commands.cache_errors import mend_compilation_cache
 from evoconn_cli.commands.ending import show_error
 from evoconn_cli.commands.evaluate import evaluate
@@ -15,6 +16,7 @@ from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
+from evoconn_cli.commands.surroundings import check_current_directory, usable_surroundings
 from evoconn_cli.commands.train import train
 from evoconn_cli.commands.versions import show_version, show_versions
 from evoconn_cli.errors import EvoconnError
@@ -27,13 +29,13 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train)
-app.command()(resume)
-app.command()(evaluate)
-app.command()(render)
-app.command()(export_connectivity)
-app.command()(launch_grid)
-app.command(hidden=True)(run_cell)
+app.command(cls=Command)(train)
+app.command(cls=Command)(resume)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(render)
+app.command(cls=Command)(export_connectivity)
+app.command(cls=Command)(launch_grid)
+app.command(hidden=True, cls=Command)(run_cell)
 
 
 @app.callback()
@@ -53,13 +55,15 @@ def _common(
     ] = False,
 ) -> None:
     """Train recurrent spiking neural networks by evolving their connectivity."""
+    check_current_directory()
 
 
 def main() -> None:
     """Runs the command line; an `EvoconnError` becomes one message and its exit code."""
-    mend_compilation_cache()
     try:
-        app()
+        with usable_surroundings():
+            mend_compilation_cache()
+            app()
     except EvoconnError as error:
         show_error(error)
         sys.exit(int(error.exit_code))

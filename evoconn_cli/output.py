@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import shutil
+import stat
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,8 +39,15 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
 
 def place_problem(path: Path) -> str | None:
     """Returns why nothing can be written at `path`, in words; None where it can, missing directories made."""
+    if is_special(path):
+        mode = os.stat(path).st_mode
+        if _own_stream(path) is not None:
+            return None
+        if not stat.S_ISFIFO(mode) and not stat.S_ISCHR(mode):
+            return f"{path} is neither a file nor a pipe"
+        return None if os.access(path, os.W_OK) else f"no permission to write to {path}"
     # What may not be looked at is as if it did not exist, and what is above it says why.
-    parent = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+    parent = next(parent for parent in Path(os.path.realpath(path)).parents if os.path.exists(parent))
     if not parent.is_dir():
         return f"{parent} is a file, not a directory"
     if not os.access(parent, os.W_OK | os.X_OK):
@@ -43,30 +55,100 @@ def place_problem(path: Path) -> str | None:
     return None
 
 
+def is_special(path: Path) -> bool:
+    """Returns whether `path` is written to and not replaced: a device, a pipe, or what this process prints to."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    if stat.S_ISREG(mode):
+        return _own_stream(path) is not None
+    return not stat.S_ISDIR(mode)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write to, whose file becomes `path` at the end; its directory is made if missing.
+    """Gives a path to write to, whose file becomes `path` at the end; its directory is made if missing.
 
     Raises:
         EvoconnError: it cannot be written.
     """
-    partial = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.partial{path.suffix}")
+    with contextlib.ExitStack() as stack:
+        try:
+            if is_special(path):
+                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            else:
+                place = Path(os.path.realpath(path)).parent
+                place.mkdir(parents=True, exist_ok=True)
+            partial = place / f".{path.stem}-{secrets.token_hex(4)}.partial{path.suffix}"
+            stack.callback(_delete, partial)
+            partial.touch(0o600 if os.path.exists(path) else 0o666)  # a place that cannot be written is named at once
+            yield partial
+            put_in_place(partial, path)
+        except OSError as error:
+            raise EvoconnError(f"{path} cannot be written: {error.strerror or error}. Name another place.") from error
+
+
+def put_in_place(whole: Path, path: Path) -> None:
+    """Moves the file `whole` to `path`.
+
+    Links are followed, a file that is replaced leaves its mode and owner, and what is special is written to.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if is_special(path):
+        _write_through(whole, path)
+        whole.unlink()
+        return
+    target = os.path.realpath(path)
+    if os.path.isfile(target) and whole.is_file():
+        _take_rights(whole, os.stat(target))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()  # so that a place which cannot be written is named before any work
-        yield partial
-        partial.replace(path)
+        whole.replace(target)
     except OSError as error:
-        raise EvoconnError(f"{path} cannot be written: {error.strerror or error}. Name another place.") from error
-    finally:
+        if error.errno != errno.EBUSY:
+            raise
+        shutil.copyfile(whole, target)  # a file that is a mount of its own, as containers have them
+        whole.unlink()
+
+
+def _own_stream(path: Path) -> int | None:
+    """Returns 1 or 2 if `path` is what this process prints to, as /dev/stdout is; None otherwise."""
+    for number in (1, 2):
         with contextlib.suppress(OSError):
-            partial.unlink()
+            if os.path.samestat(os.stat(path), os.fstat(number)):
+                return number
+    return None
+
+
+def _write_through(whole: Path, path: Path) -> None:
+    """Writes the content of a file to what is at `path`; a reader that has seen enough is no failure."""
+    number = _own_stream(path)
+    if number is not None:
+        (sys.stdout if number == 1 else sys.stderr).flush()
+    with contextlib.suppress(BrokenPipeError), whole.open("rb") as content:
+        with open(path if number is None else os.dup(number), "wb") as file:
+            shutil.copyfileobj(content, file)
+
+
+def _take_rights(path: Path, old: os.stat_result) -> None:
+    """Gives the file `path` the owner, where that is allowed, and the mode of an `old` one."""
+    with contextlib.suppress(OSError):
+        os.chown(path, old.st_uid, old.st_gid)
+    os.chmod(path, stat.S_IMODE(old.st_mode))
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def replace_text(path: Path, text: str) -> None:
     """Gives `path` a new content; whoever looks, also after a crash, finds the old one or the new one.
 
-    What stands at `path` is replaced and never written through, a symbolic link included.
+    What stands at `path` is replaced and never written through, a symbolic link included. A file leaves its mode and
+    owner to the new one.
 
     Raises:
         OSError: it cannot be written; the old content stays.
@@ -78,8 +160,9 @@ def replace_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        if path.is_file() and not path.is_symlink():
+            _take_rights(partial, path.stat())
         partial.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        _delete(partial)
         raise

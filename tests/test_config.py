@@ -43,7 +43,7 @@ BAD_OVERRIDES = {
     "unknown key": ([*HOPPER, "algo.populaton=3"], "Did you mean 'algo.population'"),
     "key without its section": ([*HOPPER, "population=3"], "Did you mean 'algo.population'"),
     "key of another section": ([*HOPPER, "task.population=3"], "unknown key 'task.population'"),
-    "not a number": ([*HOPPER, "algo.population=abc"], "algo.population: Value 'abc'"),
+    "not a number": ([*HOPPER, "algo.population=abc"], "algo.population=abc: must be a whole number"),
     "not whole": ([*HOPPER, "algo.population=10.5"], "algo.population"),
     "null for a number": ([*HOPPER, "algo.population=null"], "algo.population"),
     "below its range": ([*HOPPER, "algo.eps=0"], "algo.eps=0.0: must be at least 1.5"),

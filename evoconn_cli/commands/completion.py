@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -53,10 +54,10 @@ def _runs(folder: Path, start: str) -> Iterator[str]:
 
 def _directories(folder: Path) -> list[Path]:
     try:
-        return [path for path in folder.iterdir() if path.is_dir()]
-    except OSError:
+        return [path for path in folder.expanduser().iterdir() if os.path.isdir(path)]
+    except (OSError, RuntimeError):  # the latter for ~/ without a home directory
         return []
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "run.json").is_file()
+    return os.path.isfile(path / "run.json")  # not so where it may not be looked at

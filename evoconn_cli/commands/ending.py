@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from typing import IO, TYPE_CHECKING
 
@@ -16,8 +17,8 @@ _FILE_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, so that nothing is folded there."""
 
 
-def table_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """Returns a console for tables: wide in a file or a pipe, and without a character that its encoding lacks.
+def stream_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
+    """Returns a console that redraws nothing in a file or a pipe, whatever FORCE_COLOR says.
 
     Args:
         stderr: whether it prints on standard error.
@@ -25,10 +26,21 @@ def table_console(*, stderr: bool = False, file: IO[str] | None = None) -> Conso
     """
     from rich.console import Console
 
+    stream = file or (sys.stderr if stderr else sys.stdout)
+    return Console(stderr=stderr, file=file, force_interactive=None if stream.isatty() else False)
+
+
+def table_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
+    """Returns a console for tables: wide in a file or a pipe, and without a character that its encoding lacks.
+
+    Args:
+        stderr: as for `stream_console`.
+        file: as for `stream_console`.
+    """
     from evoconn_cli.runs.progress.terminal import escaping_stdout
 
-    console = Console(stderr=True) if stderr else Console(file=file or escaping_stdout())
-    if not console.is_terminal:
+    console = stream_console(stderr=True) if stderr else stream_console(file=file or escaping_stdout())
+    if not console.file.isatty():
         console.width = max(console.width, _FILE_WIDTH)
     return console
 
@@ -40,13 +52,19 @@ def say(console: Console, text: str) -> None:
 
 def show_error(error: EvoconnError) -> None:
     """Prints the message of an error."""
-    typer.secho("Error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-    typer.echo(str(error), err=True)
+    _show("Error:", "bold red", str(error))
 
 
 def show_notice(text: str) -> None:
     """Prints what the user has to know and what stops nothing."""
-    typer.secho("Notice: ", fg=typer.colors.YELLOW, bold=True, nl=False, err=True)
+    _show("Notice:", "bold yellow", text)
+
+
+def _show(label: str, style: str, text: str) -> None:
+    from rich.text import Text
+
+    console = stream_console(stderr=True)
+    console.print(Text(label, "" if console.no_color else style), end=" ", soft_wrap=True)
     typer.echo(text, err=True)
 
 

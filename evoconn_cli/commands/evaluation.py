@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evoconn_cli.commands.ending import say, show_notice, table_console
+from evoconn_cli.commands.ending import say, show_notice, stream_console, table_console
 from evoconn_cli.commands.evaluation_request import Request
 from evoconn_cli.commands.evaluation_results import curve_path, show_results, write_results
 from evoconn_cli.config.perturbations import parse_perturbations, swept_name
@@ -62,8 +62,10 @@ def _evaluate(request: Request, console: Console) -> None:
     curve = curve_path(request, opened, swept_name(settings))
     evaluated = _run_episodes(request, opened, settings)
     aggregates = compare(evaluated, references, request.seed)
+    written = write_results(request, evaluated, aggregates, curve)  # before anything that a closed pipe could end
     show_results(request, console, evaluated, aggregates)
-    write_results(request, console, evaluated, aggregates, curve)
+    for line in written:
+        say(console, line)
 
 
 def _open_runs(request: Request) -> list[OpenedRun]:
@@ -78,7 +80,6 @@ def _open_runs(request: Request) -> list[OpenedRun]:
 def _run_episodes(
     request: Request, opened: Sequence[OpenedRun], settings: Sequence[dict[str, float]]
 ) -> list[Evaluated]:
-    from rich.console import Console
     from rich.progress import track
 
     from evoconn_cli.runs.evaluation.evaluating import evaluate
@@ -86,7 +87,7 @@ def _run_episodes(
     results = evaluate(
         opened, settings, num_episodes=request.episodes, seed=request.seed, sampled=request.policy == "sampled"
     )
-    errors = Console(stderr=True)
+    errors = stream_console(stderr=True)
     total = len(opened) * len(settings)
     what = f"{request.episodes} episodes"
-    return list(track(results, what, total, console=errors, transient=True, disable=not errors.is_terminal))
+    return list(track(results, what, total, console=errors, transient=True, disable=not errors.is_interactive))

@@ -86,28 +86,26 @@ def show_results(
 
 
 def write_results(
-    request: Request,
-    console: Console,
-    evaluated: Sequence[Evaluated],
-    aggregates: Sequence[Aggregate],
-    curve: Path | None,
-) -> None:
-    """Writes the files that were asked for, and says where they are."""
+    request: Request, evaluated: Sequence[Evaluated], aggregates: Sequence[Aggregate], curve: Path | None
+) -> list[str]:
+    """Writes the files that were asked for, and returns lines that say where they are."""
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.output import whole_file
     from evoconn_cli.runs.evaluation.curve import curve_figure
     from evoconn_cli.runs.evaluation.files import to_csv, to_json
 
-    if request.json == "-":
-        typer.echo(to_json(evaluated, aggregates, **request.described()), nl=False)
-    elif request.json is not None:
+    written = []
+    if request.json not in (None, "-"):
         with whole_file(Path(request.json)) as partial:
             partial.write_text(to_json(evaluated, aggregates, **request.described()), encoding="utf-8")
-        say(console, f"results: {request.json}")
+        written.append(f"results: {request.json}")
     if request.csv is not None:
         with whole_file(request.csv) as partial:
             partial.write_text(to_csv(evaluated, policy=request.policy, seed=request.seed), encoding="utf-8")
-        say(console, f"episodes: {request.csv}")
+        written.append(f"episodes: {request.csv}")
     if curve is not None:
         save_figure(curve_figure(evaluated, swept_name([one.setting for one in evaluated]), request.seed), curve)
-        say(console, f"curve: {curve}")
+        written.append(f"curve: {curve}")
+    if request.json == "-":
+        typer.echo(to_json(evaluated, aggregates, **request.described()), nl=False)
+    return written

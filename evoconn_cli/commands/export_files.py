@@ -9,7 +9,7 @@ from pathlib import Path
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.formats import Format
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.output import place_problem
+from evoconn_cli.output import is_special, place_problem, put_in_place
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -18,7 +18,7 @@ def check_target(target: Path, force: bool) -> None:
     Raises:
         ConfigError: it exists already, or its place cannot be written.
     """
-    if os.path.exists(target) and not force:
+    if os.path.exists(target) and not force and not is_special(target):
         raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
     if problem := place_problem(target):
         raise ConfigError(f"{target} cannot be written: {problem}. Name another --out.")
@@ -58,4 +58,4 @@ def _move(source: Path, target: Path) -> None:
         for entry in source.iterdir():
             _move(entry, target / entry.name)
     else:
-        source.replace(target)
+        put_in_place(source, target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,7 @@ def run_export(request: Request) -> None:
                 max_steps=request.episode_steps,
                 options=request.options,
             )
-        with console.status(Text(f"writing {part.target}")):
+        with console.status(Text(f"writing {part.target}")) if console.is_interactive else nullcontext():
             paths = write_whole(part.format, sources[generations], part.target, request.force)
         for written in paths:
             say(console, f"{part.format.name}: {written}")

@@ -130,8 +130,7 @@ def _prepare(opened: OpenedGrid, note: Note) -> dict[Cell, str]:
 
 def _display(opened: OpenedGrid, console: Console) -> AbstractContextManager:
     """Returns a context that shows the table where the terminal can redraw it; elsewhere the notes are enough."""
-    can_redraw = console.is_terminal and not console.is_dumb_terminal
-    return _live(opened, console, Rows(opened.cells), transient=True) if can_redraw else nullcontext()
+    return _live(opened, console, Rows(opened.cells), transient=True) if console.is_interactive else nullcontext()
 
 
 def _live(opened: OpenedGrid, console: Console, rows: Rows, *, transient: bool = False) -> Live:

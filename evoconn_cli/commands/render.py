@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evoconn_cli.commands.completion import complete_run, one_of
-from evoconn_cli.commands.ending import say, show_notice
+from evoconn_cli.commands.ending import say, show_notice, stream_console
 from evoconn_cli.commands.options import Policy, check_policy
 from evoconn_cli.output import check_output
 from evoconn_cli.rendering.options import CAMERAS, check_task, make_options
@@ -81,8 +81,6 @@ def render(
 
       evoconn render runs/hopper-ec --step best --out hopper.gif --size 480x360 --fps 20 --steps 500
     """
-    from rich.console import Console
-
     from evoconn_cli.rendering.progress import RenderProgress
     from evoconn_cli.runs.opened import open_run
 
@@ -98,7 +96,7 @@ def render(
     check_policy(policy)
     if out is not None:
         check_output(out, "--out")
-    console = Console()
+    console = stream_console()
     opened = open_run(path, step, note=show_notice)
     check_task(opened.task.name)
 

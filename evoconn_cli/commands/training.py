@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evoconn_cli.commands.ending import say, show_failure
+from evoconn_cli.commands.ending import say, show_failure, stream_console
 from evoconn_cli.config.durations import parse_duration
 from evoconn_cli.errors import ExitCode
 from evoconn_cli.runs.processes.cluster import Cluster, join
@@ -66,13 +66,11 @@ def _train(
     discard_later: bool,
 ) -> ExitCode:
     """Trains in the process that writes the run, and says how it went."""
-    from rich.console import Console
-
     from evoconn_cli.runs.progress.protocol import best_evaluation, make_progress, summary_table
     from evoconn_cli.runs.progress.terminal import lasting_stdout
     from evoconn_cli.runs.training.training import train
 
-    console = Console(file=lasting_stdout())
+    console = stream_console(file=lasting_stdout())
     run, where = None, ""
     try:
         run = open_run(processes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.float32 import as_float32, float32_problem
 from evoconn_cli.config.schema import walk
+from evoconn_cli.config.text_values import read_number
 from evoconn_cli.errors import ConfigError, first_line, unknown_name
 
 Section = TypeVar("Section")
@@ -70,6 +72,7 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
     Raises:
         ConfigError: a value of another type.
     """
+    _check_numbers(given, defaults, prefix)
     try:
         filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
@@ -78,6 +81,22 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
             problem = "must not be null"
         raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {problem}.") from None
     return filled
+
+
+def _check_numbers(given: DictConfig, defaults: Any, prefix: str) -> None:
+    """Refuses what OmegaConf would take for a number, such as `1_000` or Arabic digits, and whole numbers as `1e4`."""
+    for key, _, f in walk(defaults):
+        kind = str(f.type).removesuffix(" | None")
+        value = OmegaConf.select(given, key) if kind in ("int", "float") else None
+        number = read_number(value) if isinstance(value, str) else value
+        if isinstance(value, str) and number is None and value.lower() not in ("nan", "inf", "-inf"):
+            form = "a whole number, such as 1000" if kind == "int" else "a number, such as 0.1 or 1e-3"
+            raise ConfigError(f"{prefix}{key}={value}: must be {form}.")
+        if kind == "int" and isinstance(number, float):
+            hint = f": write {int(number)}" if number.is_integer() else ""
+            raise ConfigError(f"{prefix}{key}={value}: must be a whole number{hint}.")
+        if kind == "float" and isinstance(number, int) and abs(number) > sys.float_info.max:
+            raise ConfigError(f"{prefix}{key}: must be a finite number.")
 
 
 def check_values(config: Any, prefix: str = "") -> None:

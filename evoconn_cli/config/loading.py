@@ -33,7 +33,7 @@ from evoconn_cli.config.schema import (
     walk,
 )
 from evoconn_cli.config.shipped import config_dir, find_named, is_path
-from evoconn_cli.config.text_values import quote_texts
+from evoconn_cli.config.text_values import normalize
 from evoconn_cli.errors import ConfigError, first_line
 
 
@@ -120,7 +120,7 @@ def config_from_yaml(text: str) -> RunConfig:
     Raises:
         ConfigError: as `load_config`.
     """
-    given = OmegaConf.create(quote_texts(text, is_text))
+    given = OmegaConf.create(normalize(text, is_text))
     assert isinstance(given, DictConfig)
     return resolve_config(given)
 

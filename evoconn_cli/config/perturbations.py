@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evoconn_cli.config.float32 import float32_problem
+from evoconn_cli.config.text_values import read_float
 from evoconn_cli.errors import ConfigError, unknown_name
 
 
@@ -86,10 +87,9 @@ def setting_text(setting: Mapping[str, float], without: str | None = None) -> st
 
 def _value(name: str, text: str) -> float:
     kind = KINDS[name]
-    try:
-        value = float(text)
-    except ValueError:
-        raise ConfigError(f"cannot read --perturb {name}={text}: {text!r} is not a number.") from None
+    value = read_float(text)
+    if value is None:
+        raise ConfigError(f"cannot read --perturb {name}={text}: {text!r} is not a number.")
     if not 0.0 <= value <= kind.high or not math.isfinite(value) or (value == 0.0 and not kind.with_zero):
         at_least = "at least 0" if kind.with_zero else "above 0"
         limits = f"from 0 to {kind.high:g}" if math.isfinite(kind.high) else at_least

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from evoconn_cli.config.text_values import IsText, quote_texts
+from evoconn_cli.config.text_values import IsText, normalize
 from evoconn_cli.errors import ConfigError, first_line
 
 MAX_BYTES = 100_000
@@ -49,7 +49,7 @@ def read_yaml(path: Path, is_text: IsText = _no_key) -> DictConfig:
     try:
         text = data.decode()
         _check_depth(text)
-        loaded = OmegaConf.load(io.StringIO(quote_texts(text, is_text)))
+        loaded = OmegaConf.load(io.StringIO(normalize(text, is_text)))
     except Exception as error:  # PyYAML lets through what its constructors raise, such as KeyError
         raise ConfigError(f"{path} is not valid YAML: {_place(error)}{_problem(error)}") from None
     if not isinstance(loaded, DictConfig):
@@ -90,7 +90,7 @@ def _read_entry(entry: str, is_text: IsText) -> str:
             quoted = value.replace("'", "''")
             return f"{key}='{quoted}'"
         _check_depth(value)
-        return f"{key}={quote_texts(value, is_text, key)}"
+        return f"{key}={normalize(value, is_text, key)}"
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"cannot read the override {entry!r}: {_problem(error)}") from None
 

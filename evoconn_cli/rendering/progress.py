@@ -21,7 +21,7 @@ class RenderProgress:
         self._task = TaskID(0)
 
     def __enter__(self) -> RenderProgress:
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._console.is_interactive:
             columns = (
                 TextColumn("{task.description:<8}"),
                 BarColumn(complete_style="cyan", finished_style="cyan"),

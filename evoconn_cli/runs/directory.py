@@ -160,7 +160,7 @@ class RunDirectory:
             relative = str(self.path.relative_to(Path.cwd()))
         except (ValueError, FileNotFoundError):  # the latter where the current directory was removed
             return str(self.path)
-        return f"./{relative}" if relative.startswith("-") else relative
+        return f"./{relative}" if relative.startswith(("-", "~")) else relative
 
     def read_config(self) -> RunConfig:
         """Returns the configuration of the run.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evoconn_cli.config.text_values import read_float
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.runs.evaluation.evaluating import Evaluated
 from evoconn_cli.runs.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
@@ -41,14 +42,12 @@ def parse_references(entries: Sequence[str]) -> dict[str, float]:
         task, _, text = entry.partition("=")
         if task in references:
             raise ConfigError(f"--reference {task} is given twice. Give one return for each task.")
-        try:
-            references[task] = float(text)
-        except ValueError:
-            task = ""
-        if not task:
+        value = read_float(text)
+        if not task or value is None:
             raise ConfigError(f"cannot read --reference {entry!r}: write TASK=RETURN, such as hopper=2450.")
-        if not np.isfinite(references[task]) or references[task] == 0.0:
+        if not np.isfinite(value) or value == 0.0:
             raise ConfigError(f"--reference {entry}: scores are divided by it, so it must be a number other than 0.")
+        references[task] = value
     return references
 
 

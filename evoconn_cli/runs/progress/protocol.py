@@ -58,7 +58,7 @@ def make_progress(console: Console, quiet: bool = False, clock: Callable[[], flo
     """
     if quiet:
         return QuietProgress(console)
-    if console.is_terminal and not console.is_dumb_terminal:
+    if console.is_interactive:
         return LiveProgress(console, clock)
     return PlainProgress(console, clock)
 
