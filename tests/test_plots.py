@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import matplotlib
 import numpy as np
 import pytest
 from saved_runs import save_run
@@ -182,3 +183,42 @@ def test_a_plot_that_cannot_be_written_is_told(tmp_path):
         save_figure(figure, tmp_path / "file" / "plot.png")
     save_figure(figure, tmp_path / "new" / "plot.png")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["plot.png"]
+
+
+HOSTILE = {
+    "text.usetex": True,
+    "font.size": 40.0,
+    "savefig.dpi": 20.0,
+    "axes.facecolor": "black",
+    "savefig.bbox": "tight",
+}
+"""What a user's matplotlibrc may say; without LaTeX the first alone ends every plot."""
+
+
+def drawn_figures(directories):
+    opened = open_run(directories["a"].path)
+    points = [evaluated(opened, value, [value]) for value in (0.5, 2.0)]
+    return {
+        "learning": lambda: learning_figure(curves(directories, "a", "b"), "generations"),
+        "sweep": lambda: curve_figure(points, "mass", seed=0),
+    }
+
+
+@pytest.mark.parametrize("name", ["learning", "sweep"])
+def test_the_settings_of_a_user_change_no_picture(directories, tmp_path, name):
+    draw = drawn_figures(directories)[name]
+    save_figure(draw(), tmp_path / "usual.png")
+    with matplotlib.rc_context(HOSTILE):
+        save_figure(draw(), tmp_path / "hostile.png")
+        assert matplotlib.rcParams["font.size"] == 40.0, "the settings are given back"
+    assert (tmp_path / "hostile.png").read_bytes() == (tmp_path / "usual.png").read_bytes()
+
+
+def test_dollars_in_a_name_are_no_formula(directories, tmp_path):
+    named = [curve._replace(group="$TASK_$SEED^2$") for curve in curves(directories, "a", "b")]
+    opened = open_run(directories["a"].path)._replace(directory=RunDirectory(tmp_path / "$x_$y^{$"))
+    sweep = curve_figure([evaluated(opened, 0.5, [1.0])], "mass", seed=0)
+    for figure in (learning_figure(named, "generations"), sweep):
+        save_figure(figure, tmp_path / "plot.png")  # a formula that makes no sense is a ValueError
+        (label,) = (text.get_text() for text in figure.axes[0].get_legend().get_texts() if "$" in text.get_text())
+        assert "$TASK_$SEED^2$" in label or "$x_$y^{$" in label

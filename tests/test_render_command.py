@@ -243,3 +243,14 @@ def test_every_option_is_documented():
     assert {"out", "steps", "seed", "step", "fps", "speed", "size", "camera", "episodes", "wandb"} <= names
     for name in names | {"no-overlay"}:
         assert f"--{name}" in text, name
+
+
+@pytest.mark.parametrize("program", ["nowhere", "/bin/false", "/bin/true"])
+def test_an_ffmpeg_that_does_not_work_is_told_before_anything_is_played(
+    run, tmp_path, monkeypatch, recordings, program
+):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program)
+    for name in ("video.mp4", "video.gif"):
+        with pytest.raises(EvoconnError, match="ffmpeg (cannot be started|failed)|writes no video"):
+            render(run, "--out", tmp_path / name)
+    assert not recordings and not any(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from saved_runs import save_run
 from started import killed_after, start
 
@@ -188,3 +189,29 @@ def test_a_user_without_a_name_and_a_home_is_told_what_is_missing(monkeypatch, c
     assert fails(monkeypatch, "train", "--config", "smoke", "--run-dir=~/x") == 2
     assert "the home directory is not known. Set HOME" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+MATPLOTLIBRC = "backend: nonsense\ntext.usetex: True\nsavefig.dpi: 20\nnonsense\n"
+
+
+def test_variables_and_files_for_matplotlib_change_nothing(folder, tmp_path):
+    (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
+    variables = environment(
+        MPLBACKEND="module://no_such_module", MATPLOTLIBRC=str(tmp_path), MPLCONFIGDIR=str(tmp_path)
+    )
+    done = run(folder, [*EVALUATE, "--plot", "curve.png"], env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Image.open(folder / "curve.png") as picture:
+        assert picture.size == (900, 600)
+    assert evaluated(folder) == 5
+
+
+def test_an_evaluation_without_a_plot_needs_no_matplotlib(folder):
+    code = (
+        "import sys; from evoconn_cli.app import main\n"
+        f"sys.argv = {['evoconn', *EVALUATE[3:]]!r}; sys.modules['matplotlib'] = None\n"
+        "main()\n"
+    )
+    done = run(folder, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    assert evaluated(folder) == 5

@@ -57,7 +57,6 @@ def _with_perturbations_among_runs(request: Request) -> Request:
 
 
 def _check(request: Request) -> None:
-    from evoconn_cli.drawing.canvas import FORMATS
     from evoconn_cli.output import check_output
     from evoconn_cli.runs.evaluation.comparison import parse_references
     from evoconn_cli.runs.evaluation.neurobench import ENERGY_PJ
@@ -68,10 +67,13 @@ def _check(request: Request) -> None:
     if request.episodes == 0:
         _check_only_plot(request)
     parse_references(request.reference)
-    parse_perturbations(request.perturb)
-    for option, path, formats in (("--plot", request.plot, FORMATS), ("--curve", request.curve, FORMATS)):
-        if path is not None:
-            check_output(path, option, formats)
+    settings = parse_perturbations(request.perturb)
+    if request.plot or request.curve or len(settings) > 1:
+        from evoconn_cli.drawing.canvas import FORMATS
+
+        for option, path in (("--plot", request.plot), ("--curve", request.curve)):
+            if path is not None:
+                check_output(path, option, FORMATS)
     for option, path in (("--csv", request.csv), ("--json", None if request.json == "-" else request.json)):
         if path is not None:
             check_output(Path(path), option)

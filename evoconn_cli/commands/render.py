@@ -101,6 +101,7 @@ def render(
     check_task(opened.task.name)
 
     from evoconn_cli.commands.rendering import default_target, make_subject
+    from evoconn_cli.rendering.encoders import check_encoder
     from evoconn_cli.rendering.episodes import record_episodes, write_episodes
     from evoconn_cli.rendering.gl import require_backend
 
@@ -108,6 +109,7 @@ def render(
     check_output(target, "--out")
     if options.format != "html":
         require_backend()
+        check_encoder(options.format)
     subject = make_subject(opened, policy=policy, seed=seed)
     replaces = target.exists()
     with RenderProgress(console) as progress:

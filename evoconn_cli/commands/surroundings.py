@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ def usable_surroundings() -> Iterator[None]:
         if not os.environ.get(name, "1").isdecimal() or not int(os.environ.get(name, "1")):
             del os.environ[name]
     os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be loaded here
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of files of the user, which are not heeded
     out = LastingStream(sys.stdout, may_lose_output=False)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(LastingStream(sys.stderr)):
         yield

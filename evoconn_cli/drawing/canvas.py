@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from evoconn_cli.errors import EvoconnError, first_line
 from evoconn_cli.output import whole_file
+
+try:
+    from matplotlib import style
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except OSError as error:  # no folder that its cache can be in
+    raise EvoconnError(f"plots cannot be drawn: {first_line(error)}.") from None
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by the colour-blind too. Source: Okabe and Ito, Color Universal Design, 2008."""
 
 FORMATS = (".png", ".pdf", ".svg")
 INK, FAINT = "#222222", "#9a9a9a"
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Keeps a user's matplotlibrc out of what is drawn or saved meanwhile; all functions that make a figure have it."""
+    with style.context("default"):
+        yield
 
 
 def make_figure(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -41,7 +55,7 @@ def empty_figure(width: float, height: float) -> Figure:
 
 def style_panel(panel: Axes, title: str) -> None:
     """Gives a panel its title and the look that all panels share."""
-    panel.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK)
+    panel.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, parse_math=False)
     panel.grid(axis="y", color="#e8e8e8", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
@@ -67,11 +81,12 @@ def draw_series(
 
 
 def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = True) -> None:
-    """Writes what the axes are, with a note below them, and the legend."""
-    panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=INK)
-    panel.set_ylabel(y, fontsize=10, color=INK)
+    """Writes what the axes are, with a note below them, and the legend; `$` in a name means nothing."""
+    panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=INK, parse_math=False)
+    panel.set_ylabel(y, fontsize=10, color=INK, parse_math=False)
     if legend:
-        panel.legend(frameon=False, fontsize=9, labelcolor=INK)
+        for text in panel.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
+            text.set_parse_math(False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -80,5 +95,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         EvoconnError: it cannot be written.
     """
-    with whole_file(path) as partial:
+    with own_settings(), whole_file(path) as partial:
         figure.savefig(partial)

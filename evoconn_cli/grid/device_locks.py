@@ -17,8 +17,15 @@ from evoconn_cli.errors import EvoconnError
 
 
 def lock_folder() -> Path:
-    """Returns the folder of the lock files, which all users of this machine share."""
-    return Path(tempfile.gettempdir()) / "evoconn-devices"
+    """Returns the folder of the lock files, which all users of this machine share.
+
+    Raises:
+        EvoconnError: this machine has no folder for temporary files.
+    """
+    try:
+        return Path(tempfile.gettempdir()) / "evoconn-devices"
+    except OSError as error:
+        raise EvoconnError(f"devices cannot be locked: {error.strerror}. Set TMPDIR to a folder for them.") from None
 
 
 def take_locks(names: Sequence[str], folder: Path | None = None) -> list[int] | None:

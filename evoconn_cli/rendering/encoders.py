@@ -20,6 +20,7 @@ from evoconn_cli.drawing.colors import BACKGROUND, EXCITATORY, INHIBITORY, LINE,
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.output import whole_file
 
+_REMEDY = "Install one, or set IMAGEIO_FFMPEG_EXE to one; without that variable the one of imageio-ffmpeg is taken."
 _PALETTE_SIZE = 64
 _PALETTE_PIXELS = 400_000
 """Pixels of all sample frames that a palette is made from."""
@@ -29,6 +30,29 @@ def write_png(path: Path, frame: np.ndarray) -> None:
     """Writes one frame `[height, width, 3]` uint8."""
     with whole_file(path) as partial:
         Image.fromarray(frame).save(partial, format="png", optimize=True)
+
+
+def check_encoder(fmt: str) -> None:
+    """Checks that a video can be encoded, with one of a single frame.
+
+    Args:
+        fmt: of the file; ffmpeg is for mp4 and gif alone.
+
+    Raises:
+        EvoconnError: there is no ffmpeg, or one that cannot do that.
+    """
+    if fmt not in ("mp4", "gif"):
+        return
+    frame, how = np.zeros((64, 64, 3), np.uint8), {"fps": Fraction(25), "size": (64, 64)}
+    with contextlib.ExitStack() as stack:
+        with _naming_temporary_files():
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"frame.{fmt}"
+        if fmt == "mp4":
+            write_mp4(path, iter([frame]), **how)
+        else:
+            write_gif(path, iter([frame]), [frame], **how)
+        if not path.stat().st_size:
+            raise EvoconnError(f"{_find_ffmpeg()} writes no video. {_REMEDY}")
 
 
 def write_mp4(path: Path, frames: Iterator[np.ndarray], *, fps: Fraction, size: tuple[int, int]) -> None:
@@ -132,9 +156,7 @@ def _find_ffmpeg() -> str:
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        raise EvoconnError(
-            "there is no ffmpeg on this machine. Install one, or set IMAGEIO_FFMPEG_EXE to it."
-        ) from error
+        raise EvoconnError(f"there is no ffmpeg on this machine. {_REMEDY}") from error
 
 
 def _run_ffmpeg(
@@ -153,7 +175,9 @@ def _run_ffmpeg(
             # A session of its own, so that Ctrl-C reaches it through this process alone.
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
         except OSError as error:
-            raise EvoconnError(f"ffmpeg cannot be started: {command[0]}: {error.strerror or error}.") from error
+            raise EvoconnError(
+                f"ffmpeg cannot be started: {command[0]}: {error.strerror or error}. {_REMEDY}"
+            ) from error
         assert process.stdin is not None
         try:
             # Where it reads no more, its exit code says why.

@@ -205,10 +205,12 @@ def describe_devices(workers: WorkerMesh) -> str:
 def _use_compilation_cache() -> None:
     """Lets XLA keep compiled programs in the user's cache directory, unless JAX was told another place or other ones.
 
+    A user without a home directory, as containers have them, keeps none.
     Small ones too: a start has some thirty, which take a second together.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(caches / "evoconn" / "jax"))
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+        if caches.is_absolute():
+            jax.config.update("jax_compilation_cache_dir", str(caches / "evoconn" / "jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

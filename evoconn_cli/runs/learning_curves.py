@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure
+from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure, own_settings
 from evoconn_cli.errors import RunDirectoryError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
@@ -67,6 +67,7 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
     )
 
 
+@own_settings()
 def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
     """Returns the curves of runs, a panel for each task, in their groups.
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
-from evoconn_cli.drawing.canvas import FAINT, INK, color_of, empty_figure, label_axes, style_panel
+from evoconn_cli.drawing.canvas import FAINT, INK, color_of, empty_figure, label_axes, own_settings, style_panel
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.statistics import Measure, Statistics
 from evoconn_cli.export.connectome import Connectome
@@ -21,6 +21,7 @@ _LEAST_SIDE = 5.5
 _DASHES = (0, (1.6, 0.9))  # short, so that the legend shows two
 
 
+@own_settings()
 def connectome_figure(connectome: Connectome, statistics: Statistics, sort: str) -> Figure:
     """Returns the figure of one connectome.
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evoconn_cli.drawing.canvas import COLORS, FAINT, INK, color_of, draw_series, label_axes, make_figure
+from evoconn_cli.drawing.canvas import COLORS, FAINT, INK, color_of, draw_series, label_axes, make_figure, own_settings
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, share_excitatory
 from evoconn_cli.export.analysis.statistics import Statistics
@@ -29,6 +29,7 @@ _RECEIVERS = {"E": "-", "I": "--", "output": ":"}
 _MEASURES = ("reciprocity", "clustering", "modularity")
 
 
+@own_settings()
 def evolution_figure(connectomes: Sequence[Connectome], statistics: Sequence[Statistics]) -> Figure:
     """Returns the figure of several steps of a run.
 

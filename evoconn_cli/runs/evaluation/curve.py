@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evoconn_cli.config.perturbations import KINDS, setting_text
-from evoconn_cli.drawing.canvas import draw_series, label_axes, make_figure
+from evoconn_cli.drawing.canvas import draw_series, label_axes, make_figure, own_settings
 from evoconn_cli.runs.evaluation.comparison import compare, group_runs, has_several_steps
 from evoconn_cli.runs.evaluation.evaluating import Evaluated
 from evoconn_cli.runs.evaluation.statistics import CONFIDENCE, Interval
@@ -23,6 +23,7 @@ class _Point(NamedTuple):
     interval: Interval | None
 
 
+@own_settings()
 def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -> Figure:
     """Returns the interquartile mean against the values of `swept`, or else the generation, a panel for each task.
 
