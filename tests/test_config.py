@@ -87,6 +87,47 @@ def test_what_is_wrong_is_said(overrides, message):
     assert caught.value.exit_code == ExitCode.USAGE
 
 
+NUMBERS = {
+    "010": 10,
+    "08": 8,
+    "+5": 5,
+    "0o17": 15,
+    "0x1F": 31,
+    "'12'": 12,
+    "1_000": "must be a whole number",
+    "1:30": "must be a whole number",
+    "0b11": "must be a whole number",
+    "\u0663": "must be a whole number",  # a digit three, in Arabic
+    "1e4": "must be a whole number: write 10000",
+    "2.0": "must be a whole number: write 2",
+}
+"""What is written, and what it is in the core schema of YAML 1.2, or why it is refused."""
+
+
+@pytest.mark.parametrize(("written", "expected"), NUMBERS.items())
+def test_numbers_are_read_alike_in_overrides_and_files(tmp_path, written, expected):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"task: {{name: hopper}}\nseed: {written}  # a comment\n")
+    for source, overrides in ((None, [*HOPPER, f"seed={written}"]), (str(path), [])):
+        if isinstance(expected, int):
+            assert load_config(source, overrides).seed == expected
+        else:
+            with pytest.raises(ConfigError, match=f"seed=.*: {expected}"):
+                load_config(source, overrides)
+
+
+@pytest.mark.parametrize(("written", "value"), {".5": 0.5, "5e-2": 0.05, "1e-1": 0.1, "0x1": 1.0, "1.": 1.0}.items())
+def test_fractions_are_those_of_yaml_1_2(written, value):
+    assert load_config(None, [*HOPPER, f"algo.learning_rate={written}"]).algo.learning_rate == value
+
+
+def test_words_that_are_truth_values_in_yaml_1_1_are_words(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("task: {name: hopper}\ntracking: {name: no, group: 0o17, tensorboard: on}\n")
+    tracking = load_config(str(path)).tracking
+    assert (tracking.name, tracking.group, tracking.tensorboard) == ("no", "0o17", True)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -103,6 +144,8 @@ def test_what_is_wrong_is_said(overrides, message):
         ("hopper", "unknown key .hopper."),
         ("task: {name: hopper}\nalgo: {nam: ec}", "Did you mean 'algo.name'"),
         ("", "--task"),
+        ("algo.population: 5", r"Write algo: \{population: \.\.\.\}\."),
+        ("algo: {es.sigma: 1}", r"unknown key 'algo.es.sigma': .* Write es: \{sigma: \.\.\.\}\."),
         ("\x00", "not valid YAML"),
     ],
 )

@@ -5,6 +5,7 @@ Errors of files, disks, signals and other processes are with the tests of those.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -34,6 +35,8 @@ TABLE = [
     # values
     (f"{TRAIN} --population 1.5", 2, "Invalid value for '--population'"),
     (f"{TRAIN} algo.population=many", 2, "algo.population"),
+    (f"{TRAIN} --population 1e4", 2, ": write 10000."),
+    (f"{TRAIN} --seed 1_000", 2, "'1_000' is not a number"),
     (f"{TRAIN} --population 1", 2, "algo.population=1: must be at least 2"),
     (f"{TRAIN} --population 4", 2, "algo.population=4: 4 of them are evaluation copies"),
     (f"{TRAIN} --algo es --population 15", 2, "must be even in number"),
@@ -51,6 +54,8 @@ TABLE = [
     (f"{TRAIN} task.name=${{oc.env:HOME}}", 2, "is a reference, and those are not followed"),
     # files of a configuration
     (f"{TRAIN} --config ./none.yaml", 2, "cannot read the configuration none.yaml: No such file"),
+    (f"{TRAIN} --config ./none.json", 2, "cannot read the configuration none.json: No such file"),
+    (f"{TRAIN} --config none.json", 2, "is named by its path, such as ./none.json."),
     (f"{TRAIN} --config FILE", 2, "unknown key 'text'"),
     ("train --config LOOSE", 2, "unknown key 'population'"),
     # several processes
@@ -75,6 +80,8 @@ TABLE = [
     (f"{EVALUATE} --step newest", 2, "--step newest: expected"),
     (f"{EVALUATE} --policy random", 2, "unknown policy 'random'"),
     (f"{EVALUATE} --episodes -1", 2, "Invalid value for '--episodes'"),
+    (f"{EVALUATE} --episodes 20000000000", 1, "the results of 20000000000 episodes take more than"),
+    (f"{EVALUATE} --reference hopper=1_0", 2, "cannot read --reference 'hopper=1_0'"),
     (f"{EVALUATE} --episodes 0", 2, "--episodes 0 without --plot leaves nothing to do"),
     (f"{EVALUATE} --perturb noise=1", 2, "unknown perturbation 'noise'. Did you mean 'obs-noise'"),
     (f"{EVALUATE} --perturb obs-noise", 2, "write NAME=VALUE"),
@@ -150,6 +157,32 @@ def test_an_error_says_what_is_wrong_and_ends_with_its_code(
     assert end.value.code == exit_code
     assert "Traceback" not in shown
     assert not any(tmp_path.iterdir()), "something was written"
+
+
+def test_a_grid_that_is_not_here_is_told_from_one_that_waits(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for made in (False, True):
+        if made:
+            (tmp_path / "runs" / "ec_brax").mkdir(parents=True)
+        monkeypatch.setattr(sys, "argv", ["evoconn", "launch-grid", "ec_brax", "--status"])
+        with pytest.raises(SystemExit):
+            main()
+        assert ("name it with --grid-dir" in capsys.readouterr().err) == (not made)
+
+
+def test_what_slurm_lacks_is_named(tmp_path):
+    variables = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    process = evoconn("train", "--task", "hopper", "--distributed", cwd=tmp_path, env={**os.environ, **variables})
+    assert "the environment of SLURM lacks SLURM_STEP_NODELIST, which srun sets" in process.communicate(timeout=60)[0]
+    assert process.returncode == 2
+
+
+def test_a_name_that_the_locale_cannot_hold_is_not_called_broken(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = ["train", "--config", "smoke", "--run-dir", "ünï"]
+    process = evoconn(*arguments, cwd=tmp_path, env={**os.environ, **locale})
+    assert "this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and not any(tmp_path.iterdir())
 
 
 def test_without_a_cluster_distributed_says_what_to_name(tmp_path):

@@ -226,3 +226,17 @@ def test_texts_of_launch_stay_as_they_are_written(tmp_path):
     assert launch.environment == {"OMP_PLACES": "007", "DEBUG": "off"}
     assert launch.time_limit == "3:50:00"
     assert (launch.slurm.partition, launch.slurm.sbatch) == ("1e5", {"exclusive": "no"})
+
+
+def test_numbers_of_a_grid_are_those_of_the_command_line(tmp_path):
+    text = "base: smoke\nseeds: [010, 08, 0x10]\naxes: {network.num_neurons: [012]}\nlaunch: {retries: 03}\n"
+    cells = cells_of(tmp_path, text)
+    assert [cell.seed for cell in cells] == [10, 8, 16]
+    assert cells[0].config == dataclasses.replace(
+        load_config("smoke", ["seed=010", "network.num_neurons=012"]), tracking=cells[0].config.tracking
+    )
+    assert read_grid(str(write_grid(tmp_path, text)), ["launch.cores_per_run=010"]).launch.cores_per_run == 10
+    with pytest.raises(ConfigError, match="'1_000' is not a whole number"):
+        cells_of(tmp_path, "base: smoke\nseeds: [1_000]\n")
+    with pytest.raises(ConfigError, match="Write slurm: "):
+        cells_of(tmp_path, ONE + "launch: {slurm.time: 4h}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -29,7 +30,11 @@ class Command(TyperCommand):
         if ctx.resilient_parsing:  # as it is while the shell completes a word
             return super().parse_args(ctx, args)
         given = [expand_home(argument) for argument in args]
-        left = super().parse_args(ctx, list(given))
+        try:
+            left = super().parse_args(ctx, list(given))
+        except typer.BadParameter as error:
+            error.message += _hint(error.param, given)
+            raise
         for param in self.params:
             is_number = type(ctx.params.get(param.name or "")) in (int, float)
             for text in _values_of(param.opts, given) if is_number else ():
@@ -51,6 +56,13 @@ def expand_home(argument: str) -> str:
     if path.startswith("~/"):
         raise ConfigError(f"{argument}: the home directory is not known. Set HOME, or write the whole path.")
     return f"{found[1] or ''}{path}"
+
+
+def _hint(param: typer.CallbackParam | None, args: list[str]) -> str:
+    """Returns what to write in place of `1e4` or `0x10`, which an option for whole numbers does not take."""
+    numbers = [read_number(text) for text in _values_of(param.opts if param else [], args)]
+    whole = [number for number in numbers if number is not None and math.isfinite(number) and number == int(number)]
+    return f": write {int(whole[0])}." if whole else ""
 
 
 def _values_of(names: list[str], args: list[str]) -> Iterator[str]:

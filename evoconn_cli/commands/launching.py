@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from evoconn_cli.commands.ending import say, table_console
+from evoconn_cli.commands.ending import say, show_notice, table_console
 from evoconn_cli.commands.opened_grid import OpenedGrid
 from evoconn_cli.commands.places import PlaceOptions, open_place
 from evoconn_cli.errors import EvoconnError, ExitCode
@@ -84,6 +84,11 @@ def show_plan(opened: OpenedGrid, options: PlaceOptions) -> None:
 def show_status(opened: OpenedGrid, *, watch: bool) -> None:
     """Prints what the files of a grid say; with `watch` until all cells are finished, or Ctrl-C."""
     console = table_console()
+    if not opened.directory.exists():
+        show_notice(
+            f"there is no {opened.directory} in the current directory, so nothing has run. If it lies elsewhere, name "
+            "it with --grid-dir."
+        )
     if not watch:
         console.print(GridTable(_title(opened), read_rows(opened.cells)))
         return

@@ -49,6 +49,12 @@ def check_keys(
         if key not in known:
             if full_key in others:
                 raise ConfigError(f"unknown key {full_key!r}: {others[full_key]}.")
+            if "." in str(key):
+                section, *rest = str(key).split(".")
+                raise ConfigError(
+                    f"unknown key {full_key!r}: in a file a dot makes no section. Write {section}: "
+                    f"{'{'}{': {'.join(rest)}: ...{'}' * len(rest)}."
+                )
             names = [*(f"{prefix}{name}" for name in known), *every]
             near = difflib.get_close_matches(full_key, names, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."

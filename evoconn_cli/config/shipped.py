@@ -44,13 +44,14 @@ def find_named(source: str, kind: str, folder: Path) -> Path:
     names = _names(folder)
     if source not in names:
         error = unknown_name(kind, source, names)
-        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{source}.yaml.")
+        file = source if Path(source).suffix else f"{source}.yaml"
+        raise ConfigError(f"{error} A file of your own is named by its path, such as ./{file}.")
     return folder / f"{source}.yaml"
 
 
 def is_path(source: str) -> bool:
     """Returns whether `source` is the path of a file, not the name of one that is shipped."""
-    return Path(source).suffix in (".yaml", ".yml") or Path(source).parent != Path(".")
+    return Path(source).suffix in (".yaml", ".yml") or "/" in source
 
 
 def _names(folder: Path) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence, Set
 
 from evoconn_cli.grid.devices import Device, Note
+from evoconn_cli.runs.limits import usable_cores
 
 
 class CoreGroups:
@@ -20,7 +20,7 @@ class CoreGroups:
     """
 
     def __init__(self, cores_per_run: int, cores: Sequence[int] | None = None) -> None:
-        available = _usable_cores() if cores is None else list(cores)
+        available = usable_cores() if cores is None else list(cores)
         size = min(cores_per_run, len(available))
         starts = range(0, len(available) - size + 1, size)
         self._groups = [_group(available[start : start + size]) for start in starts]
@@ -33,12 +33,6 @@ class CoreGroups:
         """Returns the groups that the caller does not hold; whether another launcher does, their locks tell."""
         del note
         return [group for group in self._groups if group not in held]
-
-
-def _usable_cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
 
 
 def _group(cores: Sequence[int]) -> Device:

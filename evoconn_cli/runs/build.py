@@ -30,6 +30,7 @@ from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.lif import LifConstants
 from evoconn_cli.runs.kernel_choice import Fused, KernelChoice, choose_kernel
+from evoconn_cli.runs.limits import usable_memory
 from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.registry import make_task
 
@@ -42,6 +43,9 @@ _CPU_DENSE_TILE = 2
 
 _HELD_BYTES = 2**30
 """Populations whose packed connections take more than this are drawn again where they are needed, not held."""
+
+_HELD_SHARE = 0.25
+"""Share of a small memory, such as a container's, that they may take."""
 
 
 class Engine(NamedTuple):
@@ -157,7 +161,8 @@ def _build_strategy(config: RunConfig, network: Network) -> Strategy:
     return make_connectivity(
         connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
         num_members=num_members(config),
-        keeps_candidates=network.num_parameters / 8 * given.population <= _HELD_BYTES,
+        keeps_candidates=network.num_parameters / 8 * given.population
+        <= min(_HELD_BYTES, _HELD_SHARE * usable_memory()),
         learning_rate=given.learning_rate,
         eps=given.eps,
         weight_decay=given.weight_decay,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import ConfigError, first_line
+from evoconn_cli.runs.limits import usable_cores
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -193,8 +194,8 @@ def arithmetic_variables() -> dict[str, str]:
 
 
 def num_cores() -> int:
-    """Returns how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns how many cores this process may use, be it that its container limits them."""
+    return len(usable_cores())
 
 
 def describe_devices(workers: WorkerMesh) -> str:

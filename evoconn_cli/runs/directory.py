@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,7 +141,13 @@ class RunDirectory:
     def _check_name(self) -> None:
         """Refuses names with which Orbax fails, or, where there are brackets, saves empty checkpoints."""
         name = os.fspath(self.path)
-        if "[" in name or any("\ud800" <= c <= "\udfff" for c in name):
+        surrogates = any("\ud800" <= c <= "\udfff" for c in name)
+        if surrogates and _is_utf8(os.fsencode(name)):
+            raise RunDirectoryError(
+                f"checkpoints cannot be saved in {name}: the locale has {sys.getfilesystemencoding()} for the names of "
+                "files, and this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or name another directory."
+            )
+        if "[" in name or surrogates:
             raise RunDirectoryError(
                 f"checkpoints cannot be saved in {name}: a path with '[', or that is not UTF-8, is not safe with "
                 "Orbax. Name another directory."
@@ -245,6 +252,14 @@ def default_run_dir(config: RunConfig) -> Path:
     while path.exists():
         path, number = Path("runs") / f"{name}-{number}", number + 1
     return path
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _to_json(facts: dict[str, Any]) -> str:

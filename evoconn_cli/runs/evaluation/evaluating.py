@@ -14,11 +14,13 @@ from evoconn_cli.engine.evaluation import EpisodeResults, evaluation_key, make_e
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.state import RunState
+from evoconn_cli.errors import DeviceMemoryError
 from evoconn_cli.runs.build import CPU_BLOCK
 from evoconn_cli.runs.device_memory import memory_for
 from evoconn_cli.runs.evaluation.neurobench import Figures, neurobench_figures
 from evoconn_cli.runs.evaluation.statistics import Summary, summarize
 from evoconn_cli.runs.frozen import check_sampling
+from evoconn_cli.runs.limits import usable_memory
 from evoconn_cli.runs.opened import OpenedRun
 from evoconn_cli.tasks import Task
 from evoconn_cli.tasks.physics import PhysicsScale
@@ -72,6 +74,7 @@ def evaluate(
             check_sampling(opened.bundle)
         for setting in settings:
             _make_task(opened.config, _split(setting)[0])
+    _check_memory(runs, num_episodes)
     programs = {} if programs is None else programs
     key = evaluation_key(seed)
     for opened in runs:
@@ -101,6 +104,21 @@ def episodes_in_lock_step(num_episodes: int, workers: WorkerMesh) -> int:
     """Returns how many episodes a block has: by platform, as in training."""
     share = -(-num_episodes // workers.num_workers)
     return min(CPU_BLOCK, share) if workers.on_cpu else share
+
+
+def _check_memory(runs: Sequence[OpenedRun], num_episodes: int) -> None:
+    """Refuses episodes whose results alone, of which this is a part, could not be held: the system ends such processes.
+
+    Raises:
+        DeviceMemoryError: there are too many.
+    """
+    for opened in runs:
+        needed = 4 * num_episodes * (opened.task.observation_size + opened.config.network.num_neurons)
+        if needed > (most := usable_memory()):
+            raise DeviceMemoryError(
+                f"the results of {num_episodes} episodes take more than {needed / 2**30:,.0f} GiB, and this process "
+                f"may have {most / 2**30:,.1f} GiB. Ask for fewer."
+            )
 
 
 def _split(setting: dict[str, float]) -> tuple[PhysicsScale, Perturbation]:

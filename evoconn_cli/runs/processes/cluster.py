@@ -17,6 +17,9 @@ JOINING_TIMEOUT = 300  # [s] from the first process to the last one
 HEARTBEAT_TIMEOUT = 60  # [s] without a sign of life, after which a process counts as lost
 _SHUTDOWN_TIMEOUT = 300  # [s] the others wait at the end, while process 0 closes the run
 
+_SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+"""What JAX reads of SLURM; without one of them it finds no cluster."""
+
 
 class Cluster(NamedTuple):
     """The processes that train together; what is None is found in the environment."""
@@ -105,9 +108,13 @@ def _connect(cluster: Cluster) -> JoinedProcesses:
     except ValueError:
         if cluster.coordinator is not None:
             raise
+        missing = [name for name in _SLURM_VARIABLES if name not in os.environ]
+        found = "no cluster is to be found in the environment"
+        if 0 < len(missing) < len(_SLURM_VARIABLES):
+            found = f"the environment of SLURM lacks {', '.join(missing)}, which srun sets"
         raise ConfigError(
-            "--distributed: no cluster is to be found in the environment. Name the processes instead: --coordinator "
-            "HOST:PORT --num-processes N --process-id I."
+            f"--distributed: {found}. Name the processes instead: --coordinator HOST:PORT --num-processes N "
+            "--process-id I."
         ) from None
     except (RuntimeError, TimeoutError) as error:
         raise ProcessLostError(f"the processes cannot come together{at}: {reason_of(error)}.") from None

@@ -1,0 +1,62 @@
+"""What this process may use of its machine: cores and memory, as the kernel and its container limit them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def usable_cores() -> list[int]:
+    """Returns the numbers of the cores that this process may run on; with a quota the first whole ones of them."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = sorted(os.sched_getaffinity(0)) if has_affinity else list(range(os.cpu_count() or 1))
+    quota = cpu_quota()
+    return cores if quota is None else cores[: max(1, int(quota))]
+
+
+def cpu_quota() -> float | None:
+    """Returns the cores' worth of time that the control groups of this process give it; None without a limit."""
+    quotas = []
+    for folder in _folders("cpu"):
+        quota, period = (_read(folder / "cpu.max").split() or [_read(folder / "cpu.cfs_quota_us"), ""])[:2]
+        period = period or _read(folder / "cpu.cfs_period_us")
+        if quota.isdecimal() and period.isdecimal() and int(period):  # neither `max` nor -1
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def usable_memory() -> int:
+    """Returns the bytes that this process may have: those of the machine, or fewer in its control groups."""
+    texts = (_read(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
+    limits = [int(text) for text in texts if text.isdecimal()]
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
+
+
+def _folders(controller: str) -> Iterator[Path]:
+    """Yields the folders of the control groups, of version 1 or 2, that limit this process, and of those above them.
+
+    In a container the path is often that of the host, of which only the top is there.
+    """
+    for line in _read(_OWN_CGROUPS).splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            roots = [_CGROUPS, _CGROUPS / "unified"]
+        elif controller in controllers.split(","):
+            roots = [_CGROUPS / controllers, _CGROUPS / controller]
+        else:
+            continue
+        inner = Path(path.lstrip("/"))
+        for root in roots:
+            yield from (root / part for part in (inner, *inner.parents))
+
+
+def _read(file: Path) -> str:
+    """Returns the text of a file, empty where there is none."""
+    with suppress(OSError, UnicodeDecodeError):
+        return file.read_text(encoding="utf-8").strip()
+    return ""
