@@ -107,9 +107,9 @@ def put_in_place(whole: Path, path: Path) -> None:
     try:
         whole.replace(target)
     except OSError as error:
-        if error.errno != errno.EBUSY:
+        if error.errno not in (errno.EBUSY, errno.EXDEV):
             raise
-        shutil.copyfile(whole, target)  # a file that is a mount of its own, as containers have them
+        shutil.copyfile(whole, target)  # a file that is a mount of its own, as in containers, or a link to another disk
         whole.unlink()
 
 

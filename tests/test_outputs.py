@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -122,9 +123,10 @@ def test_the_files_of_a_run_keep_their_mode_and_their_links_are_replaced(tmp_pat
     assert not link.is_symlink()
 
 
-def test_a_file_that_is_a_mount_is_written_in_place(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_mount_and_a_link_to_another_disk_are_written_in_place(tmp_path, monkeypatch, number):
     def busy(self, target):
-        raise OSError(16, "Device or resource busy")
+        raise OSError(number, os.strerror(number))
 
     (tmp_path / "file").write_text("old and longer")
     monkeypatch.setattr("pathlib.Path.replace", busy)

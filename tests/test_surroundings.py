@@ -78,7 +78,7 @@ def test_a_training_without_output_finishes(folder):
     assert RunDirectory.open(folder / "trained").read_facts()["status"] == "finished"
 
 
-@pytest.mark.parametrize("columns", ["0", "-1", "wide"])
+@pytest.mark.parametrize("columns", ["0", "1", "-1", "wide"])
 def test_a_terminal_without_a_width_has_the_usual_one(folder, columns):
     done = run(folder, [sys.executable, "-m", "evoconn_cli", "--help"], env=environment(COLUMNS=columns, LINES="0"))
     assert "launch-grid" in done.stdout and len(done.stdout.splitlines()) < 60
@@ -191,11 +191,11 @@ def test_a_user_without_a_name_and_a_home_is_told_what_is_missing(monkeypatch, c
     assert not any(tmp_path.iterdir())
 
 
-MATPLOTLIBRC = "backend: nonsense\ntext.usetex: True\nsavefig.dpi: 20\nnonsense\n"
+MATPLOTLIBRC = b"backend: nonsense\ntext.usetex: True\nsavefig.dpi: 20\n\xff\n"
 
 
 def test_variables_and_files_for_matplotlib_change_nothing(folder, tmp_path):
-    (tmp_path / "matplotlibrc").write_text(MATPLOTLIBRC)
+    (tmp_path / "matplotlibrc").write_bytes(MATPLOTLIBRC)
     variables = environment(
         MPLBACKEND="module://no_such_module", MATPLOTLIBRC=str(tmp_path), MPLCONFIGDIR=str(tmp_path)
     )
@@ -215,3 +215,11 @@ def test_an_evaluation_without_a_plot_needs_no_matplotlib(folder):
     done = run(folder, [sys.executable, "-c", code])
     assert done.returncode == 0, done.stderr
     assert evaluated(folder) == 5
+
+
+def test_a_matplotlibrc_beside_the_command_that_is_no_text_is_an_error_before_the_episodes(folder):
+    (folder / "matplotlibrc").write_bytes(MATPLOTLIBRC)
+    done = run(folder, [*EVALUATE, "--plot", "curve.png"])
+    (folder / "matplotlibrc").unlink()
+    assert done.returncode == 1 and "plots cannot be drawn: 'utf-8' codec" in done.stderr
+    assert "Traceback" not in done.stderr and not (folder / "rows.csv").exists()

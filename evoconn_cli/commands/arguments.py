@@ -33,13 +33,13 @@ class Command(TyperCommand):
         try:
             left = super().parse_args(ctx, list(given))
         except typer.BadParameter as error:
-            error.message += _hint(error.param, given)
+            error.message += _hint(getattr(error.param, "opts", []), given)
             raise
         for param in self.params:
             is_number = type(ctx.params.get(param.name or "")) in (int, float)
             for text in _values_of(param.opts, given) if is_number else ():
                 if read_number(text) is None:
-                    raise typer.BadParameter(f"{text!r} is not a number.", ctx=ctx, param=param)
+                    raise typer.BadParameter(f"{text!r} is not a number.", ctx=ctx, param_hint=f"'{param.opts[0]}'")
         return left
 
 
@@ -58,9 +58,9 @@ def expand_home(argument: str) -> str:
     return f"{found[1] or ''}{path}"
 
 
-def _hint(param: typer.CallbackParam | None, args: list[str]) -> str:
+def _hint(names: list[str], args: list[str]) -> str:
     """Returns what to write in place of `1e4` or `0x10`, which an option for whole numbers does not take."""
-    numbers = [read_number(text) for text in _values_of(param.opts if param else [], args)]
+    numbers = [read_number(text) for text in _values_of(names, args)]
     whole = [number for number in numbers if number is not None and math.isfinite(number) and number == int(number)]
     return f": write {int(whole[0])}." if whole else ""
 

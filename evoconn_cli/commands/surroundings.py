@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.runs.progress.terminal import LastingStream
 
+_LEAST_SIZE = {"COLUMNS": 10, "LINES": 2}
+"""A terminal that says less has no size, as in some containers, and nothing would be seen."""
+
 
 @contextlib.contextmanager
 def usable_surroundings() -> Iterator[None]:
@@ -22,11 +25,13 @@ def usable_surroundings() -> Iterator[None]:
         EvoconnError: there is no current directory, or no room for the output.
     """
     _open_missing_streams()
-    for name in ("COLUMNS", "LINES"):
-        if not os.environ.get(name, "1").isdecimal() or not int(os.environ.get(name, "1")):
+    for name, least in _LEAST_SIZE.items():
+        given = os.environ.get(name)
+        if given is not None and not (given.isdecimal() and int(given) >= least):
             del os.environ[name]
-    os.environ["MPLBACKEND"] = "agg"  # that of a notebook cannot be loaded here
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of files of the user, which are not heeded
+    # Matplotlib fails on the backend of a notebook, and warns of what it finds in files of the user.
+    os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     out = LastingStream(sys.stdout, may_lose_output=False)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(LastingStream(sys.stderr)):
         yield

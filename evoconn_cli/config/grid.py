@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def _find_base(base: Any, grid: Path) -> str:
     """Returns the name of a preset as it is, and the path of a file as seen from the grid file."""
     if not isinstance(base, str):
         raise ConfigError(f"base: expected the name of a preset or the path of a file, got {base!r}.")
-    return str(grid.parent / base) if is_path(base) else base
+    return str(grid.parent / os.path.expanduser(base)) if is_path(base) else base
 
 
 def _only_set(path: Path) -> str:

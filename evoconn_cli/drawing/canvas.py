@@ -16,7 +16,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-except OSError as error:  # no folder that its cache can be in
+except (OSError, ValueError) as error:  # no folder for its cache, or a matplotlibrc that is no text
     raise EvoconnError(f"plots cannot be drawn: {first_line(error)}.") from None
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

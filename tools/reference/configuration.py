@@ -36,7 +36,8 @@ evoconn train --task hopper algo.population=1024 network.num_neurons=128
 Values come from, in this order, the last one wins: the defaults below, the preset or file of `--config`, the options
 such as `--population`, the `KEY=VALUE` entries. `config.yaml` in a run directory has every key of that run. A key that
 does not exist is an error that names the nearest one. Values whose type is text are taken as they are written: `007`,
-`no` and `1e5` need no quotes.
+`no` and `1e5` need no quotes. Numbers are those of YAML 1.2, here, in grid files and in the options of all commands:
+`010` is ten, `0x10` sixteen, and `1_000` or `1:30` is an error.
 
 A file may have keys that hold for one strategy or one network alone:
 
