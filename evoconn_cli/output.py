@@ -66,6 +66,22 @@ def is_special(path: Path) -> bool:
     return not stat.S_ISDIR(mode)
 
 
+def in_a_run(path: Path) -> Path:
+    """Returns `path`, the place of a file in a run directory that the user has not named; a link there is removed.
+
+    A link that the user named is followed, but a run may come from others.
+
+    Raises:
+        EvoconnError: it cannot be removed.
+    """
+    if os.path.islink(path) and not os.path.isdir(path):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise EvoconnError(f"{path} is a symbolic link, which cannot be removed: {error.strerror}.") from None
+    return path
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path to write to, whose file becomes `path` at the end; its directory is made if missing.

@@ -14,7 +14,7 @@ import pytest
 
 from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.errors import ConfigError, EvoconnError
-from evoconn_cli.output import check_output, place_problem, replace_text, whole_file
+from evoconn_cli.output import check_output, in_a_run, place_problem, replace_text, whole_file
 
 
 class Plain:
@@ -133,3 +133,11 @@ def test_a_mount_and_a_link_to_another_disk_are_written_in_place(tmp_path, monke
     write_file(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_that_a_run_came_with_is_not_followed(tmp_path):
+    precious, link = tmp_path / "precious", tmp_path / "link"
+    precious.write_text("thesis")
+    link.symlink_to(precious)
+    write_file(in_a_run(link))
+    assert (precious.read_text(), link.read_text(), link.is_symlink()) == ("thesis", "new", False)

@@ -89,7 +89,7 @@ def write_results(
     request: Request, evaluated: Sequence[Evaluated], aggregates: Sequence[Aggregate], curve: Path | None
 ) -> list[str]:
     """Writes the files that were asked for, and returns lines that say where they are."""
-    from evoconn_cli.output import whole_file
+    from evoconn_cli.output import in_a_run, whole_file
     from evoconn_cli.runs.evaluation.files import to_csv, to_json
 
     written = []
@@ -102,6 +102,7 @@ def write_results(
             partial.write_text(to_csv(evaluated, policy=request.policy, seed=request.seed), encoding="utf-8")
         written.append(f"episodes: {request.csv}")
     if curve is not None:
+        curve = curve if request.curve else in_a_run(curve)
         from evoconn_cli.drawing.canvas import save_figure
         from evoconn_cli.runs.evaluation.curve import curve_figure
 

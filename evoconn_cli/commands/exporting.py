@@ -14,6 +14,7 @@ from evoconn_cli.commands.options import check_policy
 from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.export.formats import FORMATS, Format, check_format, find_formats
 from evoconn_cli.export.source import NIR_TAUS, SORTS, ExportOptions, ExportSource
+from evoconn_cli.output import in_a_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,6 +70,8 @@ def run_export(request: Request) -> None:
     parts = list(_parts(request, formats, opened))
     for part in parts:
         check_target(part.target, request.force)
+        if request.out is None:
+            in_a_run(part.target)
     sources: dict[tuple[int, ...], ExportSource] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)

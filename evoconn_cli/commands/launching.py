@@ -94,11 +94,15 @@ def show_status(opened: OpenedGrid, *, watch: bool) -> None:
         return
     rows = Rows(opened.cells)
     try:
-        with _live(opened, console, rows):
+        with _live(opened, console, rows) if console.is_interactive else nullcontext():
+            rows.read()
             while not rows.all_finished:
                 time.sleep(_REDRAWN_EVERY)
+                rows.read()
     except KeyboardInterrupt:
         return
+    if not console.is_interactive:
+        console.print(GridTable(_title(opened), rows.read()))
 
 
 def _to_run(opened: OpenedGrid, refused: Container[Cell]) -> list[Cell]:

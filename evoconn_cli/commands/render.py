@@ -10,7 +10,7 @@ import typer
 from evoconn_cli.commands.completion import complete_run, one_of
 from evoconn_cli.commands.ending import say, show_notice, stream_console
 from evoconn_cli.commands.options import Policy, check_policy
-from evoconn_cli.output import check_output
+from evoconn_cli.output import check_output, in_a_run
 from evoconn_cli.rendering.options import CAMERAS, check_task, make_options
 
 
@@ -105,11 +105,11 @@ def render(
     from evoconn_cli.rendering.episodes import record_episodes, write_episodes
     from evoconn_cli.rendering.gl import require_backend
 
-    target = out or default_target(opened, policy=policy, seed=seed, episode=episode)
+    target = out or in_a_run(default_target(opened, policy=policy, seed=seed, episode=episode))
     check_output(target, "--out")
     if options.format != "html":
-        require_backend()
         check_encoder(options.format)
+        require_backend()
     subject = make_subject(opened, policy=policy, seed=seed)
     replaces = target.exists()
     with RenderProgress(console) as progress:
