@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_lines import COMMANDS
 from PIL import Image
 from saved_runs import save_run
 from started import killed_after, start
 
 from evoconn_cli.app import main
+from evoconn_cli.commands.arguments import Command
 from evoconn_cli.commands.completion import complete_run
 from evoconn_cli.runs.directory import RunDirectory
 
@@ -139,6 +141,10 @@ def test_a_path_that_begins_at_home_is_there(monkeypatch, capsys, tmp_path, spel
     assert fails(monkeypatch, "train", "--config", "smoke", *spelled) == 1
     assert f"{tmp_path}/home/x exists already" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_all_commands_read_their_arguments_alike():
+    assert all(isinstance(command, Command) for command in COMMANDS.values())
 
 
 def test_a_path_that_only_looks_like_home_is_shown_so_that_it_can_be_typed(monkeypatch, tmp_path):
