@@ -61,9 +61,7 @@ def make_options(
     if suffix not in FORMATS:
         raise ConfigError(f"--out {out}: the name has to end in one of {', '.join('.' + name for name in FORMATS)}.")
     if suffix in ("html", "png"):
-        without = {"--fps": fps, "--speed": speed if suffix == "png" else None}
-        if suffix == "html":
-            without["--size"] = size
+        without = {"--fps": fps} | ({"--size": size} if suffix == "html" else {"--speed": speed})
         kind = "a page draws itself in the browser" if suffix == "html" else "a still does not move"
         for name, value in without.items():
             if value is not None:
