@@ -14,6 +14,7 @@ from saved_runs import save_run
 from typer.testing import CliRunner
 
 from evoconn_cli.app import app
+from evoconn_cli.drawing.canvas import save_figure
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, evolution_as_json
@@ -80,16 +81,34 @@ def test_every_connection_is_where_it_belongs():
     np.testing.assert_array_equal(seen, (both[:3] - both[3:])[:, order])
 
 
-def test_every_connection_has_a_pixel_of_its_own():
-    wide = np.ones((800, 8), bool)
-    connectome = connectome_of({"input": wide, "recurrent": np.eye(8, dtype=bool), "output": np.ones((8, 2), bool)})
-    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "none")
-    figure.canvas.draw()
+MANY_OBSERVATIONS = connectome_of(
+    {"input": np.eye(800, 8, dtype=bool), "recurrent": np.eye(8, dtype=bool), "output": np.ones((8, 2), bool)}
+)
+
+
+@pytest.mark.parametrize(
+    "connectome", [random_connectome(1024), random_connectome(500), MANY_OBSERVATIONS], ids=["1024", "500", "wide"]
+)
+def test_every_connection_has_a_pixel_in_the_saved_file(connectome, tmp_path):
+    """Lines at edges and between types hide no connection either."""
+    small = connectome_of({name: np.ones((2, 2), bool) for name in connectome.kernels})
+    figure = connectome_figure(connectome, connectome_statistics(small, num_random_graphs=2), "none")
+    save_figure(figure, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[:2] == (int(figure.bbox.height), int(figure.bbox.width))
     for panel in figure.axes:
         for image in panel.get_images():
-            rows, columns = image.get_array().shape[:2]
-            assert image.get_interpolation() == "none"
-            assert panel.get_window_extent().height >= rows and panel.get_window_extent().width >= columns
+            colors = np.asarray(image.get_array())
+            box = panel.get_window_extent()
+            (bottom, top), (left, right) = np.round([pixels.shape[0] - box.y0, pixels.shape[0] - box.y1]), box.intervalx
+            shown = pixels[int(top) : int(bottom), int(np.ceil(left)) : int(right)]
+            rows = ((np.arange(len(shown)) + 0.5) * len(colors) / len(shown)).astype(int)
+            columns = ((np.arange(shown.shape[1]) + 0.5) * colors.shape[1] / shown.shape[1]).astype(int)
+            seen = np.zeros(colors.shape[:2], bool)
+            equal = (shown == colors[np.ix_(rows, columns)]).all(axis=-1)
+            np.logical_or.at(seen, np.ix_(rows, columns), equal)
+            assert seen.all(), f"{(~seen).sum()} connections are not to be seen"
 
 
 def test_no_legend_hides_a_title():

@@ -96,4 +96,4 @@ def save_figure(figure: Figure, path: Path) -> None:
         EvoconnError: it cannot be written.
     """
     with own_settings(), whole_file(path) as partial:
-        figure.savefig(partial)
+        figure.savefig(partial, dpi=figure.dpi)  # by default savefig takes the resolution the figure was made with

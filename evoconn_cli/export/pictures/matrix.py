@@ -24,10 +24,13 @@ def strip_ratio(size: int, num_neurons: int) -> float:
 
 
 def least_pixels(connectome: Connectome) -> float:
-    """Returns how many pixels the side of the recurrent network has to have for no connection to share one."""
+    """Returns how many pixels the side of the recurrent network needs for every connection to have one to see.
+
+    Each has two, since a line between types or at an edge covers one.
+    """
     neurons = connectome.num_neurons
     beside = (connectome.observation_size, connectome.action_size)
-    return max(neurons, *(size / strip_ratio(size, neurons) for size in beside))
+    return 2 * max(neurons, *(size / strip_ratio(size, neurons) for size in beside))
 
 
 def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: str) -> None:
@@ -55,9 +58,16 @@ def _show(panel: Axes, values: np.ndarray, positive: str, negative: str) -> None
     picture[values > 0] = np.round(255 * np.array(to_rgb(positive)))
     picture[values < 0] = np.round(255 * np.array(to_rgb(negative)))
     panel.imshow(picture, interpolation="none", aspect="auto")
-    panel.spines[:].set_color(FAINT)
+    panel.spines[:].set(color=FAINT, linewidth=_line_width(panel))
     panel.set_xticks([])
     panel.set_yticks([])
+
+
+def _line_width(panel: Axes) -> float:
+    """Returns the width of a line that covers a pixel on either side at most [points]."""
+    figure = panel.get_figure(root=True)
+    assert figure is not None
+    return min(0.8, 2 * 72 / figure.dpi)
 
 
 def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort: str) -> None:
@@ -73,9 +83,9 @@ def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort:
     if len(shown) == 2:
         for panel in panels.values():
             if panel is not panels["output"]:
-                panel.axvline(num_excitatory - 0.5, color=INK, linewidth=0.8)
+                panel.axvline(num_excitatory - 0.5, color=INK, linewidth=_line_width(panel))
             if panel is not panels["input"]:
-                panel.axhline(num_excitatory - 0.5, color=INK, linewidth=0.8)
+                panel.axhline(num_excitatory - 0.5, color=INK, linewidth=_line_width(panel))
     how = "" if sort == "none" else f", by {sort} within a type"
     main.set_xlabel(f"onto neuron{how}", **text)
     main.set_ylabel(f"from neuron{how}", **text)
