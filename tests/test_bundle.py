@@ -154,17 +154,17 @@ def test_a_flipped_bit_in_any_file_fails_and_the_file_is_named(bundle, name):
         ("kernels.npz", "input", (0, 0), r"step 0, input current \d+: "),
         ("kernels.npz", "recurrent", None, r"step \d+, sub-step \d+, neuron \d+: (a spike|none) was recorded"),
         ("kernels.npz", "output", None, r"step \d+, read-out 0: "),
-        ("neurons.npz", "types", 3, r"step \d+, sub-step \d+, neuron \d+: |step \d+, rate"),
+        ("neurons.npz", "sign", 3, r"step \d+, sub-step \d+, neuron \d+: |step \d+, rate"),
         ("neurons.npz", "v", 0, r"step \d+, (sub-step \d+, neuron \d+|membrane potential 0)"),
         ("normalizer.npz", "mean", 1, "step 0, normalised observation 1: "),
-        ("episode.npz", "observations", (7, 1), "step 7, normalised observation 1: "),
-        ("episode.npz", "input_currents", (7, 5), "step 7, input current 5: "),
+        ("episode.npz", "observation", (7, 1), "step 7, normalised observation 1: "),
+        ("episode.npz", "i_in", (7, 5), "step 7, input current 5: "),
         ("episode.npz", "spikes", (7, 20, 0), r"step 7, sub-step 20, neuron 7: (a spike|none) was recorded"),
-        ("episode.npz", "potentials", (7, 5), "step 7, membrane potential 5: "),
-        ("episode.npz", "synaptic_currents", (7, 5), "step 7, synaptic current 5: "),
-        ("episode.npz", "rates", (7, 5), "step 7, rate 5: "),
-        ("episode.npz", "raw_actions", (7, 0), "step 7, read-out 0: "),
-        ("episode.npz", "actions", (7, 0), "step 7, action 0: "),
+        ("episode.npz", "v", (7, 5), "step 7, membrane potential 5: "),
+        ("episode.npz", "i_syn", (7, 5), "step 7, synaptic current 5: "),
+        ("episode.npz", "rate", (7, 5), "step 7, rate 5: "),
+        ("episode.npz", "raw_action", (7, 0), "step 7, read-out 0: "),
+        ("episode.npz", "action", (7, 0), "step 7, action 0: "),
     ],
 )
 def test_with_new_checksums_the_replay_finds_it(bundle, name, array, where, message):
@@ -176,7 +176,7 @@ def test_with_new_checksums_the_replay_finds_it(bundle, name, array, where, mess
         values ^= 0xFF
     elif values.dtype == np.float32:
         values[where] += np.float32(0.25)
-    elif array == "types":
+    elif array == "sign":
         values[where] *= -1
     else:
         values[where] ^= 1
@@ -207,7 +207,7 @@ def test_a_foreign_script_is_not_run(bundle):
     assert not Path("ran").exists()
     with np.load(bundle / "episode.npz") as arrays:
         episode = dict(arrays)
-    np.savez(bundle / "episode.npz", **{**episode, "rates": episode["rates"] + np.float32(1)})
+    np.savez(bundle / "episode.npz", **{**episode, "rate": episode["rate"] + np.float32(1)})
     write_checksums(bundle, HOLDS)
     with pytest.raises(EvoconnError, match="not as recorded: step 0, rate"):
         verify_bundle(bundle)
@@ -215,10 +215,26 @@ def test_a_foreign_script_is_not_run(bundle):
 
 def test_a_bundle_of_another_format_is_not_replayed(bundle):
     document = json.loads((bundle / "network.json").read_text())
-    (bundle / "network.json").write_text(json.dumps({**document, "version": 2}))
+    (bundle / "network.json").write_text(json.dumps({**document, "version": 3}))
     write_checksums(bundle, HOLDS)
-    with pytest.raises(EvoconnError, match="a bundle of version 2; this version of evoconn reads 1"):
+    with pytest.raises(EvoconnError, match="a bundle of version 3; this version of evoconn reads 1 and 2"):
         verify_bundle(bundle)
+
+
+def test_a_bundle_of_version_1_still_verifies_and_runs(bundle):
+    old = {name: name_1 for name_1, name in run_network.NAMES_OF_VERSION_1.items()}
+    kept = {"neurons.npz": {"v", "i_syn", "rate", "spikes"}, "episode.npz": {"spikes"}}
+    for file, same in kept.items():
+        with np.load(bundle / file) as arrays:
+            renamed = {name if name in same else old[name]: arrays[name] for name in arrays}
+        np.savez(bundle / file, **renamed)
+    document = json.loads((bundle / "network.json").read_text())
+    (bundle / "network.json").write_text(json.dumps({**document, "version": 1}))
+    write_checksums(bundle, HOLDS)
+    assert "all as recorded" in verify_bundle(bundle)
+    assert read_bundle(bundle).edit is None
+    with np.load(bundle / "episode.npz") as arrays:
+        assert {"observations", "normalized", "input_currents", "potentials", "rates"} < set(arrays)
 
 
 def test_a_file_that_may_not_be_read_is_an_error(bundle, monkeypatch):

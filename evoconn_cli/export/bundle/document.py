@@ -17,22 +17,41 @@ from evoconn_cli.export.projections import excitatory_neurons
 from evoconn_cli.export.units import unit_names
 
 FORMAT = "evoconn-bundle"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+"""Versions that are read; in version 1 arrays had other names, see `run_network.load`."""
+
 NETWORK_FILE = "network.json"
 
 UPDATE = (
-    "x = (observation - mean) / std, not clipped (std is within [1e-6, 1e6]); the input is [x, -x].",
-    "i_in = gain_input · sum over inputs, one after the other; once an environment step.",
-    "In each sub-step, for all neurons at once:",
-    "1. arrived = excitatory minus inhibitory spikes of the sub-step before that reach the neuron, a whole number.",
-    "2. i_syn = alpha_syn · i_syn + gain_recurrent · arrived",
-    "3. target = v_rest + i_syn + i_in",
-    "4. v = target + alpha_m · (v - target)",
-    "5. The neuron spikes where v > v_threshold, strictly; there v = v_rest.",
-    "6. impulse = type / dt where it spiked, else 0; rate = impulse + alpha_out · (rate - impulse)",
-    "After the last sub-step: action = gain_output · sum over neurons of rate, clipped to [-1, 1].",
-    "That sum is one of windows of 32 neighbours, with zeros at both ends, and then of the windows likewise.",
+    "Once an environment step, from an observation [O]; input, recurrent and output are the kernels [pre, post]:",
+    "1. x = (observation - mean) / std, not clipped (std is within [1e-6, 1e6])",
+    "2. i_in[n] = gain_input · sum of (input[o, n] - input[O + o, n]) · x[o] over o = 0 to O - 1, in this order:",
+    "   rows 0 to O - 1 of input come from x, rows O to 2 · O - 1 from -x; a term is x[o], -x[o] or 0.",
+    "Then in each sub-step, for all neurons at once:",
+    "3. arrived[n] = sum over neurons m of recurrent[m, n] · sign[m] · spikes[m], a whole number;",
+    "   spikes are those of the sub-step before.",
+    "4. i_syn = fma(alpha_syn, i_syn, gain_recurrent · arrived)",
+    "5. target = (v_rest + i_syn) + i_in",
+    "6. v = fma(alpha_m, v - target, target)",
+    "7. spikes = v > v_threshold, strictly; where a neuron spikes, v = v_rest.",
+    "8. impulse = sign / dt where a neuron spikes, else 0; rate = fma(alpha_out, rate - impulse, impulse)",
+    "After the last sub-step, to an action [A]:",
+    "9. raw_action[a] = gain_output · S(output[n, a] · rate[n] over n = 0 to N - 1); action is it, clipped to [-1, 1].",
     "v, i_syn, rate and the spikes of the last sub-step live on to the next environment step.",
+)
+
+ARITHMETIC = (
+    "All numbers are float32: each operation that is written above is rounded to the nearest float32, one by one. "
+    "Constants are the numbers under `float32`.",
+    "fma(a, b, c) is a · b + c, rounded once. If `arithmetic.fused` is false: a · b is rounded, and then the sum.",
+    "A result, or an observation, whose magnitude is below 2^-126 is subnormal, and replaced by 0.",
+    "Sums add up their terms one after the other, from 0. Terms that are 0 may be left out in step 2, not in step 9.",
+    "S(N terms): as long as there are more than 32 terms, these are made a multiple of 32 by zeros at both ends, of m "
+    "missing ones floor(m / 2) in front and the others behind; the sums of each 32 neighbours are the new terms. What "
+    "is left is added up. 75 terms, for example: 10 zeros in front, 11 behind, three sums, and the sum of these.",
+    "If `arithmetic.exact_actions` is false, raw_action and action agree with the recording to 1e-5, and all else to "
+    "the last bit.",
 )
 
 
@@ -50,9 +69,10 @@ def read_document(folder: Path) -> dict[str, Any]:
         EvoconnError: the bundle has another format than this version of evoconn reads.
     """
     document = json.loads((folder / NETWORK_FILE).read_text(encoding="utf-8"))
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
+    if document.get("format") != FORMAT or document.get("version") not in READABLE:
+        known = " and ".join(map(str, READABLE))
         raise EvoconnError(
-            f"{folder} is a bundle of version {document.get('version')}; this version of evoconn reads {VERSION}."
+            f"{folder} is a bundle of version {document.get('version')}; this version of evoconn reads {known}."
         )
     return document
 
@@ -86,9 +106,8 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
         "arithmetic": {
             "type": "float32",
             "fused": arithmetic.fused,
-            "fused_means": "alpha · something + something (steps 2, 4, 6) is rounded once, not twice",
-            "subnormals": "taken for 0",
             "exact_actions": arithmetic.exact_actions,
+            "rules": list(ARITHMETIC),
         },
         "kernels": "[pre, post]; in kernels.npz packed along post as by numpy.packbits",
         "episode": {
@@ -139,6 +158,9 @@ def readme(connectome: Connectome, episode: Episode, holds: Mapping[str, str]) -
     excitatory = int(excitatory_neurons(connectome).sum())
     files = "\n".join(f"| `{name}` | {what} |" for name, what in holds.items())
     update = "\n".join(f"    {line}" for line in UPDATE)
+    arithmetic = "\n".join(f"- {line}" for line in ARITHMETIC)
+    constants = connectome.constants
+    network_ms, task_ms = constants.num_substeps * constants.dt_ms, 1000 * episode.dt_s
     return f"""# A spiking network that was evolved for {config.task.name}
 
 - {connectome.num_neurons} neurons: the first {excitatory} are excitatory, the others inhibitory.
@@ -156,16 +178,37 @@ there is one. In a program of your own: `from run_network import Network`.
 {files}
 | `checksums.json` | SHA-256 of each file |
 
-Kernels are `[pre, post]`. Arrays in `episode.npz`, for T steps of S sub-steps, N neurons, O observations, A actions:
-`observations` and `normalized` [T, O], `input_currents` [T, N], `spikes` [T, S, ceil(N / 8)] packed along the neurons
-as by `numpy.packbits`, `potentials`, `synaptic_currents` and `rates` [T, N] at the end of each step, `raw_actions` and
-`actions` (clipped) [T, A], `rewards` [T].
+Arrays have the names of the equations below. There are T steps of S = {constants.num_substeps} sub-steps,
+O = {connectome.observation_size} observations, N = {connectome.num_neurons} neurons, A = {connectome.action_size} actions.
+
+| array | in | |
+|---|---|---|
+| `input` [2·O, N], `recurrent` [N, N], `output` [N, A] | `kernels.npz` | bits, packed along the last axis as by `numpy.packbits`; `numpy.unpackbits(bits, axis=1, count=N)`, for `output` with `count=A` |
+| the same | `csr/NAME.npz` | for `scipy.sparse.load_npz` |
+| the same | `probabilities.npz` | float32, the evolved probability of each connection |
+| `sign` [N] | `neurons.npz` | 1 excitatory, -1 inhibitory |
+| `v`, `i_syn`, `rate` [N], `spikes` [N] bool | `neurons.npz` | state in which the episode begins |
+| `mean`, `std` [O] | `normalizer.npz` | of the observations |
+| `observation`, `x` [T, O], `i_in` [T, N] | `episode.npz` | of each step |
+| `spikes` [T, S, ceil(N / 8)] | `episode.npz` | bits, packed along the last axis: `numpy.unpackbits(bits, axis=2, count=N)` |
+| `v`, `i_syn`, `rate` [T, N] | `episode.npz` | at the end of each step |
+| `raw_action`, `action` [T, A], `reward` [T] | `episode.npz` | of each step |
+
+`network.json` has the constants with their units, also as hex floats; `float32` is the number that is computed with.
 
 ## The network
 
 {update}
 
-`network.json` has the constants with their units, also as hex floats; `float32` is the number that is computed with.
+## To the last bit
+
+{arithmetic}
+
+## Time
+
+A step is {constants.num_substeps} sub-steps of {constants.dt_ms:g} ms, {network_ms:g} ms for the network; the task
+simulates {task_ms:g} ms meanwhile. Neither follows from the other: the network gets {constants.step_ms:g} ms per step,
+rounded to whole sub-steps, in every task. Time constants and rates are in the time of the network.
 
 ## Changing it
 

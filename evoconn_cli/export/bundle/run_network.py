@@ -19,6 +19,18 @@ from pathlib import Path
 import numpy as np
 
 SMALLEST = 2.0**-126  # of the normal float32 numbers
+NAMES_OF_VERSION_1 = {
+    "types": "sign",
+    "observations": "observation",
+    "normalized": "x",
+    "input_currents": "i_in",
+    "potentials": "v",
+    "synaptic_currents": "i_syn",
+    "rates": "rate",
+    "raw_actions": "raw_action",
+    "actions": "action",
+    "rewards": "reward",
+}
 
 
 class Network:
@@ -37,12 +49,12 @@ class Network:
         self.fused, self.exact_actions = arithmetic["fused"], arithmetic["exact_actions"]
         self.constants = {name: np.float32(float.fromhex(one["float32"])) for name, one in about["constants"].items()}
         inputs, neurons, actions = (self.sizes[name] for name in ("inputs", "neurons", "actions"))
-        packed, normalizer = np.load(folder / "kernels.npz"), np.load(folder / "normalizer.npz")
+        packed, normalizer = load(folder / "kernels.npz"), load(folder / "normalizer.npz")
         plus, minus = np.split(unpack(packed["input"], (inputs, neurons)).astype(np.float32), 2)
         self.input = plus - minus  # the input is [x, -x]
-        self.initial = dict(np.load(folder / "neurons.npz"))
-        self.types = self.initial.pop("types")  # +1 excitatory, -1 inhibitory
-        self.recurrent = unpack(packed["recurrent"], (neurons, neurons)) * self.types[:, None].astype(np.int32)
+        self.initial = load(folder / "neurons.npz")
+        self.sign = self.initial.pop("sign")  # +1 excitatory, -1 inhibitory
+        self.recurrent = unpack(packed["recurrent"], (neurons, neurons)) * self.sign[:, None].astype(np.int32)
         self.output = unpack(packed["output"], (neurons, actions)).astype(np.float32)
         self.mean, self.std = normalizer["mean"], normalizer["std"]
         self.reset()
@@ -72,7 +84,7 @@ class Network:
         self.v = self.multiply_add(c["alpha_m"], flushed(self.v - target), target)
         spike = self.v > c["v_threshold"]
         self.v = np.where(spike, c["v_rest"], self.v)
-        impulse = np.where(spike, self.types, 0).astype(np.float32) / c["dt"]
+        impulse = np.where(spike, self.sign, 0).astype(np.float32) / c["dt"]
         self.rate = self.multiply_add(c["alpha_out"], flushed(self.rate - impulse), impulse)
         self.last = spike
         return spike
@@ -97,6 +109,12 @@ class Network:
             padded = np.pad(terms, ((missing // 2, missing - missing // 2), (0, 0)))
             terms = in_order(padded.reshape(windows, 32, -1).swapaxes(0, 1))
         return in_order(terms)
+
+
+def load(path):
+    """Returns the arrays of an npz file, by the names that they have in README.md."""
+    with np.load(path) as arrays:
+        return {NAMES_OF_VERSION_1.get(name, name): arrays[name] for name in arrays}
 
 
 def unpack(bits, shape):
@@ -142,25 +160,25 @@ def replay(network, episode):
 
     Args:
         network: at the start of the episode.
-        episode: arrays of episode.npz by name.
+        episode: arrays of episode.npz, from `load`.
     """
     num_neurons, total = network.sizes["neurons"], 0
     recorded = np.unpackbits(episode["spikes"], axis=2, count=num_neurons).astype(bool)
-    for step, observation in enumerate(episode["observations"]):
+    for step, observation in enumerate(episode["observation"]):
         action = network.step(observation)
-        compare("normalised observation", step, network.x, episode["normalized"][step])
-        compare("input current", step, network.i_in, episode["input_currents"][step])
+        compare("normalised observation", step, network.x, episode["x"][step])
+        compare("input current", step, network.i_in, episode["i_in"][step])
         if not np.array_equal(network.spikes, recorded[step]):
             substep, neuron = np.argwhere(network.spikes != recorded[step])[0]
             was, now = ("a spike" if x[substep, neuron] else "none" for x in (recorded[step], network.spikes))
             raise ValueError(
                 f"step {step}, sub-step {substep}, neuron {neuron}: {was} was recorded, computed is {now}."
             )
-        compare("synaptic current", step, network.i_syn, episode["synaptic_currents"][step])
-        compare("membrane potential", step, network.v, episode["potentials"][step])
-        compare("rate", step, network.rate, episode["rates"][step])
-        compare("read-out", step, network.raw_action, episode["raw_actions"][step], network.exact_actions)
-        compare("action", step, action, episode["actions"][step], network.exact_actions)
+        compare("synaptic current", step, network.i_syn, episode["i_syn"][step])
+        compare("membrane potential", step, network.v, episode["v"][step])
+        compare("rate", step, network.rate, episode["rate"][step])
+        compare("read-out", step, network.raw_action, episode["raw_action"][step], network.exact_actions)
+        compare("action", step, action, episode["action"][step], network.exact_actions)
         total += int(network.spikes.sum())
     return total
 
@@ -178,7 +196,7 @@ def compare(what, step, computed, recorded, exact=True):
 def main(folder):
     """Checks the files and replays the episode."""
     check_files(folder)
-    episode = dict(np.load(folder / "episode.npz"))
+    episode = load(folder / "episode.npz")
     network = Network(folder)
     total, (steps, substeps) = replay(network, episode), episode["spikes"].shape[:2]
     actions = "and actions, to the last bit" if network.exact_actions else "to the last bit, and actions to 1e-5"

@@ -36,7 +36,7 @@ HOLDS = {
     "csr/input.npz": "connections of the input layer, for SciPy",
     "csr/recurrent.npz": "recurrent connections, for SciPy",
     "csr/output.npz": "connections of the output layer, for SciPy",
-    "neurons.npz": "types and initial state of the neurons",
+    "neurons.npz": "signs and initial state of the neurons",
     "normalizer.npz": "mean and standard deviation of the observations",
     "probabilities.npz": "the evolved probability of each connection",
     EDGES_FILE: "connections, a line each",
@@ -73,16 +73,16 @@ def write_bundle(source: ExportSource, out: Path) -> None:
 def episode_arrays(episode: Episode) -> dict[str, np.ndarray]:
     """Returns the arrays of an episode by name, spikes packed along the neurons as by `numpy.packbits`."""
     return {
-        "observations": episode.observations,
-        "normalized": episode.normalized,
-        "input_currents": episode.input_currents,
+        "observation": episode.observations,
+        "x": episode.normalized,
+        "i_in": episode.input_currents,
         "spikes": np.packbits(episode.spikes, axis=2),
-        "potentials": episode.states.v,
-        "synaptic_currents": episode.states.i_syn,
-        "rates": episode.states.rate,
-        "raw_actions": episode.raw_actions,
-        "actions": episode.actions,
-        "rewards": episode.rewards,
+        "v": episode.states.v,
+        "i_syn": episode.states.i_syn,
+        "rate": episode.states.rate,
+        "raw_action": episode.raw_actions,
+        "action": episode.actions,
+        "reward": episode.rewards,
     }
 
 
@@ -93,7 +93,7 @@ def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
         scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
     write_table(out / EDGES_FILE, edge_table(connectome))
     write_table(out / "nodes.csv", node_table(connectome))
-    _save(out / "neurons.npz", {"types": neuron_signs(connectome), **episode.initial._asdict()})
+    _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial._asdict()})
     _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
     _save(out / "probabilities.npz", connectome.probs)
     _save(out / EPISODE_FILE, episode_arrays(episode))
