@@ -12,9 +12,9 @@ from evoconn_cli.runs.exporting import make_source, open_steps
 DENSE = ("algo.name=es", "network.name=dense_snn")
 
 
-def recorded_source(path: Path, *overrides: str, nir_tau: str = "continuous") -> ExportSource:
+def recorded_source(path: Path, *overrides: str, **options) -> ExportSource:
     """Returns the last checkpoint of a new run with 70 neurons, and its episode of 20 steps."""
     save_run(path, "network.num_neurons=70", "task.episode_length=20", *overrides, eval_fitness={2: 1.0})
     return make_source(
-        open_steps(path, None), policy="deterministic", seed=3, max_steps=None, options=ExportOptions(nir_tau=nir_tau)
+        open_steps(path, None), policy="deterministic", seed=3, max_steps=None, options=ExportOptions(**options)
     )

@@ -19,7 +19,7 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle.checksums import write_checksums
 from evoconn_cli.export.bundle.reading import read_bundle
 from evoconn_cli.export.bundle.verification import verify_bundle
-from evoconn_cli.export.bundle.writing import HOLDS, episode_arrays, run_network, write_bundle
+from evoconn_cli.export.bundle.writing import HOLDS, run_network, write_bundle
 from evoconn_cli.export.episode import record_episode
 from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.runs.exporting import make_source, open_steps
@@ -96,7 +96,7 @@ def test_roundings_matter(exported):
     network = run_network.Network(folder)
     network.fused = False
     with pytest.raises(ValueError, match="step 0, (synaptic current|membrane potential|rate)"):
-        run_network.replay(network, episode_arrays(source.episode))
+        run_network.replay(network, source.episode.arrays())
 
 
 def test_a_fused_multiply_add_rounds_once(exported):

@@ -145,13 +145,14 @@ def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, m
         (["--policy", "smapled"], "unknown policy 'smapled'. Did you mean 'sampled'?"),
         (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
         (
-            ["--format", "csv", "--episode-steps", "2"],
-            "--episode-steps does nothing for csv: it is for bundle, nir, sonata",
+            ["--format", "png", "--episode-steps", "2"],
+            "--episode-steps does nothing for png: it is for bundle, npz, csv, parquet, graphml, brian2, nir, sonata",
         ),
         (
             ["--format", "png,npz", "--nir-tau", "euler"],
             "--nir-tau does nothing for png, npz: it is for nir. Leave it out.",
         ),
+        (["--with-episode"], "--with-episode does nothing for bundle: it is for npz, csv, parquet, graphml."),
         (["--sort", "none"], "--sort does nothing for bundle: it is for png, html."),
         (["--random-graphs", "9"], "--random-graphs does nothing for bundle: it is for statistics, png, html."),
         (["--step", "5"], "has no generation 5. Saved: 4, 6."),

@@ -6,7 +6,7 @@ import csv
 
 import numpy as np
 import pytest
-from export_cases import small_connectome, unplayed_source, without_probs
+from export_cases import small_connectome, small_source, without_probs
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.csv_tables import read_table, write_csv, write_table
@@ -72,7 +72,7 @@ def test_kernels_come_back_from_the_table(connectome):
 
 
 def test_csv_files_are_read_back_to_the_last_bit(connectome, tmp_path):
-    write_csv(unplayed_source(connectome), tmp_path / "out")
+    write_csv(small_source(connectome), tmp_path / "out")
     with (tmp_path / "out" / "edges.csv").open() as file:
         rows = list(csv.DictReader(file))
     table = edge_table(connectome)

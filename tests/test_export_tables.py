@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import networkx as nx
 import numpy as np
 import pytest
-from export_cases import small_connectome, unplayed_source
+from export_cases import small_connectome, small_source, unplayed_source
 from pyarrow import parquet
 
 from evoconn_cli.config.loading import load_config
@@ -25,6 +25,10 @@ def connectome():
     return small_connectome()
 
 
+def nodes_of(connectome):
+    return node_table(connectome, small_source(connectome).episode)
+
+
 def equal(table, expected) -> None:
     assert list(table) == list(expected)
     for column, values in expected.items():
@@ -33,7 +37,7 @@ def equal(table, expected) -> None:
 
 
 def test_npz(connectome, tmp_path):
-    write_npz(unplayed_source(connectome), tmp_path / "x.npz")
+    write_npz(small_source(connectome), tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         edges = {name.removeprefix("edges/"): arrays[name] for name in arrays if name.startswith("edges/")}
         nodes = {name.removeprefix("nodes/"): arrays[name] for name in arrays if name.startswith("nodes/")}
@@ -42,7 +46,7 @@ def test_npz(connectome, tmp_path):
         for name, probs in connectome.probs.items():
             np.testing.assert_array_equal(arrays[f"probs/{name}"], probs)
     equal(edges, edge_table(connectome))
-    equal(nodes, node_table(connectome))
+    equal(nodes, nodes_of(connectome))
     assert provenance == {"run": "r", "generation": 7}
     assert gains == connectome.gains._asdict()
     matrix = np.zeros((6, 6), bool)
@@ -65,6 +69,7 @@ def test_npz_of_real_weights(tmp_path):
             "biases/Dense_0/bias",
             "normalizer/mean",
             "normalizer/std",
+            "constants",
             "provenance",
         }
         np.testing.assert_array_equal(arrays["kernels/Dense_0/kernel"], kernels["Dense_0/kernel"])
@@ -73,8 +78,8 @@ def test_npz_of_real_weights(tmp_path):
 
 
 def test_parquet(connectome, tmp_path):
-    write_parquet(unplayed_source(connectome), tmp_path / "out")
-    for name, expected in (("edges", edge_table(connectome)), ("nodes", node_table(connectome))):
+    write_parquet(small_source(connectome), tmp_path / "out")
+    for name, expected in (("edges", edge_table(connectome)), ("nodes", nodes_of(connectome))):
         table = parquet.read_table(tmp_path / "out" / f"{name}.parquet")
         read = {column: np.array(table[column].to_pylist(), expected[column].dtype) for column in table.column_names}
         equal(read, expected)
@@ -84,11 +89,11 @@ def test_parquet(connectome, tmp_path):
 
 
 def test_graphml(connectome, tmp_path):
-    write_graphml(unplayed_source(connectome), tmp_path / "x.graphml")
+    write_graphml(small_source(connectome), tmp_path / "x.graphml")
     graph = nx.read_graphml(tmp_path / "x.graphml")
     assert graph.is_directed()
     assert json.loads(graph.graph["provenance"])["run"] == "r"
-    nodes = node_table(connectome)
+    nodes = nodes_of(connectome)
     assert list(graph) == nodes["node"].tolist()
     for column, values in nodes.items():
         if column != "node":
@@ -104,7 +109,7 @@ def test_graphml(connectome, tmp_path):
 
 
 def test_graphml_declares_the_type_of_every_attribute(connectome, tmp_path):
-    write_graphml(unplayed_source(connectome), tmp_path / "x.graphml")
+    write_graphml(small_source(connectome), tmp_path / "x.graphml")
     root = ET.parse(tmp_path / "x.graphml").getroot()
     keys = {(key.get("for"), key.get("attr.name")): key.get("attr.type") for key in root.findall("{*}key")}
     assert keys["edge", "weight"] == "double"

@@ -57,6 +57,12 @@ def export_connectivity(
         int | None,
         typer.Option(min=1, help="Cut the recorded episode after so many steps.", show_default="to its end"),
     ] = None,
+    with_episode: Annotated[
+        bool,
+        typer.Option(
+            "--with-episode", help="Write the recorded episode beside the tables of npz, csv, parquet, graphml."
+        ),
+    ] = False,
     nir_tau: Annotated[
         str,
         typer.Option(
@@ -110,6 +116,6 @@ def export_connectivity(
             episode_steps=episode_steps,
             verify=verify,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau, sort=sort, random_graphs=random_graphs),
+            options=ExportOptions(nir_tau=nir_tau, sort=sort, random_graphs=random_graphs, with_episode=with_episode),
         )
     )

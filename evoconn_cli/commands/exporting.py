@@ -126,6 +126,7 @@ def _options_given(request: Request) -> list[str]:
         "--episode-steps": request.episode_steps is not None,
         "--nir-tau": request.options.nir_tau != usual.nir_tau,
         "--sort": request.options.sort != usual.sort,
+        "--with-episode": request.options.with_episode,
         "--random-graphs": request.options.random_graphs != usual.random_graphs,
     }
     return [option for option, is_given in given.items() if is_given]

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
+from evoconn_cli.export.equations import CONSTANTS_FILE, constants_document, write_json
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import NODE_COLUMNS, Table, node_table
+from evoconn_cli.export.tables import tables_of
+from evoconn_cli.export.units import Table
 
 
 def write_csv(source: ExportSource, out: Path) -> None:
-    """Writes a directory with `edges.csv`, `nodes.csv` and `columns.json`, which explains them and says where from.
+    """Writes a directory with a file for each table, `columns.json`, which explains them, and `constants.json`.
 
     Args:
         source: a boolean network.
         out: the directory, which is made.
     """
     out.mkdir()
-    write_table(out / "edges.csv", edge_table(source.connectome))
-    write_table(out / "nodes.csv", node_table(source.connectome))
-    facts = {"edges.csv": EDGE_COLUMNS, "nodes.csv": NODE_COLUMNS, "provenance": source.provenance}
-    (out / "columns.json").write_text(json.dumps(facts, indent=2) + "\n")
+    facts: dict[str, Any] = {}
+    for name, (table, columns) in tables_of(source).items():
+        write_table(out / f"{name}.csv", table)
+        facts[f"{name}.csv"] = columns
+    facts["provenance"] = source.provenance
+    write_json(out / "columns.json", facts)
+    write_json(out / CONSTANTS_FILE, constants_document(source.connectome))
 
 
 def write_table(path: Path, table: Table) -> None:

@@ -20,7 +20,7 @@ EDGE_COLUMNS = {
     "pre_type": "observation, excitatory or inhibitory",
     "sign": "+1 or -1, of the sending unit",
     "probability": "that evolution gave the connection",
-    "weight": "sign times the gain of the layer",
+    "weight": "sign times the gain of the layer; its unit, by layer, is with the constants",
 }
 REQUIRED_COLUMNS = ("layer", "pre", "post")
 """Columns that say which connections there are; of the others, sign and weight have to agree with them."""

@@ -30,19 +30,15 @@ class NeuronState(NamedTuple):
     spikes: np.ndarray  # [..., N] bool spikes of the last sub-step
 
 
-@dataclass(frozen=True)
-class Episode:
-    """One episode of T environment steps, each of S sub-steps.
+@dataclass(frozen=True, kw_only=True)
+class AnyEpisode:
+    """One episode of T environment steps of any network.
 
     Attributes:
         seed: of the initial states; the episode is number 0 of `evoconn evaluate` with this seed.
         dt_s: time that a step simulates in the task [s].
-        initial: `[N]` state of the neurons before the first step.
         observations: `[T, O]` float32 as the task gave them.
         normalized: `[T, O]` float32 as the network saw them.
-        input_currents: `[T, N]` float32, the same in all sub-steps of a step.
-        spikes: `[T, S, N]` bool.
-        states: `[T, N]` state of the neurons after each step.
         raw_actions: `[T, A]` float32 as the network gave them.
         actions: `[T, A]` float32, clipped to [-1, 1], as the task took them.
         rewards: `[T]` float32.
@@ -53,12 +49,8 @@ class Episode:
 
     seed: int
     dt_s: float
-    initial: NeuronState
     observations: np.ndarray
     normalized: np.ndarray
-    input_currents: np.ndarray
-    spikes: np.ndarray
-    states: NeuronState
     raw_actions: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
@@ -70,18 +62,72 @@ class Episode:
         """T."""
         return len(self.rewards)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays by the names that they have in the equations of the network."""
+        return {
+            "observation": self.observations,
+            "x": self.normalized,
+            "raw_action": self.raw_actions,
+            "action": self.actions,
+            "reward": self.rewards,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode(AnyEpisode):
+    """One episode of a spiking network, whose steps have S sub-steps.
+
+    Attributes:
+        initial: `[N]` state of the neurons before the first step.
+        input_currents: `[T, N]` float32, the same in all sub-steps of a step.
+        spikes: `[T, S, N]` bool.
+        states: `[T, N]` state of the neurons after each step.
+    """
+
+    initial: NeuronState
+    input_currents: np.ndarray
+    spikes: np.ndarray
+    states: NeuronState
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays by name, spikes packed along the neurons as by `numpy.packbits`."""
+        return {
+            **super().arrays(),
+            "i_in": self.input_currents,
+            "spikes": np.packbits(self.spikes, axis=2),
+            "v": self.states.v,
+            "i_syn": self.states.i_syn,
+            "rate": self.states.rate,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenEpisode(AnyEpisode):
+    """One episode of a network without spikes.
+
+    Attributes:
+        initial: `[N]` float32 before the first step, by the names of the equations: `h`, of an LSTM also `c`.
+        states: `[T, N]` the same after each step.
+    """
+
+    initial: dict[str, np.ndarray]
+    states: dict[str, np.ndarray]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the arrays by name."""
+        return {**super().arrays(), **self.states}
+
 
 class _Seen(NamedTuple):
-    """What is recorded of a step, or of all of them."""
+    """What is recorded of a step, or of all of them, of any network."""
 
     observations: Any
     normalized: Any
-    input_currents: Any
-    spikes: Any
-    states: NeuronState
+    states: Any
     raw_actions: Any
     actions: Any
     rewards: Any
+    neurons: dict[str, Any]  # of a spiking network: input currents and spikes
 
 
 def record_episode(
@@ -93,15 +139,15 @@ def record_episode(
     seed: int = 0,
     max_steps: int | None = None,
     warmup_steps: int = 0,
-) -> Episode:
-    """Returns an episode, recorded on the CPU.
+) -> Episode | HiddenEpisode:
+    """Returns an episode, recorded on the CPU: an `Episode` of a spiking network, else a `HiddenEpisode`.
 
     The network's step is a program of its own, so that its roundings depend neither on the task nor on what else is
     compiled with it.
 
     Args:
         task: with its episode limit.
-        network: a spiking one.
+        network: any.
         candidates: `[1, ...]` its connections or weights.
         normalizer: of the observations, which stays as it is.
         seed: of the initial states, 0 to 2^32 - 1.
@@ -109,15 +155,14 @@ def record_episode(
         warmup_steps: steps that settle the network before the episode, as in training.
 
     Raises:
-        EvoconnError: the network has no spikes, or task or network gave numbers that are not finite in the first step.
+        EvoconnError: task or network gave numbers that are not finite in the first step.
     """
-    if network.record is None:
-        raise EvoconnError(f"the network {network.name!r} has no spikes that could be recorded.")
     cpu = jax.devices("cpu")[0]
     with jax.default_device(cpu):
         candidates, normalizer = jax.device_put((candidates, normalizer), cpu)
         params = jax.jit(network.prepare)(candidates)
-        look, record, train = jax.jit(_normalized), jax.jit(network.record), jax.jit(network.step)
+        look, train = jax.jit(_normalized), jax.jit(network.step)
+        record = jax.jit(network.record or _without_activity(network))
         advance = jax.jit(task.step)
         reset_key, carry_key = episode_keys(seed, 0)
         first = jax.jit(task.reset)(reset_key)
@@ -128,7 +173,7 @@ def record_episode(
             lambda state, carry: train(params, carry, look(normalizer, state.obs)),
             advance,
         )
-        initial, state = _neuron_state(carry, network), first
+        initial, state = _state(carry, network), first
         steps: list[_Seen] = []
         ended, as_trained = False, 0
         while not ended and len(steps) < (max_steps or np.inf):
@@ -140,20 +185,27 @@ def record_episode(
                 break
             as_trained += _equal(trained, carry)
             ended = bool(state.done)
-            steps.append(_seen(before, seen, activity, _neuron_state(carry, network), action, state))
+            steps.append(_seen(before, seen, activity, _state(carry, network), action, state))
     if not steps:
         raise EvoconnError(
             "the first step has numbers that are not finite, in observations, actions or the reward: there is nothing "
-            "to record. Export another checkpoint, or a format without an episode, such as csv."
+            "to record. Export another checkpoint, or a format without an episode, such as statistics."
         )
-    return Episode(
+    recorded = jax.tree.map(lambda *rows: np.stack(rows), *steps)._asdict()
+    return (Episode if network.record else HiddenEpisode)(
         seed=seed,
         dt_s=task.dt,
         initial=initial,
         ended=ended,
         steps_as_trained=as_trained,
-        **jax.tree.map(lambda *rows: np.stack(rows), *steps)._asdict(),
+        **recorded.pop("neurons"),
+        **recorded,
     )
+
+
+def _without_activity(network: Network) -> Any:
+    """Returns what stands in for `record` of a network without spikes."""
+    return lambda params, carry, obs: (*network.step(params, carry, obs), None)
 
 
 def _settled(first: TaskState, carry: Carry, num_steps: int, act: Any, advance: Any) -> Carry:
@@ -171,22 +223,27 @@ def _normalized(normalizer: NormalizerState, obs: jax.Array) -> jax.Array:
 
 
 def _seen(
-    before: TaskState, normalized: jax.Array, activity: Activity, states: NeuronState, action: jax.Array, after: Any
+    before: TaskState, normalized: jax.Array, activity: Activity | None, states: Any, action: jax.Array, after: Any
 ) -> _Seen:
     raw = np.asarray(action[0])
+    neurons = {}
+    if activity is not None:
+        neurons = {"input_currents": np.asarray(activity.i_in[0]), "spikes": np.asarray(activity.spikes[:, 0])}
     return _Seen(
         observations=np.asarray(before.obs),
         normalized=np.asarray(normalized[0]),
-        input_currents=np.asarray(activity.i_in[0]),
-        spikes=np.asarray(activity.spikes[:, 0]),
         states=states,
         raw_actions=raw,
         actions=np.clip(raw, -1.0, 1.0),
         rewards=np.asarray(after.reward),
+        neurons=neurons,
     )
 
 
-def _neuron_state(carry: Carry, network: Network) -> NeuronState:
+def _state(carry: Carry, network: Network) -> Any:
+    if network.record is None:
+        names = {"gru": ("h",), "lstm": ("c", "h"), "mlp": ()}[network.name]
+        return {name: np.asarray(x[0]) for name, x in zip(names, jax.tree.leaves(carry), strict=True)}
     neurons, spikes = carry.neurons, carry.spikes
     if isinstance(carry, ConnSnnCarry):
         spikes = bits.unpack(spikes, axis=1, length=neurons.v.shape[1])

@@ -19,6 +19,8 @@ from evoconn_cli.export.source import ExportSource
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
 SPIKING_NETWORKS = ("conn_snn", "dense_snn")
 
+TABLE_OPTIONS = ("--episode-steps", "--with-episode")
+
 
 @dataclass(frozen=True)
 class Format:
@@ -72,16 +74,31 @@ FORMATS: dict[str, Format] = {
             "connections and units as NumPy columns, or real weights",
             "npz_tables.write_npz",
             ALL_NETWORKS,
+            options=TABLE_OPTIONS,
         ),
-        Format("csv", "", "a directory with edges.csv and nodes.csv", "csv_tables.write_csv"),
+        Format("csv", "", "a directory with edges.csv and nodes.csv", "csv_tables.write_csv", options=TABLE_OPTIONS),
         Format(
             "parquet",
             "",
             "a directory with edges.parquet and nodes.parquet",
             "parquet_tables.write_parquet",
             needs={"pyarrow": ""},
+            options=TABLE_OPTIONS,
         ),
-        Format("graphml", ".graphml", "a graph for Gephi, Cytoscape, igraph and networkx", "graphml.write_graphml"),
+        Format(
+            "graphml",
+            ".graphml",
+            "a graph for Gephi, Cytoscape, igraph and networkx",
+            "graphml.write_graphml",
+            options=TABLE_OPTIONS,
+        ),
+        Format(
+            "brian2",
+            "",
+            "a directory with a Brian2 script that computes the recorded spikes",
+            "brian2_script.write_brian2",
+            options=("--episode-steps",),
+        ),
         Format(
             "nir",
             ".nir",

@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
+from evoconn_cli.export.equations import CONSTANTS_FILE, constants_document, write_json
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import NODE_COLUMNS, Table, node_table
+from evoconn_cli.export.tables import tables_of
+from evoconn_cli.export.units import Table
 
 
 def write_parquet(source: ExportSource, out: Path) -> None:
-    """Writes a directory with `edges.parquet` and `nodes.parquet`.
+    """Writes a directory with a file for each table, such as `edges.parquet`, and `constants.json`.
 
     Text columns are dictionary-encoded. Every column has its `description` in the metadata of its field; the schema
     has `provenance` as JSON.
@@ -26,9 +27,9 @@ def write_parquet(source: ExportSource, out: Path) -> None:
         out: the directory, which is made.
     """
     out.mkdir()
-    connectome, provenance = source.connectome, source.provenance
-    parquet.write_table(_arrow(edge_table(connectome), EDGE_COLUMNS, provenance), out / "edges.parquet")
-    parquet.write_table(_arrow(node_table(connectome), NODE_COLUMNS, provenance), out / "nodes.parquet")
+    for name, (table, columns) in tables_of(source).items():
+        parquet.write_table(_arrow(table, columns, source.provenance), out / f"{name}.parquet")
+    write_json(out / CONSTANTS_FILE, constants_document(source.connectome))
 
 
 def _arrow(table: Table, descriptions: Mapping[str, str], provenance: Mapping[str, Any]) -> pa.Table:

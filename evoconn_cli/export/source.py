@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from evoconn_cli.export.analysis.statistics import Statistics
     from evoconn_cli.export.connectome import Connectome
-    from evoconn_cli.export.episode import Episode
+    from evoconn_cli.export.episode import AnyEpisode, Episode
 
 
 SORTS = ("degree", "community", "none")
@@ -28,11 +28,13 @@ class ExportOptions:
         nir_tau: time constants of NIR, one of `NIR_TAUS`.
         sort: order of neurons in pictures, one of `SORTS`.
         random_graphs: how many stand beside the measures of a network, at least 2.
+        with_episode: the recorded episode is written beside the tables.
     """
 
     nir_tau: str = "continuous"
     sort: str = "degree"
     random_graphs: int = 20
+    with_episode: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class ExportSource:
     Attributes:
         connectomes: one for every step that was asked for, by generation; all but formats that compare steps are given
             one at a time.
-        record: `record() -> Episode` of the last connectome.
+        record: `record() -> episode` of the last connectome.
         provenance: where the network comes from, as JSON values: run, generation, versions, configuration.
         options: of single formats.
     """
 
     connectomes: Sequence[Connectome]
-    record: Callable[[], Episode] = field(repr=False)
+    record: Callable[[], AnyEpisode] = field(repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     options: ExportOptions = field(default_factory=ExportOptions)
 
@@ -58,9 +60,14 @@ class ExportSource:
         return self.connectomes[-1]
 
     @functools.cached_property
-    def episode(self) -> Episode:
+    def any_episode(self) -> AnyEpisode:
         """The recorded episode, played when it is first asked for."""
         return self.record()
+
+    @property
+    def episode(self) -> Episode:
+        """The recorded episode of a spiking network."""
+        return cast("Episode", self.any_episode)
 
     @functools.cached_property
     def statistics(self) -> list[Statistics]:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.episode import Episode
 
 Table: TypeAlias = dict[str, np.ndarray]
 """Columns of equal length by name."""
@@ -31,6 +32,15 @@ NODE_COLUMNS = {
     "mean": "that is subtracted from the observation to give x; 0 for other units",
     "std": "by which the difference is divided; 1 for other units",
 }
+
+STATE_COLUMNS = {
+    "v_init": "membrane potential of a neuron when the recorded episode begins; 0 for other units, as below",
+    "i_syn_init": "its synaptic current then",
+    "rate_init": "its read-out rate then, with the sign of the neuron [1/ms]",
+    "spiked_init": "1 where it spiked in the sub-step before, else 0",
+    "firing_rate": "its mean in the recorded episode [spikes/s of network time]",
+}
+"""Columns that take a recorded episode."""
 
 
 def unit_names(connectome: Connectome) -> dict[str, list[str]]:
@@ -76,15 +86,24 @@ def neuron_signs(connectome: Connectome) -> np.ndarray:
     return connectome.neuron_types
 
 
-def node_table(connectome: Connectome) -> Table:
-    """Returns one row for every unit, with the columns of `NODE_COLUMNS`."""
+def node_table(connectome: Connectome, episode: Episode | None = None) -> Table:
+    """Returns one row for every unit, with the columns of `NODE_COLUMNS`.
+
+    Args:
+        connectome: of a boolean network.
+        episode: recorded with it; the table then has `STATE_COLUMNS` too.
+    """
     size, names = connectome.observation_size, unit_names(connectome)
-    others = connectome.num_neurons + connectome.action_size
+    num_inputs = 2 * size
 
     def of_inputs(values: np.ndarray, else_value: float, dtype: type) -> np.ndarray:
+        others = connectome.num_neurons + connectome.action_size
         return np.concatenate([values, np.full(others, else_value)]).astype(dtype)
 
-    return {
+    def of_neurons(values: np.ndarray, dtype: type) -> np.ndarray:
+        return np.pad(values, (num_inputs, connectome.action_size)).astype(dtype)
+
+    table = {
         "node": np.array(sum(names.values(), [])),
         "population": np.repeat(POPULATIONS, [len(names[population]) for population in POPULATIONS]),
         "index": np.concatenate([np.arange(len(names[population]), dtype=np.int32) for population in POPULATIONS]),
@@ -94,4 +113,15 @@ def node_table(connectome: Connectome) -> Table:
         "factor": of_inputs(np.repeat([1, -1], size), 0, np.int8),
         "mean": of_inputs(np.tile(connectome.obs_mean, 2), 0, np.float32),
         "std": of_inputs(np.tile(connectome.obs_std, 2), 1, np.float32),
+    }
+    if episode is None:
+        return table
+    initial, (num_steps, num_substeps, _) = episode.initial, episode.spikes.shape
+    seconds = num_steps * num_substeps * connectome.constants.dt_ms / 1000
+    return table | {
+        "v_init": of_neurons(initial.v, np.float32),
+        "i_syn_init": of_neurons(initial.i_syn, np.float32),
+        "rate_init": of_neurons(initial.rate, np.float32),
+        "spiked_init": of_neurons(initial.spikes, np.int8),
+        "firing_rate": of_neurons(episode.spikes.sum(axis=(0, 1)) / seconds, np.float64),
     }

@@ -13,7 +13,7 @@ import jax
 
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.export.connectome import Connectome, make_connectome
-from evoconn_cli.export.episode import Episode, record_episode
+from evoconn_cli.export.episode import AnyEpisode, record_episode
 from evoconn_cli.export.source import ExportOptions, ExportSource
 from evoconn_cli.runs.candidates import candidates_of
 from evoconn_cli.runs.devices import start_jax
@@ -53,7 +53,7 @@ def make_source(
         options: of single formats.
     """
 
-    def record() -> Episode:
+    def record() -> AnyEpisode:
         last = opened[-1]
         return record_episode(
             last.task,

@@ -13,6 +13,7 @@ from evoconn_cli import __version__
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.equations import UPDATE, constants_with_units, sizes
 from evoconn_cli.export.projections import excitatory_neurons
 from evoconn_cli.export.units import unit_names
 
@@ -23,23 +24,6 @@ READABLE = (1, 2)
 
 NETWORK_FILE = "network.json"
 
-UPDATE = (
-    "Once an environment step, from an observation [O]; input, recurrent and output are the kernels [pre, post]:",
-    "1. x = (observation - mean) / std, not clipped (std is within [1e-6, 1e6])",
-    "2. i_in[n] = gain_input · sum of (input[o, n] - input[O + o, n]) · x[o] over o = 0 to O - 1, in this order:",
-    "   rows 0 to O - 1 of input come from x, rows O to 2 · O - 1 from -x; a term is x[o], -x[o] or 0.",
-    "Then in each sub-step, for all neurons at once:",
-    "3. arrived[n] = sum over neurons m of recurrent[m, n] · sign[m] · spikes[m], a whole number;",
-    "   spikes are those of the sub-step before.",
-    "4. i_syn = fma(alpha_syn, i_syn, gain_recurrent · arrived)",
-    "5. target = (v_rest + i_syn) + i_in",
-    "6. v = fma(alpha_m, v - target, target)",
-    "7. spikes = v > v_threshold, strictly; where a neuron spikes, v = v_rest.",
-    "8. impulse = sign / dt where a neuron spikes, else 0; rate = fma(alpha_out, rate - impulse, impulse)",
-    "After the last sub-step, to an action [A]:",
-    "9. raw_action[a] = gain_output · S(output[n, a] · rate[n] over n = 0 to N - 1); action is it, clipped to [-1, 1].",
-    "v, i_syn, rate and the spikes of the last sub-step live on to the next environment step.",
-)
 
 ARITHMETIC = (
     "All numbers are float32: each operation that is written above is rounded to the nearest float32, one by one. "
@@ -85,23 +69,14 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
         episode: that was recorded with it.
         arithmetic: of the recording.
     """
-    constants = connectome.constants
-    neurons = connectome.num_neurons
     return {
         "format": FORMAT,
         "version": VERSION,
         "network": connectome.network.name,
         "task": connectome.config.task.name,
-        "sizes": {
-            "observations": connectome.observation_size,
-            "inputs": 2 * connectome.observation_size,
-            "neurons": neurons,
-            "excitatory": int(excitatory_neurons(connectome).sum()),
-            "actions": connectome.action_size,
-            "substeps": constants.num_substeps,
-        },
+        "sizes": sizes(connectome),
         "names": unit_names(connectome),
-        "constants": _constants(connectome),
+        "constants": constants_with_units(connectome),
         "update": list(UPDATE),
         "arithmetic": {
             "type": "float32",
@@ -118,30 +93,6 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
             "spikes": int(episode.spikes.sum()),
             "steps_equal_to_the_program_of_training": episode.steps_as_trained,
         },
-    }
-
-
-def _constants(connectome: Connectome) -> dict[str, dict[str, Any]]:
-    """Returns every constant: as a number, as a hex float, and as the float32 that is computed with."""
-    constants, gains = connectome.constants, connectome.gains
-    assert gains is not None
-    values = {
-        "tau_syn": (constants.tau_syn_ms, "ms"),
-        "tau_m": (constants.tau_m_ms, "ms"),
-        "tau_out": (constants.tau_out_ms, "ms"),
-        "dt": (constants.dt_ms, "ms"),
-        "v_rest": (constants.v_rest, "1"),
-        "v_threshold": (constants.v_threshold, "1"),
-        "alpha_syn": (constants.alpha_syn, "1"),
-        "alpha_m": (constants.alpha_m, "1"),
-        "alpha_out": (constants.alpha_out, "1"),
-        "gain_input": (gains.input, "1"),
-        "gain_recurrent": (gains.recurrent, "1"),
-        "gain_output": (gains.output, "ms"),
-    }
-    return {
-        name: {"value": value, "unit": unit, "hex": float(value).hex(), "float32": float(np.float32(value)).hex()}
-        for name, (value, unit) in values.items()
     }
 
 
@@ -179,20 +130,23 @@ there is one. In a program of your own: `from run_network import Network`.
 | `checksums.json` | SHA-256 of each file |
 
 Arrays have the names of the equations below. There are T steps of S = {constants.num_substeps} sub-steps,
-O = {connectome.observation_size} observations, N = {connectome.num_neurons} neurons, A = {connectome.action_size} actions.
+O = {connectome.observation_size} observations, N = {connectome.num_neurons} neurons and
+A = {connectome.action_size} actions.
 
 | array | in | |
 |---|---|---|
-| `input` [2·O, N], `recurrent` [N, N], `output` [N, A] | `kernels.npz` | bits, packed along the last axis as by `numpy.packbits`; `numpy.unpackbits(bits, axis=1, count=N)`, for `output` with `count=A` |
+| `input` [2·O, N], `recurrent` [N, N], `output` [N, A] | `kernels.npz` | bits, packed along the last axis |
 | the same | `csr/NAME.npz` | for `scipy.sparse.load_npz` |
 | the same | `probabilities.npz` | float32, the evolved probability of each connection |
 | `sign` [N] | `neurons.npz` | 1 excitatory, -1 inhibitory |
 | `v`, `i_syn`, `rate` [N], `spikes` [N] bool | `neurons.npz` | state in which the episode begins |
 | `mean`, `std` [O] | `normalizer.npz` | of the observations |
 | `observation`, `x` [T, O], `i_in` [T, N] | `episode.npz` | of each step |
-| `spikes` [T, S, ceil(N / 8)] | `episode.npz` | bits, packed along the last axis: `numpy.unpackbits(bits, axis=2, count=N)` |
+| `spikes` [T, S, ceil(N / 8)] | `episode.npz` | bits, packed along the last axis |
 | `v`, `i_syn`, `rate` [T, N] | `episode.npz` | at the end of each step |
 | `raw_action`, `action` [T, A], `reward` [T] | `episode.npz` | of each step |
+
+Bits are those of `numpy.packbits`: `numpy.unpackbits(array, axis=-1, count=N)`, of `output` with `count=A`.
 
 `network.json` has the constants with their units, also as hex floats; `float32` is the number that is computed with.
 

@@ -5,7 +5,6 @@ A bundle is written only if the simulator, computing in NumPy, replays the episo
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.csv_tables import write_table
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.equations import write_json
 from evoconn_cli.export.units import neuron_signs, node_table
 
 if TYPE_CHECKING:
@@ -64,26 +64,10 @@ def write_bundle(source: ExportSource, out: Path) -> None:
     connectome, episode = source.connectome, source.episode
     (out / "csr").mkdir(parents=True)
     _write_arrays(out, connectome, episode)
-    (out / PROVENANCE_FILE).write_text(_to_json(source.provenance), encoding="utf-8")
+    write_json(out / PROVENANCE_FILE, source.provenance)
     shutil.copyfile(run_network.__file__, out / "run_network.py")
     (out / "README.md").write_text(readme(connectome, episode, HOLDS), encoding="utf-8")
     _write_what_replays(out, connectome, episode)
-
-
-def episode_arrays(episode: Episode) -> dict[str, np.ndarray]:
-    """Returns the arrays of an episode by name, spikes packed along the neurons as by `numpy.packbits`."""
-    return {
-        "observation": episode.observations,
-        "x": episode.normalized,
-        "i_in": episode.input_currents,
-        "spikes": np.packbits(episode.spikes, axis=2),
-        "v": episode.states.v,
-        "i_syn": episode.states.i_syn,
-        "rate": episode.states.rate,
-        "raw_action": episode.raw_actions,
-        "action": episode.actions,
-        "reward": episode.rewards,
-    }
 
 
 def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
@@ -92,23 +76,22 @@ def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
     for name, kernel in kernels.items():
         scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
     write_table(out / EDGES_FILE, edge_table(connectome))
-    write_table(out / "nodes.csv", node_table(connectome))
+    write_table(out / "nodes.csv", node_table(connectome, episode))
     _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial._asdict()})
     _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
     _save(out / "probabilities.npz", connectome.probs)
-    _save(out / EPISODE_FILE, episode_arrays(episode))
+    _save(out / EPISODE_FILE, episode.arrays())
 
 
 def _write_what_replays(out: Path, connectome: Connectome, episode: Episode) -> None:
     """Writes network.json with the roundings with which the simulator replays the episode, and the checksums."""
     failures = []
     for arithmetic in _ARITHMETICS:
-        document = network_document(connectome, episode, arithmetic)
-        (out / NETWORK_FILE).write_text(_to_json(document), encoding="utf-8")
+        write_json(out / NETWORK_FILE, network_document(connectome, episode, arithmetic))
         write_checksums(out, HOLDS)
         network = run_network.Network(out)
         try:
-            run_network.replay(network, episode_arrays(episode))
+            run_network.replay(network, episode.arrays())
             return
         except ValueError as error:
             failures.append((network.num_steps, str(error)))
@@ -121,7 +104,3 @@ def _write_what_replays(out: Path, connectome: Connectome, episode: Episode) -> 
 
 def _save(path: Path, arrays: dict[str, Any]) -> None:
     np.savez_compressed(path, **arrays)
-
-
-def _to_json(document: Any) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
