@@ -107,6 +107,12 @@ def test_the_same_seed_gives_the_same_statistics():
     assert first.reciprocity.random_mean != second.reciprocity.random_mean
 
 
+def test_random_graphs_are_counted_as_they_are_drawn():
+    drawn = []
+    connectome_statistics(random_connectome(), num_random_graphs=3, progress=drawn.append)
+    assert drawn == [1, 2, 3]
+
+
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 @pytest.mark.parametrize("density", [0.0, 1.0])
 def test_extremes_have_statistics_that_json_can_hold(ratio, density):

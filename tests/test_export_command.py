@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from saved_runs import files_of, save_run
 
 from evoconn_cli.app import main
-from evoconn_cli.export.formats import ALL_NETWORKS, FORMATS
+from evoconn_cli.export.formats import ALL_NETWORKS, FORMATS, Format
+from evoconn_cli.export.source import ExportSource
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,21 @@ def test_formats_say_all_that_the_command_needs():
         module, function = one.writer.rsplit(".", 1)
         assert callable(getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function))
         assert "conn_snn" in one.networks
+
+
+def test_long_work_and_large_files_are_announced_before_they_begin(evoconn, runs, tmp_path, monkeypatch):
+    """Without doing them: what writes is told what was said before."""
+    large = save_run(tmp_path / "large", "network.num_neurons=1024", eval_fitness={2: 1.0})
+    written = []
+    monkeypatch.setattr(Format, "write", lambda one, source, out: (written.append(one.name), out.touch()))
+    monkeypatch.setattr("evoconn_cli.export.analysis.table.statistics_table", lambda statistics: "")
+    monkeypatch.setattr(ExportSource, "statistics", [])
+    code, _, err = evoconn(str(large), "--format", "png,graphml,html", "--out", "big")
+    assert code == 0 and written == ["png", "graphml", "html"]
+    assert re.search(r"statistics of a network of 1024 neurons, beside 20 random graphs, take about 30 s", err)
+    assert re.search(r"generation-2\.graphml takes about a minute and becomes 12\d MB large", err)
+    code, _, err = evoconn(runs["conn_snn"], "--format", "png,graphml", "--out", "small")
+    assert code == 0 and "Notice" not in err
 
 
 def test_a_package_that_is_missing_is_named(evoconn, runs, monkeypatch):

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from evoconn_cli.runs.opened import OpenedRun
 
 
+_LONG = 10
+"""Statistics that take this long are announced [s]."""
+
+_LARGE = 50
+"""Files as large as this are announced [MB]."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Request:
     """The options of `evoconn export-connectivity`, as its help describes them."""
@@ -72,6 +79,9 @@ def run_export(request: Request) -> None:
         check_target(part.target, request.force)
         if request.out is None:
             in_a_run(part.target)
+    for notice in _long_work(parts, request.options.random_graphs):
+        show_notice(notice)
+    status = console.status("")
     sources: dict[tuple[int, ...], ExportSource] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)
@@ -82,8 +92,10 @@ def run_export(request: Request) -> None:
                 seed=request.seed,
                 max_steps=request.episode_steps,
                 options=request.options,
+                progress=lambda text: status.update(Text(text)),
             )
-        with console.status(Text(f"writing {part.target}")) if console.is_interactive else nullcontext():
+        status.update(Text(f"writing {part.target}"))
+        with status if console.is_interactive else nullcontext():
             paths = write_whole(part.format, sources[generations], part.target, request.force)
         for written in paths:
             say(console, f"{part.format.name}: {written}")
@@ -94,6 +106,28 @@ def run_export(request: Request) -> None:
         from evoconn_cli.export.analysis.table import statistics_table
 
         console.print(statistics_table(sources[generations].statistics))
+
+
+def _long_work(parts: Sequence[_Part], random_graphs: int) -> Iterator[str]:
+    """Yields a notice for each part of the work that takes long or makes a large file."""
+    from evoconn_cli.export.analysis.statistics import statistics_seconds
+
+    measured = {run.generation for part in parts if part.format.prints_statistics for run in part.opened}
+    neurons = parts[0].opened[0].config.network.num_neurons
+    seconds = statistics_seconds(neurons, random_graphs) * len(measured)
+    if seconds >= _LONG:
+        networks = "a network" if len(measured) == 1 else f"{len(measured)} networks"
+        yield (
+            f"the statistics of {networks} of {neurons} neurons, beside {random_graphs} random graphs, take about "
+            f"{max(1, round(seconds / 10)) * 10} s on one CPU core; --random-graphs 5 takes a quarter of it."
+        )
+    for part in parts:
+        megabytes = part.format.megabytes_per_million * part.opened[0].network.num_parameters / 1e6
+        if megabytes >= _LARGE:
+            yield (
+                f"{part.target} takes about a minute and becomes {megabytes:.0f} MB large if half of all connections "
+                "exist; npz and parquet hold the same in a few."
+            )
 
 
 def _verify(bundle: Path, console: Console) -> None:

@@ -38,6 +38,8 @@ class Format:
         options: of the command that it heeds and others do not.
         compares_steps: it takes the connectomes of several steps together.
         prints_statistics: the command prints the statistics, too.
+        megabytes_per_million: size of the file for a million possible connections of which half exist [MB], for formats
+            that become large.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Format:
     options: Sequence[str] = ()
     compares_steps: bool = False
     prints_statistics: bool = False
+    megabytes_per_million: int = 0
 
     def write(self, source: ExportSource, out: Path) -> None:
         """Writes `source` to the path `out`, and perhaps more beside it."""
@@ -91,6 +94,7 @@ FORMATS: dict[str, Format] = {
             "a graph for Gephi, Cytoscape, igraph and networkx",
             "graphml.write_graphml",
             options=TABLE_OPTIONS,
+            megabytes_per_million=118,
         ),
         Format(
             "brian2",

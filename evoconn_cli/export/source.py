@@ -47,12 +47,14 @@ class ExportSource:
         record: `record() -> episode` of the last connectome.
         provenance: where the network comes from, as JSON values: run, generation, versions, configuration.
         options: of single formats.
+        progress: is told in words how far the statistics are.
     """
 
     connectomes: Sequence[Connectome]
     record: Callable[[], AnyEpisode] = field(repr=False)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     options: ExportOptions = field(default_factory=ExportOptions)
+    progress: Callable[[str], None] = field(default=lambda text: None, repr=False)
 
     @property
     def connectome(self) -> Connectome:
@@ -75,4 +77,13 @@ class ExportSource:
         from evoconn_cli.export.analysis.statistics import connectome_statistics
 
         num = self.options.random_graphs
-        return [connectome_statistics(connectome, num_random_graphs=num) for connectome in self.connectomes]
+        return [
+            connectome_statistics(
+                connectome,
+                num_random_graphs=num,
+                progress=lambda drawn, step=connectome.generation: self.progress(
+                    f"statistics of generation {step}: random graph {drawn} of {num}"
+                ),
+            )
+            for connectome in self.connectomes
+        ]

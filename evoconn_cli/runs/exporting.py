@@ -41,7 +41,13 @@ def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warni
 
 
 def make_source(
-    opened: Sequence[OpenedRun], *, policy: str, seed: int, max_steps: int | None, options: ExportOptions
+    opened: Sequence[OpenedRun],
+    *,
+    policy: str,
+    seed: int,
+    max_steps: int | None,
+    options: ExportOptions,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> ExportSource:
     """Returns what is exported.
 
@@ -51,6 +57,7 @@ def make_source(
         seed: of sampled connections and of the initial states of the recorded episode.
         max_steps: the recorded episode is cut after so many steps.
         options: of single formats.
+        progress: is told in words how far the statistics are.
     """
 
     def record() -> AnyEpisode:
@@ -70,6 +77,7 @@ def make_source(
         record=record,
         provenance=_provenance(opened[-1], policy, seed),
         options=options,
+        progress=progress,
     )
 
 

@@ -24,8 +24,8 @@ def clustering(graph: np.ndarray) -> float:
 
     Source: Fagiolo, Physical Review E 76, 2007, equation 8.
     """
-    either = graph.astype(np.float64) + graph.T
-    triangles = np.einsum("ij,ji->i", either @ either, either) / 2
+    either = graph.astype(np.float32) + graph.T  # whole numbers, whose products are exact
+    triangles = np.einsum("ij,ji->i", (either @ either).astype(np.float64), either) / 2
     degree = graph.sum(axis=0) + graph.sum(axis=1)
     both_ways = (graph & graph.T).sum(axis=0)
     possible = degree * (degree - 1) - 2 * both_ways
@@ -34,11 +34,10 @@ def clustering(graph: np.ndarray) -> float:
 
 def distances(graph: np.ndarray) -> np.ndarray:
     """Returns `[pre, post]` int32, the fewest connections from one node to another; -1 where no path leads."""
-    found = np.where(np.eye(len(graph), dtype=bool), 0, -1).astype(np.int32)
+    found = np.where(np.eye(len(graph), dtype=bool), 0, np.where(graph, 1, -1)).astype(np.int32)
     steps = graph.astype(np.float32)
-    frontier = np.eye(len(graph), dtype=bool)
-    length = 0
-    while frontier.any():
+    frontier, length = graph, 1
+    while frontier.any() and (found < 0).any():
         length += 1
         frontier = (frontier.astype(np.float32) @ steps > 0) & (found < 0)
         found[frontier] = length
