@@ -119,7 +119,7 @@ def _long_work(parts: Sequence[_Part], random_graphs: int) -> Iterator[str]:
         networks = "a network" if len(measured) == 1 else f"{len(measured)} networks"
         yield (
             f"the statistics of {networks} of {neurons} neurons, beside {random_graphs} random graphs, take about "
-            f"{max(1, round(seconds / 10)) * 10} s on one CPU core; --random-graphs 5 takes a quarter of it."
+            f"{max(1, round(seconds / 10)) * 10} s on one CPU core; fewer --random-graphs take less."
         )
     for part in parts:
         megabytes = part.format.megabytes_per_million * part.opened[0].network.num_parameters / 1e6
