@@ -26,7 +26,7 @@ def strip_ratio(size: int, num_neurons: int) -> float:
 def least_pixels(connectome: Connectome) -> float:
     """Returns how many pixels the side of the recurrent network needs for every connection to have one to see.
 
-    Each has two, since a line between types or at an edge covers one.
+    Each has two, since a line between types covers one.
     """
     neurons = connectome.num_neurons
     beside = (connectome.observation_size, connectome.action_size)
@@ -58,7 +58,8 @@ def _show(panel: Axes, values: np.ndarray, positive: str, negative: str) -> None
     picture[values > 0] = np.round(255 * np.array(to_rgb(positive)))
     picture[values < 0] = np.round(255 * np.array(to_rgb(negative)))
     panel.imshow(picture, interpolation="none", aspect="auto")
-    panel.spines[:].set(color=FAINT, linewidth=_line_width(panel))
+    panel.spines[:].set_color(FAINT)
+    panel.spines[:].set_position(("outward", 0.5))  # [points], so that it covers no connection
     panel.set_xticks([])
     panel.set_yticks([])
 
