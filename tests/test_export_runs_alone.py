@@ -205,7 +205,7 @@ def test_real_weights_of_a_spiking_network_give_the_recorded_spikes(tmp_path):
             rate = impulse + c["alpha_out"] * (rate - impulse)
         action = c["gain_output"] * (rate @ kernels["kernel_out"])
         np.testing.assert_allclose(action, arrays["episode"]["raw_action"][step], rtol=1e-4)
-    assert "sign is 1" in " ".join(constants["update"])
+    assert "impulse = 1 / dt" in " ".join(constants["update"])
 
 
 @pytest.mark.parametrize("network", ["gru", "lstm", "mlp"])

@@ -31,10 +31,13 @@ UPDATE = (
 )
 
 _WEIGHTS_ARE_REAL = {
+    "On": "Once an environment step, from an observation [O]; @ is the matrix product, kernels are [pre, post]:",
     "2.": "2. i_in = gain_input · (x @ kernel_in)",
     "3.": "3. arrived = spikes @ kernel_h; spikes are those of the sub-step before.",
+    "8.": "8. impulse = 1 / dt where a neuron spikes, else 0; rate = fma(alpha_out, rate - impulse, impulse)",
     "9.": "9. raw_action = gain_output · (rate @ kernel_out); action is it, clipped to [-1, 1].",
 }
+"""What takes the place of the lines of `UPDATE` that begin so."""
 
 _HIDDEN = {
     "gru": (
@@ -77,10 +80,8 @@ def equations(connectome: Connectome) -> list[str]:
         ]
     if connectome.neuron_types is not None:
         return list(UPDATE)
-    kept = [line for line in UPDATE if not line.startswith("   ")]
-    kept[0] = "Once an environment step, from an observation [O]; @ is the matrix product, kernels are [pre, post]:"
-    kept[kept.index(next(line for line in kept if line.startswith("8.")))] += "; sign is 1."
-    return [_WEIGHTS_ARE_REAL.get(line[:2], line) for line in kept]
+    # Lines that are indented explain kernels of booleans.
+    return [_WEIGHTS_ARE_REAL.get(line[:2], line) for line in UPDATE if not line.startswith(" ")]
 
 
 def constants_document(connectome: Connectome) -> dict[str, Any]:
