@@ -123,18 +123,36 @@ def test_formats_say_all_that_the_command_needs():
         assert "conn_snn" in one.networks
 
 
-def test_a_package_that_is_missing_is_named(evoconn, runs, monkeypatch):
+def test_a_missing_package_keeps_only_its_own_format_from_being_written(evoconn, runs, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))
-    code, _, err = evoconn(runs["conn_snn"], "--format", "csv,parquet", "--out", "both")
-    assert code == 1 and "parquet needs pyarrow (not installed): pip install -U pyarrow" in err
-    assert not Path("both").exists()
+    code, out, err = evoconn(runs["conn_snn"], "--format", "parquet,csv,npz", "--step", "all", "--out", "all")
+    written = {f"generation-{n}{end}" for n in (4, 6) for end in ("-csv", ".npz")}
+    assert {path.name for path in Path("all").iterdir()} == written and len(out.splitlines()) == 4
+    assert code == 1 and err.count("parquet was not written: it needs pyarrow (not installed).") == 1
+    assert "pip install 'evoconn[export]'" in err
+    assert evoconn(runs["conn_snn"], "--format", "parquet", "--out", "one")[0] == 1
+    assert not Path("one").exists()
 
 
 def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.7")
     code, _, err = evoconn(runs["conn_snn"], "--format", "nir")
-    assert code == 1 and "nir needs nir 1.0.8 (installed: 1.0.7)" in err and "pip install -U 'nir>=1.0.8' h5py" in err
+    assert code == 1 and "nir was not written: it needs nir 1.0.8 (installed: 1.0.7)" in err
+
+
+def test_a_package_that_cannot_be_imported_is_missing_too(evoconn, runs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evoconn_cli.export.parquet_tables", None)
+    code, _, err = evoconn(runs["conn_snn"], "--format", "parquet,npz", "--out", "both")
+    assert code == 1 and "parquet was not written: it needs pyarrow (" in err
+    assert [path.name for path in Path("both").iterdir()] == ["generation-6.npz"]
+
+
+def test_the_extra_installs_what_the_formats_need():
+    extra = " ".join(importlib.metadata.requires("evoconn") or [])
+    for one in FORMATS.values():
+        for package, least in one.needs.items():
+            assert f"{package}>={least}" in extra
 
 
 @pytest.mark.parametrize(
@@ -152,8 +170,11 @@ def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, m
             ["--format", "png,npz", "--nir-tau", "euler"],
             "--nir-tau does nothing for png, npz: it is for nir. Leave it out.",
         ),
-        (["--sort", "none"], "--sort does nothing for bundle: it is for png, html."),
-        (["--random-graphs", "9"], "--random-graphs does nothing for bundle: it is for statistics, png, html."),
+        (["--sort", "none"], "--sort does nothing for bundle: it is for png, pdf, svg, html."),
+        (
+            ["--random-graphs", "9"],
+            "--random-graphs does nothing for bundle: it is for statistics, png, pdf, svg, html.",
+        ),
         (["--step", "5"], "has no generation 5. Saved: 4, 6."),
         (["--step", "4,"], "--step 4,: a name is missing beside a comma"),
         (["--step", "4,newest"], "expected latest, best or the number of a generation"),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from evoconn_cli.commands.ending import say, show_notice, table_console
 from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.commands.options import check_policy
-from evoconn_cli.errors import ConfigError, unknown_name
-from evoconn_cli.export.formats import FORMATS, Format, check_format, find_formats
+from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
+from evoconn_cli.export.formats import FORMATS, Format, MissingPackageError, check_format, find_formats
 from evoconn_cli.export.source import NIR_TAUS, SORTS, ExportOptions, ExportSource
 from evoconn_cli.output import in_a_run
 
@@ -73,6 +73,7 @@ def run_export(request: Request) -> None:
         if request.out is None:
             in_a_run(part.target)
     sources: dict[tuple[int, ...], ExportSource] = {}
+    missing: dict[str, str] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)
         if generations not in sources:
@@ -83,8 +84,12 @@ def run_export(request: Request) -> None:
                 max_steps=request.episode_steps,
                 options=request.options,
             )
-        with console.status(Text(f"writing {part.target}")) if console.is_interactive else nullcontext():
-            paths = write_whole(part.format, sources[generations], part.target, request.force)
+        try:
+            with console.status(Text(f"writing {part.target}")) if console.is_interactive else nullcontext():
+                paths = write_whole(part.format, sources[generations], part.target, request.force)
+        except MissingPackageError as error:
+            missing[part.format.name] = str(error)
+            continue
         for written in paths:
             say(console, f"{part.format.name}: {written}")
         if request.verify and part.format.name == "bundle":
@@ -94,6 +99,8 @@ def run_export(request: Request) -> None:
         from evoconn_cli.export.analysis.table import statistics_table
 
         console.print(statistics_table(sources[generations].statistics))
+    if missing:
+        raise EvoconnError(" ".join(missing.values()))
 
 
 def _verify(bundle: Path, console: Console) -> None:

@@ -95,5 +95,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         EvoconnError: it cannot be written.
     """
-    with own_settings(), whole_file(path) as partial:
+    # TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
+    fonts = style.context({"pdf.fonttype": 42, "ps.fonttype": 42})
+    with own_settings(), fonts, whole_file(path) as partial:
         figure.savefig(partial)
