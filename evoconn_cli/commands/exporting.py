@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.commands.options import check_policy
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
 from evoconn_cli.export.formats import FORMATS, Format, MissingPackageError, check_format, find_formats
-from evoconn_cli.export.source import NIR_TAUS, SORTS, ExportOptions, ExportSource
+from evoconn_cli.export.source import NIR_TAUS, PANELS, SORTS, STEPS_PANELS, ExportOptions, ExportSource
 from evoconn_cli.output import in_a_run
 
 if TYPE_CHECKING:
@@ -47,6 +48,32 @@ class _Part:
     target: Path
 
 
+def parse_width(text: str) -> float:
+    """Returns the length that `text` names, such as `7in` or `18cm` [inches].
+
+    Raises:
+        ConfigError: it names none from 1 to 40 inches.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *(in|cm|mm)", text.strip())
+    inches = float(found[1]) / {"in": 1.0, "cm": 2.54, "mm": 25.4}[found[2]] if found else 0.0
+    if not 1 <= inches <= 40:
+        raise ConfigError(f"--width {text}: expected a length from 1in to 40in, such as 7in, 3.4in, 18cm or 180mm.")
+    return inches
+
+
+def parse_panels(texts: Sequence[str]) -> str:
+    """Returns the letters in lists such as `a,d`, each once.
+
+    Raises:
+        ConfigError: one is not the letter of a panel.
+    """
+    letters = dict.fromkeys(letter.strip().lower() for text in texts for letter in text.split(","))
+    for letter in letters:
+        if len(letter) != 1 or letter not in PANELS:
+            raise ConfigError(f"--panel {','.join(texts)}: {letter!r} is no panel. Known: {', '.join(PANELS)}.")
+    return "".join(letters)
+
+
 def run_export(request: Request) -> None:
     """Writes a network in every format that is asked for, and prints what was written.
 
@@ -72,6 +99,7 @@ def run_export(request: Request) -> None:
         check_target(part.target, request.force)
         if request.out is None:
             in_a_run(part.target)
+        _check_panels(part, request.options.panels)
     sources: dict[tuple[int, ...], ExportSource] = {}
     missing: dict[str, str] = {}
     for part in parts:
@@ -134,6 +162,9 @@ def _options_given(request: Request) -> list[str]:
         "--nir-tau": request.options.nir_tau != usual.nir_tau,
         "--sort": request.options.sort != usual.sort,
         "--random-graphs": request.options.random_graphs != usual.random_graphs,
+        "--width": request.options.width != usual.width,
+        "--no-title": not request.options.title,
+        "--panel": request.options.panels != usual.panels,
     }
     return [option for option, is_given in given.items() if is_given]
 
@@ -168,6 +199,12 @@ def _parts(request: Request, formats: Sequence[Format], opened: Sequence[OpenedR
         first, last = group[0].generation, group[-1].generation
         steps = f"generation-{last}" if len(group) == 1 else f"generations-{first}-to-{last}"
         yield _Part(one, group, folder / f"{steps}{drawn}{one.suffix or f'-{one.name}'}")
+
+
+def _check_panels(part: _Part, panels: str) -> None:
+    unknown = [letter for letter in panels if letter not in STEPS_PANELS]
+    if unknown and len(part.opened) > 1 and "--panel" in part.format.options:
+        raise ConfigError(f"--panel {unknown[0]}: the figure of several steps has {', '.join(STEPS_PANELS)}.")
 
 
 def _groups(one: Format, opened: Sequence[OpenedRun]) -> list[list[OpenedRun]]:

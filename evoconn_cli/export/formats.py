@@ -139,7 +139,7 @@ FORMATS: dict[str, Format] = {
                 "a figure with statistics; of several steps: how they moved",
                 "pictures.picture.write_picture",
                 suffixes=(".png", ".pdf", ".svg"),
-                options=("--sort", "--random-graphs"),
+                options=("--sort", "--random-graphs", "--episode-steps", "--width", "--no-title", "--panel"),
                 compares_steps=True,
                 prints_statistics=True,
             )
@@ -150,7 +150,7 @@ FORMATS: dict[str, Format] = {
             ".html",
             "a page to look through every connection",
             "pictures.explorer_page.write_explorer",
-            options=("--sort", "--random-graphs"),
+            options=("--sort", "--random-graphs", "--episode-steps"),
             prints_statistics=True,
         ),
     )
