@@ -14,6 +14,8 @@ from evoconn_cli.export.projections import neurons_by_type
 
 SMOOTHED_MS = 5.0
 """Width of the running mean of rates [ms]."""
+SHOWN_MS = 500.0
+"""Time of the network that figure and page show, in the middle of the episode [ms]."""
 
 
 class Dynamics(NamedTuple):

@@ -9,14 +9,11 @@ from matplotlib.axes import Axes
 
 from evoconn_cli.drawing.canvas import INK, add_legend
 from evoconn_cli.drawing.colors import ON_WHITE
-from evoconn_cli.export.analysis.dynamics import Dynamics, episode_dynamics, window_of
+from evoconn_cli.export.analysis.dynamics import SHOWN_MS, Dynamics, episode_dynamics, window_of
 from evoconn_cli.export.analysis.ordering import neuron_order
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.projections import excitatory_neurons
-
-_SHOWN_MS = 500.0
-"""Time of the network that is shown, in the middle of the episode."""
 
 
 def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: Episode, sort: str) -> None:
@@ -35,7 +32,7 @@ def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: E
         _draw_rates(panels["i"], dynamics)
     if "j" in panels:
         _draw_currents(panels["j"], dynamics)
-    times = dynamics.times_ms[window_of(dynamics, _SHOWN_MS)]
+    times = dynamics.times_ms[window_of(dynamics, SHOWN_MS)]
     for panel in panels.values():
         panel.set_xlim(times[0] - dynamics.times_ms[0], times[-1])
         panel.tick_params(labelbottom=False)
@@ -46,7 +43,7 @@ def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: E
 
 def _draw_raster(panel: Axes, connectome: Connectome, dynamics: Dynamics, sort: str) -> None:
     """Draws the spikes of all neurons, in the order and the colours of the matrix."""
-    shown, order = window_of(dynamics, _SHOWN_MS), neuron_order(connectome, sort)
+    shown, order = window_of(dynamics, SHOWN_MS), neuron_order(connectome, sort)
     excitatory, spikes = excitatory_neurons(connectome)[order], dynamics.spikes[shown][:, order]
     for name, chosen in (("E", excitatory), ("I", ~excitatory)):
         when, which = np.nonzero(spikes & chosen)
@@ -63,7 +60,7 @@ def _draw_raster(panel: Axes, connectome: Connectome, dynamics: Dynamics, sort: 
 
 def _draw_rates(panel: Axes, dynamics: Dynamics) -> None:
     """Draws the mean rate of each type of neurons."""
-    shown = window_of(dynamics, _SHOWN_MS)
+    shown = window_of(dynamics, SHOWN_MS)
     for name, rate in dynamics.rates.items():
         panel.plot(dynamics.times_ms[shown], rate[shown], color=ON_WHITE[name], linewidth=1.0, label=name)
     panel.set_ylim(bottom=0)
@@ -73,7 +70,7 @@ def _draw_rates(panel: Axes, dynamics: Dynamics) -> None:
 
 def _draw_currents(panel: Axes, dynamics: Dynamics) -> None:
     """Draws the mean currents into a neuron, from E and I neurons and from the input, and their sum."""
-    shown, times = window_of(dynamics, _SHOWN_MS), dynamics.times_ms
+    shown, times = window_of(dynamics, SHOWN_MS), dynamics.times_ms
     styles = {"E": (ON_WHITE["E"], "-"), "I": (ON_WHITE["I"], "-"), "input": (INK, ":")}
     for name, (color, style) in styles.items():
         if name in dynamics.currents:
