@@ -93,6 +93,19 @@ def test_what_exists_is_replaced_only_when_asked(evoconn, runs):
     assert Path("bundle/notes.txt").read_text() == "mine too"
 
 
+def test_both_forms_of_nir_fit_in_a_directory_and_every_file_is_looked_at_before_the_work(evoconn, runs, monkeypatch):
+    for tau in ("continuous", "euler"):
+        assert evoconn(
+            runs["conn_snn"], "--format", "nir", "--nir-tau", tau, "--out", "d", "--step", "all", "--episode-steps", "2"
+        )[0] == 0  # fmt: skip
+    ends = (".nir", "-recording.h5", "-euler.nir", "-euler-recording.h5")
+    assert {path.name for path in Path("d").iterdir()} == {f"generation-{n}{end}" for n in (4, 6) for end in ends}
+    Path("d/generation-6.nir").unlink()
+    monkeypatch.setattr("evoconn_cli.runs.exporting.record_episode", None)
+    code, _, err = evoconn(runs["conn_snn"], "--format", "nir", "--out", "d/generation-6.nir")
+    assert code == 2 and "d/generation-6-recording.h5 exists already" in err
+
+
 def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")

@@ -96,7 +96,8 @@ def run_export(request: Request) -> None:
         check_format(one, opened[0].config.network.name)
     parts = list(_parts(request, formats, opened))
     for part in parts:
-        check_target(part.target, request.force)
+        for target in (part.target, *(part.target.with_name(part.target.stem + end) for end in part.format.beside)):
+            check_target(target, request.force)
         if request.out is None:
             in_a_run(part.target)
         _check_panels(part, request.options.panels)
@@ -198,7 +199,8 @@ def _parts(request: Request, formats: Sequence[Format], opened: Sequence[OpenedR
     for one, group in groups:
         first, last = group[0].generation, group[-1].generation
         steps = f"generation-{last}" if len(group) == 1 else f"generations-{first}-to-{last}"
-        yield _Part(one, group, folder / f"{steps}{drawn}{one.suffix or f'-{one.name}'}")
+        euler = "-euler" if "--nir-tau" in one.options and request.options.nir_tau == "euler" else ""
+        yield _Part(one, group, folder / f"{steps}{drawn}{euler}{one.suffix or f'-{one.name}'}")
 
 
 def _check_panels(part: _Part, panels: str) -> None:

@@ -37,6 +37,7 @@ class Format:
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
         needs: packages of the extra `export`, with the oldest version that will do, or nothing.
         suffixes: other suffixes that `--out` may ask for.
+        beside: ends of the names of further files, after the stem of the first one.
         options: of the command that it heeds and others do not.
         compares_steps: it takes the connectomes of several steps together.
         prints_statistics: the command prints the statistics, too.
@@ -50,6 +51,7 @@ class Format:
     refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
     needs: Mapping[str, str] = field(default_factory=dict)
     suffixes: Sequence[str] = ()
+    beside: Sequence[str] = ()
     options: Sequence[str] = ()
     compares_steps: bool = False
     prints_statistics: bool = False
@@ -112,6 +114,7 @@ FORMATS: dict[str, Format] = {
             SPIKING_NETWORKS,
             refusal="it has no spikes.",
             needs={"nir": "1.0.8", "h5py": ""},
+            beside=("-recording.h5",),
             options=("--episode-steps", "--nir-tau"),
         ),
         Format(
