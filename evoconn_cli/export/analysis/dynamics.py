@@ -43,7 +43,7 @@ def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
     for name, chosen in neurons_by_type(connectome).items():
         rates[name] = uniform_filter1d(1000 / constants.dt_ms * spikes[:, chosen].mean(axis=1), window)
         sent = (1 if name == "E" else -1) * gains.recurrent * (before[:, chosen] @ onto[chosen])
-        currents[name] = lfilter([1.0], [1.0, -constants.alpha_syn], sent)
+        currents[name] = np.asarray(lfilter([1.0], [1.0, -constants.alpha_syn], sent))
     return Dynamics(constants.dt_ms * np.arange(1, len(spikes) + 1), spikes, rates, currents)
 
 

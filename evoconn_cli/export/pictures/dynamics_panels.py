@@ -77,7 +77,7 @@ def _draw_currents(panel: Axes, dynamics: Dynamics) -> None:
             panel.plot(
                 times[shown], dynamics.currents[name][shown], color=color, linestyle=style, linewidth=1.0, label=name
             )
-    total = sum(dynamics.currents.values())
+    total = np.sum(list(dynamics.currents.values()), axis=0)
     panel.plot(times[shown], total[shown], color=INK, linewidth=1.0, label="sum")
     panel.set_ylabel("current\ninto a neuron", color=INK)
     add_legend(panel, 4)
