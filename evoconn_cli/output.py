@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import threading
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from evoconn_cli.errors import ConfigError, EvoconnError
+
+_ENDING_SIGNALS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+]
 
 
 def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
@@ -92,13 +102,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             if is_special(path):
-                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                partial = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"whole{path.suffix}"
             else:
                 place = Path(os.path.realpath(path)).parent
                 place.mkdir(parents=True, exist_ok=True)
-            partial = place / f".{path.stem}-{secrets.token_hex(4)}.partial{path.suffix}"
-            stack.callback(_delete, partial)
-            partial.touch(0o600 if os.path.exists(path) else 0o666)  # a place that cannot be written is named at once
+                mode = 0o600 if os.path.exists(path) else 0o666
+                partial = stack.enter_context(partial_path(place / path.name, mode=mode))
             yield partial
             put_in_place(partial, path)
         except OSError as error:
@@ -155,11 +164,6 @@ def _take_rights(path: Path, old: os.stat_result) -> None:
     os.chmod(path, stat.S_IMODE(old.st_mode))
 
 
-def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
 def replace_text(path: Path, text: str) -> None:
     """Gives `path` a new content; whoever looks, also after a crash, finds the old one or the new one.
 
@@ -169,16 +173,106 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; the old content stays.
     """
-    partial = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with open(descriptor, "w", encoding="utf-8") as file:
+    with partial_path(path) as partial:
+        with partial.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if path.is_file() and not path.is_symlink():
             _take_rights(partial, path.stat())
         partial.replace(path)
-    except BaseException:
-        _delete(partial)
-        raise
+
+
+@contextlib.contextmanager
+def partial_path(path: Path, *, directory: bool = False, mode: int = 0o666) -> Iterator[Path]:
+    """Gives a new file or directory beside `path`, to be renamed to `path`; removes it if it is still there at the end.
+
+    Signals that end the process remove it as well. What `kill -9` leaves, the next process of this host that writes
+    into the same directory removes: the operating system holds a lock on it as long as its writer lives.
+
+    Args:
+        path: the final path, whose directory exists.
+        directory: whether to make a directory.
+        mode: of the file.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    _remove_abandoned(path.parent)
+    with _signals_raise():
+        partial, descriptor = _make_locked(path, directory, mode)
+        try:
+            yield partial
+        finally:
+            _remove(partial)
+            os.close(descriptor)
+
+
+def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
+    """Returns a new file or directory beside `path`, and the descriptor whose lock says that its writer lives."""
+    while True:
+        partial = path.with_name(f".{path.stem}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}")
+        if directory:
+            partial.mkdir()
+        flags = os.O_RDONLY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(partial, flags | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # another process removes it, which saw it without a lock
+        except OSError:  # a file system without locks, where nobody removes it
+            return partial, descriptor
+        if partial.exists():
+            return partial, descriptor
+        os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what processes of this host began to write in `folder` and did not live to finish.
+
+    Other hosts' files are left alone, because not every shared file system hands locks from host to host.
+    """
+    pattern = re.compile(rf"\..+-{_host_tag()}[0-9a-f]{{8}}\.partial(\..*)?")
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if pattern.fullmatch(entry.name)]:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(Path(entry.path))
+                finally:
+                    os.close(descriptor)
+
+
+def _host_tag() -> str:
+    """Returns eight digits that stand for this host in file names."""
+    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Lets signals that would end the process at once raise `SystemExit`, so that it cleans up first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in _ENDING_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _raise_exit)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _raise_exit(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    raise SystemExit(128 + number)

@@ -8,6 +8,7 @@ import numpy as np
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.export.connectome import Connectome, neuron_types
+from evoconn_cli.export.episode import Episode, NeuronState
 from evoconn_cli.networks import Gains
 
 
@@ -47,3 +48,33 @@ def random_connectome(num_neurons: int = 20, *, seed: int = 0, density: float = 
     shapes = {"input": (6, num_neurons), "recurrent": (num_neurons, num_neurons), "output": (num_neurons, 2)}
     probs = {name: rng.uniform(1e-3, 1 - 1e-3, shape).astype(np.float32) for name, shape in shapes.items()}
     return connectome_of({name: p > 1 - density for name, p in probs.items()}, probs, **given)
+
+
+def random_episode(connectome: Connectome, *, num_steps: int = 4, share: float = 0.1) -> Episode:
+    """Returns an episode with random spikes, and the synaptic currents that follow, summed neuron by neuron."""
+    rng = np.random.default_rng(0)
+    constants, num_neurons = connectome.constants, connectome.num_neurons
+    spikes = rng.random((num_steps, constants.num_substeps, num_neurons)) < share
+    before, i_syn, after = rng.random(num_neurons) < share, np.zeros(num_neurons), []
+    initial = NeuronState(*np.zeros((3, num_neurons), np.float32), before)
+    weights = connectome.gains.recurrent * connectome.neuron_types[:, None] * connectome.kernels["recurrent"]
+    for step in spikes:
+        for now in step:
+            i_syn, before = constants.alpha_syn * i_syn + before @ weights, now
+        after.append(i_syn)
+    size, actions = connectome.observation_size, connectome.action_size
+    return Episode(
+        seed=0,
+        dt_s=0.008,
+        initial=initial,
+        observations=rng.normal(size=(num_steps, size)),
+        normalized=rng.normal(size=(num_steps, size)),
+        input_currents=rng.normal(size=(num_steps, num_neurons)),
+        spikes=spikes,
+        states=NeuronState(*np.zeros((3, num_steps, num_neurons)), spikes[:, -1])._replace(i_syn=np.array(after)),
+        raw_actions=np.zeros((num_steps, actions)),
+        actions=np.zeros((num_steps, actions)),
+        rewards=np.zeros(num_steps),
+        ended=False,
+        steps_as_trained=num_steps,
+    )

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import WAIT, chromium, needs_browser
-from connectome_cases import random_connectome
+from connectome_cases import random_connectome, random_episode
 
+from evoconn_cli.export.analysis.dynamics import episode_dynamics
 from evoconn_cli.export.analysis.ordering import neuron_order
 from evoconn_cli.export.analysis.table import statistics_rows
 from evoconn_cli.export.pictures.explorer_page import write_explorer
@@ -23,12 +24,8 @@ pytestmark = pytest.mark.xdist_group("connectome_page")  # that share a browser
 CONNECTOME = random_connectome(20)
 
 
-def record():
-    raise AssertionError("a page needs no episode")
-
-
 def write_page(path: Path, connectome=CONNECTOME) -> ExportSource:
-    source = ExportSource([connectome], record, {"run": "</script> & more"})
+    source = ExportSource([connectome], lambda: random_episode(connectome), {"run": "</script> & more"})
     write_explorer(source, path)
     return source
 
@@ -39,7 +36,7 @@ def unpack(path: Path) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     data = gzip.decompress(base64.b64decode(re.search(r'<script id="data"[^>]*>([^<]*)<', text)[1]))
     header = json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
     kernels = {}
-    for kernel in header["kernels"]:
+    for kernel in header["groups"]:
         kernels[kernel["name"]] = {
             name: np.frombuffer(data, array["type"], array["length"], header["start"] + array["offset"])
             for name, array in kernel["arrays"].items()
@@ -64,6 +61,17 @@ def test_the_connectome_can_be_read_back(page):
     assert header["orders"] == {sort: neuron_order(CONNECTOME, sort).tolist() for sort in SORTS}
     rows = statistics_rows(page[1].statistics[0])
     assert header["statistics"] == [[list(row) for row in section] for section in rows]
+
+
+def test_the_episode_can_be_read_back(page):
+    header, groups = unpack(page[0])
+    dynamics = episode_dynamics(CONNECTOME, page[1].episode)
+    steps = header["episode_steps"]
+    assert (steps, header["episode_ms"]) == (4 * 33, [0.5, 66.0])
+    spikes = np.unpackbits(groups["episode"]["spikes"], count=steps * 20).reshape(steps, 20)
+    np.testing.assert_array_equal(spikes, dynamics.spikes)
+    np.testing.assert_allclose(groups["episode"]["current_I"], dynamics.currents["I"], rtol=1e-6)
+    assert header["labels"] == {"observations": [], "actions": []}
 
 
 def test_the_page_is_one_small_file_that_asks_for_nothing(page):
@@ -190,6 +198,20 @@ class TestInTheBrowser:
         rows = sum(map(len, statistics_rows(page[1].statistics[0])))
         assert opened.run("return document.querySelectorAll('#statistics tbody tr').length") == rows
         assert opened.run("return document.querySelectorAll('.plots svg').length") == 4
+
+    def test_the_episode_and_what_colours_mean_are_shown(self, opened, page):
+        assert opened.run("return document.querySelectorAll('.episode svg polyline').length") == 2 + 3
+        words = opened.run("return document.getElementById('legend').textContent")
+        assert all(text in words for text in ("from E", "from I", "(x)", "(−x)"))
+        count = "return [...arguments[0]].filter(n => explorer.connectome.spiked(arguments[1], n)).length"
+        spikes = page[1].episode.spikes.reshape(-1, 20)
+        assert opened.run(count, list(range(20)), 50) == spikes[50].sum()
+        pixels = (
+            "return Array.from(document.getElementById('raster').getContext('2d').getImageData(0, 0, 400, 150).data)"
+        )
+        drawn = np.array(opened.run(pixels), int).reshape(150, 400, 4)
+        colors = unpack(page[0])[0]["colors"][opened.run("return document.documentElement.dataset.theme")]
+        assert all((drawn[..., :3] == rgb_of(colors[name])).all(axis=-1).any() for name in ("E", "I"))
 
     def test_a_fragment_opens_with_a_neuron(self, browser, page):
         browser.open(page[0], "#neuron=6")

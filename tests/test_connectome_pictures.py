@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-from connectome_cases import connectome_of, random_connectome
-from matplotlib.colors import to_rgb
+from connectome_cases import connectome_of, random_connectome, random_episode
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 from saved_runs import save_run
 from typer.testing import CliRunner
 
 from evoconn_cli.app import app
+from evoconn_cli.config.loading import load_config
 from evoconn_cli.drawing.canvas import save_figure
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.export.analysis.dynamics import episode_dynamics
 from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, evolution_as_json
 from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
 from evoconn_cli.export.analysis.statistics import connectome_statistics
@@ -25,13 +28,12 @@ from evoconn_cli.export.pictures.evolution_figure import evolution_figure
 from evoconn_cli.export.pictures.picture import write_picture
 from evoconn_cli.export.projections import observation_weights
 from evoconn_cli.export.source import SORTS, ExportOptions, ExportSource
+from evoconn_cli.tasks.labels import task_labels
+from evoconn_cli.tasks.registry import make_task
 
 
 def source_of(*connectomes, **options) -> ExportSource:
-    def record():
-        raise AssertionError("pictures need no episode")
-
-    return ExportSource(connectomes, record, {"run": "a"}, ExportOptions(**options))
+    return ExportSource(connectomes, lambda: random_episode(connectomes[-1]), {"run": "a"}, ExportOptions(**options))
 
 
 @pytest.mark.parametrize("sort", SORTS)
@@ -72,10 +74,8 @@ def test_every_connection_is_where_it_belongs():
     panels = {panel.get_ylabel() or panel.get_xlabel(): panel for panel in figure.axes if panel.get_images()}
     recurrent = picture_of(panels["from neuron, by degree within a type"], "E", "I")
     np.testing.assert_array_equal(recurrent, connectome.kernels["recurrent"][order][:, order] * signs)
-    np.testing.assert_array_equal(
-        picture_of(panels["onto action"], "E", "I"), connectome.kernels["output"][order] * signs
-    )
-    seen = picture_of(panels["observation"], "+", "-")
+    np.testing.assert_array_equal(picture_of(panels["action"], "E", "I"), connectome.kernels["output"][order] * signs)
+    seen = picture_of(panels["obs."], "+", "-")
     np.testing.assert_array_equal(seen, observation_weights(connectome)[:, order])
     both = connectome.kernels["input"].astype(int)
     np.testing.assert_array_equal(seen, (both[:3] - both[3:])[:, order])
@@ -111,16 +111,98 @@ def test_every_connection_has_a_pixel_in_the_saved_file(connectome, tmp_path):
             assert seen.all(), f"{(~seen).sum()} connections are not to be seen"
 
 
-def test_no_legend_hides_a_title():
-    connectome = random_connectome(20)
-    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "none")
+@pytest.fixture(scope="module")
+def drawn():
+    """A connectome with its statistics and episode, as figures are given them."""
+    connectome = dataclasses.replace(
+        random_connectome(40, excitatory_ratio=0.7), config=load_config(None, ["task.name=hopper"])
+    )
+    connectome = dataclasses.replace(
+        connectome, config=dataclasses.replace(connectome.config, network=random_connectome(40).config.network)
+    )
+    return connectome, connectome_statistics(connectome, num_random_graphs=2), random_episode(connectome)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"width": 3.4}, {"width": 7.0, "panels": "ad", "title": False}, {"width": 3.4, "panels": "g"}],
+    ids=str,
+)
+def test_a_figure_can_be_printed_as_it_is(drawn, given):
+    """At the width that was asked for, with text of 6 points at least, of which none is cut off or hidden."""
+    connectome, statistics, episode = drawn
+    figure = connectome_figure(connectome, statistics, "degree", episode, **given)
+    assert_printable(figure, given.get("width", 7.0))
+    titles = [panel.get_title(loc="left") for panel in figure.axes if panel.get_title(loc="left")]
+    count = len(given.get("panels", "abcdefghij"))
+    assert [title[:3] for title in titles] == [f"{letter}  " for letter in "abcdefghij"[:count]] or count == 1
+    assert (figure.get_suptitle() == "") == (given.get("title") is False)
+
+
+@pytest.mark.parametrize("given", [{}, {"width": 3.4, "panels": "ae"}], ids=str)
+def test_a_figure_of_several_steps_can_be_printed_as_it_is(given):
+    connectomes = [random_connectome(seed=seed, generation=1000 * seed) for seed in (1, 2)]
+    statistics = [connectome_statistics(one, num_random_graphs=2) for one in connectomes]
+    assert_printable(evolution_figure(connectomes, statistics, **given), given.get("width", 7.0))
+
+
+def assert_printable(figure, width: float) -> None:
+    assert figure.get_figwidth() == width and figure.dpi >= 300
     figure.canvas.draw()
-    legends = [panel for panel in figure.axes if panel.get_legend() and panel.get_title(loc="left")]
-    assert len(legends) >= 4
-    for panel in legends:
-        title, legend = panel._left_title.get_window_extent(), panel.get_legend()
-        for part in (*legend.legend_handles, *legend.get_texts()):
-            assert not title.overlaps(part.get_window_extent()), panel.get_title(loc="left")
+    whole = figure.bbox.padded(2.0)
+    for panel in figure.axes:
+        legend = panel.get_legend()
+        parts = legend.get_texts() if legend else []
+        for text in (*parts, *panel.get_xticklabels(), *panel.get_yticklabels(), panel.xaxis.label, panel._left_title):
+            assert text.get_fontsize() >= 6, text
+        for part in (*parts, panel._left_title, panel.xaxis, panel.yaxis):
+            box = part.get_tightbbox(figure.canvas.get_renderer())
+            assert box is None or not np.isfinite(box.x0) or (whole.containsx(box.x0) and whole.containsx(box.x1)), part
+        for part in parts:
+            box = part.get_window_extent()
+            assert not panel._left_title.get_window_extent().overlaps(box), part
+            assert box.y0 >= panel.get_window_extent().y1 - 1, part
+
+
+def test_colours_mean_one_thing():
+    connectome = random_connectome(20)
+    figure = connectome_figure(
+        connectome, connectome_statistics(connectome, num_random_graphs=2), "none", random_episode(connectome)
+    )
+    meanings: dict[str, set[str]] = {}
+    for panel in figure.axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handle = handle[0] if isinstance(handle, tuple) else handle
+            if hasattr(handle, "get_color"):
+                color = handle.get_color()
+            else:
+                outline = hasattr(handle, "get_fill") and not handle.get_fill()
+                color = np.ravel(handle.get_edgecolor() if outline else handle.get_facecolor())[:3]
+            name = label.removeprefix("from ")
+            if name in ("E", "I", "x", "−x", "recurrent", "output") or panel.get_title(loc="left").endswith("ilities"):
+                meanings.setdefault(to_hex(color), set()).add(name)
+    assert sorted(map(sorted, meanings.values())) == [["E"], ["I"], ["input"], ["output"], ["recurrent"], ["x"], ["−x"]]
+
+
+def test_currents_and_rates_are_those_of_the_neurons():
+    connectome = random_connectome(20)
+    episode = random_episode(connectome, num_steps=3)
+    dynamics = episode_dynamics(connectome, episode)
+    substeps = connectome.constants.num_substeps
+    synaptic = (dynamics.currents["E"] + dynamics.currents["I"])[substeps - 1 :: substeps]
+    np.testing.assert_allclose(synaptic, episode.states.i_syn.mean(axis=1), rtol=1e-9)
+    assert (dynamics.currents["E"] >= 0).all() and (dynamics.currents["I"] <= 0).all()
+    np.testing.assert_allclose(dynamics.currents["input"][::substeps], episode.input_currents.mean(axis=1))
+    excitatory = episode.spikes.reshape(-1, 20)[:, connectome.neuron_types > 0]
+    assert dynamics.rates["E"].mean() == pytest.approx(1000 / 0.5 * excitatory.mean(), rel=0.1)
+
+
+def test_steps_without_connections_of_a_probability_do_not_fall_to_the_axis():
+    connectome = random_connectome(8)
+    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "none", panels="d")
+    for step in figure.axes[0].patches:
+        values = step.get_data().values
+        assert np.isnan(values).any() and (values[~np.isnan(values)] > 0).all() and step.get_data().baseline is None
 
 
 def test_the_bars_are_the_counts():
@@ -128,10 +210,10 @@ def test_the_bars_are_the_counts():
     statistics = connectome_statistics(connectome, num_random_graphs=2)
     figure = connectome_figure(connectome, statistics, "none")
     panels = {panel.get_title(loc="left"): panel for panel in figure.axes}
-    heights = [bar.get_height() for bar in panels["f  Onto actions"].patches]
+    heights = [bar.get_width() for bar in panels["f  Onto actions"].patches]
     assert heights == [a["E"] for a in statistics.onto_actions] + [-a["I"] for a in statistics.onto_actions]
     weights = observation_weights(connectome)
-    heights = [bar.get_height() for bar in panels["g  Observations"].patches]
+    heights = [bar.get_width() for bar in panels["g  Observations"].patches]
     assert heights == [*(weights > 0).sum(axis=1), *-(weights < 0).sum(axis=1)]
     for title, axis in (("b  In-degree", 0), ("c  Out-degree", 1)):
         drawn = sum(np.nansum(step.get_data().values) for step in panels[title].patches if not step.get_fill())
@@ -166,9 +248,7 @@ def test_extremes_can_be_drawn(given, tmp_path):
     one, two = (random_connectome(8, generation=g, **given) for g in (1, 2))
     write_picture(source_of(one, sort="community"), tmp_path / "a.png")
     write_picture(source_of(one, two), tmp_path / "b.png")
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "a.png", "a-statistics.json", "b.png", "b-statistics.json"
-    }  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
 
 
 def test_a_network_of_one_neuron(tmp_path):
@@ -187,14 +267,24 @@ def invoke(*arguments):
     return result.output
 
 
-def test_the_command_writes_a_picture_and_its_statistics(run, tmp_path):
-    output = invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "a.pdf")
-    assert "Connectome of generation 4" in output and "modularity" in output
-    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
-    facts = json.loads((tmp_path / "a-statistics.json").read_text())
+def test_pictures_and_statistics_are_a_file_each(run, tmp_path):
+    """In any order, together or one after the other."""
+    output = invoke(run, "--format", "png,statistics", "--step", "4", "--out", tmp_path)
+    assert "Connectome of generation 4" in output and output.count("modularity") == 1
+    invoke(run, "--format", "svg,pdf", "--step", "4", "--out", tmp_path)
+    invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "other.pdf")
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {*(f"generation-4.{suffix}" for suffix in ("png", "pdf", "svg", "json")), "other.pdf"}
+    facts = json.loads((tmp_path / "generation-4.json").read_text())
     assert facts["generation"] == 4 and facts["provenance"]["run"] == "a"
     with pytest.raises(ConfigError, match="exists already"):
-        invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "a.pdf")
+        invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "other.pdf")
+
+
+def test_fonts_of_a_pdf_are_true_type(run, tmp_path):
+    invoke(run, "--format", "pdf", "--step", "4", "--out", tmp_path / "a.pdf")
+    pdf = (tmp_path / "a.pdf").read_bytes()
+    assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf
 
 
 def test_the_command_compares_steps(run):
@@ -202,8 +292,6 @@ def test_the_command_compares_steps(run):
     assert "over generations" in output
     with Image.open(run / "exports" / "generations-2-to-6.png") as picture:
         assert picture.size[0] > 1000
-    steps = json.loads((run / "exports" / "generations-2-to-6-statistics.json").read_text())["steps"]
-    assert [step["generation"] for step in steps] == [2, 4, 6]
 
 
 def test_statistics_alone_as_json_and_as_csv(run, tmp_path):
@@ -219,6 +307,38 @@ def test_statistics_alone_as_json_and_as_csv(run, tmp_path):
     assert float(rows["6", "density.E->I"]) == facts["density"]["E->I"]
     assert int(rows["6", "onto_actions.0.E"]) == facts["onto_actions"][0]["E"]
     assert ("4", "changed_since_step_before.input") not in rows and ("6", "changed_since_step_before.input") in rows
+
+
+def test_the_command_takes_width_title_and_panels(run, tmp_path):
+    given = ("--format", "png", "--step", "4", "--no-title", "--random-graphs", "2")
+    invoke(run, *given, "--width", "9cm", "--panel", "d,b", "--out", tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size[0] == pytest.approx(300 * 9 / 2.54, abs=1)
+    for wrong, message in {
+        ("--width", "7"): "expected a length from 1in to 40in",
+        ("--width", "70in"): "expected a length from 1in to 40in",
+        ("--panel", "a,k"): "'k' is no panel. Known: a, b,",
+        ("--panel", ""): "'' is no panel",
+        ("--panel", "h", "--step", "all"): "the figure of several steps has a, b, c, d, e, f",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            invoke(run, *given, *wrong, "--out", tmp_path / "b.png")
+    with pytest.raises(ConfigError, match="--panel does nothing for npz: it is for png, pdf, svg"):
+        invoke(run, "--format", "npz", "--panel", "a")
+
+
+@pytest.mark.parametrize("task", ["hopper", "halfcheetah", "humanoid", "reacher", "acrobot", "probe_sign"])
+def test_names_of_observations_and_actions_are_one_for_each(task):
+    size = make_task(task)
+    for names, count in zip(task_labels(task, size.observation_size, size.action_size), (
+        size.observation_size, size.action_size
+    ), strict=True):  # fmt: skip
+        assert len(names) in (0, count) and len(set(names)) == len(names)
+    if task == "hopper":
+        observations, actions = task_labels(task, 11, 3)
+        assert actions == ["thigh_joint", "leg_joint", "foot_joint"] == observations[2:5]
+        assert observations[-1] == "foot_joint vel."
+        assert task_labels(task, 12, 3)[0] == []
 
 
 def test_an_unknown_order_is_refused(run):

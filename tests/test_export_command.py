@@ -95,6 +95,19 @@ def test_what_exists_is_replaced_only_when_asked(evoconn, runs):
     assert Path("bundle/notes.txt").read_text() == "mine too"
 
 
+def test_both_forms_of_nir_fit_in_a_directory_and_every_file_is_looked_at_before_the_work(evoconn, runs, monkeypatch):
+    for tau in ("continuous", "euler"):
+        assert evoconn(
+            runs["conn_snn"], "--format", "nir", "--nir-tau", tau, "--out", "d", "--step", "all", "--episode-steps", "2"
+        )[0] == 0  # fmt: skip
+    ends = (".nir", "-recording.h5", "-euler.nir", "-euler-recording.h5")
+    assert {path.name for path in Path("d").iterdir()} == {f"generation-{n}{end}" for n in (4, 6) for end in ends}
+    Path("d/generation-6.nir").unlink()
+    monkeypatch.setattr("evoconn_cli.runs.exporting.record_episode", None)
+    code, _, err = evoconn(runs["conn_snn"], "--format", "nir", "--out", "d/generation-6.nir")
+    assert code == 2 and "d/generation-6-recording.h5 exists already" in err
+
+
 def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -129,7 +142,11 @@ def test_long_work_and_large_files_are_announced_before_they_begin(evoconn, runs
     """Without doing them: what writes is told what was said before."""
     large = save_run(tmp_path / "large", "network.num_neurons=1024", eval_fitness={2: 1.0})
     written = []
-    monkeypatch.setattr(Format, "write", lambda one, source, out: (written.append(one.name), out.touch()))
+
+    def load_writer(one):
+        return lambda source, out: (written.append(one.name), out.touch())
+
+    monkeypatch.setattr(Format, "load_writer", load_writer)
     monkeypatch.setattr("evoconn_cli.export.analysis.table.statistics_table", lambda statistics: "")
     monkeypatch.setattr(ExportSource, "statistics", [])
     code, _, err = evoconn(str(large), "--format", "png,graphml,html", "--out", "big")
@@ -140,18 +157,36 @@ def test_long_work_and_large_files_are_announced_before_they_begin(evoconn, runs
     assert code == 0 and "Notice" not in err
 
 
-def test_a_package_that_is_missing_is_named(evoconn, runs, monkeypatch):
+def test_a_missing_package_keeps_only_its_own_format_from_being_written(evoconn, runs, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))
-    code, _, err = evoconn(runs["conn_snn"], "--format", "csv,parquet", "--out", "both")
-    assert code == 1 and "parquet needs pyarrow (not installed): pip install -U pyarrow" in err
-    assert not Path("both").exists()
+    code, out, err = evoconn(runs["conn_snn"], "--format", "parquet,csv,npz", "--step", "all", "--out", "all")
+    written = {f"generation-{n}{end}" for n in (4, 6) for end in ("-csv", ".npz")}
+    assert {path.name for path in Path("all").iterdir()} == written and len(out.splitlines()) == 4
+    assert code == 1 and err.count("parquet was not written: it needs pyarrow (not installed).") == 1
+    assert "pip install 'evoconn[export]'" in err
+    assert evoconn(runs["conn_snn"], "--format", "parquet", "--out", "one")[0] == 1
+    assert not Path("one").exists()
 
 
 def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0.7")
     code, _, err = evoconn(runs["conn_snn"], "--format", "nir")
-    assert code == 1 and "nir needs nir 1.0.8 (installed: 1.0.7)" in err and "pip install -U 'nir>=1.0.8' h5py" in err
+    assert code == 1 and "nir was not written: it needs nir 1.0.8 (installed: 1.0.7)" in err
+
+
+def test_a_package_that_cannot_be_imported_is_missing_too(evoconn, runs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evoconn_cli.export.parquet_tables", None)
+    code, _, err = evoconn(runs["conn_snn"], "--format", "parquet,npz", "--out", "both")
+    assert code == 1 and "parquet was not written: it needs pyarrow (" in err
+    assert [path.name for path in Path("both").iterdir()] == ["generation-6.npz"]
+
+
+def test_the_extra_installs_what_the_formats_need():
+    extra = " ".join(importlib.metadata.requires("evoconn") or [])
+    for one in FORMATS.values():
+        for package, least in one.needs.items():
+            assert f"{package}>={least}" in extra
 
 
 @pytest.mark.parametrize(
@@ -170,8 +205,11 @@ def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, m
             "--nir-tau does nothing for png, npz: it is for nir. Leave it out.",
         ),
         (["--with-episode"], "--with-episode does nothing for bundle: it is for npz, csv, parquet, graphml."),
-        (["--sort", "none"], "--sort does nothing for bundle: it is for png, html."),
-        (["--random-graphs", "9"], "--random-graphs does nothing for bundle: it is for statistics, png, html."),
+        (["--sort", "none"], "--sort does nothing for bundle: it is for png, pdf, svg, html."),
+        (
+            ["--random-graphs", "9"],
+            "--random-graphs does nothing for bundle: it is for statistics, png, pdf, svg, html.",
+        ),
         (["--step", "5"], "has no generation 5. Saved: 4, 6."),
         (["--step", "4,"], "--step 4,: a name is missing beside a comma"),
         (["--step", "4,newest"], "expected latest, best or the number of a generation"),

@@ -59,6 +59,16 @@ def test_the_recording_is_the_episode_and_fits_the_graph(written):
     assert x.n_time_steps == spikes.n_time_steps
 
 
+def test_who_follows_the_first_edge_of_each_node_comes_to_the_output(written):
+    graph, _, _ = written
+    first, way = {}, ["input"]
+    for source, target in graph.edges:
+        first.setdefault(source, target)
+    while way[-1] in first and len(way) <= len(graph.nodes):
+        way.append(first[way[-1]])
+    assert way == ["input", "input_weights", "neurons", "output_weights", "readout", "output"]
+
+
 def test_every_resistance_is_one_and_times_are_those_of_the_configuration(written):
     graph, _, source = written
     network = source.connectome.network

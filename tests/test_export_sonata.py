@@ -68,6 +68,16 @@ def test_the_indices_find_the_edges_of_a_node(circuit, written):
         assert sorted(received) == np.flatnonzero(kernel[:, node]).tolist()
 
 
+def test_the_index_has_the_name_that_each_reader_looks_for(written):
+    for kernel in written[1].connectome.kernels:
+        with h5py.File(written[0] / "network" / f"{kernel}_edges.h5") as file:
+            for index in file[f"edges/{kernel}/indices"].values():
+                assert index["node_id_to_range"] == index["node_id_to_ranges"]  # one dataset with two names
+    with h5py.File(written[0] / "output" / "action.h5") as file:
+        mapping = file["report/actions/mapping"]
+        assert mapping["index_pointer"] == mapping["index_pointers"]
+
+
 def test_an_index_of_nodes_without_edges():
     nodes, ranges = edge_index(np.array([3, 1, 1, 3, 3, 1]), 5)
     found = [np.concatenate([np.arange(0), *(np.arange(*ranges[row]) for row in range(*span))]) for span in nodes]
@@ -124,7 +134,11 @@ def test_spikes_and_reports_are_the_episode(written):
         (population,) = reader.get_population_names()
         assert population == simulation.report(name).cells
         np.testing.assert_array_equal(reader[population].get().data, expected)
-        assert reader[population].times == (0.0, 20 * 16.5, 16.5)
+        # The time of a frame is when its value begins to hold: of an action, at the end of its step.
+        start = 16.5 if name == "action" else 0.0
+        assert reader[population].times == (start, start + 20 * 16.5, 16.5)
+        report = simulation.report(name)
+        assert (report.start_time, report.end_time, report.dt) == reader[population].times
 
 
 def test_the_first_action_follows_from_the_initial_rates_as_the_model_has_them(circuit, written):

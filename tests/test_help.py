@@ -104,7 +104,7 @@ def offered(monkeypatch, tmp_path):
         ("evoconn render nowhere/", []),
         ("evoconn render --camera s", ["side"]),
         ("evoconn evaluate --policy ", ["deterministic", "sampled"]),
-        ("evoconn export-connectivity --format bundle,s", ["bundle,sonata", "bundle,statistics"]),
+        ("evoconn export-connectivity --format bundle,s", ["bundle,sonata", "bundle,statistics", "bundle,svg"]),
         ("evoconn launch-grid e", ["ec_brax"]),
         ("evoconn launch-grid --on s", ["slurm"]),
         ("evoconn train --wandb off", ["offline"]),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from rendering_cases import probe_video
+from started import killed_after, start
 
 from evoconn_cli.errors import ConfigError, EvoconnError
-from evoconn_cli.output import whole_file
+from evoconn_cli.output import replace_text, whole_file
 from evoconn_cli.rendering import encoders
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.encoders import make_palette, write_gif, write_mp4, write_png
@@ -284,3 +288,46 @@ def test_nothing_is_left_by_a_block_that_raises(tmp_path):
             partial.write_text("half")
             raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from evoconn_cli.output import partial_path
+with partial_path(Path(sys.argv[1]), directory=sys.argv[2] == "directory") as partial:
+    (partial / "a" if partial.is_dir() else partial).write_text("half")
+    print(partial.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def writing(path, kind):
+    """Starts a process that is writing `path`; returns it and the name of what is not whole yet."""
+    process = start([sys.executable, "-c", WRITER, str(path), kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with killed_after(process):
+        return process, process.stdout.readline().decode().strip()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_that_ends_a_process_leaves_nothing(tmp_path, kind, number):
+    process, name = writing(tmp_path / "x.pdf", kind)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode in (128 + number, -number)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_a_killed_process_left_goes_with_the_next_file_and_what_a_living_one_writes_stays(tmp_path, kind):
+    killed, left = writing(tmp_path / "x", kind)
+    living, written = writing(tmp_path / "y.png", kind)
+    killed.kill()
+    killed.communicate(timeout=60)
+    mine = tmp_path / ".x-0123456789abcdef.partial"
+    mine.touch()
+    replace_text(tmp_path / "z.json", "{}")
+    assert {path.name for path in tmp_path.iterdir()} == {written, mine.name, "z.json"}
+    living.communicate(timeout=60)
+    assert not (tmp_path / written).exists() and left != written

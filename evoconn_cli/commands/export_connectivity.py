@@ -10,7 +10,7 @@ import typer
 from evoconn_cli.commands.completion import complete_run, list_of, one_of
 from evoconn_cli.commands.options import Policy
 from evoconn_cli.export.formats import FORMATS
-from evoconn_cli.export.source import NIR_TAUS, SORTS
+from evoconn_cli.export.source import NIR_TAUS, PANELS, SORTS, STEPS_PANELS
 
 
 def export_connectivity(
@@ -90,6 +90,22 @@ def export_connectivity(
     random_graphs: Annotated[
         int, typer.Option(min=2, help="How many the statistics are compared with, in statistics, png and html.")
     ] = 20,
+    width: Annotated[
+        str,
+        typer.Option(metavar="LENGTH", help="Width of png, pdf and svg, for text of 6 to 8 pt: such as 3.4in or 18cm."),
+    ] = "7in",
+    title: Annotated[
+        bool, typer.Option("--title/--no-title", help="Write what the network is above png, pdf and svg.")
+    ] = True,
+    panel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LETTER[,LETTER...]",
+            help=f"Panels of png, pdf and svg: {PANELS[0]} to {PANELS[-1]}; with several steps {STEPS_PANELS[0]} to "
+            f"{STEPS_PANELS[-1]}.",
+            show_default="all",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
 ) -> None:
     """Write an evolved network as files: a bundle that anyone can run again, edge lists, graphs, statistics, pictures.
@@ -100,9 +116,11 @@ def export_connectivity(
 
       evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png --verify
 
+      evoconn export-connectivity runs/hopper-ec --format pdf --width 3.4in --panel a,d --no-title --out figure.pdf
+
       evoconn export-connectivity runs/hopper-ec/exports/generation-120-bundle --verify
     """
-    from evoconn_cli.commands.exporting import Request, run_export
+    from evoconn_cli.commands.exporting import Request, parse_panels, parse_width, run_export
     from evoconn_cli.export.source import ExportOptions
 
     run_export(
@@ -116,6 +134,14 @@ def export_connectivity(
             episode_steps=episode_steps,
             verify=verify,
             force=force,
-            options=ExportOptions(nir_tau=nir_tau, sort=sort, random_graphs=random_graphs, with_episode=with_episode),
+            options=ExportOptions(
+                nir_tau=nir_tau,
+                sort=sort,
+                random_graphs=random_graphs,
+                with_episode=with_episode,
+                width=parse_width(width),
+                title=title,
+                panels=parse_panels(panel or []),
+            ),
         )
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.formats import Format
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.output import is_special, place_problem, put_in_place
+from evoconn_cli.output import is_special, partial_path, place_problem, put_in_place
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -34,15 +33,17 @@ def write_whole(one: Format, source: ExportSource, target: Path, force: bool) ->
         force: whether what exists is replaced.
 
     Raises:
+        MissingPackageError: a package that the format needs is missing.
         EvoconnError: it cannot be written, or exists.
     """
+    writer = one.load_writer()
     target = target if target.name not in ("", "..") else target.resolve()
     folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as partial:
-            one.write(source, Path(partial) / target.name)
-            written = sorted(Path(partial).iterdir())
+        with partial_path(folder / "export", directory=True) as partial:
+            writer(source, partial / target.name)
+            written = sorted(partial.iterdir())
             for entry in written:
                 check_target(folder / entry.name, force)
             for entry in written:

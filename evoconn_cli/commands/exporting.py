@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 from evoconn_cli.commands.ending import say, show_notice, table_console
 from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.commands.options import check_policy
-from evoconn_cli.errors import ConfigError, unknown_name
-from evoconn_cli.export.formats import FORMATS, Format, check_format, find_formats
-from evoconn_cli.export.source import NIR_TAUS, SORTS, ExportOptions, ExportSource
+from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
+from evoconn_cli.export.formats import FORMATS, Format, MissingPackageError, check_format, find_formats
+from evoconn_cli.export.source import NIR_TAUS, PANELS, SORTS, STEPS_PANELS, ExportOptions, ExportSource
 from evoconn_cli.output import in_a_run
 
 if TYPE_CHECKING:
@@ -54,6 +55,32 @@ class _Part:
     target: Path
 
 
+def parse_width(text: str) -> float:
+    """Returns the length that `text` names, such as `7in` or `18cm` [inches].
+
+    Raises:
+        ConfigError: it names none from 1 to 40 inches.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *(in|cm|mm)", text.strip())
+    inches = float(found[1]) / {"in": 1.0, "cm": 2.54, "mm": 25.4}[found[2]] if found else 0.0
+    if not 1 <= inches <= 40:
+        raise ConfigError(f"--width {text}: expected a length from 1in to 40in, such as 7in, 3.4in, 18cm or 180mm.")
+    return inches
+
+
+def parse_panels(texts: Sequence[str]) -> str:
+    """Returns the letters in lists such as `a,d`, each once.
+
+    Raises:
+        ConfigError: one is not the letter of a panel.
+    """
+    letters = dict.fromkeys(letter.strip().lower() for text in texts for letter in text.split(","))
+    for letter in letters:
+        if len(letter) != 1 or letter not in PANELS:
+            raise ConfigError(f"--panel {','.join(texts)}: {letter!r} is no panel. Known: {', '.join(PANELS)}.")
+    return "".join(letters)
+
+
 def run_export(request: Request) -> None:
     """Writes a network in every format that is asked for, and prints what was written.
 
@@ -76,13 +103,16 @@ def run_export(request: Request) -> None:
         check_format(one, opened[0].config.network.name)
     parts = list(_parts(request, formats, opened))
     for part in parts:
-        check_target(part.target, request.force)
+        for target in (part.target, *(part.target.with_name(part.target.stem + end) for end in part.format.beside)):
+            check_target(target, request.force)
         if request.out is None:
             in_a_run(part.target)
+        _check_panels(part, request.options.panels)
     for notice in _long_work(parts, request.options.random_graphs):
         show_notice(notice)
     status = console.status("")
     sources: dict[tuple[int, ...], ExportSource] = {}
+    missing: dict[str, str] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)
         if generations not in sources:
@@ -95,8 +125,12 @@ def run_export(request: Request) -> None:
                 progress=lambda text: status.update(Text(text)),
             )
         status.update(Text(f"writing {part.target}"))
-        with status if console.is_interactive else nullcontext():
-            paths = write_whole(part.format, sources[generations], part.target, request.force)
+        try:
+            with status if console.is_interactive else nullcontext():
+                paths = write_whole(part.format, sources[generations], part.target, request.force)
+        except MissingPackageError as error:
+            missing[part.format.name] = str(error)
+            continue
         for written in paths:
             say(console, f"{part.format.name}: {written}")
         if request.verify and part.format.name == "bundle":
@@ -106,6 +140,8 @@ def run_export(request: Request) -> None:
         from evoconn_cli.export.analysis.table import statistics_table
 
         console.print(statistics_table(sources[generations].statistics))
+    if missing:
+        raise EvoconnError(" ".join(missing.values()))
 
 
 def _long_work(parts: Sequence[_Part], random_graphs: int) -> Iterator[str]:
@@ -162,6 +198,9 @@ def _options_given(request: Request) -> list[str]:
         "--sort": request.options.sort != usual.sort,
         "--with-episode": request.options.with_episode,
         "--random-graphs": request.options.random_graphs != usual.random_graphs,
+        "--width": request.options.width != usual.width,
+        "--no-title": not request.options.title,
+        "--panel": request.options.panels != usual.panels,
     }
     return [option for option, is_given in given.items() if is_given]
 
@@ -195,7 +234,14 @@ def _parts(request: Request, formats: Sequence[Format], opened: Sequence[OpenedR
     for one, group in groups:
         first, last = group[0].generation, group[-1].generation
         steps = f"generation-{last}" if len(group) == 1 else f"generations-{first}-to-{last}"
-        yield _Part(one, group, folder / f"{steps}{drawn}{one.suffix or f'-{one.name}'}")
+        euler = "-euler" if "--nir-tau" in one.options and request.options.nir_tau == "euler" else ""
+        yield _Part(one, group, folder / f"{steps}{drawn}{euler}{one.suffix or f'-{one.name}'}")
+
+
+def _check_panels(part: _Part, panels: str) -> None:
+    unknown = [letter for letter in panels if letter not in STEPS_PANELS]
+    if unknown and len(part.opened) > 1 and "--panel" in part.format.options:
+        raise ConfigError(f"--panel {unknown[0]}: the figure of several steps has {', '.join(STEPS_PANELS)}.")
 
 
 def _groups(one: Format, opened: Sequence[OpenedRun]) -> list[list[OpenedRun]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def own_settings() -> Iterator[None]:
         yield
 
 
-def make_figure(titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with a panel for every title, at most three beside each other."""
-    columns = min(3, len(titles))
+def make_figure(titles: Sequence[str], columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """Returns a figure with a panel for every title, at most `columns` beside each other."""
+    columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     figure = empty_figure(0.6 + 5.4 * columns, 4.0 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
@@ -89,11 +90,51 @@ def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = Tr
             text.set_parse_math(False)
 
 
+def for_print(figure: Figure) -> None:
+    """Sets sizes of text and lines for a figure that is printed as wide as it is, and its resolution [300 dpi]."""
+    figure.set_dpi(max(figure.dpi, 300))
+    for panel in figure.axes:
+        panel.title.set_fontsize(8)
+        panel._left_title.set_fontsize(8)  # type: ignore[attr-defined]
+        panel.tick_params(which="both", labelsize=6, width=0.6, length=2.5, pad=2)
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.label.set_fontsize(7)
+            axis.labelpad = 2
+        for line in panel.get_lines():
+            line.set_linewidth(min(line.get_linewidth(), 1.2))
+        legend = panel.get_legend()
+        for text in legend.get_texts() if legend else ():
+            text.set_fontsize(6)
+        panel.spines[:].set_linewidth(0.6)
+
+
+def add_heading(figure: Figure, text: str) -> None:
+    """Writes what the figure shows above all panels, in as many lines as it needs."""
+    lines = textwrap.wrap(text, max(20, int(15 * figure.get_figwidth())))
+    figure.set_figheight(figure.get_figheight() + 0.08 + 0.14 * len(lines))
+    figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=8, color=INK)
+
+
+def add_legend(panel: Axes, columns: int) -> None:
+    """Puts the legend between title and panel, where it hides nothing, in rows of `columns` entries."""
+    entries = len(panel.get_legend_handles_labels()[1])
+    legend = panel.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderpad=0.2, borderaxespad=0.0,
+        handlelength=1.1, handleheight=0.5, columnspacing=0.6, handletextpad=0.3, labelspacing=0.2,
+        frameon=False, labelcolor=INK,
+    )  # fmt: skip
+    legend.set_in_layout(False)  # the title above it keeps its height free, and its width must not narrow the panel
+    title, rows = panel.get_title(loc="left"), -(-entries // columns)
+    panel.set_title(title, loc="left", fontweight="bold", color=INK, pad=4.5 + 9 * rows)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure to `path` in the format of its suffix.
 
     Raises:
         EvoconnError: it cannot be written.
     """
-    with own_settings(), whole_file(path) as partial:
+    # TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
+    fonts = style.context({"pdf.fonttype": 42, "ps.fonttype": 42})
+    with own_settings(), fonts, whole_file(path) as partial:
         figure.savefig(partial, dpi=figure.dpi)  # by default savefig takes the resolution the figure was made with

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
+from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
 from evoconn_cli.export.source import ExportSource
 
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
 SPIKING_NETWORKS = ("conn_snn", "dense_snn")
 
 TABLE_OPTIONS = ("--episode-steps", "--with-episode")
+
+
+class MissingPackageError(EvoconnError):
+    """A format whose packages are not part of this installation."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class Format:
         writer: module in `export/` and function, imported when the format is written.
         networks: the names of the networks that it serves.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
-        needs: packages that are not part of a plain installation, with the oldest version that will do, or nothing.
+        needs: packages of the extra `export`, with the oldest version that will do, or nothing.
         suffixes: other suffixes that `--out` may ask for.
+        beside: ends of the names of further files, after the stem of the first one.
         options: of the command that it heeds and others do not.
         compares_steps: it takes the connectomes of several steps together.
         prints_statistics: the command prints the statistics, too.
@@ -50,15 +55,34 @@ class Format:
     refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
     needs: Mapping[str, str] = field(default_factory=dict)
     suffixes: Sequence[str] = ()
+    beside: Sequence[str] = ()
     options: Sequence[str] = ()
     compares_steps: bool = False
     prints_statistics: bool = False
     megabytes_per_million: int = 0
 
-    def write(self, source: ExportSource, out: Path) -> None:
-        """Writes `source` to the path `out`, and perhaps more beside it."""
+    def load_writer(self) -> Callable[[ExportSource, Path], None]:
+        """Returns `writer(source, out)`, which writes to the path `out`, and perhaps more beside it.
+
+        Raises:
+            MissingPackageError: a package that it needs is not installed, too old, or cannot be imported.
+        """
+        missing = [problem for package, least in self.needs.items() if (problem := _lack(package, least))]
+        if missing:
+            raise self._lacking(" and ".join(missing))
         module, function = self.writer.rsplit(".", 1)
-        getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function)(source, out)
+        try:
+            return getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function)
+        except ImportError as error:
+            if not self.needs:
+                raise
+            raise self._lacking(f"{' and '.join(self.needs)} ({first_line(error)})") from error
+
+    def _lacking(self, what: str) -> MissingPackageError:
+        return MissingPackageError(
+            f"{self.name} was not written: it needs {what}. Install that with pip install 'evoconn[export]', or in a "
+            "checkout pip install '.[export]'."
+        )
 
 
 FORMATS: dict[str, Format] = {
@@ -111,6 +135,7 @@ FORMATS: dict[str, Format] = {
             SPIKING_NETWORKS,
             refusal="it has no spikes.",
             needs={"nir": "1.0.8", "h5py": ""},
+            beside=("-recording.h5",),
             options=("--episode-steps", "--nir-tau"),
         ),
         Format(
@@ -131,22 +156,25 @@ FORMATS: dict[str, Format] = {
             compares_steps=True,
             prints_statistics=True,
         ),
-        Format(
-            "png",
-            ".png",
-            "a figure with statistics; of several steps: how they moved",
-            "pictures.picture.write_picture",
-            suffixes=(".pdf", ".svg"),
-            options=("--sort", "--random-graphs"),
-            compares_steps=True,
-            prints_statistics=True,
+        *(
+            Format(
+                name,
+                f".{name}",
+                "a figure with statistics; of several steps: how they moved",
+                "pictures.picture.write_picture",
+                suffixes=(".png", ".pdf", ".svg"),
+                options=("--sort", "--random-graphs", "--episode-steps", "--width", "--no-title", "--panel"),
+                compares_steps=True,
+                prints_statistics=True,
+            )
+            for name in ("png", "pdf", "svg")
         ),
         Format(
             "html",
             ".html",
             "a page to look through every connection",
             "pictures.explorer_page.write_explorer",
-            options=("--sort", "--random-graphs"),
+            options=("--sort", "--random-graphs", "--episode-steps"),
             prints_statistics=True,
         ),
     )
@@ -167,19 +195,14 @@ def find_formats(names: Sequence[str]) -> list[Format]:
 
 
 def check_format(one: Format, network: str) -> None:
-    """Checks that a format can be written for a network.
+    """Checks that a format is for a network.
 
     Raises:
-        ConfigError: it is not for this network.
-        EvoconnError: a package is not installed.
+        ConfigError: it is not.
     """
     if network not in one.networks:
         others = ", ".join(name for name, other in FORMATS.items() if network in other.networks) or "none"
         raise ConfigError(f"{one.name} does not hold {network}: {one.refusal} Formats for {network}: {others}.")
-    missing = [problem for package, least in one.needs.items() if (problem := _lack(package, least))]
-    if missing:
-        packages = " ".join(f"'{package}>={least}'" if least else package for package, least in one.needs.items())
-        raise EvoconnError(f"{one.name} needs {' and '.join(missing)}: pip install -U {packages}")
 
 
 def _lack(package: str, least: str) -> str:

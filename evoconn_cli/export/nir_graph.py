@@ -29,13 +29,14 @@ from evoconn_cli.export.source import ExportSource
 EDGES = (
     ("input", "input_weights"),
     ("input_weights", "neurons"),
-    ("neurons", "recurrent_weights"),
-    ("recurrent_weights", "synapses"),
-    ("synapses", "neurons"),
     ("neurons", "output_weights"),
     ("output_weights", "readout"),
     ("readout", "output"),
+    ("neurons", "recurrent_weights"),
+    ("recurrent_weights", "synapses"),
+    ("synapses", "neurons"),
 )
+"""The way from input to output first: some readers follow the first edge of each node, and the loop has no end."""
 DELAYED_EDGE = "neurons -> recurrent_weights"
 """The one edge that carries what the sub-step before gave; along all others, values arrive in the same sub-step."""
 

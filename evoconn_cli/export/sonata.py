@@ -35,11 +35,12 @@ EDGE_TYPES = (
     (4, "output", "NULL", "inhibitory"),
 )
 REPORTS = {
-    "input_x": ("inputs", "x", "1"),
-    "input_current": ("neurons", "i_in", "1"),
-    "action": ("actions", "action", "1"),
+    "input_x": ("inputs", "x", "1", 0),
+    "input_current": ("neurons", "i_in", "1", 0),
+    "action": ("actions", "action", "1", 1),
 }
-"""Population, variable and unit of each report, a frame for every environment step."""
+"""Population, variable and unit of each report, a frame for every environment step; the step in which the value of the
+first frame begins to hold."""
 
 MODEL = (
     "Inputs send no spikes, but the values in output/input_x.h5, each for all sub-steps of an environment step.",
@@ -51,6 +52,8 @@ MODEL = (
     "rate = s/dt + exp(-dt/tau_out) * (rate - s/dt), with s = 1 where it spiked, else 0",
     "action = sum over output edges of syn_weight * rate at the end of an environment step (output/action.h5; the task "
     "takes it clipped to [-1, 1]).",
+    "The time of a frame in a report is when its value begins to hold: x and i_in from the start of their environment "
+    "step, an action from the end of the step that gave it. So frame k of every report is of environment step k.",
 )
 
 
@@ -138,8 +141,9 @@ def _write_output(folder: Path, connectome: Connectome, episode: Episode) -> Non
         "input_current": episode.input_currents,
         "action": episode.raw_actions,
     }
-    for name, (population, _, unit) in REPORTS.items():
-        write_report(folder / f"{name}.h5", population, values[name], num_substeps * dt_ms, unit)
+    step_ms = num_substeps * dt_ms
+    for name, (population, _, unit, start) in REPORTS.items():
+        write_report(folder / f"{name}.h5", population, values[name], step_ms, unit, start * step_ms)
 
 
 def _circuit(source: ExportSource) -> dict[str, Any]:
@@ -186,11 +190,11 @@ def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
                 "variable_name": variable,
                 "unit": unit,
                 "dt": step_ms,
-                "start_time": 0.0,
-                "end_time": num_steps * step_ms,
+                "start_time": start * step_ms,
+                "end_time": (start + num_steps) * step_ms,
                 "file_name": f"{name}.h5",
             }
-            for name, (population, variable, unit) in REPORTS.items()
+            for name, (population, variable, unit, start) in REPORTS.items()
         },
     }
 

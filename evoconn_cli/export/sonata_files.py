@@ -68,6 +68,7 @@ def write_edges(
             dataset.attrs["node_population"] = end
             nodes, ranges = edge_index(ids, size)
             group.create_dataset(f"indices/{index}/node_id_to_ranges", data=nodes)
+            _link_singular(group, f"indices/{index}/node_id_to_ranges")
             group.create_dataset(f"indices/{index}/range_to_edge_id", data=ranges)
 
 
@@ -109,15 +110,18 @@ def write_spikes(path: Path, population: str, times_ms: np.ndarray, node_ids: np
         group.create_dataset("node_ids", data=node_ids, dtype=np.uint64)
 
 
-def write_report(path: Path, population: str, values: np.ndarray, step_ms: float, units: str) -> None:
+def write_report(
+    path: Path, population: str, values: np.ndarray, step_ms: float, units: str, start_ms: float = 0.0
+) -> None:
     """Writes one value for every node and frame.
 
     Args:
         path: the file.
         population: of the nodes.
         values: `[frames, nodes]`.
-        step_ms: from one frame to the next; the first is at time 0.
+        step_ms: from one frame to the next.
         units: of the values.
+        start_ms: time of the first frame.
     """
     frames, nodes = values.shape
     with _sonata_file(path) as file:
@@ -127,9 +131,15 @@ def write_report(path: Path, population: str, values: np.ndarray, step_ms: float
         ids = group.create_dataset("mapping/node_ids", data=np.arange(nodes), dtype=np.uint64)
         ids.attrs["sorted"] = np.int8(1)
         group.create_dataset("mapping/index_pointers", data=np.arange(nodes + 1), dtype=np.uint64)
+        _link_singular(group, "mapping/index_pointers")
         group.create_dataset("mapping/element_ids", data=np.zeros(nodes), dtype=np.uint32)
-        time = group.create_dataset("mapping/time", data=np.array([0.0, frames * step_ms, step_ms]))
+        time = group.create_dataset("mapping/time", data=np.array([start_ms, start_ms + frames * step_ms, step_ms]))
         time.attrs["units"] = "ms"
+
+
+def _link_singular(group: h5py.Group, name: str) -> None:
+    """Gives a dataset a second name without its `s`: libsonata looks for the plural, BMTK for the singular."""
+    group[name.removesuffix("s")] = group[name]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,12 @@ NIR_TAUS = ("continuous", "euler")
 """Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
 
 
+PANELS, STEPS_PANELS = "abcdefghij", "abcdef"
+"""Letters of the panels in the figure of one step, and in that of several steps."""
+EPISODE_PANELS = "hij"
+"""Those that show a recorded episode, in the figure of one step."""
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """Options of single formats.
@@ -29,12 +35,18 @@ class ExportOptions:
         sort: order of neurons in pictures, one of `SORTS`.
         random_graphs: how many stand beside the measures of a network, at least 2.
         with_episode: the recorded episode is written beside the tables.
+        width: of pictures [inches].
+        title: whether pictures have a title.
+        panels: letters of the panels of a picture, all where empty.
     """
 
     nir_tau: str = "continuous"
     sort: str = "degree"
     random_graphs: int = 20
     with_episode: bool = False
+    width: float = 7.0
+    title: bool = True
+    panels: str = ""
 
 
 @dataclass(frozen=True)

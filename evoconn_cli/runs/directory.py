@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, RunDirectoryError
-from evoconn_cli.output import place_problem, replace_text
+from evoconn_cli.output import partial_path, place_problem, replace_text
 from evoconn_cli.runs.checkpoints.saved import saved_generations
 from evoconn_cli.runs.provenance import what_changed
 
@@ -59,15 +57,11 @@ class RunDirectory:
 
     def _appear(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Makes the directory under another name, and gives it its own when it is whole."""
-        partial = self.path.with_name(f".{self.path.name}-{secrets.token_hex(4)}")
-        partial.mkdir(parents=True)
-        try:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with partial_path(self.path, directory=True) as partial:
             write_config(config, partial / self.config_file.name)
             (partial / self.facts_file.name).write_text(_to_json(facts), encoding="utf-8")
             partial.rename(self.path)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
 
     def _fill(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Writes into the directory as it is, with its owner and its mode; it is a run when it has config.yaml."""

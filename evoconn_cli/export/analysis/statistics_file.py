@@ -19,7 +19,7 @@ def write_statistics(source: ExportSource, out: Path) -> None:
     The csv has a line for each number, `generation,statistic,value`; the parts of a name have dots between.
     """
     if out.suffix.lower() != ".csv":
-        write_statistics_json(source, out)
+        _write_json(source, out)
         return
     facts = _facts(source)
     with out.open("w", newline="", encoding="utf-8") as file:
@@ -33,7 +33,7 @@ def write_statistics(source: ExportSource, out: Path) -> None:
             )
 
 
-def write_statistics_json(source: ExportSource, out: Path) -> None:
+def _write_json(source: ExportSource, out: Path) -> None:
     """Writes the statistics with where the network comes from; of several steps, also what changed between them."""
     text = json.dumps({"provenance": source.provenance, **_facts(source)}, indent=2, allow_nan=False)
     out.write_text(text + "\n", encoding="utf-8")

@@ -1,94 +1,196 @@
-"""The figure of a connectome: every connection, and the distributions of what they add up to."""
+"""The figure of a connectome: every connection, the distributions of what they add up to, and a recorded episode."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import binom
 
-from evoconn_cli.drawing.canvas import FAINT, INK, color_of, empty_figure, label_axes, own_settings, style_panel
+from evoconn_cli.drawing.canvas import (
+    FAINT,
+    INK,
+    add_heading,
+    add_legend,
+    empty_figure,
+    for_print,
+    label_axes,
+    own_settings,
+    style_panel,
+)
+from evoconn_cli.drawing.colors import KERNELS as KERNEL_COLORS
 from evoconn_cli.drawing.colors import ON_WHITE
-from evoconn_cli.export.analysis.statistics import Measure, Statistics
+from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.pictures.dynamics_panels import draw_dynamics
 from evoconn_cli.export.pictures.matrix import draw_matrix, least_pixels, strip_ratio
 from evoconn_cli.export.projections import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
+from evoconn_cli.export.source import EPISODE_PANELS
+from evoconn_cli.tasks.labels import task_labels
 
-_SIZE = (15.0, 8.6)
-_LEAST_SIDE = 5.5
-"""Of the square of recurrent connections, with the thickest strips beside it [inches]."""
+_WIDE = 5.0
+"""Width from which other panels have room beside the matrix [inches]."""
 _DASHES = (0, (1.6, 0.9))  # short, so that the legend shows two
+_TITLES = {
+    "a": "Connections",
+    "b": "In-degree",
+    "c": "Out-degree",
+    "d": "Probabilities",
+    "e": "Balance",
+    "f": "Onto actions",
+    "g": "Observations",
+    "h": "Spikes",
+    "i": "Rates",
+    "j": "Mean currents",
+}
+_HEIGHTS = {"small": 1.5, "h": 1.6, "i": 0.95, "j": 1.2}
+"""Of a row of small panels, and of the panels of an episode [inches]."""
+_MOST_NAMES = 30
+"""Bars that have names beside them; more have numbers."""
 
 
 @own_settings()
-def connectome_figure(connectome: Connectome, statistics: Statistics, sort: str) -> Figure:
+def connectome_figure(
+    connectome: Connectome,
+    statistics: Statistics,
+    sort: str,
+    episode: Episode | None = None,
+    *,
+    width: float = 7.0,
+    title: bool = True,
+    panels: str = "",
+) -> Figure:
     """Returns the figure of one connectome.
 
     Args:
-        connectome: of a network with neuron types.
-        statistics: of it.
-        sort: order of the neurons within a type, as in `neuron_order`.
+        connectome: Network with neuron types.
+        statistics: Statistics of the network.
+        sort: Order of the neurons within a type, as in `neuron_order`.
+        episode: Recorded episode; without one its panels are left out.
+        width: Width of the figure [inches].
+        title: Whether it has a title.
+        panels: Letters of the panels to draw, all where empty. They are lettered anew, and a single one has no letter.
     """
-    figure = empty_figure(*_SIZE)
-    figure.set_dpi(max(figure.dpi, least_pixels(connectome) / _LEAST_SIDE))
-    matrix, panels = _panels(figure, connectome)
-    draw_matrix(matrix, connectome, sort)
-    recurrent = connectome.kernels["recurrent"]
-    types = neurons_by_type(connectome)
-    _draw_degrees(panels["in"], recurrent.sum(axis=0), types, {n: recurrent[:, c].mean() for n, c in types.items()})
-    _draw_degrees(panels["out"], recurrent.sum(axis=1), types, {n: recurrent[c].mean() for n, c in types.items()})
-    _draw_probs(panels["probs"], connectome)
-    _draw_balance(panels["balance"], connectome)
-    _draw_actions(panels["actions"], statistics)
-    _draw_observations(panels["observations"], connectome)
-    label_axes(panels["in"], "recurrent connections onto a neuron", "neurons", legend=False)
-    label_axes(panels["out"], "recurrent connections from a neuron", "neurons", legend=False)
-    for name, columns in {"in": 3, "out": 3, "actions": 1, "observations": 2}.items():
-        _add_legend(panels[name], columns)
-    figure.suptitle(_title(connectome, statistics), x=0.012, ha="left", fontsize=11, color=INK, linespacing=1.5)
+    chosen = [name for name in panels or _TITLES if episode is not None or name not in EPISODE_PANELS]
+    figure = empty_figure(width, 1.0)
+    figure.set_dpi(300)
+    labels = task_labels(connectome.config.task.name, connectome.observation_size, connectome.action_size)
+    observations, actions = (names if len(names) <= _MOST_NAMES else [] for names in labels)
+    axes = _Layout(figure, connectome, sorted(set(chosen)), most_names=max(map(len, labels))).axes
+    if "a" in axes:
+        draw_matrix({"recurrent": axes["a"], "input": axes["input"], "output": axes["output"]}, connectome, sort)
+        _add_color_legend(axes["input"])
+    _draw_distributions(axes, connectome)
+    if "f" in axes:
+        _draw_actions(axes["f"], statistics, actions)
+    if "g" in axes:
+        _draw_observations(axes["g"], connectome, observations)
+    if episode is not None and set(axes) & set(EPISODE_PANELS):
+        draw_dynamics({name: axes[name] for name in EPISODE_PANELS if name in axes}, connectome, episode, sort)
+    for_print(figure)
+    if title:
+        add_heading(figure, _title(connectome, statistics))
     return figure
 
 
-def _panels(figure: Figure, connectome: Connectome) -> tuple[dict[str, Axes], dict[str, Axes]]:
-    left, right = figure.add_gridspec(1, 2, width_ratios=(1.12, 1), wspace=0.03)
-    num_neurons = connectome.num_neurons
-    top, side = (strip_ratio(n, num_neurons) for n in (connectome.observation_size, connectome.action_size))
-    inner = left.subgridspec(2, 2, height_ratios=(top, 1), width_ratios=(1, side), hspace=0.02, wspace=0.02)
-    matrix = {"recurrent": figure.add_subplot(inner[1, 0])}
-    matrix["input"] = figure.add_subplot(inner[0, 0])
-    matrix["output"] = figure.add_subplot(inner[1, 1])
-    matrix["input"].set_title("a  Connections", loc="left", fontsize=12, fontweight="bold", color=INK)
-    titles = {
-        "in": "b  In-degree",
-        "out": "c  Out-degree",
-        "probs": "d  Probabilities",
-        "balance": "e  Onto each neuron",
-        "actions": "f  Onto actions",
-        "observations": "g  Observations",
-    }
-    grid = right.subgridspec(3, 2, hspace=0.05, wspace=0.04)
-    panels = {}
-    for index, (name, title) in enumerate(titles.items()):
-        panels[name] = figure.add_subplot(grid[index // 2, index % 2])
-        style_panel(panels[name], title)
-    return matrix, panels
+class _Layout:
+    """Places the panels, and gives the figure its height and the resolution that shows every connection.
+
+    Attributes:
+        axes: By letter; the matrix is `a`, `input` and `output`.
+    """
+
+    def __init__(self, figure: Figure, connectome: Connectome, chosen: Sequence[str], *, most_names: int) -> None:
+        self.axes: dict[str, Axes] = {}
+        self._letters = dict(zip(chosen, "abcdefghij", strict=False)) if len(chosen) > 1 else {}
+        width = figure.get_figwidth()
+        small, bars = ([name for name in chosen if name in names] for names in ("bcde", "fg"))
+        beside = bool(small) and "a" in chosen and width >= _WIDE
+        top, side = (
+            strip_ratio(size, connectome.num_neurons) for size in (connectome.observation_size, connectome.action_size)
+        )
+        columns = max(1, min(len(small), 2 if beside else int(width / 1.6)))
+        bar_columns = max(1, min(len(bars), int(width / 2.5)))
+        matrix_width = 0.52 * width if beside else width
+        heights: dict[str, float] = {}
+        if "a" in chosen:
+            heights["a"] = matrix_width * (1 + top) / (1 + side)
+            figure.set_dpi(max(figure.dpi, least_pixels(connectome) / (0.75 * matrix_width / (1 + side))))
+        if small and not beside:
+            heights["small"] = _HEIGHTS["small"] * -(-len(small) // columns)
+        if bars:
+            heights["bars"] = max(_HEIGHTS["small"], 0.75 + 0.105 * most_names) * -(-len(bars) // bar_columns)
+        heights |= {name: _HEIGHTS[name] for name in chosen if name in EPISODE_PANELS}
+        figure.set_figheight(sum(heights.values()) + 0.05)
+        outer = figure.add_gridspec(len(heights), 1, height_ratios=list(heights.values()))
+        for index, block in enumerate(heights):
+            here = outer[index]
+            if block == "a" and beside:
+                left, right = here.subgridspec(1, 2, width_ratios=(1.1, 1), wspace=0.03)
+                self._add_matrix(figure, left, top, side)
+                self._add_grid(figure, right, small, columns)
+            elif block == "a":
+                self._add_matrix(figure, here, top, side)
+            elif block == "small":
+                self._add_grid(figure, here, small, columns)
+            elif block == "bars":
+                self._add_grid(figure, here, bars, bar_columns)
+            else:
+                self._add(figure, here, block)
+
+    def _add(self, figure: Figure, place: SubplotSpec, name: str) -> None:
+        self.axes[name] = figure.add_subplot(place)
+        style_panel(self.axes[name], self._title(name))
+
+    def _add_grid(self, figure: Figure, place: SubplotSpec, names: Sequence[str], columns: int) -> None:
+        grid = place.subgridspec(-(-len(names) // columns), columns, hspace=0.05, wspace=0.04)
+        for index, name in enumerate(names):
+            self._add(figure, grid[index // columns, index % columns], name)
+
+    def _add_matrix(self, figure: Figure, place: SubplotSpec, top: float, side: float) -> None:
+        inner = place.subgridspec(2, 2, height_ratios=(top, 1), width_ratios=(1, side), hspace=0.02, wspace=0.02)
+        self.axes["a"] = figure.add_subplot(inner[1, 0])
+        self.axes["input"] = figure.add_subplot(inner[0, 0])
+        self.axes["output"] = figure.add_subplot(inner[1, 1])
+        self.axes["input"].set_title(self._title("a"), loc="left", fontweight="bold", color=INK)
+
+    def _title(self, name: str) -> str:
+        return f"{self._letters[name]}  {_TITLES[name]}" if self._letters else _TITLES[name]
 
 
-def _add_legend(panel: Axes, columns: int) -> None:
-    """Puts the legend beside the title, where it hides nothing."""
-    panel.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 0.985), ncols=columns, borderpad=0.2, handlelength=0.9,
-        columnspacing=0.6, handletextpad=0.3, frameon=False, fontsize=9, labelcolor=INK,
-    )  # fmt: skip
+def _add_color_legend(panel: Axes) -> None:
+    """Says what the colours of the matrix mean."""
+    for name, text in (("E", "from E"), ("I", "from I"), ("+", "x"), ("-", "−x")):
+        panel.plot([], [], "s", color=ON_WHITE[name], markersize=4, label=text)
+    add_legend(panel, 4)
+
+
+def _draw_distributions(axes: Mapping[str, Axes], connectome: Connectome) -> None:
+    recurrent, types = connectome.kernels["recurrent"], neurons_by_type(connectome)
+    if "b" in axes:
+        density = {name: recurrent[:, chosen].mean() for name, chosen in types.items()}
+        _draw_degrees(axes["b"], recurrent.sum(axis=0), types, density, "onto a neuron")
+    if "c" in axes:
+        density = {name: recurrent[chosen].mean() for name, chosen in types.items()}
+        _draw_degrees(axes["c"], recurrent.sum(axis=1), types, density, "from a neuron")
+    if "d" in axes:
+        _draw_probs(axes["d"], connectome)
+    if "e" in axes:
+        _draw_balance(axes["e"], connectome)
 
 
 def _draw_degrees(
-    panel: Axes, degrees: np.ndarray, types: dict[str, np.ndarray], density: dict[str, np.floating]
+    panel: Axes, degrees: np.ndarray, types: dict[str, np.ndarray], density: dict[str, np.floating], x: str
 ) -> None:
     """Draws how many neurons of each type have which degree, and what independent connections would give."""
     num_neurons = len(degrees)
-    width = max(1, round(np.sqrt(num_neurons) / 8))
+    spread = np.subtract(*np.percentile(degrees, (75, 25)))
+    width = max(1, round(2 * spread / num_neurons ** (1 / 3)))  # Freedman and Diaconis 1981, in whole numbers
     edges = np.arange(degrees.min() - 2 * width, degrees.max() + 3 * width, width) - 0.5
     for name, chosen in types.items():
         color, (counts, _) = ON_WHITE[name], np.histogram(degrees[chosen], edges)
@@ -97,76 +199,77 @@ def _draw_degrees(
         expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(density[name])))
         panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle=_DASHES)
     panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="chance")
+    label_axes(panel, x, "neurons", legend=False)
+    add_legend(panel, 3)
 
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:
     edges = np.linspace(0, 1, 41)
-    for index, name in enumerate(KERNELS):
+    for name in KERNELS:
         probs = connectome.probs[name]
         shares = np.histogram(probs, edges)[0] / probs.size
-        panel.stairs(shares, edges, color=color_of(index), linewidth=1.6, label=name)
+        # Without a baseline, and with gaps where there is nothing: 0 has no place on a logarithmic axis.
+        shown = np.where(shares > 0, shares, np.nan)
+        panel.stairs(shown, edges, baseline=None, color=KERNEL_COLORS[name], linewidth=1.2, label=name)
     panel.set_yscale("log")
+    low, high = panel.get_ylim()
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    panel.yaxis.set_minor_formatter((lambda value, _: f"{100 * value:.2g}%") if high < 10 * low else NullFormatter())
     panel.axvline(0.5, color=FAINT, linewidth=1.0, linestyle=":")
-    label_axes(panel, "probability of a connection", "connections")
+    label_axes(panel, "probability", "connections", legend=False)
+    add_legend(panel, 2)
 
 
 def _draw_balance(panel: Axes, connectome: Connectome) -> None:
     """Draws each neuron by the excitatory and inhibitory connections onto it."""
     onto = recurrent_inputs(connectome)
     for name, chosen in neurons_by_type(connectome).items():
-        panel.scatter(onto[0][chosen], onto[1][chosen], s=14, color=ON_WHITE[name], alpha=0.7, linewidths=0)
+        panel.scatter(onto[0][chosen], onto[1][chosen], s=6, color=ON_WHITE[name], alpha=0.7, linewidths=0, label=name)
     low, high = min(map(np.min, onto)), max(map(np.max, onto))
     panel.plot([low, high], [low, high], color=FAINT, linewidth=1.0, linestyle=":", zorder=1)
-    label_axes(panel, "excitatory connections onto it", "inhibitory ones", legend=False)
+    label_axes(panel, "connections from E", "from I", legend=False)
+    add_legend(panel, 2)
 
 
-def _draw_actions(panel: Axes, statistics: Statistics) -> None:
+def _draw_actions(panel: Axes, statistics: Statistics, labels: Sequence[str]) -> None:
     actions = np.arange(len(statistics.onto_actions))
     for name, sign in (("E", 1), ("I", -1)):
         counts = [sign * action[name] for action in statistics.onto_actions]
-        panel.bar(actions, counts, color=ON_WHITE[name], width=0.8)
+        panel.barh(actions, counts, color=ON_WHITE[name], height=0.8, label=name)
     net = [action["E"] - action["I"] for action in statistics.onto_actions]
-    panel.plot(actions, net, "_", color=INK, markersize=9, markeredgewidth=2, label="E less I")
-    _mirror_axes(panel, len(actions))
-    label_axes(panel, "action", "connections", legend=False)
+    panel.plot(net, actions, "|", color=INK, markersize=6, markeredgewidth=1.2, label="E less I")
+    _mirror_axes(panel, len(actions), labels)
+    label_axes(panel, "connections", "" if labels else "action", legend=False)
+    add_legend(panel, 3)
 
 
-def _draw_observations(panel: Axes, connectome: Connectome) -> None:
+def _draw_observations(panel: Axes, connectome: Connectome, labels: Sequence[str]) -> None:
     weights = observation_weights(connectome)
     observations = np.arange(len(weights))
     for name, sign, text in (("+", 1, "x"), ("-", -1, "−x")):
         counts = sign * (weights == sign).sum(axis=1)
-        panel.bar(observations, counts, color=ON_WHITE[name], width=0.8 if len(weights) < 60 else 1.0, label=text)
-    _mirror_axes(panel, len(weights))
-    label_axes(panel, "observation", "neurons acted on", legend=False)
+        panel.barh(observations, counts, color=ON_WHITE[name], height=0.8 if len(weights) < 60 else 1.0, label=text)
+    _mirror_axes(panel, len(weights), labels)
+    label_axes(panel, "neurons acted on", "" if labels else "observation", legend=False)
+    add_legend(panel, 2)
 
 
-def _mirror_axes(panel: Axes, num_bars: int) -> None:
-    """Sets up the axes of bars that go up and down from 0 and are counts both ways."""
-    panel.axhline(0, color=INK, linewidth=0.8)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panel.set_xlim(-0.6, num_bars - 0.4)
-    panel.yaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+def _mirror_axes(panel: Axes, num_bars: int, labels: Sequence[str]) -> None:
+    """Sets up the axes of bars that go left and right from 0 and are counts both ways."""
+    panel.axvline(0, color=INK, linewidth=0.8)
+    panel.grid(False)
+    panel.set_ylim(num_bars - 0.4, -0.6)
+    panel.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    if labels:
+        panel.set_yticks(range(num_bars), labels)
+    else:
+        panel.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _title(connectome: Connectome, statistics: Statistics) -> str:
-    sizes = statistics.sizes
-    first = (
-        f"{connectome.config.task.name}, generation {statistics.generation}, {statistics.policy} network: "
-        f"{sizes['neurons']} neurons ({sizes['excitatory']} E, {sizes['inhibitory']} I), "
-        f"{sizes['recurrent_connections']:,} recurrent connections, density {statistics.density['recurrent']:.3f}; "
-        "in brackets: random graphs of the same degrees"
+    sizes, policy = statistics.sizes, statistics.policy
+    drawn = "" if policy == "deterministic" else f", {policy}"
+    return (
+        f"{connectome.config.task.name}, generation {statistics.generation}{drawn}: {sizes['neurons']} neurons "
+        f"({sizes['excitatory']} E, {sizes['inhibitory']} I), {sizes['recurrent_connections']:,} recurrent connections"
     )
-    measures = {
-        "reciprocity": statistics.reciprocity,
-        "clustering": statistics.clustering,
-        "path length": statistics.path_length,
-        "modularity": statistics.modularity,
-    }
-    compared = ", ".join(f"{name} {_beside_random(measure)}" for name, measure in measures.items())
-    return f"{first}\n{compared}"
-
-
-def _beside_random(measure: Measure) -> str:
-    return f"{measure.value:.4f} ({measure.random_mean:.4f} ± {measure.random_std:.4f})"

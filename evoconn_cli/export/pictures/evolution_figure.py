@@ -2,65 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evoconn_cli.drawing.canvas import COLORS, FAINT, INK, color_of, draw_series, label_axes, make_figure, own_settings
-from evoconn_cli.drawing.colors import ON_WHITE
+from evoconn_cli.drawing.canvas import (
+    FAINT,
+    INK,
+    add_heading,
+    add_legend,
+    for_print,
+    label_axes,
+    make_figure,
+    own_settings,
+)
+from evoconn_cli.drawing.colors import KERNELS as KERNEL_COLORS
+from evoconn_cli.drawing.colors import MEASURES, ON_WHITE
+from evoconn_cli.export.analysis.certainty import Certainty
 from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, share_excitatory
 from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.projections import KERNELS
 
-_TITLES = (
-    "a  Density",
-    "b  Entropy of probabilities",
-    "c  Saturated probabilities",
-    "d  Connections that changed",
-    "e  Beside random graphs",
-    "f  Excitation of actions",
-)
-_SENDERS = {"E": ON_WHITE["E"], "I": ON_WHITE["I"], "input": ON_WHITE["+"]}
+_TITLES = {
+    "a": "Density",
+    "b": "Entropy of probabilities",
+    "c": "Saturated probabilities",
+    "d": "Connections that changed",
+    "e": "Beside random graphs",
+    "f": "Excitation of actions",
+}
+_SENDERS = {"E": ON_WHITE["E"], "I": ON_WHITE["I"], "input": KERNEL_COLORS["input"]}
 _RECEIVERS = {"E": "-", "I": "--", "output": ":"}
-_MEASURES = ("reciprocity", "clustering", "modularity")
 
 
 @own_settings()
-def evolution_figure(connectomes: Sequence[Connectome], statistics: Sequence[Statistics]) -> Figure:
+def evolution_figure(
+    connectomes: Sequence[Connectome],
+    statistics: Sequence[Statistics],
+    *,
+    width: float = 7.0,
+    title: bool = True,
+    panels: str = "",
+) -> Figure:
     """Returns the figure of several steps of a run.
 
     Args:
-        connectomes: by generation.
-        statistics: of each of them.
+        connectomes: Connectomes by generation.
+        statistics: Statistics of each of them.
+        width: Width of the figure [inches].
+        title: Whether it has a title.
+        panels: Letters of the panels to draw, all where empty. They are lettered anew, and a single one has no letter.
     """
-    figure, panels = make_figure(_TITLES)
+    chosen = sorted(set(panels)) or list(_TITLES)
+    letters = [f"{letter}  " if len(chosen) > 1 else "" for letter in "abcdef"]
+    columns = max(1, min(len(chosen), 3, int(width / 2)))
+    titles = [f"{letter}{_TITLES[name]}" for letter, name in zip(letters, chosen, strict=False)]
+    figure, drawn = make_figure(titles, columns)
+    figure.set_size_inches(width, 2.1 * -(-len(chosen) // columns) + 0.05)
     generations = np.array([one.generation for one in statistics])
-    _draw_densities(panels[0], generations, statistics)
-    _lines(panels[1], generations, {n: [one.certainty[n].entropy for one in statistics] for n in KERNELS})
-    label_axes(panels[1], "generation", "bits a connection")
-    _lines(panels[2], generations, {n: [one.certainty[n].saturated for one in statistics] for n in KERNELS})
-    label_axes(panels[2], "generation", "share near a bound")
-    _draw_changes(panels[3], generations, connectomes)
-    _draw_measures(panels[4], generations, statistics)
-    _draw_actions(panels[5], generations, statistics)
-    for panel in panels:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    last = connectomes[-1]
-    title = (
-        f"{last.config.task.name}, {last.policy} networks of {last.num_neurons} neurons, {len(statistics)} checkpoints"
-    )
-    figure.suptitle(title, x=0.008, ha="left", fontsize=11, color=INK)
+    certainty = [one.certainty for one in statistics]
+    draw: dict[str, Callable[[Axes], None]] = {
+        "a": lambda panel: _draw_densities(panel, generations, statistics),
+        "b": lambda panel: _draw_certainty(panel, generations, certainty, "entropy", "bits per connection"),
+        "c": lambda panel: _draw_certainty(panel, generations, certainty, "saturated", "share near a bound"),
+        "d": lambda panel: _draw_changes(panel, generations, connectomes),
+        "e": lambda panel: _draw_measures(panel, generations, statistics),
+        "f": lambda panel: _draw_actions(panel, generations, statistics),
+    }
+    for name, panel in zip(chosen, drawn, strict=True):
+        draw[name](panel)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
+    for_print(figure)
+    if title:
+        last = connectomes[-1]
+        text = f"{last.config.task.name}: {last.num_neurons} neurons, {len(statistics)} {last.policy} networks"
+        add_heading(figure, text)
     return figure
 
 
-def _lines(panel: Axes, x: np.ndarray, series: dict[str, list[float]]) -> None:
-    for index, (label, values) in enumerate(series.items()):
-        y = np.array(values)
-        draw_series(panel, x, y, y, y, index=index, label=label, marker=".")
+def _lines(panel: Axes, x: np.ndarray, series: dict[str, list[float]], colors: Mapping[str, str]) -> None:
+    for label, values in series.items():
+        panel.plot(x, values, color=colors[label], marker=".", markersize=3, label=label)
+
+
+def _draw_certainty(
+    panel: Axes, generations: np.ndarray, certainty: Sequence[Mapping[str, Certainty]], of: str, y: str
+) -> None:
+    series = {name: [getattr(one[name], of) for one in certainty] for name in KERNELS}
+    _lines(panel, generations, series, KERNEL_COLORS)
+    label_axes(panel, "generation", y, legend=False)
+    add_legend(panel, 3)
 
 
 def _draw_densities(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
@@ -72,36 +107,44 @@ def _draw_densities(panel: Axes, generations: np.ndarray, statistics: Sequence[S
             panel.plot(
                 generations, densities, color=_SENDERS[pre], linestyle=_RECEIVERS[post], linewidth=1.8, label=name
             )
-    label_axes(panel, "generation", "share of possible connections")
-    panel.legend(frameon=False, fontsize=8, ncols=2, handlelength=2.6)
+    label_axes(panel, "generation", "share of possible connections", legend=False)
+    add_legend(panel, 3)
 
 
 def _draw_changes(panel: Axes, generations: np.ndarray, connectomes: Sequence[Connectome]) -> None:
     """Draws the changes since the step before, and dashed what still differs from the last step."""
     changed, agreement = changed_connections(connectomes), agreement_with_last(connectomes)
-    for index, name in enumerate(KERNELS):
-        color = color_of(index)
+    for name in KERNELS:
+        color = KERNEL_COLORS[name]
         since = [step[name] for step in changed]
-        panel.plot(generations[1:], since, color=color, linewidth=2.0, marker=".", label=name)
+        panel.plot(generations[1:], since, color=color, linewidth=2.0, marker=".", markersize=3, label=name)
         panel.plot(generations, [1 - step[name] for step in agreement], color=color, linewidth=1.4, linestyle="--")
-    panel.plot([], [], color=FAINT, linewidth=2.0, label="since the step before")
-    panel.plot([], [], color=FAINT, linewidth=1.4, linestyle="--", label="from the last step")
-    label_axes(panel, "generation", "share of connections that differ")
+    label_axes(panel, "generation (dashed: to the last one)", "share that differs", legend=False)
+    add_legend(panel, 3)
 
 
 def _draw_measures(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
     panel.axhspan(-2, 2, color="#eeeeee", zorder=0)
-    _lines(panel, generations, {name: [getattr(one, name).z for one in statistics] for name in _MEASURES})
-    label_axes(panel, "generation", "standard deviations of random graphs", note="grey: within two")
+    series = {name: [getattr(one, name).z for one in statistics] for name in MEASURES}
+    _lines(panel, generations, series, MEASURES)
+    label_axes(panel, "generation", "z (grey: within 2)", legend=False)
+    add_legend(panel, 3)
 
 
 def _draw_actions(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
     shares = np.stack([share_excitatory(one) for one in statistics], axis=1)
     for share in shares:
-        panel.plot(generations, share, color=COLORS[4], linewidth=1.0, alpha=0.7)
-    panel.plot([], [], color=COLORS[4], linewidth=1.0, label="an action")
+        panel.plot(generations, share, color=FAINT, linewidth=1.0, alpha=0.7)
+    panel.plot([], [], color=FAINT, linewidth=1.0, label="each action")
     panel.plot(
-        generations, np.ma.masked_invalid(shares).mean(axis=0), color=COLORS[6], linewidth=2.0, marker=".", label="mean"
+        generations,
+        np.ma.masked_invalid(shares).mean(axis=0),
+        color=INK,
+        linewidth=2.0,
+        marker=".",
+        markersize=3,
+        label="mean",
     )
     panel.axhline(0.5, color=FAINT, linewidth=1.0, linestyle=":")
-    label_axes(panel, "generation", "excitatory share of its connections")
+    label_axes(panel, "generation", "E among its connections", legend=False)
+    add_legend(panel, 2)

@@ -10,14 +10,16 @@ import numpy as np
 
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
+from evoconn_cli.export.analysis.dynamics import SHOWN_MS, Dynamics, episode_dynamics, window_of
 from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
 from evoconn_cli.export.analysis.table import statistics_rows
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.projections import KERNELS
 from evoconn_cli.export.source import SORTS, ExportSource
 from evoconn_cli.export.units import neuron_signs
+from evoconn_cli.tasks.labels import task_labels
 
-_SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "explorer.js")
+_SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "episode.js", "explorer.js")
 _PROB_STEPS = 255
 """Probabilities are stored in a byte, to about 0.002."""
 
@@ -29,11 +31,18 @@ def write_explorer(source: ExportSource, out: Path) -> None:
         f"generation {connectome.generation}, {connectome.policy} network of {connectome.num_neurons} neurons, "
         f"run {source.provenance.get('run', '')}"
     )
+    dynamics = episode_dynamics(connectome, source.episode)
+    shown = window_of(dynamics, SHOWN_MS)
     groups = [({"name": name}, _arrays(connectome, name)) for name in KERNELS]
+    groups.append(({"name": "episode"}, _episode_arrays(dynamics, shown)))
+    header = _header(source, about) | {
+        "episode_steps": shown.stop - shown.start,
+        "episode_ms": [float(time) for time in dynamics.times_ms[shown][[0, -1]]],
+    }
     parts = {
         "title": html.escape(f"{connectome.config.task.name}: {about}"),
         "style": _read("style.css"),
-        "data": pack(_header(source, about), "kernels", groups),
+        "data": pack(header, "groups", groups),
         "scripts": "\n".join([read_web("evoconn_cli.drawing", "unpack.js"), *map(_read, _SCRIPTS)]),
     }
     out.write_text(fill(_read("page.html"), parts), encoding="utf-8")
@@ -45,7 +54,11 @@ def _read(name: str) -> str:
 
 def _header(source: ExportSource, about: str) -> dict[str, Any]:
     connectome = source.connectome
+    observations, actions = task_labels(
+        connectome.config.task.name, connectome.observation_size, connectome.action_size
+    )
     return {
+        "labels": {"observations": observations, "actions": actions},
         "name": connectome.config.task.name,
         "about": about,
         "neurons": connectome.num_neurons,
@@ -68,6 +81,15 @@ def _arrays(connectome: Connectome, name: str) -> dict[str, np.ndarray]:
     return {
         "bits": np.packbits(connectome.kernels[name]),
         "probs": np.round(connectome.probs[name] * _PROB_STEPS).astype(np.uint8),
+    }
+
+
+def _episode_arrays(dynamics: Dynamics, shown: slice) -> dict[str, np.ndarray]:
+    lines = {f"rate_{name}": values for name, values in dynamics.rates.items()}
+    lines |= {f"current_{name}": values for name, values in dynamics.currents.items()}
+    return {
+        "spikes": np.packbits(dynamics.spikes[shown]),
+        **{name: values[shown].astype(np.float32) for name, values in lines.items()},
     }
 
 

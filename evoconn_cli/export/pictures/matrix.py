@@ -90,5 +90,5 @@ def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort:
     how = "" if sort == "none" else f", by {sort} within a type"
     main.set_xlabel(f"onto neuron{how}", **text)
     main.set_ylabel(f"from neuron{how}", **text)
-    panels["input"].set_ylabel("observation", **text)
-    panels["output"].set_xlabel("onto action", **text)
+    panels["input"].set_ylabel("obs.", **text)
+    panels["output"].set_xlabel("action", **text)

@@ -1,21 +1,23 @@
-"""The format png: the figure of a connectome, or of how it moved over several steps, and its statistics as JSON."""
+"""The formats png, pdf and svg: the figure of a connectome, or of how it moved over several steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from evoconn_cli.drawing.canvas import save_figure
-from evoconn_cli.export.analysis.statistics_file import write_statistics_json
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.source import EPISODE_PANELS, ExportSource
 
 
 def write_picture(source: ExportSource, out: Path) -> None:
-    """Writes the figure in the format of the suffix of `out`, and beside it a file `NAME-statistics.json`."""
-    if len(source.connectomes) == 1:
-        figure = connectome_figure(source.connectome, source.statistics[0], source.options.sort)
+    """Writes the figure in the format of the suffix of `out`."""
+    options = source.options
+    given = {"width": options.width, "title": options.title, "panels": options.panels}
+    if len(source.connectomes) > 1:
+        figure = evolution_figure(source.connectomes, source.statistics, **given)
     else:
-        figure = evolution_figure(source.connectomes, source.statistics)
+        shows_episode = not options.panels or any(letter in EPISODE_PANELS for letter in options.panels)
+        episode = source.episode if shows_episode else None
+        figure = connectome_figure(source.connectome, source.statistics[0], options.sort, episode, **given)
     save_figure(figure, out)
-    write_statistics_json(source, out.with_name(f"{out.stem}-statistics.json"))

@@ -4,7 +4,8 @@
 class Connectome {
   constructor(header) {
     Object.assign(this, header);
-    this.kernel = Object.fromEntries(header.kernels.map((kernel) => [kernel.name, kernel]));
+    this.kernel = Object.fromEntries(header.groups.map((group) => [group.name, group]));
+    this.episode = this.kernel.episode;
     this.width = { input: this.neurons, recurrent: this.neurons, output: this.actions };
     const all = [...Array(this.neurons).keys()];
     this.degrees = {
@@ -14,6 +15,15 @@ class Connectome {
   }
 
   type(neuron) { return this.types[neuron] > 0 ? "E" : "I"; }
+
+  observationName(number) { return `observation ${number}${this.labels.observations[number] ? `, ${this.labels.observations[number]}` : ""}`; }
+
+  actionName(number) { return `action ${number}${this.labels.actions[number] ? `, ${this.labels.actions[number]}` : ""}`; }
+
+  spiked(time, neuron) {
+    const at = time * this.neurons + neuron;
+    return ((this.episode.spikes[at >> 3] >> (7 - (at & 7))) & 1) === 1;
+  }
 
   has(kernel, pre, post) {
     const at = pre * this.width[kernel] + post;

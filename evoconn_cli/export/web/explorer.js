@@ -15,6 +15,8 @@ class Explorer {
     this.elements.neuron.max = header.neurons - 1;
     this.elements.sort.replaceChildren(...Object.keys(header.orders).map((name) => new Option(name, name, false, name === header.sort)));
     this.elements.statistics.innerHTML = statisticsTable(this.connectome);
+    this.elements.names.innerHTML = namesPanel(this.connectome);
+    this.elements.names.hidden = !this.elements.names.innerHTML;
     this.matrix.arrange(header.orders[header.sort]);
     this.dress(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
     this.listen();
@@ -22,7 +24,7 @@ class Explorer {
 
   listen() {
     const { matrix, sort, show, neuron, theme, picked } = this.elements;
-    sort.addEventListener("change", () => { this.matrix.arrange(this.connectome.orders[sort.value]); this.paint(); });
+    sort.addEventListener("change", () => { this.matrix.arrange(this.connectome.orders[sort.value]); this.paint(); this.raster(); });
     show.addEventListener("change", () => { this.matrix.show = show.value; this.paint(); });
     neuron.addEventListener("input", () => this.pick(neuron.value === "" ? null : Number(neuron.value)));
     theme.addEventListener("click", () => this.dress(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
@@ -34,7 +36,7 @@ class Explorer {
       if (ends) this.pick(ends.kernel === "input" ? ends.post : ends.pre);
     });
     document.addEventListener("keydown", (event) => this.press(event));
-    window.addEventListener("resize", () => { this.matrix.layout(); this.draw(); });
+    window.addEventListener("resize", () => { this.matrix.layout(); this.draw(); this.raster(); });
   }
 
   press(event) {
@@ -72,7 +74,13 @@ class Explorer {
     elements.probs.innerHTML = probPlot(connectome);
     elements.actions.innerHTML = actionPlot(connectome, colors);
     elements.picked.innerHTML = pickedPanel(connectome, colors, picked);
+    elements.legend.innerHTML = colorLegend(colors);
+    elements.rates.innerHTML = ratePlot(connectome, colors);
+    elements.currents.innerHTML = currentPlot(connectome, colors);
+    this.raster();
   }
+
+  raster() { drawRaster(this.elements.raster, this.connectome, this.colors, this.matrix.order, this.picked, this.styles); }
 
   pick(neuron) {
     const valid = Number.isInteger(neuron) && neuron >= 0 && neuron < this.connectome.neurons;
@@ -93,9 +101,9 @@ class Explorer {
     const p = (from) => `p ${c.prob(kernel, from, post).toFixed(2)}`;
     if (kernel === "input") {
       const acts = { 1: "acts directly", "-1": "acts reversed", 0: c.has(kernel, pre, post) ? "acts both ways, so not at all" : "does not act" };
-      return `observation ${pre} → ${named(post)}: ${acts[c.observes(pre, post)]}; x ${p(pre)}, −x ${p(pre + c.observations)}`;
+      return `${c.observationName(pre)} → ${named(post)}: ${acts[c.observes(pre, post)]}; x ${p(pre)}, −x ${p(pre + c.observations)}`;
     }
-    const sign = c.type(pre) === "E" ? "+1" : "−1", target = kernel === "output" ? `action ${post}` : named(post);
+    const sign = c.type(pre) === "E" ? "+1" : "−1", target = kernel === "output" ? c.actionName(post) : named(post);
     return `${named(pre)} → ${target}: ${c.has(kernel, pre, post) ? `connected, sign ${sign}` : "not connected"}, ${p(pre)}`;
   }
 }

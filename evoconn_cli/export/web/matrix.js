@@ -116,7 +116,9 @@ class Matrix {
     }
     pen.fillStyle = styles.faint;
     pen.font = "12px system-ui, sans-serif";
-    pen.fillText("actions", areas.output.x + areas.output.width / 2, main.y + main.height + 13);
+    pen.textAlign = "right"; // the strip may be narrower than the word, and the canvas ends beside it
+    pen.fillText("actions", areas.output.x + areas.output.width, main.y + main.height + 13);
+    pen.textAlign = "center";
     pen.save();
     pen.translate(10, areas.input.y + areas.input.height / 2);
     pen.rotate(-Math.PI / 2);

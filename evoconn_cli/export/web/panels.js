@@ -65,7 +65,7 @@ function actionPlot(connectome, colors) {
   let body = scale(most);
   counts.forEach((count, index) => ["E", "I"].forEach((type, side) => {
     const tall = (count[type] / most) * (base - PLOT.top), wide = Math.min(18, 0.4 * slot);
-    body += `<rect x="${left + (index + 0.5) * slot + (side - 1) * wide}" y="${base - tall}" width="${wide}" height="${tall}" fill="${colors[type]}"><title>action ${index}: ${count[type]} ${type}</title></rect>`;
+    body += `<rect x="${left + (index + 0.5) * slot + (side - 1) * wide}" y="${base - tall}" width="${wide}" height="${tall}" fill="${colors[type]}"><title>${escaped(connectome.actionName(index))}: ${count[type]} ${type}</title></rect>`;
   }));
   const every = Math.ceil(counts.length / 10);
   const marks = counts.flatMap((_, index) => (index % every ? [] : [[left + (index + 0.5) * slot, index]]));
@@ -78,15 +78,15 @@ function pickedPanel(connectome, colors, neuron) {
   const count = (list, name) => list.filter((n) => connectome.type(n) === name).length;
   const chips = (list, p) => list.map((n) =>
     `<button data-neuron="${n}" style="background:${colors[connectome.type(n)]}" title="neuron ${n}, p ${p(n).toFixed(2)}">${n}</button>`).join("") || "none";
-  const words = (list, text) => list.map((n) => `<span>${text(n)}</span>`).join("") || "none";
+  const words = (list, text, title) => list.map((n) => `<span title="${escaped(title(n))}">${text(n)}</span>`).join("") || "none";
   return `<h2>Neuron ${neuron}, ${type === "E" ? "excitatory" : "inhibitory"}, community ${connectome.communities[neuron]}</h2>` +
     `<div class="label">onto it: ${from.length} connections, ${count(from, "E")} E and ${count(from, "I")} I</div>` +
     `<div class="chips" id="from">${chips(from, (n) => connectome.prob("recurrent", n, neuron))}</div>` +
     `<div class="label">from it: ${to.length} connections, ${count(to, "E")} E and ${count(to, "I")} I</div>` +
     `<div class="chips" id="to">${chips(to, (n) => connectome.prob("recurrent", neuron, n))}</div>` +
     `<div class="label">observations, direct (+) or reversed (−)</div>` +
-    `<div class="chips" id="observations">${words(observations, (o) => (connectome.observes(o, neuron) > 0 ? "+" : "−") + o)}</div>` +
-    `<div class="label">actions</div><div class="chips" id="acts">${words(actions, (a) => a)}</div>`;
+    `<div class="chips" id="observations">${words(observations, (o) => (connectome.observes(o, neuron) > 0 ? "+" : "−") + o, (o) => connectome.observationName(o))}</div>` +
+    `<div class="label">actions</div><div class="chips" id="acts">${words(actions, (a) => a, (a) => connectome.actionName(a))}</div>`;
 }
 
 function statisticsTable(connectome) {
