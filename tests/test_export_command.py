@@ -197,8 +197,8 @@ def test_the_extra_installs_what_the_formats_need():
         (["--policy", "smapled"], "unknown policy 'smapled'. Did you mean 'sampled'?"),
         (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
         (
-            ["--format", "png", "--episode-steps", "2"],
-            "--episode-steps does nothing for png: it is for bundle, npz, csv, parquet, graphml, brian2, nir, sonata",
+            ["--format", "statistics", "--episode-steps", "2"],
+            "--episode-steps does nothing for statistics: it is for bundle, npz, csv, parquet, graphml, brian2, nir, sonata",
         ),
         (
             ["--format", "png,npz", "--nir-tau", "euler"],

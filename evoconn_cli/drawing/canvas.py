@@ -30,7 +30,8 @@ INK, FAINT = "#222222", "#9a9a9a"
 @contextlib.contextmanager
 def own_settings() -> Iterator[None]:
     """Keeps a user's matplotlibrc out of what is drawn or saved meanwhile; all functions that make a figure have it."""
-    with style.context("default"):
+    # TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
+    with style.context(["default", {"pdf.fonttype": 42, "ps.fonttype": 42}]):
         yield
 
 
@@ -134,7 +135,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         EvoconnError: it cannot be written.
     """
-    # TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
-    fonts = style.context({"pdf.fonttype": 42, "ps.fonttype": 42})
-    with own_settings(), fonts, whole_file(path) as partial:
+    with own_settings(), whole_file(path) as partial:
         figure.savefig(partial, dpi=figure.dpi)  # by default savefig takes the resolution the figure was made with
