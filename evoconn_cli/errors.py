@@ -48,12 +48,20 @@ class RunDirectoryError(EvoconnError):
     """A run directory that cannot be created, written or read."""
 
 
+class NoRunError(RunDirectoryError):
+    """A file or directory that exists and is not part of a run."""
+
+
 class RunBusyError(RunDirectoryError):
     """A run that another process trains."""
 
 
 class CheckpointError(EvoconnError):
     """A checkpoint that is missing, damaged or of another run."""
+
+
+class NothingYetError(CheckpointError, RunDirectoryError):
+    """A run that was not trained long enough for what is asked."""
 
 
 class DamagedCheckpointError(CheckpointError):

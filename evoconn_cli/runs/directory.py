@@ -16,7 +16,7 @@ from typing import Any
 
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.errors import ConfigError, RunDirectoryError
+from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError
 from evoconn_cli.output import place_problem, replace_text
 from evoconn_cli.runs.checkpoints.saved import saved_generations
 from evoconn_cli.runs.provenance import what_changed
@@ -173,11 +173,16 @@ class RunDirectory:
         """Returns the configuration of the run.
 
         Raises:
-            ConfigError: it was edited into nonsense, or is of something else; the message names the file.
+            ConfigError: it was edited into nonsense; the message names the file.
+            NoRunError: it is of another program, and nothing else is here that a run has.
         """
         try:
             return read_config(self.config_file)
         except ConfigError as error:
+            if not (self.facts_file.exists() or self.checkpoints.exists()):
+                raise NoRunError(
+                    f"{self.path} is not a run of evoconn: its config.yaml is of another program."
+                ) from None
             raise ConfigError(f"{self.config_file} is not the configuration of a run: {error}") from None
 
     def write_config(self, config: RunConfig) -> None:

@@ -12,7 +12,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure, own_settings
-from evoconn_cli.errors import RunDirectoryError, unknown_name
+from evoconn_cli.errors import NothingYetError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 
@@ -43,7 +43,7 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
 
     Raises:
         ConfigError: an unknown axis, or a configuration that is none.
-        RunDirectoryError: there is nothing to draw yet.
+        NothingYetError: there is nothing to draw yet.
     """
     if x_axis not in X_AXES:
         raise unknown_name("--plot-x", x_axis, X_AXES)
@@ -54,7 +54,7 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
         if line.get("eval_fitness") is not None and line.get(key) is not None
     ]
     if not lines:
-        raise RunDirectoryError(
+        raise NothingYetError(
             f"the run {directory.short_path()} has no generation with an evaluation fitness yet, so there is no "
             "learning curve. Leave it out."
         )
