@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -30,6 +35,14 @@ class EvoconnError(Exception):
 def printable(text: str) -> str:
     """Returns `text` on one line, without anything that a terminal would obey: file names may hold that."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def program() -> str:
+    """Returns what to type for this program: `evoconn`, or its path if the shell would not find it by that name."""
+    started, found = sys.argv[0], shutil.which("evoconn")
+    if Path(started).name != "evoconn" or not os.path.exists(started):  # such as python -m, or a notebook
+        return "evoconn"
+    return "evoconn" if found and os.path.samefile(started, found) else shlex.quote(started)
 
 
 def first_line(error: BaseException) -> str:

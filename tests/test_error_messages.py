@@ -14,6 +14,7 @@ from saved_runs import save_run
 from whole_runs import evoconn
 
 from evoconn_cli.app import main
+from evoconn_cli.errors import program
 
 TRAIN, EVALUATE, RENDER, EXPORT = "train --task hopper", "evaluate RUN", "render RUN", "export-connectivity RUN"
 
@@ -183,6 +184,20 @@ def test_a_name_that_the_locale_cannot_hold_is_not_called_broken(tmp_path):
     process = evoconn(*arguments, cwd=tmp_path, env={**os.environ, **locale})
     assert "this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in process.communicate(timeout=60)[0]
     assert process.returncode == 1 and not any(tmp_path.iterdir())
+
+
+def test_a_command_to_type_next_has_the_path_of_a_program_that_the_shell_would_not_find(monkeypatch, tmp_path):
+    path = tmp_path / ".venv" / "bin" / "evoconn"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh")
+    path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/evoconn", "train"])
+    assert program() == ".venv/bin/evoconn"
+    monkeypatch.setenv("PATH", str(path.parent))
+    assert program() == "evoconn"
+    monkeypatch.setattr(sys, "argv", ["/some/where/__main__.py"])
+    assert program() == "evoconn"
 
 
 def test_without_a_cluster_distributed_says_what_to_name(tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -176,6 +178,20 @@ def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
     os.close(ours)
     assert process.wait(timeout=60) == 75
     assert saved(tmp_path / "run") and status_of(tmp_path / "run") == "interrupted"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("code", "is_error"), [(0, False), (75, False), (130, False), (1, True)])
+def test_make_train_takes_what_ctrl_c_ends_for_no_error(tmp_path, code, is_error):
+    for name, text in {"evoconn": f"exit {code}", "python": "exit 1"}.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "installed").touch()
+    root = Path(__file__).parents[1]
+    done = subprocess.run(["make", "train", f"VENV={tmp_path}"], cwd=root, capture_output=True, text=True)
+    assert (done.returncode != 0) == is_error == ("***" in done.stderr), done.stderr
+    assert ("What to type next" in done.stdout) != is_error
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import Any
 
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError
+from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, program
 from evoconn_cli.output import place_problem, replace_text
 from evoconn_cli.runs.checkpoints.saved import saved_generations
 from evoconn_cli.runs.provenance import what_changed
@@ -110,7 +110,7 @@ class RunDirectory:
                 facts = {}
             raise RunDirectoryError(
                 f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
-                f"{facts.get('host', '?')}. To go on with it: evoconn resume {shlex.quote(str(self.path))}. "
+                f"{facts.get('host', '?')}. To go on with it: {program()} resume {shlex.quote(str(self.path))}. "
                 "For a new run name another --run-dir."
             )
         if occupied:
