@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
 
@@ -107,9 +107,37 @@ class ProcessLostError(EvoconnError):
     exit_code = ExitCode.PROCESS_LOST
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Returns the error for a `name` that is not one of the `known` ones, nearest ones first."""
+def unknown_name(kind: str, name: str, known: Iterable[str], listed: Iterable[str] = ()) -> ConfigError:
+    """Returns the error for a name that is not known, with the nearest ones.
+
+    Args:
+        kind: What is named, such as `task`.
+        name: The name that is not known.
+        known: All known names.
+        listed: Those to list, if not all.
+    """
     known = list(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    typed = str(name).lower()
+    near = [typed] if typed in known else difflib.get_close_matches(typed, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    return ConfigError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known)}.")
+    return ConfigError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(listed or known)}.")
+
+
+def near_names(typed: str, names: Mapping[str, str]) -> list[str]:
+    """Returns up to three of the values of `names` whose keys may be meant by what is typed, the nearest first.
+
+    That is the name itself, its initials such as `lr`, a word of it such as `export`, or a similar spelling.
+    """
+    typed = typed.lower().replace("-", "_")
+    words = {name: name.lower().replace("-", "_") for name in names}
+    tests: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == typed,
+        lambda name: "".join(word[0] for word in name.split("_")) == typed and len(typed) > 1,
+        lambda name: len(typed) > 2 and any(word.startswith(typed) for word in (name, *name.split("_"))),
+        lambda name: len(name) > 2 and typed.startswith(name),
+    )
+    for is_meant in tests:
+        if found := [names[name] for name, word in words.items() if is_meant(word)]:
+            return found[:3]
+    by_word = {word: name for name, word in words.items()}
+    return [names[by_word[word]] for word in difflib.get_close_matches(typed, by_word, n=2, cutoff=0.7)]

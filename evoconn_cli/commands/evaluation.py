@@ -45,7 +45,7 @@ def run_evaluation(request: Request) -> None:
 def _draw_learning_curves(request: Request, console: Console) -> None:
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.learning_curves import Curve, learning_figure, read_curve
+    from evoconn_cli.runs.learning_curves import Curve, distinct_curves, learning_figure, read_curve
     from evoconn_cli.runs.locating import locate
 
     assert request.plot is not None
@@ -57,6 +57,8 @@ def _draw_learning_curves(request: Request, console: Console) -> None:
     curves = list(dict(_of_each_run(request.runs, read, "drawn")).values())
     save_figure(learning_figure(curves, request.plot_x), request.plot)
     say(console, f"learning curves: {request.plot}")
+    if again := len(curves) - len(distinct_curves(curves)):
+        say(console, f"{again} of the {len(curves)} runs have the configuration and seed of another: drawn once.")
 
 
 def _evaluate(request: Request, console: Console) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.completion import complete_override, complete_run, steps_of
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -32,19 +32,21 @@ def resume(
         typer.Argument(
             metavar="KEY=VALUE",
             help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
+            autocompletion=complete_override,
             show_default=False,
         ),
     ] = None,
     generations: Annotated[
         int | None,
-        typer.Option(help="Train up to this generation instead of the configured one.", show_default=False),
+        typer.Option(help="Train up to this generation.", show_default="as the run is configured"),
     ] = None,
     from_step: Annotated[
         int | None,
         typer.Option(
             min=0,
             help="Go on from this saved generation (0: the beginning); what came later goes to set-aside/.",
-            show_default=False,
+            autocompletion=steps_of("0"),
+            show_default="latest",
         ),
     ] = None,
     discard_later: Annotated[

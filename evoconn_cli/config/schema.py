@@ -311,6 +311,13 @@ def is_text(key: str) -> bool:
     return key in _TEXT_KEYS
 
 
+def what_seeds_share(config: RunConfig) -> dict[str, Any]:
+    """Returns the keys and values that runs must have in common to be a sample of seeds; the task is beside them."""
+    apart = ("task.name", "algo.generations")
+    sections = ("task.", "algo.", "network.", "rollout.")
+    return {key: value for key, value, _ in walk(config) if key.startswith(sections) and key not in apart}
+
+
 def num_members(config: RunConfig) -> int:
     """Returns how many members of the population are sampled, not evaluation copies (M)."""
     return config.algo.population - num_evaluation_copies(config)
