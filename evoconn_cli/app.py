@@ -9,7 +9,7 @@ import typer
 
 from evoconn_cli.commands.arguments import Command
 from evoconn_cli.commands.cache_errors import mend_compilation_cache
-from evoconn_cli.commands.ending import show_error
+from evoconn_cli.commands.ending import leave, show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
 from evoconn_cli.commands.hints import HintingCommand, HintingGroup
@@ -65,3 +65,6 @@ def main() -> None:
     except EvoconnError as error:
         show_error(error)
         sys.exit(int(error.exit_code))
+    except SystemExit as end:
+        leave(end.code)
+        raise

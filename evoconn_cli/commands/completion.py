@@ -82,13 +82,11 @@ def complete_launch(ctx: typer.Context, incomplete: str) -> list[str]:
 def _complete_entry(keys: Mapping[str, Any], ctx: typer.Context, incomplete: str) -> list[str]:
     """Returns what an entry `KEY=VALUE` may be.
 
-    Bash takes `=` for a word of its own: then the key is the argument before, and only the value is completed.
+    Bash takes `=` for a word of its own: then the key is an argument before, and only the value is completed.
     """
-    before = list(ctx.params.get("overrides") or [])
-    if incomplete == "=" and before:
-        return _values(keys.get(before[-1]), "")
-    if before[-1:] == ["="] and len(before) > 1:
-        return _values(keys.get(before[-2]), incomplete)
+    before = [word for word in ctx.params.get("overrides") or [] if word != "="]
+    if before and before[-1] in keys:
+        return _values(keys[before[-1]], incomplete)
     key, equals, start = incomplete.partition("=")
     if equals:
         return [f"{key}={value}" for value in _values(keys.get(key), start)]
@@ -123,18 +121,22 @@ def steps_of(*names: str, several: bool = False) -> Callable[[typer.Context, str
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         before, comma, start = incomplete.rpartition(",") if several else ("", "", incomplete)
-        steps = [*names, *map(str, _saved(ctx.params))]
+        # Behind an option without its value the arguments before it are not assigned to parameters yet.
+        steps = [*names, *map(str, _saved(_paths(ctx.params) or ctx.args))]
         return [f"{before}{comma}{step}" for step in steps if step.startswith(start)]
 
     return complete
 
 
-def _saved(params: Mapping[str, Any]) -> list[int]:
-    """Returns the generations that the runs of a command line have saved."""
+def _paths(params: Mapping[str, Any]) -> Sequence[Any]:
+    given = params.get("runs") or params.get("path") or params.get("run_dir") or ()
+    return given if isinstance(given, (list, tuple)) else [given]
+
+
+def _saved(paths: Sequence[Any]) -> list[int]:
+    """Returns the generations that runs have saved."""
     from evoconn_cli.runs.checkpoints.saved import saved_generations
 
-    given = params.get("runs") or params.get("path") or params.get("run_dir") or ()
-    paths: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
     folders = [path if path.name == "checkpoints" else path / "checkpoints" for path in map(Path, paths)]
     try:
         return sorted({generation for folder in folders for generation in saved_generations(folder)})

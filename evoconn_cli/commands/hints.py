@@ -96,10 +96,11 @@ class HintingGroup(TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
-            if "No such command" not in getattr(error, "message", "") or "Did you mean" in error.message:
+            message = getattr(error, "message", "")
+            if "No such command" not in message or "Did you mean" in message:
                 raise
             shown = {name: name for name, command in self.commands.items() if not command.hidden}
             near = near_names(args[0], shown)
             hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(shown)}."
-            error.message = f"{error.message} {hint}"
+            error.message = f"{message} {hint}"  # pyright: ignore[reportAttributeAccessIssue]
             raise

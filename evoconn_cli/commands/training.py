@@ -67,7 +67,8 @@ def _train(
     discard_later: bool,
 ) -> ExitCode:
     """Trains in the process that writes the run, and says how it went."""
-    from evoconn_cli.runs.progress.protocol import best_evaluation, make_progress, summary_table
+    from evoconn_cli.runs.checkpoints.saved import saved_generations
+    from evoconn_cli.runs.progress.protocol import make_progress, summary_table
     from evoconn_cli.runs.progress.terminal import lasting_stdout
     from evoconn_cli.runs.training.training import train
 
@@ -97,7 +98,8 @@ def _train(
         return ExitCode.QUIT
     if outcome.history:
         title = "finished" if outcome.finished else "saved"
-        console.print(summary_table(outcome.history[-1], best=best_evaluation(outcome.history), title=title))
+        saved = saved_generations(run.directory.checkpoints)
+        console.print(summary_table(outcome.history, saved=saved, title=title))
     if not outcome.finished:
         say(console, f"To go on: {program()} resume {where}")
         return ExitCode.SAVED_EARLY
@@ -114,8 +116,6 @@ def says_finished(path: Path, overrides: Sequence[str]) -> bool:
     Raises:
         EvoconnError: there is no run, or an override cannot be read.
     """
-    from rich.console import Console
-
     from evoconn_cli.config.loading import override_config
     from evoconn_cli.runs.checkpoints.facts import is_whole
     from evoconn_cli.runs.directory import RunDirectory
@@ -126,7 +126,7 @@ def says_finished(path: Path, overrides: Sequence[str]) -> bool:
     if not is_finished or override_config(before, overrides) != before or not is_whole(run.checkpoints / str(done)):
         return False
     more = f"{program()} resume {shlex.quote(run.short_path())} --generations {2 * done}"
-    say(Console(), f"The run is at generation {done} already. To train it further: {more}")
+    say(stream_console(), f"The run is at generation {done} already. To train it further: {more}")
     return True
 
 

@@ -318,6 +318,11 @@ def what_seeds_share(config: RunConfig) -> dict[str, Any]:
     return {key: value for key, value, _ in walk(config) if key.startswith(sections) and key not in apart}
 
 
+def most_steps(config: RunConfig) -> int:
+    """Returns the environment steps of a generation in which every episode lasts to its limit."""
+    return config.algo.population * -(-config.task.episode_length // config.task.action_repeat)
+
+
 def num_members(config: RunConfig) -> int:
     """Returns how many members of the population are sampled, not evaluation copies (M)."""
     return config.algo.population - num_evaluation_copies(config)

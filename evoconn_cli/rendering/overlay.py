@@ -124,7 +124,7 @@ class Overlay:
         self._value(draw, layout.reward, format_number(self._mean(self._rewards, end), self._decimals[1], plus=True))
         if self._spikes is not None and layout.rate is not None:
             rate = sum(w * self._mean(r, end, 3) for w, r in zip(self._shares, self._spikes.rates, strict=True))
-            self._value(draw, layout.rate, f"{rate:.0f} Hz")
+            self._value(draw, layout.rate, f"{rate:.0f}")
 
     def _fit_title(self, name: str, about: str) -> list[tuple[str, tuple[int, int], float, Rgb]]:
         """Returns the two lines at the left top, as large and as long as any return at the right top lets them be."""
@@ -152,7 +152,7 @@ class Overlay:
         layout, unit = self.layout, self.layout.unit
         image = Image.new("RGB", self._size, BACKGROUND)
         draw = ImageDraw.Draw(image)
-        for box, label in ((layout.reward, "reward"), (layout.rate, "rate")):
+        for box, label in ((layout.reward, "reward"), (layout.rate, "spikes/s")):
             if box is not None:
                 y = box.y + box.height // 2 - round(0.62 * unit)
                 self._text(draw, (box.x - round(0.8 * unit), y), label, 1.0, FAINT, "rm")
