@@ -119,14 +119,20 @@ def _of_each_run(paths: Sequence[str], read: Callable[[Path], Found], done: str)
 def _run_episodes(
     request: Request, opened: Sequence[OpenedRun], settings: Sequence[dict[str, float]]
 ) -> list[Evaluated]:
-    from rich.progress import track
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from evoconn_cli.runs.evaluation.evaluating import evaluate
 
-    results = evaluate(
-        opened, settings, num_episodes=request.episodes, seed=request.seed, sampled=request.policy == "sampled"
-    )
     errors = stream_console(stderr=True)
-    total = len(opened) * len(settings)
-    what = f"{request.episodes} episodes"
-    return list(track(results, what, total, console=errors, transient=True, disable=not errors.is_interactive))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_interactive) as progress:
+        task = progress.add_task("", total=len(opened) * len(settings))
+        results = evaluate(
+            opened,
+            settings,
+            num_episodes=request.episodes,
+            seed=request.seed,
+            sampled=request.policy == "sampled",
+            tell=lambda what: progress.update(task, description=what),
+        )
+        return list(progress.track(results, task_id=task))
