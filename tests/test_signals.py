@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.app import app
+from evoconn_cli.commands.ending import leave
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.training.interrupts import Interrupts
+from evoconn_cli.runs.training.interrupts import Interrupts, is_computing
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 
@@ -109,6 +111,51 @@ def test_before_the_first_generation_ctrl_c_quits_and_the_others_end_it_in_order
     assert progress.notes == ["SIGUSR1: the run ends before it has trained; Ctrl-C to quit at once."]
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert resume_small(tmp_path / "run").finished
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_does_not_wait_for_the_compiler(light, tmp_path, monkeypatch, number):
+    may_end = threading.Event()
+
+    def make_engine(config, workers):
+        engine = light(config, workers)
+
+        def compile_long(state):
+            signal.raise_signal(number)
+            assert may_end.wait(60)
+
+        engine.compile = compile_long
+        return engine
+
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    ended = []
+    monkeypatch.setattr("os._exit", ended.append)
+    try:
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                run_small(tmp_path / "run")
+        else:
+            outcome = run_small(tmp_path / "run")
+            assert not outcome.finished and outcome.history == []
+        leave(75)
+        assert ended == [75], "the interpreter is not taken down while XLA compiles"
+    finally:
+        may_end.set()
+    while is_computing():
+        threading.Event().wait(0.01)
+    leave(75)
+    assert ended == [75]
+
+
+def test_an_error_of_the_compiler_is_raised_where_the_training_waits(light, tmp_path, monkeypatch):
+    def make_engine(config, workers):
+        engine = light(config, workers)
+        engine.compile = lambda state: 1 // 0
+        return engine
+
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    with pytest.raises(ZeroDivisionError):
+        run_small(tmp_path / "run")
 
 
 def test_signals_are_given_back(light, tmp_path):
