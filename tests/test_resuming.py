@@ -239,12 +239,15 @@ def test_a_finished_run_is_left_as_it_is_at_once(run, monkeypatch):
 
     before = files()
     with monkeypatch.context() as patched:
-        patched.setattr("evoconn_cli.commands.training.run_training", pytest.fail)
-        for arguments in ([], ["--generations", "6"]):
+        patched.setattr("evoconn_cli.commands.training.run_training", lambda *_, **__: pytest.fail("it is trained"))
+        for arguments in ([], ["--generations", "6"], ["--devices", "1", "checkpoint.every=3"], ["--wandb", "offline"]):
             result = CliRunner().invoke(app, ["resume", str(run), *arguments])
             assert result.exit_code == 0, result.output
             assert "at generation 6 already" in result.output and "--generations 12" in result.output
-    assert files() == before
+        assert files() == before
+        for arguments in (["--generations", "7"], ["tracking.tensorboard=true"], ["--from-step", "6"]):
+            with pytest.raises(pytest.fail.Exception):
+                CliRunner().invoke(app, ["resume", str(run), *arguments], catch_exceptions=False)
     (run / "checkpoints" / "6" / "state" / "manifest.ocdbt").write_bytes(b"")
     assert CliRunner().invoke(app, ["resume", str(run)]).exit_code == 0
     assert len(comparable(run)) == 6 and is_whole(run / "checkpoints" / "6"), "it is trained again"

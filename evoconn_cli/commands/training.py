@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from evoconn_cli.runs.training.opening import Run
 
 
+_ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb")
+"""Keys, or beginnings of keys, that mean nothing to a run that is not trained."""
+
+
 def run_training(
     open_run: Callable[[Processes], Run],
     *,
@@ -111,19 +115,23 @@ def _train(
 def says_finished(path: Path, overrides: Sequence[str]) -> bool:
     """Returns whether a run has nothing left to train, and says so; then JAX is not started and nothing is written.
 
-    A key that changes is a reason to open the run, and so is a damaged checkpoint.
+    A key that changes the run or its logs is a reason to open it, and so is a damaged checkpoint.
 
     Raises:
         EvoconnError: there is no run, or an override cannot be read.
     """
     from evoconn_cli.config.loading import override_config
+    from evoconn_cli.config.schema import walk
     from evoconn_cli.runs.checkpoints.facts import is_whole
     from evoconn_cli.runs.directory import RunDirectory
 
     run = RunDirectory.open(path)
     before, done = run.read_config(), run.last_saved_generation()
     is_finished = run.read_facts().get("status") == "finished" and before.algo.generations == done
-    if not is_finished or override_config(before, overrides) != before or not is_whole(run.checkpoints / str(done)):
+    asked = walk(override_config(before, overrides))
+    changed = [key for (key, value, _), (_, was, _) in zip(asked, walk(before), strict=True) if value != was]
+    is_asked_for_more = any(not key.startswith(_ONLY_WHILE_TRAINING) for key in changed)
+    if not is_finished or is_asked_for_more or not is_whole(run.checkpoints / str(done)):
         return False
     more = f"{program()} resume {shlex.quote(run.short_path())} --generations {2 * done}"
     say(stream_console(), f"The run is at generation {done} already. To train it further: {more}")
