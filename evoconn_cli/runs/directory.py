@@ -89,7 +89,9 @@ class RunDirectory:
         run = cls(path)
         with readable(path):
             if not run.path.is_dir():
-                raise RunDirectoryError(f"no run directory at {path}: there is no such directory.")
+                raise RunDirectoryError(
+                    f"no run directory at {path}: there is no such directory. {where_runs_are(path)}"
+                )
             if not run.config_file.is_file():
                 raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")
         return run
@@ -247,6 +249,12 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunDirectoryError(f"cannot look at {path}: {error.strerror}.") from None
+
+
+def where_runs_are(path: Path) -> str:
+    """Returns a sentence for a `path` that does not exist: what may be meant."""
+    near = Path("runs") / path.name
+    return f"Did you mean {near}?" if path.name and near.is_dir() else "`evoconn train` makes runs under runs/."
 
 
 def default_run_dir(config: RunConfig) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evoconn_cli.errors import NoRunError, RunDirectoryError
 from evoconn_cli.export.bundle.reading import is_bundle
-from evoconn_cli.runs.directory import readable
+from evoconn_cli.runs.directory import readable, where_runs_are
 
 
 def locate(path: Path) -> tuple[Path, int | None]:
@@ -23,7 +23,7 @@ def locate(path: Path) -> tuple[Path, int | None]:
         if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
             return checkpoints.parent, step
         if not whole.exists():
-            raise RunDirectoryError(f"no run at {path}: there is no such file or directory.")
+            raise RunDirectoryError(f"no run at {path}: there is no such file or directory. {where_runs_are(path)}")
         if is_bundle(whole):
             raise NoRunError(f"{path} is an exported bundle, which has no training. Name the run that it comes from.")
         if not (whole / "config.yaml").is_file():
