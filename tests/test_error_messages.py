@@ -130,7 +130,6 @@ TABLE = [
     (f"{RENDER} --fps 1000", 2, "--fps 1000: expected 1 to 240"),
     (f"{RENDER} --speed 0", 2, "--speed 0: expected 0.01 to 100"),
     (f"{RENDER} --out walk.html --fps 30", 2, "--fps has no meaning for walk.html"),
-    (f"{RENDER} --renderer gpu", 2, "unknown renderer 'gpu'"),
     # export-connectivity
     (f"{EXPORT} --format jpeg", 2, "unknown format 'jpeg'"),
     (f"{EXPORT} --policy random", 2, "unknown policy 'random'"),
