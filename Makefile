@@ -14,7 +14,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 train: $(VENV)/installed ## install into .venv and train the laptop preset
-	$(BIN)/evoconn train --config laptop
+	@echo $(BIN)/evoconn train --config laptop
+	@# With job control Ctrl-C is for evoconn alone; then 75 (saved) and 130 (quit) are no errors.
+	@[ ! -t 0 ] || set -m; $(BIN)/evoconn train --config laptop || \
+	  { code=$$?; [ $$code = 75 ] || [ $$code = 130 ] || exit $$code; }
 	@echo
 	@echo "What to type next:"
 	@echo "  . $(BIN)/activate                                evoconn without its path, in this shell"

@@ -9,9 +9,10 @@ import typer
 
 from evoconn_cli.commands.arguments import Command
 from evoconn_cli.commands.cache_errors import mend_compilation_cache
-from evoconn_cli.commands.ending import show_error
+from evoconn_cli.commands.ending import leave, show_error
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
+from evoconn_cli.commands.hints import HintingCommand, HintingGroup
 from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
@@ -23,18 +24,15 @@ from evoconn_cli.errors import EvoconnError
 
 app = typer.Typer(
     name="evoconn",
+    cls=HintingGroup,
     help="Train recurrent spiking neural networks by evolving their connectivity.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=Command)(train)
-app.command(cls=Command)(resume)
-app.command(cls=Command)(evaluate)
-app.command(cls=Command)(render)
-app.command(cls=Command)(export_connectivity)
-app.command(cls=Command)(launch_grid)
+for command in (train, resume, evaluate, render, export_connectivity, launch_grid):
+    app.command(cls=HintingCommand)(command)
 app.command(hidden=True, cls=Command)(run_cell)
 
 
@@ -67,3 +65,6 @@ def main() -> None:
     except EvoconnError as error:
         show_error(error)
         sys.exit(int(error.exit_code))
+    except SystemExit as end:
+        leave(end.code)
+        raise

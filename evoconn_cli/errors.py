@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -32,6 +37,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def program() -> str:
+    """Returns what to type for this program: `evoconn`, or its path if the shell would not find it by that name."""
+    started, found = sys.argv[0], shutil.which("evoconn")
+    if Path(started).name != "evoconn" or not os.path.exists(started):  # such as python -m, or a notebook
+        return "evoconn"
+    return "evoconn" if found and os.path.samefile(started, found) else shlex.quote(started)
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an `error` says, without its full stop; its type where it says nothing."""
     lines = str(error).strip().splitlines()
@@ -48,12 +61,20 @@ class RunDirectoryError(EvoconnError):
     """A run directory that cannot be created, written or read."""
 
 
+class NoRunError(RunDirectoryError):
+    """A file or directory that exists and is not part of a run."""
+
+
 class RunBusyError(RunDirectoryError):
     """A run that another process trains."""
 
 
 class CheckpointError(EvoconnError):
     """A checkpoint that is missing, damaged or of another run."""
+
+
+class NothingYetError(CheckpointError, RunDirectoryError):
+    """A run that was not trained long enough for what is asked."""
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -86,9 +107,37 @@ class ProcessLostError(EvoconnError):
     exit_code = ExitCode.PROCESS_LOST
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Returns the error for a `name` that is not one of the `known` ones, nearest ones first."""
+def unknown_name(kind: str, name: str, known: Iterable[str], listed: Iterable[str] = ()) -> ConfigError:
+    """Returns the error for a name that is not known, with the nearest ones.
+
+    Args:
+        kind: What is named, such as `task`.
+        name: The name that is not known.
+        known: All known names.
+        listed: Those to list, if not all.
+    """
     known = list(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    typed = str(name).lower()
+    near = [typed] if typed in known else difflib.get_close_matches(typed, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
-    return ConfigError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(known)}.")
+    return ConfigError(f"unknown {kind} {name!r}. {hint}Known: {', '.join(listed or known)}.")
+
+
+def near_names(typed: str, names: Mapping[str, str]) -> list[str]:
+    """Returns up to three of the values of `names` whose keys may be meant by what is typed, the nearest first.
+
+    That is the name itself, its initials such as `lr`, a word of it such as `export`, or a similar spelling.
+    """
+    typed = typed.lower().replace("-", "_")
+    words = {name: name.lower().replace("-", "_") for name in names}
+    tests: tuple[Callable[[str], bool], ...] = (
+        lambda name: name == typed,
+        lambda name: "".join(word[0] for word in name.split("_")) == typed and len(typed) > 1,
+        lambda name: len(typed) > 2 and any(word.startswith(typed) for word in (name, *name.split("_"))),
+        lambda name: len(name) > 2 and typed.startswith(name),
+    )
+    for is_meant in tests:
+        if found := [names[name] for name, word in words.items() if is_meant(word)]:
+            return found[:3]
+    by_word = {word: name for name, word in words.items()}
+    return [names[by_word[word]] for word in difflib.get_close_matches(typed, by_word, n=2, cutoff=0.7)]

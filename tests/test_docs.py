@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from browser import WAIT, chromium, needs_browser
 from command_lines import COMMANDS, check_command_line
 
 from evoconn_cli import __version__
@@ -45,6 +49,25 @@ def test_every_page_is_in_the_navigation_of_the_site():
     text = (ROOT / "mkdocs.yml").read_text()
     listed = re.findall(r"[\w/-]+\.md", str(yaml.safe_load(text)["nav"]))
     assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_site_has_a_search_when_it_is_opened_from_disk_and_fetches_nothing(tmp_path):
+    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    type_in = """
+        const query = document.querySelector("[data-md-component=search-query]");
+        query.focus(); query.value = "lesion"; query.dispatchEvent(new Event("keyup", {bubbles: true}))
+    """
+    for page in ("index.html", "commands/train.html"):
+        assert not re.search(r'(src|rel="stylesheet" href)="https?:', (tmp_path / page).read_text())
+        with chromium(1000, 800) as browser:
+            browser.open(tmp_path / page)
+            browser.run(type_in)
+            browser.run(WAIT % "document.querySelector('.md-search-result__item a')")
+            assert "evaluate.html" in browser.run("return document.querySelector('.md-search-result__list').innerHTML")
+            assert browser.errors() == []
 
 
 def test_the_title_of_a_page_is_its_name_in_the_navigation():

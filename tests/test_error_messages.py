@@ -14,6 +14,8 @@ from saved_runs import save_run
 from whole_runs import evoconn
 
 from evoconn_cli.app import main
+from evoconn_cli.config.names import PROBE_TASKS
+from evoconn_cli.errors import program
 
 TRAIN, EVALUATE, RENDER, EXPORT = "train --task hopper", "evaluate RUN", "render RUN", "export-connectivity RUN"
 
@@ -32,11 +34,28 @@ TABLE = [
     (f"{TRAIN} algo.populaton=8", 2, "unknown key 'algo.populaton'. Did you mean 'algo.population'"),
     (f"{TRAIN} algo", 2, "cannot read the override 'algo': write KEY=VALUE"),
     (f"{TRAIN} algo=3", 2, "algo: expected a section with keys, got 3"),
+    ("train hopper", 2, "'hopper' is not KEY=VALUE. Did you mean --task hopper?"),
+    ("train laptop", 2, "Did you mean --config laptop?"),
+    ("train --task hopper GRU", 2, "Did you mean --network gru?"),
+    ("train RUN", 2, "is not KEY=VALUE. Did you mean evoconn resume"),
+    (f"{TRAIN} --learning-rate 0.1", 2, "No such option: --learning-rate. Did you mean algo.learning_rate=0.1?"),
+    (f"{TRAIN} --lr=0.1", 2, "No such option: --lr. Did you mean algo.learning_rate=0.1?"),
+    (f"{TRAIN} --neurons 64", 2, "Did you mean network.num_neurons=64?"),
+    ("train --env hopper", 2, "Did you mean --task hopper?"),
+    ("launch-grid ec_brax --retries 3", 2, "Did you mean launch.retries=3?"),
+    ("evaluate RUN --mass 2", 2, "Did you mean --perturb mass=2?"),
+    (f"{TRAIN} --epochs 3", 2, "evoconn train --help lists the options"),
+    ("export", 2, "No such command 'export'. Did you mean 'export-connectivity'?"),
+    ("video", 2, "Known: train, resume, evaluate, render, export-connectivity, launch-grid."),
+    ("train --task Hopper", 2, "unknown task 'Hopper'. Did you mean 'hopper'? Known: acrobot"),
+    (f"{TRAIN} lr=0.1", 2, "unknown key 'lr'. Did you mean 'algo.learning_rate'?"),
     # values
     (f"{TRAIN} --population 1.5", 2, "Invalid value for '--population'"),
-    (f"{TRAIN} algo.population=many", 2, "algo.population"),
     (f"{TRAIN} --population 1e4", 2, ": write 10000."),
     (f"{TRAIN} --seed 1_000", 2, "'1_000' is not a number"),
+    (f"{TRAIN} algo.population=many", 2, "algo.population=many: must be a whole number, such as 10240."),
+    (f"{TRAIN} checkpoint.minutes=long", 2, "checkpoint.minutes=long: must be a number, such as 10.0."),
+    ("launch-grid ec_brax launch.retries=x", 2, "launch.retries=x: must be a whole number, such as 2."),
     (f"{TRAIN} --population 1", 2, "algo.population=1: must be at least 2"),
     (f"{TRAIN} --population 4", 2, "algo.population=4: 4 of them are evaluation copies"),
     (f"{TRAIN} --algo es --population 15", 2, "must be even in number"),
@@ -48,7 +67,7 @@ TABLE = [
     (f"{TRAIN} network.v_threshold=-1", 2, "network.v_threshold=-1.0: must be above network.v_rest=0.0"),
     (f"{TRAIN} rollout.fitness=last", 2, "rollout.fitness: 'last'"),
     (f"{TRAIN} --wandb sometimes", 2, "tracking.wandb: 'sometimes'"),
-    (f"{TRAIN} tracking.tensorboard=perhaps", 2, "tracking.tensorboard"),
+    (f"{TRAIN} tracking.tensorboard=perhaps", 2, "tracking.tensorboard=perhaps: must be true or false."),
     (f"{TRAIN} --devices 99", 2, "engine.devices=99: this machine has"),
     (f"{TRAIN} --max-time soon", 2, "cannot read the time 'soon': write it as 3h50m"),
     (f"{TRAIN} task.name=${{oc.env:HOME}}", 2, "is a reference, and those are not followed"),
@@ -111,7 +130,6 @@ TABLE = [
     (f"{RENDER} --fps 1000", 2, "--fps 1000: expected 1 to 240"),
     (f"{RENDER} --speed 0", 2, "--speed 0: expected 0.01 to 100"),
     (f"{RENDER} --out walk.html --fps 30", 2, "--fps has no meaning for walk.html"),
-    (f"{RENDER} --renderer gpu", 2, "unknown renderer 'gpu'"),
     # export-connectivity
     (f"{EXPORT} --format jpeg", 2, "unknown format 'jpeg'"),
     (f"{EXPORT} --policy random", 2, "unknown policy 'random'"),
@@ -183,6 +201,29 @@ def test_a_name_that_the_locale_cannot_hold_is_not_called_broken(tmp_path):
     process = evoconn(*arguments, cwd=tmp_path, env={**os.environ, **locale})
     assert "this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in process.communicate(timeout=60)[0]
     assert process.returncode == 1 and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("line", ["train", "train --task hoper", "train --task Hopper"])
+def test_tasks_that_help_hides_are_not_listed(monkeypatch, capsys, line):
+    monkeypatch.setattr(sys, "argv", ["evoconn", *line.split()])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().err
+    assert "walker2d" in shown and not any(task in shown for task in PROBE_TASKS)
+
+
+def test_a_command_to_type_next_has_the_path_of_a_program_that_the_shell_would_not_find(monkeypatch, tmp_path):
+    path = tmp_path / ".venv" / "bin" / "evoconn"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh")
+    path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/evoconn", "train"])
+    assert program() == ".venv/bin/evoconn"
+    monkeypatch.setenv("PATH", str(path.parent))
+    assert program() == "evoconn"
+    monkeypatch.setattr(sys, "argv", ["/some/where/__main__.py"])
+    assert program() == "evoconn"
 
 
 def test_without_a_cluster_distributed_says_what_to_name(tmp_path):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.app import main
 from evoconn_cli.config.perturbations import KINDS
+from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.evaluation.statistics import interquartile_mean
 
 
@@ -256,6 +258,30 @@ def test_a_run_that_is_not_there_is_one_message(evoconn, runs, tmp_path):
     ):
         code, out, err = evoconn(path)
         assert code in (1, 2) and out == "" and err.startswith("Error: ") and message in err
+
+
+def test_of_many_paths_those_that_are_no_trained_run_are_left_out_and_said(evoconn, runs, tmp_path):
+    (tmp_path / "grid" / "set" / "hopper-0").mkdir(parents=True)
+    (tmp_path / "grid" / "set" / "hopper-0" / "run.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("no run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("lr: 1")
+    RunDirectory.create(tmp_path / "new", RunDirectory(Path(runs["first"])).read_config(), {})
+    paths = ["grid", runs["first"], "new", "notes.txt", "other"]
+    code, out, err = evoconn(*paths, "--episodes", "2", "--json", "-", "--plot", "c.png")
+    assert code == 0, err
+    assert [one["run"] for one in json.loads(out)["evaluations"]] == [runs["first"]]
+    for name, reason in {
+        "grid": "holds runs. Name those: grid/*/*",
+        "new": "no checkpoint yet",
+        "notes.txt": "not a run",
+        "other": "another program",
+    }.items():
+        assert re.search(rf"^Notice: not evaluated: .*{name}.*{re.escape(reason)}", err, re.MULTILINE), name
+    code, out, err = evoconn("grid", "notes.txt")
+    assert code == 1 and "none of the 2 paths" in err
+    code, _, err = evoconn(runs["first"], "nowhere")
+    assert code == 1 and "no run at nowhere" in err, "a name that is mistyped is an error"
 
 
 def test_help_names_every_perturbation(evoconn, monkeypatch):

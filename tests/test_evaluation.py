@@ -183,8 +183,14 @@ def test_a_sweep_does_not_compile_anew(opened, monkeypatch):
 
     monkeypatch.setattr(evaluating, "_compile", counting)
     settings = [{"obs-noise": value} for value in (0.0, 0.3, 0.6)]
-    results = list(evaluate([opened()], settings, num_episodes=4, seed=0, sampled=False))
+    told = []
+    results = list(evaluate([opened()], settings, num_episodes=4, seed=0, sampled=False, tell=told.append))
     assert len(compiled) == 1
+    assert told == [
+        "compiling, then 4 episodes, obs-noise 0",
+        "4 episodes, obs-noise 0.3",
+        "4 episodes, obs-noise 0.6",
+    ]
     assert [one.setting for one in results] == settings
     means = [one.returns.mean for one in results]
     assert len(set(means)) == 3

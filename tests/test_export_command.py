@@ -198,7 +198,7 @@ def test_the_extra_installs_what_the_formats_need():
         (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
         (
             ["--format", "statistics", "--episode-steps", "2"],
-            "--episode-steps does nothing for statistics: it is for bundle, npz, csv, parquet, graphml, brian2, nir, sonata",
+            "--episode-steps does nothing for statistics: it is for bundle, npz, csv, parquet, graphml, brian2",
         ),
         (
             ["--format", "png,npz", "--nir-tau", "euler"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
 
 import pytest
-from grids import GONE, LIGHT, USABLE_CORES, generations_of, load_cells, starts_of, write_grid
+from grids import GONE, LIGHT, TINY, USABLE_CORES, generations_of, load_cells, starts_of, write_grid
+from rich.console import Console
 from started import start
 from whole_runs import assert_same_run, evoconn
 
@@ -17,6 +19,7 @@ from evoconn_cli.grid import attempts
 from evoconn_cli.grid.log import LOG_FILE, last_log_lines, open_log
 from evoconn_cli.grid.places import cell_command, cell_environment, prepare
 from evoconn_cli.grid.states import State, read_progress, read_status
+from evoconn_cli.grid.table import GridTable, read_rows
 from evoconn_cli.runs.training.lock import run_lock
 
 
@@ -211,6 +214,50 @@ def test_progress_is_read_from_the_end_of_the_metrics(prepared):
     (prepared.path / "metrics.jsonl").write_text(text + '{"generation": 10')
     progress = read_progress(prepared)
     assert (progress.generation, progress.eval_fitness, progress.steps_per_second) == (999, 1.5, 50.0)
+
+
+# The table
+
+
+def shown(rows, width) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(GridTable("grid", rows))
+    return console.file.getvalue().splitlines()
+
+
+def trained(cell, generation):
+    """Writes metrics up to a generation."""
+    lines = (
+        {"generation": g, "seconds": 1.0, "env_steps": 1e6 * g, "eval_fitness": 1e5} for g in range(1, generation + 1)
+    )
+    (cell.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_cell_without_a_generation_yet_shows_for_how_long_it_has_been_starting(prepared, monkeypatch):
+    attempts.record_start(prepared.path, "cpu 0", 0, os.getpid())
+    now = time.time()
+    monkeypatch.setattr("evoconn_cli.grid.table.time.time", lambda: now + 42.2)
+    assert "starting 42 s" in "\n".join(shown(read_rows([prepared]), 200))
+    trained(prepared, 1)
+    assert "starting" not in "\n".join(shown(read_rows([prepared]), 200))
+
+
+@pytest.mark.parametrize("width", [90, 100, 110, 120, 200])
+def test_names_stay_whole_in_a_narrow_terminal(tmp_path, width):
+    text = TINY.replace("small:", "a_set_with_a_long_name:").replace(
+        "algo.generations: [4]", "algo.generations: [4, 1000]"
+    )
+    cells = load_cells(write_grid(tmp_path, text), tmp_path / "grid")
+    for cell in cells[:4]:
+        prepare(cell, "tiny")
+        attempts.record_start(cell.path, "NVIDIA H100 0", 0, os.getpid())
+        trained(cell, 3)
+    lines = shown(read_rows(cells), width)
+    assert len(lines) == len(cells) + 3, "a line for each cell, the title, the head and the foot"
+    for cell in cells:
+        assert any(cell.group in line for line in lines)
+    assert max(map(len, lines)) <= width
+    assert ("steps/s" in lines[1]) == (width == 200), "the first to go"
 
 
 # The command

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from evoconn_cli import __version__
 from evoconn_cli.app import app
+from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 from evoconn_cli.config.shipped import preset_names
 
@@ -57,6 +58,17 @@ def test_training_lists_tasks_strategies_networks_and_presets():
         assert re.search(rf"\b{name}\b", shown), name
 
 
+def test_help_shows_the_defaults_that_the_schema_has():
+    defaults = load_config(None, ["task.name=hopper"])
+    shown = re.sub(r"[\s│]+", " ", help_of("train", columns=80))
+    for option, value in {
+        "--seed": defaults.seed,
+        "--population": defaults.algo.population,
+        "--generations": defaults.algo.generations,
+    }.items():
+        assert re.search(rf"{option} (?:(?!--).)*\[default: \({value}\)\]", shown), option
+
+
 def test_the_version_is_one_line_and_the_versions_name_jax_brax_and_the_devices():
     assert CliRunner().invoke(app, ["--version"]).output == f"evoconn {__version__}\n"
     shown = dict(line.split(maxsplit=1) for line in CliRunner().invoke(app, ["--versions"]).output.splitlines())
@@ -78,6 +90,8 @@ def offered(monkeypatch, tmp_path):
     for name in ("runs/hopper-1", "runs/walker-1"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "run.json").write_text("{}")
+        for generation in (20, 40):
+            (tmp_path / name / "checkpoints" / str(generation)).mkdir(parents=True)
     (tmp_path / "runs" / "notes").mkdir()
     monkeypatch.chdir(tmp_path)
 
@@ -108,6 +122,27 @@ def offered(monkeypatch, tmp_path):
         ("evoconn launch-grid e", ["ec_brax"]),
         ("evoconn launch-grid --on s", ["slurm"]),
         ("evoconn train --wandb off", ["offline"]),
+        ("evoconn train --algo es --network ", ["lstm", "gru", "mlp", "dense_snn"]),
+        ("evoconn train --network gru --algo ", ["es"]),
+        ("evoconn train algo.l", ["algo.learning_rate="]),
+        ("evoconn train --algo es algo.s", ["algo.sigma="]),
+        ("evoconn train --algo ec algo.s", []),
+        ("evoconn train rollout.fitness=", ["rollout.fitness=first_episode", "rollout.fitness=until_slowest"]),
+        ("evoconn train rollout.fitness = u", ["until_slowest"]),  # as bash splits it
+        ("evoconn train rollout.fitness =", ["first_episode", "until_slowest"]),
+        ("evoconn train tracking.tensorboard=t", ["tracking.tensorboard=true"]),
+        ("evoconn train s", ["seed="]),
+        ("evoconn train ro", ["rollout."]),
+        ("evoconn train hopper=", []),
+        ("evoconn resume runs/hopper-1 checkpoint.ev", ["checkpoint.every="]),
+        ("evoconn resume runs/hopper-1 --from-step ", ["0", "20", "40"]),
+        ("evoconn evaluate runs/hopper-1 --step ", ["latest", "best", "all", "20", "40"]),
+        ("evoconn evaluate runs/hopper-1 --step 20,4", ["20,40"]),
+        ("evoconn evaluate nowhere --step b", ["best"]),
+        ("evoconn render runs/hopper-1/checkpoints --step 2", ["20"]),
+        ("evoconn export-connectivity runs/walker-1 --step 4", ["40"]),
+        ("evoconn evaluate --perturb g", ["gravity="]),
+        ("evoconn launch-grid ec_brax launch.ret", ["launch.retries=", "launch.retry_pause="]),
     ],
 )
 def test_the_shell_offers_names_and_runs(offered, line, expected):

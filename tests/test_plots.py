@@ -135,8 +135,21 @@ def test_a_sweep_of_one_run_is_drawn_in_the_order_of_its_values(directories):
     assert low == 1.0 and 6.5 < high <= 8.0
 
 
+def test_the_same_run_is_drawn_once_and_what_differs_in_more_than_the_seed_apart(directories, tmp_path):
+    copy = RunDirectory.open(save_run(tmp_path / "copy", "seed=1", eval_fitness={1: 3.0, 2: 5.0}))
+    found = [*curves(directories, "a", "b"), read_curve(copy, "generations")]
+    (panel,) = learning_figure(found, "generations").axes
+    np.testing.assert_allclose(lines_of(panel)["ec, conn_snn (2 seeds)"][1], [2, 4, 7])
+    fast = RunDirectory.open(save_run(tmp_path / "fast", "algo.learning_rate=0.3", eval_fitness={1: 0.0}))
+    (panel,) = learning_figure([*found, read_curve(fast, "generations")], "generations").axes
+    assert set(lines_of(panel)) == {
+        "ec, conn_snn learning_rate=0.15 (2 seeds)",
+        "ec, conn_snn learning_rate=0.3 (1 run)",
+    }
+
+
 def test_a_sweep_of_seeds_is_one_line(directories):
-    opened = [open_run(directories[name].path) for name in ("a", "b")]
+    opened = [open_run(directories[name].path, "3") for name in ("a", "b")]
     points = [evaluated(run, v, [v * 10 + i]) for i, run in enumerate(opened) for v in (0.5, 0.7)]
     (panel,) = curve_figure(points, "mass", seed=0).axes
     assert list(lines_of(panel)) == ["ec, conn_snn, 40 neurons (2 runs)"]
@@ -145,7 +158,7 @@ def test_a_sweep_of_seeds_is_one_line(directories):
 
 
 def test_a_bundle_has_its_own_line_beside_seeds(directories):
-    a, b = (open_run(directories[name].path) for name in ("a", "b"))
+    a, b = (open_run(directories[name].path, "3") for name in ("a", "b"))
     bundle = a._replace(directory=RunDirectory(directories["a"].path / "exports" / "bundle"), bundle="a bundle")
     points = [evaluated(run, v, [v]) for run in (a, b, bundle) for v in (0.5, 0.7)]
     (panel,) = curve_figure(points, "mass", seed=0).axes

@@ -63,7 +63,7 @@ def metrics_at(generation: int, **given):
         env_steps_simulated=1_250_000 * generation,
         seconds=2.0,
         elapsed=2.0 * generation,
-        spikes_per_ms=12.34,
+        spikes_per_ms=0.01234,
         density=0.498,
         entropy=0.912,
     )
@@ -192,6 +192,21 @@ def test_after_a_resume_the_pace_starts_anew_and_the_curve_does_not():
     assert len(history.evaluations) == 11
 
 
+def test_as_long_as_episodes_get_longer_the_time_left_is_that_of_full_ones_at_most():
+    """100 members, up to 1,000 steps each, at 10,000 steps/s: 10 s per full generation."""
+    history = History(most_steps=100_000)
+    for generation in range(1, 4):
+        history.add(metrics_at(generation, seconds=1.0, env_steps=10_000 * generation))
+    left = history.time_left(23)
+    assert left is not None and left.at_most and left.seconds == pytest.approx(20 * 10.0)
+    assert left.text() == "< 3 min 20 s" and left.text(passed=20.0) == "< 3 min 00 s"
+    history = History(most_steps=100_000)
+    for generation in range(1, 4):
+        history.add(metrics_at(generation, seconds=9.0, env_steps=90_000 * generation))
+    left = history.time_left(23)
+    assert left is not None and not left.at_most and left.seconds == pytest.approx(20 * 9.0)
+
+
 def test_a_resume_without_history_has_no_pace_before_its_second_generation():
     history = History()
     history.add(metrics_at(500))
@@ -240,7 +255,7 @@ def test_a_terminal_without_unicode_gets_ascii(encoding):
     for generation in range(1, 9):
         progress.generation(metrics_at(generation, spikes_per_ms=None))
     progress.stop()
-    console.print(summary_table(metrics_at(8, elapsed=None)))
+    console.print(summary_table([metrics_at(8, elapsed=None)]))
     assert screen.text().isascii()
     assert "#" in screen.text() and "+-" in screen.text()
 
@@ -328,6 +343,24 @@ def test_compiling_is_shown_until_it_is_done():
     assert "compiling" not in "\n".join(last_frame(console, screen))
 
 
+@pytest.mark.parametrize("narrow", [98, 70, 49, 30])
+def test_a_terminal_that_is_made_narrower_is_cleared_of_what_it_has_wrapped(narrow):
+    """A line of 98 characters takes two rows of 70, three of 49."""
+    console, screen = terminal(100, height=60)
+    progress = LiveProgress(console, Clock())
+    progress.start(HEADER)
+    progress.generation(metrics_at(1))
+    assert progress._live is not None
+    progress._live.refresh()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.text()).rpartition("\r")[2].splitlines()
+    console.width = narrow
+    before = len(screen.text())
+    progress._live.refresh()
+    ups = screen.text()[before:].count("\x1b[1A")
+    assert ups == sum(math.ceil(len(line) / narrow) for line in lines) - 1
+    progress.stop()
+
+
 def test_the_terminal_is_given_back_after_an_exception():
     console, screen = terminal(80)
     progress = make_progress(console, clock=Clock())
@@ -360,6 +393,15 @@ def test_the_echo_of_an_interrupt_does_not_wrap():
 
 def test_stop_without_start_is_fine():
     make_progress(terminal(80)[0]).stop()
+
+
+def test_all_displays_have_rates_in_spikes_per_second():
+    assert re.search(r"spikes/s +12\.3", "\n".join(drawn(80, [metrics_at(1)])[0]))
+    console, screen = plain_console()
+    progress = PlainProgress(console, Clock())
+    progress.start(HEADER)
+    progress.generation(metrics_at(1))
+    assert "12.3 spikes/s" in screen.text() and "spikes/ms" not in screen.text()
 
 
 # Plain lines
@@ -445,18 +487,29 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines():
 
 
 def test_the_summary_counts_the_share_of_steps_that_counted():
-    rows = dict(summary_table(metrics_at(1000), best=(99_000.0, 990)).rows())
+    rows = dict(summary_table([metrics_at(1000)], saved=[1000]).rows())
     assert rows["generations"] == "1,000"
-    assert rows["best evaluation"] == "99,000.0 at generation 990"
     assert rows["environment steps"] == "1,000,000,000"
     assert rows["simulated steps"] == "1,250,000,000 (80.0 % counted)"
     assert rows["steps/s"] == "500,000"
     assert rows["elapsed"] == "33 min 20 s"
 
 
+def test_the_summary_tells_the_best_of_the_run_from_the_last_and_from_what_is_saved():
+    fitness = {1: (1.0, 9.0), 2: (7.0, 2.0), 3: (5.0, 3.0), 4: (4.0, 4.0)}
+    lines = [metrics_at(g, eval_fitness=e, fitness_best=b) for g, (e, b) in fitness.items()]
+    rows = dict(summary_table(lines, saved=[3, 4]).rows())
+    assert rows["last evaluation"] == "4.0"
+    assert rows["best evaluation"] == "7.0 at generation 2, not saved"
+    assert rows["best saved"] == "5.0 at generation 3: --step best"
+    assert rows["best member"] == "9.0 at generation 1"
+    rows = dict(summary_table(lines, saved=[2, 4]).rows())
+    assert rows["best evaluation"] == "7.0 at generation 2" and "best saved" not in rows
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_summary_fits_and_takes_missing_metrics(width):
     console, screen = terminal(width)
-    console.print(summary_table({"generation": 3}, title="interrupted"))
+    console.print(summary_table([{"generation": 3}], title="interrupted"))
     assert "interrupted" in screen.text()
     assert max(map(len, screen.text().splitlines())) <= width

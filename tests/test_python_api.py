@@ -70,6 +70,12 @@ def test_a_policy_gives_what_the_network_gives(run):
         np.testing.assert_array_equal(carry.spikes, block.spikes[0])
 
 
+def test_the_functions_of_a_policy_say_what_they_return(run):
+    policy = run.policy()
+    for function in (policy.initial_carry, policy.step, policy.record):
+        assert function.__doc__ and function.__doc__.startswith("Returns")
+
+
 def test_actions_are_clipped(run):
     policy = run.policy()
     carry, actions = policy.initial_carry(jax.random.key(0)), []

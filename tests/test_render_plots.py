@@ -257,6 +257,24 @@ def test_the_last_frame_has_the_whole_return_and_stands_still():
     assert (last != overlay.compose(6.5 * DT, scene_of(overlay)))[:60, 500:].any()  # 21 and not 15
 
 
+@pytest.mark.parametrize("size", [(320, 240), (480, 310), (640, 480), (1280, 720)])
+def test_the_lines_about_a_picture_are_whole_and_leave_the_body_free(size):
+    width, height = size
+    clock = Clock(episodes := [episode_of(random_spikes(100, 8), np.full(100, 9.0))], dt=DT, fps=Fraction(25))
+    overlays = [
+        Overlay(("hopper", about), episodes, Neurons(8, 4, 0.5), clock, width=width, height=height)
+        for about in ("", "conn_snn, 128 neurons, generation 120")
+    ]
+    lines = [text for text, *_ in overlays[1]._title[1:]]
+    assert " ".join(lines).replace(",", "").split() == "conn_snn 128 neurons generation 120".split()
+    bare, titled = (o.compose(2.0, scene_of(o)).astype(int) for o in overlays)
+    changed = np.flatnonzero((bare != titled).any(axis=(0, 2)))
+    scene = overlays[0].layout.scene
+    assert changed.min() >= scene.width or changed.max() < 0.45 * scene.width
+    raster = overlays[0].layout.raster
+    np.testing.assert_array_equal(crop(bare, raster), crop(titled, raster))
+
+
 def test_networks_without_spikes_have_the_rewards_alone():
     overlay, _ = overlay_of(random_spikes(60, 8), None)
     assert overlay.layout.raster is None

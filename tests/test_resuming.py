@@ -9,9 +9,12 @@ import shutil
 
 import pytest
 from light_engine import make_light_engine
+from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, comparable, resume_small, run_small
 
+from evoconn_cli.app import app
 from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunDirectoryError
+from evoconn_cli.runs.checkpoints.facts import is_whole
 from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
@@ -228,6 +231,26 @@ def test_each_start_is_recorded(run):
     facts = RunDirectory.open(run).read_facts()
     assert facts["status"] == "finished"
     assert [start.keys() >= {"command", "versions", "host", "pid"} for start in facts["resumed"]] == [True, True]
+
+
+def test_a_finished_run_is_left_as_it_is_at_once(run, monkeypatch):
+    def files():
+        return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    before = files()
+    with monkeypatch.context() as patched:
+        patched.setattr("evoconn_cli.commands.training.run_training", lambda *_, **__: pytest.fail("it is trained"))
+        for arguments in ([], ["--generations", "6"], ["--devices", "1", "checkpoint.every=3"], ["--wandb", "offline"]):
+            result = CliRunner().invoke(app, ["resume", str(run), *arguments])
+            assert result.exit_code == 0, result.output
+            assert "at generation 6 already" in result.output and "--generations 12" in result.output
+        assert files() == before
+        for arguments in (["--generations", "7"], ["tracking.tensorboard=true"], ["--from-step", "6"]):
+            with pytest.raises(pytest.fail.Exception):
+                CliRunner().invoke(app, ["resume", str(run), *arguments], catch_exceptions=False)
+    (run / "checkpoints" / "6" / "state" / "manifest.ocdbt").write_bytes(b"")
+    assert CliRunner().invoke(app, ["resume", str(run)]).exit_code == 0
+    assert len(comparable(run)) == 6 and is_whole(run / "checkpoints" / "6"), "it is trained again"
 
 
 # What may change the bits

@@ -130,6 +130,16 @@ def test_what_is_not_a_run_is_said(tmp_path):
         RunDirectory.open(tmp_path)
 
 
+def test_a_run_that_is_not_there_is_looked_for_under_runs(tmp_path, config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunDirectory.create(Path("runs/hopper"), config, {})
+    for look in (RunDirectory.open, locate):
+        with pytest.raises(RunDirectoryError, match=r"Did you mean runs/hopper\?"):
+            look(Path("hopper"))
+        with pytest.raises(RunDirectoryError, match="evoconn train"):
+            look(Path("walker"))
+
+
 def test_broken_facts_do_not_matter(tmp_path, config):
     run = RunDirectory.create(tmp_path / "run", config, {"status": "created"})
     run.facts_file.write_text("{")

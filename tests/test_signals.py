@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,10 @@ from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.app import app
+from evoconn_cli.commands.ending import leave
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.training.interrupts import Interrupts
+from evoconn_cli.runs.training.interrupts import Interrupts, is_computing
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 
@@ -109,6 +113,51 @@ def test_before_the_first_generation_ctrl_c_quits_and_the_others_end_it_in_order
     assert resume_small(tmp_path / "run").finished
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_does_not_wait_for_the_compiler(light, tmp_path, monkeypatch, number):
+    may_end = threading.Event()
+
+    def make_engine(config, workers):
+        engine = light(config, workers)
+
+        def compile_long(state):
+            signal.raise_signal(number)
+            assert may_end.wait(60)
+
+        engine.compile = compile_long
+        return engine
+
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    ended = []
+    monkeypatch.setattr("os._exit", ended.append)
+    try:
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                run_small(tmp_path / "run")
+        else:
+            outcome = run_small(tmp_path / "run")
+            assert not outcome.finished and outcome.history == []
+        leave(75)
+        assert ended == [75], "the interpreter is not taken down while XLA compiles"
+    finally:
+        may_end.set()
+    while is_computing():
+        threading.Event().wait(0.01)
+    leave(75)
+    assert ended == [75]
+
+
+def test_an_error_of_the_compiler_is_raised_where_the_training_waits(light, tmp_path, monkeypatch):
+    def make_engine(config, workers):
+        engine = light(config, workers)
+        engine.compile = lambda state: 1 // 0
+        return engine
+
+    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    with pytest.raises(ZeroDivisionError):
+        run_small(tmp_path / "run")
+
+
 def test_signals_are_given_back(light, tmp_path):
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interrupts() as interrupts:
@@ -176,6 +225,20 @@ def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
     os.close(ours)
     assert process.wait(timeout=60) == 75
     assert saved(tmp_path / "run") and status_of(tmp_path / "run") == "interrupted"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(("code", "is_error"), [(0, False), (75, False), (130, False), (1, True)])
+def test_make_train_takes_what_ctrl_c_ends_for_no_error(tmp_path, code, is_error):
+    for name, text in {"evoconn": f"exit {code}", "python": "exit 1"}.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "installed").touch()
+    root = Path(__file__).parents[1]
+    done = subprocess.run(["make", "train", f"VENV={tmp_path}"], cwd=root, capture_output=True, text=True)
+    assert (done.returncode != 0) == is_error == ("***" in done.stderr), done.stderr
+    assert ("What to type next" in done.stdout) != is_error
 
 
 @pytest.mark.slow

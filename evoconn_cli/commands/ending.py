@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 import typer
@@ -66,6 +68,21 @@ def _show(label: str, style: str, text: str) -> None:
     console = stream_console(stderr=True)
     console.print(Text(label, "" if console.no_color else style), end=" ", soft_wrap=True)
     typer.echo(text, err=True)
+
+
+def leave(code: object) -> None:
+    """Ends the process if XLA still compiles for a training that was ended; otherwise the interpreter does that.
+
+    Args:
+        code: Exit code, as in a SystemExit.
+    """
+    from evoconn_cli.runs.training.interrupts import is_computing
+
+    if is_computing():
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def show_failure(failure: BaseException) -> tuple[str, int]:

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.completion import complete_run, keys_of, one_of, steps_of
 from evoconn_cli.commands.options import Devices, Policy
+from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.config.perturbations import KINDS
+
+AXES = ("generations", "env-steps", "time")
 
 
 def evaluate(
@@ -26,7 +29,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="N[,N...]|latest|best|all",
-            help="Checkpoints: the numbers of generations, the latest, the best by evaluation fitness, or all.",
+            help="Checkpoints: the numbers of generations, the latest, the best of those saved, or all.",
+            autocompletion=steps_of("latest", "best", "all", several=True),
             show_default="latest",
         ),
     ] = None,
@@ -40,6 +44,7 @@ def evaluate(
         typer.Option(
             metavar="NAME=VALUE",
             help=f"{', '.join(KINDS)}. Several values, as in mass=0.8,1.2, make a sweep.",
+            autocompletion=keys_of(KINDS),
             show_default=False,
         ),
     ] = None,
@@ -52,11 +57,22 @@ def evaluate(
         ),
     ] = None,
     energy: Annotated[
-        str | None, typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="45nm",
+            help="Estimate the energy of the arithmetic.",
+            autocompletion=one_of("45nm"),
+            show_default=False,
+        ),
     ] = None,
     reference: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK=RETURN", help="Divide mean returns by it to compare tasks.", show_default=False),
+        typer.Option(
+            metavar="TASK=RETURN",
+            help="Divide mean returns by it to compare tasks.",
+            autocompletion=keys_of(BRAX_V1_TASKS),
+            show_default=False,
+        ),
     ] = None,
     json: Annotated[
         str | None,
@@ -70,7 +86,10 @@ def evaluate(
         typer.Option(metavar="FILE", help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False),
     ] = None,
     plot_x: Annotated[
-        str, typer.Option(metavar="AXIS", help="Axis of --plot: generations, env-steps or time.")
+        str,
+        typer.Option(
+            metavar="AXIS", help="Axis of --plot: generations, env-steps or time.", autocompletion=one_of(*AXES)
+        ),
     ] = "generations",
     devices: Devices = None,
 ) -> None:

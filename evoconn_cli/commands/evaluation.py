@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -12,13 +12,15 @@ from evoconn_cli.commands.ending import say, show_notice, stream_console, table_
 from evoconn_cli.commands.evaluation_request import Request
 from evoconn_cli.commands.evaluation_results import curve_path, show_results, write_results
 from evoconn_cli.config.perturbations import parse_perturbations, swept_name
-from evoconn_cli.errors import ExitCode
+from evoconn_cli.errors import ExitCode, NoRunError, NothingYetError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evoconn_cli.runs.evaluation.evaluating import Evaluated
     from evoconn_cli.runs.opened import OpenedRun
+
+Found = TypeVar("Found")
 
 
 def run_evaluation(request: Request) -> None:
@@ -43,14 +45,20 @@ def run_evaluation(request: Request) -> None:
 def _draw_learning_curves(request: Request, console: Console) -> None:
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.learning_curves import learning_figure, read_curve
+    from evoconn_cli.runs.learning_curves import Curve, distinct_curves, learning_figure, read_curve
     from evoconn_cli.runs.locating import locate
 
     assert request.plot is not None
-    paths = dict.fromkeys(locate(Path(run))[0] for run in request.runs)
-    curves = [read_curve(RunDirectory.open(path), request.plot_x) for path in paths]
+
+    def read(path: Path) -> tuple[Path, Curve]:
+        run = RunDirectory.open(locate(path)[0])
+        return run.path, read_curve(run, request.plot_x)
+
+    curves = list(dict(_of_each_run(request.runs, read, "drawn")).values())
     save_figure(learning_figure(curves, request.plot_x), request.plot)
     say(console, f"learning curves: {request.plot}")
+    if again := len(curves) - len(distinct_curves(curves)):
+        say(console, f"{again} of the {len(curves)} runs have the configuration and seed of another: drawn once.")
 
 
 def _evaluate(request: Request, console: Console) -> None:
@@ -73,21 +81,58 @@ def _open_runs(request: Request) -> list[OpenedRun]:
     from evoconn_cli.runs.opened import open_checkpoints
 
     workers = start_jax(request.devices)
-    found = [open_checkpoints(Path(run), request.step, workers, note=show_notice) for run in request.runs]
+
+    def open_one(path: Path) -> list[OpenedRun]:
+        return open_checkpoints(path, request.step, workers, note=show_notice)
+
+    found = _of_each_run(request.runs, open_one, "evaluated")
     return list({(one.directory.path, one.generation): one for run in found for one in run}.values())
+
+
+def _of_each_run(paths: Sequence[str], read: Callable[[Path], Found], done: str) -> list[Found]:
+    """Returns what `read` finds at each path; of several paths those without a trained run are left out with a notice.
+
+    Args:
+        paths: As the user names them, such as what the shell makes of `runs/*`.
+        read: Function of a path.
+        done: What is not done with a path that is left out, such as `drawn`.
+
+    Raises:
+        EvoconnError: what `read` raises for a path that is the only one, or for any other reason.
+        NoRunError: no path is a trained run.
+    """
+    found = []
+    for path in paths:
+        try:
+            found.append(read(Path(path)))
+        except (NoRunError, NothingYetError) as error:
+            if len(paths) == 1:
+                raise
+            show_notice(f"not {done}: {error}")
+    if not found:
+        raise NoRunError(
+            f"none of the {len(paths)} paths is a run that was trained. Name those that `evoconn train` made."
+        )
+    return found
 
 
 def _run_episodes(
     request: Request, opened: Sequence[OpenedRun], settings: Sequence[dict[str, float]]
 ) -> list[Evaluated]:
-    from rich.progress import track
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from evoconn_cli.runs.evaluation.evaluating import evaluate
 
-    results = evaluate(
-        opened, settings, num_episodes=request.episodes, seed=request.seed, sampled=request.policy == "sampled"
-    )
     errors = stream_console(stderr=True)
-    total = len(opened) * len(settings)
-    what = f"{request.episodes} episodes"
-    return list(track(results, what, total, console=errors, transient=True, disable=not errors.is_interactive))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_interactive) as progress:
+        task = progress.add_task("", total=len(opened) * len(settings))
+        results = evaluate(
+            opened,
+            settings,
+            num_episodes=request.episodes,
+            seed=request.seed,
+            sampled=request.policy == "sampled",
+            tell=lambda what: progress.update(task, description=what),
+        )
+        return list(progress.track(results, task_id=task))

@@ -59,6 +59,7 @@ def show_results(
 ) -> None:
     """Prints the tables."""
     from evoconn_cli.runs.evaluation import tables
+    from evoconn_cli.runs.evaluation.comparison import apart
     from evoconn_cli.runs.evaluation.panel import single_panel
 
     if len(evaluated) == 1:
@@ -77,6 +78,8 @@ def show_results(
         console.print(tables.aggregates_table(aggregates, scaled=bool(request.reference)))
         if not request.reference and any(len(one.runs) > 1 for one in aggregates):
             console.print("Returns of different tasks are mixed as they are: --reference TASK=RETURN scales them.")
+    for note in apart(evaluated) if len(evaluated) > 1 else ():
+        say(console, note)
     if request.energy is not None:
         console.print(
             "The energy is that of the additions and multiplications alone, as 32-bit floats: without memory, neurons "

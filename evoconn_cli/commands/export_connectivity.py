@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run, list_of, one_of
+from evoconn_cli.commands.completion import complete_run, list_of, one_of, steps_of
 from evoconn_cli.commands.options import Policy
 from evoconn_cli.export.formats import FORMATS
 from evoconn_cli.export.source import NIR_TAUS, PANELS, SORTS, STEPS_PANELS
@@ -46,6 +46,7 @@ def export_connectivity(
         typer.Option(
             metavar="N[,N...]|latest|best|all",
             help="Checkpoints; formats that cannot compare several are written for each.",
+            autocompletion=steps_of("latest", "best", "all", several=True),
             show_default="latest",
         ),
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import one_of
+from evoconn_cli.commands.completion import complete_launch, one_of
 from evoconn_cli.commands.options import PLACES
 from evoconn_cli.config.shipped import grid_names
 
@@ -27,6 +27,7 @@ def launch_grid(
         typer.Argument(
             metavar="launch.KEY=VALUE",
             help="Any key of the file's section launch, such as launch.retries=0.",
+            autocompletion=complete_launch,
             show_default=False,
         ),
     ] = None,
@@ -44,7 +45,8 @@ def launch_grid(
         ),
     ] = None,
     runs_per_device: Annotated[
-        int | None, typer.Option(help="local, ray: runs that share a GPU.", show_default=False)
+        int | None,
+        typer.Option(help="local, ray: runs that share a GPU.", show_default="launch.runs_per_device of the file"),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try cells again that have failed too often.")

@@ -22,6 +22,7 @@ from evoconn_cli.grid.log import last_log_lines
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import GridTable, Row, Rows, read_rows
+from evoconn_cli.runs.progress.live import ReflowedLive
 from evoconn_cli.runs.progress.terminal import lasting_stdout
 
 _REDRAWN_EVERY = 1.0  # [s]
@@ -147,7 +148,7 @@ def _live(opened: OpenedGrid, console: Console, rows: Rows, *, transient: bool =
         return GridTable(_title(opened), rows.read(), max_lines=console.height)
 
     rate = 1 / _REDRAWN_EVERY
-    return Live(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)
+    return ReflowedLive(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)
 
 
 def _title(opened: OpenedGrid) -> str:

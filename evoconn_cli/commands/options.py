@@ -30,14 +30,16 @@ Wandb = Annotated[
     str | None,
     typer.Option(
         metavar="MODE",
-        help=f"W&B: {', '.join(WANDB_MODES)}.",
+        help=f"W&B: {', '.join(WANDB_MODES)}; auto unless configured.",
         autocompletion=one_of(*WANDB_MODES),
         show_default=False,
     ),
 ]
 MaxTime = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Save and exit with 75 before this is over, such as 3h50m.", show_default=False),
+    typer.Option(
+        metavar="TIME", help="Save and exit with 75 before this is over, such as 3h50m.", show_default="no limit"
+    ),
 ]
 Distributed = Annotated[
     bool, typer.Option("--distributed", help="Train in all processes that the cluster (such as SLURM) has started.")

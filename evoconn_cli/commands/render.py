@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run, one_of
+from evoconn_cli.commands.completion import complete_run, one_of, steps_of
 from evoconn_cli.commands.ending import say, show_notice, stream_console
 from evoconn_cli.commands.options import Policy, check_policy
 from evoconn_cli.output import check_output, in_a_run
@@ -36,7 +36,8 @@ def render(
         str | None,
         typer.Option(
             metavar="STEP",
-            help="Checkpoint: latest, best by evaluation fitness, or the number of a generation.",
+            help="Checkpoint: latest, the best of those saved, or the number of a generation.",
+            autocompletion=steps_of("latest", "best"),
             show_default="latest",
         ),
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.completion import complete_override, complete_run, steps_of
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -32,19 +32,21 @@ def resume(
         typer.Argument(
             metavar="KEY=VALUE",
             help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
+            autocompletion=complete_override,
             show_default=False,
         ),
     ] = None,
     generations: Annotated[
         int | None,
-        typer.Option(help="Train up to this generation instead of the configured one.", show_default=False),
+        typer.Option(help="Train up to this generation.", show_default="as the run is configured"),
     ] = None,
     from_step: Annotated[
         int | None,
         typer.Option(
             min=0,
             help="Go on from this saved generation (0: the beginning); what came later goes to set-aside/.",
-            show_default=False,
+            autocompletion=steps_of("0"),
+            show_default="latest",
         ),
     ] = None,
     discard_later: Annotated[
@@ -68,17 +70,22 @@ def resume(
 
       evoconn resume runs/hopper-ec --from-step 200 checkpoint.every=10
     """
-    from evoconn_cli.commands.training import run_training
+    from evoconn_cli.commands.training import run_training, says_finished
     from evoconn_cli.errors import ConfigError
     from evoconn_cli.runs.processes.cluster import choose_cluster
-    from evoconn_cli.runs.training.opening import reopen_run
 
     if discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
     options = {"algo.generations": generations, "engine.devices": devices, "tracking.wandb": wandb}
+    entries = [*to_overrides(options), *(overrides or [])]
+    cluster = choose_cluster(distributed, coordinator, num_processes, process_id)
+    if cluster is None and from_step is None and says_finished(run_dir, entries):
+        return
+    from evoconn_cli.runs.training.opening import reopen_run
+
     run_training(
-        lambda processes: reopen_run(run_dir, [*to_overrides(options), *(overrides or [])], from_step, processes),
-        cluster=choose_cluster(distributed, coordinator, num_processes, process_id),
+        lambda processes: reopen_run(run_dir, entries, from_step, processes),
+        cluster=cluster,
         max_time=max_time,
         from_step=from_step,
         discard_later=discard_later,

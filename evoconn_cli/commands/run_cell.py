@@ -53,7 +53,10 @@ def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
     from evoconn_cli.errors import ExitCode, RunBusyError
 
     try:
-        from evoconn_cli.commands.training import run_training
+        from evoconn_cli.commands.training import run_training, says_finished
+
+        if says_finished(cell_dir, []):
+            return ExitCode.DONE
         from evoconn_cli.runs.training.opening import reopen_run
 
         sys.argv = ["evoconn", "resume", str(cell_dir)]  # what run.json records

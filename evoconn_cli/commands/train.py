@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_network, one_of
+from evoconn_cli.commands.completion import complete_algo, complete_network, complete_override, one_of
+from evoconn_cli.commands.hints import check_entries
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -21,6 +22,9 @@ from evoconn_cli.commands.options import (
 from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
 from evoconn_cli.config.shipped import preset_names
 
+DEFAULTS = {"seed": "0", "algo.population": "10240", "algo.generations": "1000"}
+"""Defaults of the keys that options set, as the schema has them, which takes longer to import than help may take."""
+
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
 
 
@@ -30,6 +34,7 @@ def train(
         typer.Argument(
             metavar="KEY=VALUE",
             help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.",
+            autocompletion=complete_override,
             show_default=False,
         ),
     ] = None,
@@ -47,14 +52,17 @@ def train(
         typer.Option(
             metavar="NAME",
             help=f"Strategy: {', '.join(PAIRS)}.",
-            autocompletion=one_of(*PAIRS),
-            show_default=False,
+            autocompletion=complete_algo,
+            show_default="ec, or that of the network",
         ),
     ] = None,
     network: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=f"Network: {_NETWORKS}.", autocompletion=complete_network, show_default=False
+            metavar="NAME",
+            help=f"Network: {_NETWORKS}.",
+            autocompletion=complete_network,
+            show_default="the first of its strategy",
         ),
     ] = None,
     config: Annotated[
@@ -66,13 +74,17 @@ def train(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Every random draw follows from it.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed.", show_default=DEFAULTS["seed"])] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option(help="Directory of the run; a new one under runs/ by default.", show_default=False),
+        typer.Option(help="Directory of the run, which must be new or empty.", show_default="a new one under runs/"),
     ] = None,
-    population: Annotated[int | None, typer.Option(help="Members a generation.", show_default=False)] = None,
-    generations: Annotated[int | None, typer.Option(help="Generations to train.", show_default=False)] = None,
+    population: Annotated[
+        int | None, typer.Option(help="Members per generation.", show_default=DEFAULTS["algo.population"])
+    ] = None,
+    generations: Annotated[
+        int | None, typer.Option(help="Generations to train.", show_default=DEFAULTS["algo.generations"])
+    ] = None,
     devices: Devices = None,
     wandb: Wandb = None,
     max_time: MaxTime = None,
@@ -81,7 +93,7 @@ def train(
     num_processes: NumProcesses = None,
     process_id: ProcessId = None,
 ) -> None:
-    """Train a network in a new run directory.
+    """Train a network in a new run directory. What a preset sets replaces the defaults shown here.
 
     [bold]Examples[/bold]
 
@@ -106,6 +118,7 @@ def train(
         "engine.devices": devices,
         "tracking.wandb": wandb,
     }
+    check_entries(overrides or [])
     loaded = load_config(config, [*to_overrides(options), *(overrides or [])])
     cluster = choose_cluster(distributed, coordinator, num_processes, process_id)
     run_training(lambda processes: create_run(loaded, run_dir, processes), cluster=cluster, max_time=max_time)

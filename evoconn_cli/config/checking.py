@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.float32 import as_float32, float32_problem
+from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.config.schema import walk
 from evoconn_cli.config.text_values import read_number
-from evoconn_cli.errors import ConfigError, first_line, unknown_name
+from evoconn_cli.errors import ConfigError, first_line, near_names, unknown_name
 
 Section = TypeVar("Section")
 
@@ -56,7 +57,8 @@ def check_keys(
                     f"{'{'}{': {'.join(rest)}: ...{'}' * len(rest)}."
                 )
             names = [*(f"{prefix}{name}" for name in known), *every]
-            near = difflib.get_close_matches(full_key, names, n=1, cutoff=0.4)
+            near = near_names(str(key), {name.rpartition(".")[2]: name for name in reversed(names)})
+            near = near or difflib.get_close_matches(full_key, names, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(known)}."
             raise ConfigError(f"unknown key {full_key!r}.{hint}")
         if dataclasses.is_dataclass(known[key]) or isinstance(known[key], dict):
@@ -83,21 +85,26 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
         filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     except OmegaConfBaseException as error:
         problem = first_line(error)
+        key = getattr(error, "full_key", None)
         if "is not Optional" in problem or "Incompatible value 'None'" in problem:
             problem = "must not be null"
-        raise ConfigError(f"{prefix}{getattr(error, 'full_key', None) or '?'}: {problem}.") from None
+        elif "is not a valid bool" in problem:
+            raise ConfigError(f"{prefix}{key}={OmegaConf.select(given, key or '')}: must be true or false.") from None
+        raise ConfigError(f"{prefix}{key or '?'}: {problem}.") from None
     return filled
 
 
 def _check_numbers(given: DictConfig, defaults: Any, prefix: str) -> None:
     """Refuses what OmegaConf would take for a number, such as `1_000` or Arabic digits, and whole numbers as `1e4`."""
-    for key, _, f in walk(defaults):
+    for key, default, f in walk(defaults):
         kind = str(f.type).removesuffix(" | None")
         value = OmegaConf.select(given, key) if kind in ("int", "float") else None
         number = read_number(value) if isinstance(value, str) else value
         if isinstance(value, str) and number is None and value.lower() not in ("nan", "inf", "-inf"):
-            form = "a whole number, such as 1000" if kind == "int" else "a number, such as 0.1 or 1e-3"
-            raise ConfigError(f"{prefix}{key}={value}: must be {form}.")
+            form, example = ("a whole number", 1000) if kind == "int" else ("a number", "0.1 or 1e-3")
+            raise ConfigError(
+                f"{prefix}{key}={value}: must be {form}, such as {example if default is None else default}."
+            )
         if kind == "int" and isinstance(number, float):
             hint = f": write {int(number)}" if number.is_integer() else ""
             raise ConfigError(f"{prefix}{key}={value}: must be a whole number{hint}.")
@@ -120,7 +127,9 @@ def check_values(config: Any, prefix: str = "") -> None:
         if value is None or not allowed:
             continue
         if allowed["choices"] and value not in allowed["choices"]:
-            raise unknown_name("task" if key == "task.name" else f"value of {key}:", value, allowed["choices"])
+            if key == "task.name":
+                raise unknown_name("task", value, allowed["choices"], listed=BRAX_V1_TASKS)
+            raise unknown_name(f"value of {key}:", value, allowed["choices"])
         if isinstance(value, float) and (problem := float32_problem(value)):
             raise ConfigError(f"{key}={value}: {problem}.")
         if isinstance(value, (int, float)):

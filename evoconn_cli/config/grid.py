@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of, values_of
 from evoconn_cli.config.launch import LaunchConfig, is_launch_text, read_launch, read_section
-from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.names import BRAX_V1_TASKS, TASKS
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.schema import is_text, option
 from evoconn_cli.config.shipped import find_named, grid_dir, is_path
@@ -144,7 +144,7 @@ def _read_published(given: Any, sets: Mapping[str, Any]) -> Published | None:
             raise unknown_name("set in published:", name, sets)
         for task, value in section_of(tasks, f"published.{name}").items():
             if task not in TASKS:
-                raise unknown_name(f"task in published.{name}:", task, TASKS)
+                raise unknown_name(f"task in published.{name}:", task, TASKS, listed=BRAX_V1_TASKS)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ConfigError(f"published.{name}.{task}: expected a number, got {value!r}.")
     return Published(source, returns)

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from evoconn_cli.config.checking import check_keys, check_values, fill
 from evoconn_cli.config.choosing import Choice, choose, given_name, keys_of_others, take_sections
 from evoconn_cli.config.float32 import as_float32
-from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.schema import (
     ALGOS,
@@ -89,7 +89,7 @@ def resolve_config(given: DictConfig) -> RunConfig:
     defaults = RunConfig(algo=ALGOS[choice.algo](), network=NETWORKS[choice.network]())
     check_keys(given, defaults, every=[name for name, _, _ in walk(defaults)], others=keys_of_others(choice))
     if OmegaConf.select(given, "task.name") is None:
-        raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(TASKS)}.")
+        raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(BRAX_V1_TASKS)}.")
     config = fill(defaults, given)
     _check_values(config)
     return config

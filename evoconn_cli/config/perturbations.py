@@ -57,7 +57,8 @@ def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
     for entry in entries:
         name, equals, text = entry.partition("=")
         if not equals:
-            raise ConfigError(f"cannot read --perturb {entry!r}: write NAME=VALUE, such as obs-noise=0.1.")
+            known = name if name in KINDS else "obs-noise"
+            raise ConfigError(f"cannot read --perturb {entry!r}: write NAME=VALUE, such as {known}=0.5.")
         if name not in KINDS:
             raise unknown_name("perturbation", name, KINDS)
         if name in parsed:

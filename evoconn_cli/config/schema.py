@@ -311,6 +311,18 @@ def is_text(key: str) -> bool:
     return key in _TEXT_KEYS
 
 
+def what_seeds_share(config: RunConfig) -> dict[str, Any]:
+    """Returns the keys and values that runs must have in common to be a sample of seeds; the task is beside them."""
+    apart = ("task.name", "algo.generations")
+    sections = ("task.", "algo.", "network.", "rollout.")
+    return {key: value for key, value, _ in walk(config) if key.startswith(sections) and key not in apart}
+
+
+def most_steps(config: RunConfig) -> int:
+    """Returns the environment steps of a generation in which every episode lasts to its limit."""
+    return config.algo.population * -(-config.task.episode_length // config.task.action_repeat)
+
+
 def num_members(config: RunConfig) -> int:
     """Returns how many members of the population are sampled, not evaluation copies (M)."""
     return config.algo.population - num_evaluation_copies(config)

@@ -20,7 +20,7 @@ from evoconn_cli.grid.devices import Device, Devices, Note
 from evoconn_cli.grid.held_devices import HeldDevices
 from evoconn_cli.grid.log import open_log
 from evoconn_cli.grid.outcomes import Begun, pause_before_next, record_unbegun
-from evoconn_cli.grid.places import cell_command, cell_environment
+from evoconn_cli.grid.places import ENDING, cell_command, cell_environment
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.runs.training.interrupts import Interrupts
 
@@ -205,7 +205,7 @@ class LocalPool:
         self._waiting.clear()
         self._elsewhere.clear()
         if self._running:
-            note("the running cells finish their generation and save; Ctrl-C again to quit at once.")
+            note(ENDING)
         for run in self._running:
             with suppress(ProcessLookupError):
                 run.process.send_signal(signal.SIGTERM)

@@ -17,6 +17,11 @@ from evoconn_cli.grid.cells import Cell, differing_keys
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.runs.directory import RunDirectory
 
+ENDING = (
+    "the running cells finish their generation and save, or end if they have none yet; Ctrl-C again to quit at once."
+)
+"""What a place says at the first Ctrl-C."""
+
 PLACE_VARIABLE = "EVOCONN_CELL_PLACE"
 """Environment variable of `run-cell`: device or job, as the status table shows it."""
 

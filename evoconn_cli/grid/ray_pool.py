@@ -14,6 +14,7 @@ from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.devices import Note
 from evoconn_cli.grid.machine import has_jax_for_gpus
 from evoconn_cli.grid.outcomes import Begun, pause_before_next, record_unbegun
+from evoconn_cli.grid.places import ENDING
 from evoconn_cli.grid.ray_cluster import Request, ray_cluster, request_of_a_cell
 from evoconn_cli.grid.ray_worker import run_on_node
 from evoconn_cli.grid.states import State, read_status
@@ -138,7 +139,7 @@ class RayPool:
     def _ask_to_end(self, ray: Any, note: Note) -> None:
         self._waiting.clear()
         if self._tasks:
-            note("the running cells finish their generation and save; Ctrl-C again to quit at once.")
+            note(ENDING)
         for task in self._tasks:
             ray.cancel(task)
 

@@ -6,12 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from evoconn_cli.config.schema import most_steps
 from evoconn_cli.grid.attempts import Attempt, read_attempts
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.log import LOG_FILE, end_of
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, parse_lines
-from evoconn_cli.runs.progress.history import RECENT, History
+from evoconn_cli.runs.progress.history import RECENT, History, TimeLeft
 from evoconn_cli.runs.training.lock_owner import living_owner
 
 _LINE = 2048
@@ -59,7 +60,7 @@ class Progress(NamedTuple):
     generation: int
     eval_fitness: float | None
     steps_per_second: float | None
-    seconds_left: float | None  # [s] of training
+    time_left: TimeLeft | None  # of training
 
 
 def read_status(cell: Cell) -> CellStatus:
@@ -85,7 +86,7 @@ def read_status(cell: Cell) -> CellStatus:
 
 def read_progress(cell: Cell) -> Progress:
     """Returns how far a cell is."""
-    history = History()
+    history = History(most_steps=most_steps(cell.config))
     lines = _last_lines(RunDirectory(cell.path).metrics_file)
     for line in lines:
         history.add(line)
@@ -94,7 +95,7 @@ def read_progress(cell: Cell) -> Progress:
         generation=int(last.get("generation") or 0),
         eval_fitness=last.get("eval_fitness"),
         steps_per_second=history.steps_per_second(),
-        seconds_left=history.seconds_left(cell.config.algo.generations),
+        time_left=history.time_left(cell.config.algo.generations),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
@@ -26,8 +27,8 @@ _STYLES = {
 _FIGURES = ("seed", "generation", "evaluation", "steps/s", "left", "failures")
 """Columns of numbers."""
 
-_WIDE = 100
-"""Columns of a terminal that has room for settings too."""
+_MAY_BE_MISSING = ("steps/s", "on", "settings", "left", "failures")
+"""Columns that a narrow terminal does without, the first one first."""
 
 _AROUND_THE_ROWS = 6
 """Lines that title, head and foot take."""
@@ -111,23 +112,35 @@ class GridTable:
         columns = [
             ("cell", lambda row: row.cell.group),
             ("seed", lambda row: str(row.cell.seed)),
-            ("state", lambda row: row.status.state.value),
+            ("state", _state),
             ("on", lambda row: row.status.place),
             ("generation", _generation),
             ("evaluation", lambda row: fitness(row.progress.eval_fitness)),
         ]
         varying = varying_keys([row.cell for row in self._rows])
-        if varying and width >= _WIDE:
+        if varying:
             columns.insert(2, ("settings", lambda row: settings_text(row.cell.settings, varying)))
         if self._plan is not None:
             plan = self._plan
             columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))
         if any(row.status.state is State.RUNNING for row in self._rows):
             columns.append(("steps/s", lambda row: count(_while_running(row, row.progress.steps_per_second))))
-            columns.append(("left", lambda row: duration(_while_running(row, row.progress.seconds_left))))
+            columns.append(("left", lambda row: _time_left(row)))
         if any(row.status.failures for row in self._rows):
             columns.append(("failures", lambda row: count(row.status.failures)))
-        return columns
+        return self._that_fit(columns, width)
+
+    def _that_fit(
+        self, columns: list[tuple[str, Callable[[Row], str]]], width: int
+    ) -> list[tuple[str, Callable[[Row], str]]]:
+        """Returns the columns without those that would have names folded, the least important ones first."""
+        shown = self._shown()
+        widths = {name: max([len(name), *(len(text(row)) for row in shown)]) for name, text in columns}
+        for name in _MAY_BE_MISSING:
+            if sum(widths.values()) + 2 * len(widths) <= width:
+                break
+            widths.pop(name, None)
+        return [column for column in columns if column[0] in widths]
 
     def _shown(self) -> Sequence[Row]:
         if self._max_lines is None or len(self._rows) <= self._max_lines - _AROUND_THE_ROWS:
@@ -159,6 +172,19 @@ def varying_keys(cells: Sequence[Cell]) -> set[str]:
 
 def _generation(row: Row) -> str:
     return f"{count(row.progress.generation)}/{count(row.cell.config.algo.generations)}"
+
+
+def _state(row: Row) -> str:
+    """Returns the state, for a cell without a generation yet since when it has been starting: it compiles that long."""
+    attempt = row.status.last_attempt
+    if row.status.state is State.RUNNING and attempt is not None and row.progress.generation <= attempt.from_generation:
+        return f"starting {duration(time.time() - attempt.started)}"
+    return row.status.state.value
+
+
+def _time_left(row: Row) -> str:
+    left = row.progress.time_left if row.status.state is State.RUNNING else None
+    return left.text() if left else duration(None)
 
 
 def _while_running(row: Row, figure: float | None) -> float | None:

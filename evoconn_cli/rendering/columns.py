@@ -19,7 +19,7 @@ class SpikeColumns(NamedTuple):
     """Spikes by row of the raster and column of pixels."""
 
     counts: np.ndarray  # [rows, columns] uint8, spikes of the neurons of a row, at most 255
-    rates: np.ndarray  # [types, columns] of a neuron, in network time [Hz], excitatory before inhibitory
+    rates: np.ndarray  # [types, columns] of a neuron, in network time [spikes/s], excitatory before inhibitory
 
 
 class RasterRows(NamedTuple):

@@ -28,6 +28,11 @@ _WINDOW = 2.6
 """Seconds of video that the scrolling plots show."""
 
 
+_LEFT_OF_BODY = 0.44
+"""Share of the width of a scene that no body takes."""
+
+_MOST_LINES = 3
+
 _TOTAL_SIZE = 2.6
 _NAME_SIZES = (1.7, 1.5, 1.3, 1.1, 1.0)
 """Heights of the return and of the name, in those of small text; the name has the first that fits."""
@@ -124,18 +129,24 @@ class Overlay:
         self._value(draw, layout.reward, format_number(self._mean(self._rewards, end), self._decimals[1], plus=True))
         if self._spikes is not None and layout.rate is not None:
             rate = sum(w * self._mean(r, end, 3) for w, r in zip(self._shares, self._spikes.rates, strict=True))
-            self._value(draw, layout.rate, f"{rate:.0f} Hz")
+            self._value(draw, layout.rate, f"{rate:.0f}")
 
     def _fit_title(self, name: str, about: str) -> list[tuple[str, tuple[int, int], float, Rgb]]:
-        """Returns the two lines at the left top, as large and as long as any return at the right top lets them be."""
+        """Returns the lines at the left top, as large and as long as the return at the right top lets them be.
+
+        Above a body, which is in the middle of its scene, the lines about it also end before that.
+        """
         unit, (x, y) = self.layout.unit, self.layout.title
         extremes = [extreme for values in self._returns for extreme in (values.min(), values.max())]
         widest = max(_width(format_number(value, self._decimals[0]), _TOTAL_SIZE * unit) for value in extremes)
         room = self.layout.total[0] - max(widest, _width("return", unit)) - unit - x
         size = next((size for size in _NAME_SIZES if _width(name, size * unit) <= room), _NAME_SIZES[-1])
+        scene = self.layout.scene
+        beside = room if x >= scene.width else min(room, _LEFT_OF_BODY * scene.width - x)
+        lines = _wrap(about, unit, beside)
         return [
             (_shorten(name, size * unit, room), (x, y), size, TEXT),
-            (_shorten(about, unit, room), (x, y + round(2.2 * unit)), 1.0, FAINT),
+            *((line, (x, y + round((2.2 + 1.25 * number) * unit)), 1.0, FAINT) for number, line in enumerate(lines)),
         ]
 
     def _mean(self, columns: np.ndarray, end: int, frames: int = 1) -> float:
@@ -152,7 +163,7 @@ class Overlay:
         layout, unit = self.layout, self.layout.unit
         image = Image.new("RGB", self._size, BACKGROUND)
         draw = ImageDraw.Draw(image)
-        for box, label in ((layout.reward, "reward"), (layout.rate, "rate")):
+        for box, label in ((layout.reward, "reward"), (layout.rate, "spikes/s")):
             if box is not None:
                 y = box.y + box.height // 2 - round(0.62 * unit)
                 self._text(draw, (box.x - round(0.8 * unit), y), label, 1.0, FAINT, "rm")
@@ -198,6 +209,18 @@ def _decimals(most: float, digits: int) -> int:
 def _width(text: str, height: float) -> float:
     """Returns the width of a text of this height [pixels]."""
     return _font(round(height)).getlength(text)
+
+
+def _wrap(text: str, height: float, room: float) -> list[str]:
+    """Returns a text in at most three lines that end at its commas; what does not fit even so is shortened."""
+    lines = [""]
+    for part in text.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if not lines[-1] or len(lines) == _MOST_LINES or _width(longer, height) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [_shorten(line, height, room) for line in lines]
 
 
 def _shorten(text: str, height: float, room: float) -> str:

@@ -157,7 +157,7 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
 
     Args:
         path: a run directory, its `checkpoints` directory, one step in there, or an exported bundle.
-        step: `latest` (default), `best` by evaluation fitness, or the number of a generation that is saved.
+        step: `latest` (default), `best` by evaluation fitness, or a number; of the generations that are saved.
 
     Raises:
         EvoconnError: there is no such run or checkpoint, or it cannot be read; the message says what to do.

@@ -14,7 +14,7 @@ from typing import Any
 
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.errors import ConfigError, RunDirectoryError
+from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, program
 from evoconn_cli.output import partial_path, place_problem, replace_text
 from evoconn_cli.runs.checkpoints.saved import saved_generations
 from evoconn_cli.runs.provenance import what_changed
@@ -83,7 +83,9 @@ class RunDirectory:
         run = cls(path)
         with readable(path):
             if not run.path.is_dir():
-                raise RunDirectoryError(f"no run directory at {path}: there is no such directory.")
+                raise RunDirectoryError(
+                    f"no run directory at {path}: there is no such directory. {where_runs_are(path)}"
+                )
             if not run.config_file.is_file():
                 raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")
         return run
@@ -104,7 +106,7 @@ class RunDirectory:
                 facts = {}
             raise RunDirectoryError(
                 f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
-                f"{facts.get('host', '?')}. To go on with it: evoconn resume {shlex.quote(str(self.path))}. "
+                f"{facts.get('host', '?')}. To go on with it: {program()} resume {shlex.quote(str(self.path))}. "
                 "For a new run name another --run-dir."
             )
         if occupied:
@@ -167,11 +169,16 @@ class RunDirectory:
         """Returns the configuration of the run.
 
         Raises:
-            ConfigError: it was edited into nonsense, or is of something else; the message names the file.
+            ConfigError: it was edited into nonsense; the message names the file.
+            NoRunError: it is of another program, and nothing else is here that a run has.
         """
         try:
             return read_config(self.config_file)
         except ConfigError as error:
+            if not (self.facts_file.exists() or self.checkpoints.exists()):
+                raise NoRunError(
+                    f"{self.path} is not a run of evoconn: its config.yaml is of another program."
+                ) from None
             raise ConfigError(f"{self.config_file} is not the configuration of a run: {error}") from None
 
     def write_config(self, config: RunConfig) -> None:
@@ -236,6 +243,12 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunDirectoryError(f"cannot look at {path}: {error.strerror}.") from None
+
+
+def where_runs_are(path: Path) -> str:
+    """Returns a sentence for a `path` that does not exist: what may be meant."""
+    near = Path("runs") / path.name
+    return f"Did you mean {near}?" if path.name and near.is_dir() else "`evoconn train` makes runs under runs/."
 
 
 def default_run_dir(config: RunConfig) -> Path:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.config.schema import RunConfig, what_seeds_share
 from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure, own_settings
-from evoconn_cli.errors import RunDirectoryError, unknown_name
+from evoconn_cli.errors import NothingYetError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 
@@ -30,7 +30,7 @@ class Curve(NamedTuple):
     lines: list[MetricsLine]  # those with an evaluation fitness
     x: np.ndarray  # [G]
     fitness: np.ndarray  # [G]
-    group: str = ""  # runs of a group are its seeds; empty: those of the same strategy and network are
+    group: str = ""  # runs of a group are its seeds; empty: runs whose configurations differ in nothing else are
 
 
 def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
@@ -39,11 +39,11 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
     Args:
         directory: of the run.
         x_axis: a key of `X_AXES`.
-        group: name of the runs that differ in their seed alone; by default their strategy and network tell.
+        group: Name of the runs that differ in their seed alone; by default their configurations tell.
 
     Raises:
         ConfigError: an unknown axis, or a configuration that is none.
-        RunDirectoryError: there is nothing to draw yet.
+        NothingYetError: there is nothing to draw yet.
     """
     if x_axis not in X_AXES:
         raise unknown_name("--plot-x", x_axis, X_AXES)
@@ -54,7 +54,7 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
         if line.get("eval_fitness") is not None and line.get(key) is not None
     ]
     if not lines:
-        raise RunDirectoryError(
+        raise NothingYetError(
             f"the run {directory.short_path()} has no generation with an evaluation fitness yet, so there is no "
             "learning curve. Leave it out."
         )
@@ -78,16 +78,17 @@ def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
         curves: of the runs, all with the same axis.
         x_axis: that axis, a key of `X_AXES`.
     """
+    curves = distinct_curves(_named(curves))
     tasks = sorted({curve.config.task.name for curve in curves})
     figure, panels = make_figure(tasks)
-    labels = _labels(curves)
+    order = {group: index for index, group in enumerate(_grouped(curves))}
     scale, x_label = _unit(x_axis, max(float(curve.x[-1]) for curve in curves))
     for panel, task in zip(panels, tasks, strict=True):
         here = [curve for curve in curves if curve.config.task.name == task]
         if len(here) == 1:
-            _draw_one(panel, here[0], scale, labels)
+            _draw_one(panel, here[0], scale)
         else:
-            _draw_groups(panel, here, scale, labels)
+            _draw_groups(panel, here, scale, order)
         several = any(len(group) > 1 for group in _grouped(here).values())
         note = "mean over seeds, ± one standard deviation" if several else ""
         label_axes(panel, x_label, "fitness" if len(here) == 1 else "evaluation fitness", note=note)
@@ -98,19 +99,18 @@ def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
     return figure
 
 
-def _draw_one(panel: Axes, curve: Curve, scale: float, labels: dict[tuple, str]) -> None:
+def _draw_one(panel: Axes, curve: Curve, scale: float) -> None:
     """Draws a single run with its population, which tells how much the members differ."""
     mean = np.asarray([_number(line.get("fitness_mean")) for line in curve.lines])
     std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
     x = curve.x / scale
-    label = f"evaluation copies ({labels[_group(curve)]})"
+    label = f"evaluation copies ({curve.group})"
     draw_series(panel, x, curve.fitness, curve.fitness, curve.fitness, index=0, label=label, marker="")
     panel.fill_between(x, mean - std, mean + std, color=color_of(5), alpha=0.2, linewidth=0, zorder=1)
     panel.plot(x, mean, color=color_of(5), linewidth=1.5, zorder=1.5, label="population, mean ± standard deviation")
 
 
-def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, labels: dict[tuple, str]) -> None:
-    order = {group: index for index, group in enumerate(labels)}
+def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, order: Mapping[str, int]) -> None:
     for group, members in _grouped(curves).items():
         index = order[group]
         if len(members) == 1:
@@ -122,7 +122,7 @@ def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, labels: dic
             x, mean, std = _mean_and_std(members)
             x = x / scale
         seeds = f"{len(members)} seeds" if len(members) > 1 else "1 run"
-        label = f"{labels[group]} ({seeds})"
+        label = f"{group} ({seeds})"
         draw_series(panel, x, mean, mean - std, mean + std, index=index, label=label, marker="")
 
 
@@ -137,26 +137,44 @@ def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.n
     return x, values.mean(axis=0), values.std(axis=0, ddof=1)
 
 
-def _group(curve: Curve) -> tuple:
-    config = curve.config
-    return (curve.group,) if curve.group else (config.algo.name, config.network.name, config.network.num_neurons)
-
-
-def _grouped(curves: Sequence[Curve]) -> dict[tuple, list[Curve]]:
-    groups: dict[tuple, list[Curve]] = {}
+def distinct_curves(curves: Sequence[Curve]) -> list[Curve]:
+    """Returns the curves of different runs: of those with one configuration and seed the longest."""
+    longest: dict[tuple, Curve] = {}
     for curve in curves:
-        groups.setdefault(_group(curve), []).append(curve)
+        config = curve.config
+        run = (config.task.name, config.seed, *what_seeds_share(config).items())
+        longest[run] = max(longest.get(run, curve), curve, key=lambda one: len(one.x))
+    return list(longest.values())
+
+
+def _grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(curve.group, []).append(curve)
     return groups
 
 
-def _labels(curves: Sequence[Curve]) -> dict[tuple, str]:
-    """Returns the label of every group, with the size of the network only where it tells two groups apart."""
-    groups = list(_grouped(curves))
-    names = [group[0] if len(group) == 1 else f"{group[0]}, {group[1]}" for group in groups]
-    return {
-        group: name if names.count(name) == 1 else f"{name} {group[2]}"
-        for group, name in zip(groups, names, strict=True)
-    }
+def _named(curves: Sequence[Curve]) -> list[Curve]:
+    """Returns the curves with a group for those that have none.
+
+    It is named by the strategy, the network, and the keys in which runs of one task, strategy and network differ.
+    """
+    kinds: dict[tuple, list[dict[str, Any]]] = {}
+    for curve in curves:
+        shared = what_seeds_share(curve.config)
+        kinds.setdefault((curve.config.task.name, shared["algo.name"], shared["network.name"]), []).append(shared)
+    differing: dict[tuple, set[str]] = {}
+    for (_, *names), several in kinds.items():
+        keys = {key for key in several[0] if any(other[key] != several[0][key] for other in several)}
+        differing.setdefault(tuple(names), set()).update(keys)
+
+    def name(curve: Curve) -> str:
+        shared = what_seeds_share(curve.config)
+        names = shared["algo.name"], shared["network.name"]
+        settings = [f"{key.rpartition('.')[2]}={shared[key]}" for key in sorted(differing[names])]
+        return " ".join([", ".join(names), *settings])
+
+    return [curve if curve.group else curve._replace(group=name(curve)) for curve in curves]
 
 
 def _unit(x_axis: str, largest: float) -> tuple[float, str]:

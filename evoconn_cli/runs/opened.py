@@ -16,7 +16,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
-from evoconn_cli.errors import CheckpointError, ConfigError, DeletedCheckpointError
+from evoconn_cli.errors import CheckpointError, ConfigError, DeletedCheckpointError, NothingYetError, program
 from evoconn_cli.export.bundle.reading import Bundle, is_bundle, read_bundle
 from evoconn_cli.networks import Network
 from evoconn_cli.runs.build import Engine, build_engine
@@ -165,14 +165,14 @@ def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
     run_path, named = locate(path)
     directory = RunDirectory.open(run_path)
     config = directory.read_config()
-    workers = workers or start_jax(None)
-    engine = _build(config, workers)
     if directory.last_saved_generation() == 0:
-        raise CheckpointError(
+        raise NothingYetError(
             f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
-            f"{min(config.checkpoint.every, config.algo.generations)}. Go on with it: evoconn resume "
+            f"{min(config.checkpoint.every, config.algo.generations)}. Go on with it: {program()} resume "
             f"{shlex.quote(directory.short_path())}"
         )
+    workers = workers or start_jax(None)
+    engine = _build(config, workers)
     store = CheckpointStore(directory.checkpoints)
     try:
         yield _Saved(path, named, directory, config, workers, engine, store)

@@ -52,13 +52,24 @@ def make_policy(network: Network, task: Task, candidates: Candidates, normalizer
         return jax.tree.map(lambda x: x[0], tree)
 
     def initial_carry(key: jax.Array) -> Carry:
+        """Returns the state of the network before an episode, drawn with `key`."""
         return without(network.initial_carry(key[None]))
 
     def step(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array]:
+        """Returns the next state of the network and the action `[A]`, within [-1, 1].
+
+        Args:
+            carry: State of the network, from `initial_carry` or the step before.
+            obs: `[O]`, an observation as the task gives it; it is normalised here.
+
+        Raises:
+            ValueError: The observation has another shape.
+        """
         carry, action = network.step(params, with_member(carry), normalized(obs))
         return without(carry), jnp.clip(action[0], -1.0, 1.0)
 
     def record(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity]:
+        """Returns what `step` does, and the activity of the neurons: spikes `[S, N]` per sub-step, all else `[N]`."""
         assert network.record is not None
         carry, action, activity = network.record(params, with_member(carry), normalized(obs))
         one = Activity(activity.spikes[:, 0], activity.i_in[0], activity.rate[0], activity.updates[0])

@@ -38,7 +38,7 @@ def make_task(
 
         task = make_brax_v1_task(name, physics)
     else:
-        raise unknown_name("task", name, TASKS)
+        raise unknown_name("task", name, TASKS, listed=BRAX_V1_TASKS)
     return limit_episodes(task, episode_length=episode_length, action_repeat=action_repeat)
 
 

@@ -46,7 +46,7 @@ def _index_page() -> str:
         f"`evoconn COMMAND --help` shows what these pages say. Without a command there are:\n\n"
         f"{_options_table(_options(GROUP))}\n"
         f"`evoconn --install-completion` has the TAB key complete commands, options, names such as those of tasks and\n"
-        f"presets, and run directories.\n"
+        f"presets, keys of the configuration, run directories, and the checkpoints of a run.\n"
     )
 
 

@@ -54,7 +54,7 @@ class Plots {
     this.types.forEach((type, index) =>
       this.curve(episode.curves[index], type.color, [0, this.greatest], x, left, rateTop, right, middle - gap, now));
     const rate = this.types.reduce((sum, type, i) => sum + (type.count * episode.curves[i][moment.step]) / header.neurons.num, 0);
-    this.label(left, rateTop + track / 2, "rate", `${rate.toFixed(0)} Hz`);
+    this.label(left, rateTop + track / 2, "spikes/s", rate.toFixed(0));
     this.raster(episode, x, now, past, left, top, right, rateTop - gap);
   }
 
@@ -142,7 +142,7 @@ function typesOf(neurons, colors) {
 
 const spikeAt = (spikes, bytes, substep, neuron) => (spikes[substep * bytes + (neuron >> 3)] >> (7 - (neuron & 7))) & 1;
 
-// Spikes of a neuron per second of network time [Hz], by type and step, averaged over five steps, that one the last.
+// Spikes of a neuron per second of network time [spikes/s], by type and step, averaged over five steps, that one the last.
 function ratesOf(episode, neurons, types) {
   const bytes = Math.ceil(neurons.num / 8), seconds = (neurons.substeps * neurons.substep_ms) / 1000;
   return types.map((type) => {

@@ -125,6 +125,15 @@ def check_files(name: str, path: Path, facts: dict[str, Any]) -> None:
             raise DamagedCheckpointError(f"{name} is damaged: {file} is cut off or changed.")
 
 
+def is_whole(path: Path) -> bool:
+    """Returns whether the directory `path` holds a checkpoint with every file as it was saved."""
+    try:
+        check_files("", path, read_facts("", path))
+    except (CheckpointError, OSError):
+        return False
+    return True
+
+
 def check_run(name: str, facts: dict[str, Any], config: RunConfig | None) -> None:
     """Checks that this version can go on from a checkpoint, and that it belongs to the run of `config`.
 

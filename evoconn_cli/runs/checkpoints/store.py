@@ -30,6 +30,7 @@ from evoconn_cli.errors import (
     DeletedCheckpointError,
     UnreadableCheckpointError,
     first_line,
+    program,
 )
 from evoconn_cli.runs.checkpoints.facts import check_files, check_run, check_shapes, read_facts, write_facts
 from evoconn_cli.runs.checkpoints.late_writes import late_writes_ignored, remove_for_good
@@ -214,7 +215,7 @@ class CheckpointStore:
         if damaged:
             raise DamagedCheckpointError(
                 f"none of the checkpoints in {self._directory} can be read, all are damaged. Copy them again from "
-                "where they came, or train from the start: evoconn resume RUN_DIR --from-step 0"
+                f"where they came, or train from the start: {program()} resume RUN_DIR --from-step 0"
             )
         return None
 

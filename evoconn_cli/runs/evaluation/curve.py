@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evoconn_cli.config.perturbations import KINDS, setting_text
 from evoconn_cli.drawing.canvas import draw_series, label_axes, make_figure, own_settings
-from evoconn_cli.runs.evaluation.comparison import compare, group_runs, has_several_steps
+from evoconn_cli.runs.evaluation.comparison import compare, group_runs, sample_text
 from evoconn_cli.runs.evaluation.evaluating import Evaluated
 from evoconn_cli.runs.evaluation.statistics import CONFIDENCE, Interval
 
@@ -37,10 +37,12 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
     """
     tasks = sorted({one.opened.config.task.name for one in evaluated})
     figure, panels = make_figure(tasks)
-    groups, several_steps = group_runs(evaluated), has_several_steps(evaluated)
+    groups, several_steps = group_runs(evaluated), len({one.opened.generation for one in evaluated}) > 1
     for panel, task in zip(panels, tasks, strict=True):
         of_task = [[one for one in group if one.opened.config.task.name == task] for group in groups]
-        lines = _lines([group for group in of_task if group], swept, seed, several_steps=several_steps)
+        of_task = [group for group in of_task if group]
+        more = [sample_text(group, evaluated) for group in of_task]
+        lines = _lines(of_task, more, swept, seed, several_steps=several_steps)
         for index, (label, points) in enumerate(lines.items()):
             points = sorted(points)
             low, high = zip(*[point.interval or (point.iqm, point.iqm) for point in points], strict=True)
@@ -72,15 +74,16 @@ def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> Non
 
 
 def _lines(
-    groups: Sequence[Sequence[Evaluated]], swept: str | None, seed: int, *, several_steps: bool
+    groups: Sequence[Sequence[Evaluated]], more: Sequence[str], swept: str | None, seed: int, *, several_steps: bool
 ) -> dict[str, list[_Point]]:
-    """Returns the points of every line by its label: groups of runs where there are any, single runs and bundles."""
+    """Returns the points of every line by its label; `more` tells groups of one strategy, network and size apart."""
     lines: dict[str, list[_Point]] = {}
-    for group in groups:
+    for group, text in zip(groups, more, strict=True):
         first = group[0]
         config, generation = first.opened.config, first.opened.generation
         x = float(generation) if swept is None else first.setting[swept]
         label = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
+        label += f", {text}" if text else ""
         at = f" at {generation}" if swept is not None else ""
         if len(group) == 1:
             label += f"\n{first.opened.directory.short_path()}{at}"

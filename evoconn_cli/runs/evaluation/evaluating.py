@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.config.perturbations import KINDS
+from evoconn_cli.config.perturbations import KINDS, setting_text
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.evaluation import EpisodeResults, evaluation_key, make_evaluation
 from evoconn_cli.engine.mesh import WorkerMesh
@@ -50,6 +50,7 @@ def evaluate(
     seed: int,
     sampled: bool,
     programs: Programs | None = None,
+    tell: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Evaluated]:
     """Yields the policy of every run after its episodes, once for every setting.
 
@@ -63,6 +64,7 @@ def evaluate(
         seed: of all draws, 0 to 2^32 - 1.
         sampled: every episode has a sample of the connections (or weights) of its own, as in training.
         programs: of earlier calls with the same devices; new ones are added.
+        tell: Is told before each evaluation what is done, in words.
 
     Raises:
         ConfigError: a perturbation that the task does not allow.
@@ -91,6 +93,8 @@ def evaluate(
                 num_episodes,
                 sampled,
             )
+            what = ", ".join([f"{num_episodes} episodes", *([setting_text(setting)] if setting else [])])
+            tell(what if same in programs else f"compiling, then {what}")
             with memory_for(f"{num_episodes} episodes", "Ask for fewer, or use more devices or one with more memory."):
                 if same not in programs:
                     programs[same] = _compile(opened, physics, num_episodes=num_episodes, sampled=sampled)

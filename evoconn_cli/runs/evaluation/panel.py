@@ -88,7 +88,7 @@ def _figures(one: Evaluated, energy: str | None) -> list[tuple[str, str]]:
     rows += [("effective MACs", count(figures.effective_macs)), ("dense operations", count(figures.dense_operations))]
     if figures.membrane_updates is not None:
         rows.append(("membrane updates", count(figures.membrane_updates)))
-        rows.append(("spikes/s a neuron", number(figures.spikes_per_second)))
+        rows.append(("spikes/s per neuron", number(figures.spikes_per_second)))
         rows.append(("excitatory, inhibitory", rates_by_type(figures)))
     if energy is not None:
         rows.append((f"arithmetic, {energy}", f"{number(energy_nj(figures, energy), 2)} nJ"))

@@ -21,6 +21,11 @@ def fitness(value: float | None) -> str:
     return number(value, 1 if value is None or abs(value) < 99_999.95 else 0)
 
 
+def spike_rate(spikes_per_ms: float | None) -> str:
+    """Returns the mean rate of a neuron, which metrics.jsonl has per millisecond [spikes/s]."""
+    return number(None if spikes_per_ms is None else 1000 * spikes_per_ms)
+
+
 def count(value: float | None) -> str:
     """Returns a whole number with thousands separators; a dash where it is None."""
     return number(value, 0)

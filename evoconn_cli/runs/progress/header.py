@@ -22,6 +22,7 @@ class RunHeader:
         run_dir: the run directory.
         generations: generation at which the run ends.
         start_generation: 0, or the generation that the run was resumed from.
+        most_steps: Environment steps of a generation in which every episode lasts to its limit; None if unknown.
     """
 
     task: str
@@ -34,6 +35,7 @@ class RunHeader:
     run_dir: str
     generations: int
     start_generation: int = 0
+    most_steps: int | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns `(label, value)` pairs in the order to read them, the run directory last."""

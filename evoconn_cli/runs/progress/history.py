@@ -6,10 +6,27 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from evoconn_cli.runs.progress.formatting import duration
 
 Metrics = Mapping[str, float | int | None]
 
 RECENT = 20  # generations that the pace is taken from
+
+
+_LONGER = 1.25  # times as long as now, from which on episodes of full length count for the time that is left
+
+
+class TimeLeft(NamedTuple):
+    """How long a run still takes."""
+
+    seconds: float
+    at_most: bool  # whether it is that of episodes that all last to their limit
+
+    def text(self, passed: float = 0.0) -> str:
+        """Returns the time in words, `passed` [s] after it was computed."""
+        return f"{'< ' if self.at_most else ''}{duration(max(0.0, self.seconds - passed))}"
 
 
 class History:
@@ -18,9 +35,11 @@ class History:
     Args:
         lines: earlier lines of metrics.jsonl; they count for the curve and not for the pace, since
             they may come from another machine.
+        most_steps: Environment steps of a generation in which every episode lasts to its limit; None if unknown.
     """
 
-    def __init__(self, lines: Iterable[Metrics] = ()) -> None:
+    def __init__(self, lines: Iterable[Metrics] = (), most_steps: int | None = None) -> None:
+        self._most_steps = most_steps
         self.evaluations: list[float | None] = []
         self.best: tuple[float, int] | None = None
         self.last: Metrics = {}
@@ -49,21 +68,35 @@ class History:
         return sum(self._steps) / seconds if seconds > 0 else None
 
     def seconds_left(self, generations: int) -> float | None:
-        """Returns how long the run takes to reach `generations` from its last line [s], None if unknown."""
+        """Returns how long the run takes to reach `generations` at the pace of the last ones [s], None if unknown."""
         if not self._seconds:
             return None
         return statistics.median(self._seconds) * max(0, generations - int(self.last.get("generation") or 0))
 
+    def time_left(self, generations: int) -> TimeLeft | None:
+        """Returns how long the run takes to reach `generations`, None if unknown.
 
-def best_evaluation(lines: Iterable[Metrics], best: tuple[float, int] | None = None) -> tuple[float, int] | None:
+        As long as episodes end early it is the time at most: they get longer as members learn not to fall.
+        """
+        left, rate = self.seconds_left(generations), self.steps_per_second()
+        if left is None or not rate or not self._most_steps:
+            return None if left is None else TimeLeft(left, at_most=False)
+        longest = self._most_steps / rate * (generations - int(self.last.get("generation") or 0))
+        return TimeLeft(longest, at_most=True) if longest > _LONGER * left else TimeLeft(left, at_most=False)
+
+
+def best_evaluation(
+    lines: Iterable[Metrics], best: tuple[float, int] | None = None, key: str = "eval_fitness"
+) -> tuple[float, int] | None:
     """Returns the highest evaluation fitness and its generation, the newest of equals; None without any.
 
     Args:
         lines: lines of metrics.jsonl.
         best: the answer for the lines before them.
+        key: Key of the fitness, if it is another one.
     """
     for line in lines:
-        fitness, generation = line.get("eval_fitness"), line.get("generation")
+        fitness, generation = line.get(key), line.get("generation")
         if fitness is None or generation is None or not math.isfinite(fitness):
             continue
         if best is None or fitness >= best[0]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
+from rich.live_render import LiveRender
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +21,49 @@ from evoconn_cli.runs.progress.history import History, Metrics
 from evoconn_cli.runs.progress.run_panel import LABEL, RunPanel, framed
 
 REDRAWS_PER_SECOND = 4
+
+_TWO_COLUMNS = 76
+"""Columns of a terminal that has room for two of the header."""
+
+_LOW, _HIGH = 22, 28
+"""Lines of a terminal that has room for the header in two columns, or in one, above the panel."""
+
+
+class ReflowedLive(Live):
+    """A live display that leaves nothing behind in a terminal that was made narrower and wrapped its lines."""
+
+    def __init__(self, renderable: RenderableType | None = None, *, console: Console, **options: Any) -> None:
+        super().__init__(renderable, console=console, **options)
+        self._live_render = _ReflowedRender(self.get_renderable(), console)
+
+
+class _ReflowedRender(LiveRender):
+    """A render that counts the rows its lines take in the terminal as wide as it is now."""
+
+    def __init__(self, renderable: RenderableType, console: Console) -> None:
+        super().__init__(renderable)
+        self._console = console
+        self._widths: list[int] = []
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        segments = list(super().__rich_console__(console, options))
+        lines = "".join(segment.text for segment in segments if isinstance(segment, Segment)).split("\n")
+        self._widths = [cell_len(line) for line in lines]
+        yield from segments
+
+    def position_cursor(self) -> Control:
+        self._count_rows()
+        return super().position_cursor()
+
+    def restore_cursor(self) -> Control:
+        self._count_rows()
+        return super().restore_cursor()
+
+    def _count_rows(self) -> None:
+        if self._shape is not None:
+            columns = max(1, self._console.width)
+            rows = sum(max(1, -(-width // columns)) for width in self._widths)
+            self._shape = (self._shape[0], rows)
 
 
 class LiveProgress:
@@ -30,9 +78,12 @@ class LiveProgress:
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Prints the header and opens the panel; `history` is what metrics.jsonl holds so far."""
         self.stop()
-        self._console.print(_HeaderPanel(header))
-        self._panel = RunPanel(header, History(history), self._clock)
-        self._live = Live(self._panel, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
+        self._panel = RunPanel(header, History(history, header.most_steps), self._clock)
+        display = _Display(_HeaderPanel(header), self._panel)
+        if not display.has_room(self._console.options):
+            self._console.print(display.header)
+            display.header = None
+        self._live = ReflowedLive(display, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
         self._live.start()
 
     def compiling(self) -> None:
@@ -67,12 +118,29 @@ class LiveProgress:
             live.stop()
 
 
+class _Display:
+    """The header above the panel, redrawn with it: what is printed once, a narrower terminal would tear."""
+
+    def __init__(self, header: _HeaderPanel, panel: RunPanel) -> None:
+        self.header: _HeaderPanel | None = header
+        self._panel = panel
+
+    def has_room(self, options: ConsoleOptions) -> bool:
+        """Returns whether a terminal is high enough for both."""
+        return options.size.height >= (_LOW if options.max_width >= _TWO_COLUMNS else _HIGH)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.header is not None and (self._panel.is_frozen or self.has_room(options)):
+            yield self.header
+        yield self._panel
+
+
 class _HeaderPanel:
     def __init__(self, header: RunHeader) -> None:
         self._header = header
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        num_columns = 2 if options.max_width >= 76 else 1
+        num_columns = 2 if options.max_width >= _TWO_COLUMNS else 1
         *rows, run_dir = self._header.rows()
         label_width = max(len(label) for label, _ in self._header.rows())
         grid = Table.grid(padding=(0, 2), expand=True)

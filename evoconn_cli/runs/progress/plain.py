@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from evoconn_cli.runs.progress.formatting import count, duration, encodable, fitness, number
+from evoconn_cli.runs.progress.formatting import count, duration, encodable, fitness, spike_rate
 from evoconn_cli.runs.progress.header import RunHeader
 from evoconn_cli.runs.progress.history import History, Metrics
 
@@ -28,7 +28,7 @@ class PlainProgress:
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Prints the header; `history` is what metrics.jsonl holds of the generations before."""
         self._generations = header.generations
-        self._history = History(history)
+        self._history = History(history, header.most_steps)
         width = max(len(label) for label, _ in header.rows())
         for label, value in header.rows():
             self._print(f"{label:<{width}}  {value}")
@@ -63,7 +63,7 @@ class PlainProgress:
     def _line(self, metrics: Metrics) -> str:
         total = count(self._generations)
         rate = self._history.steps_per_second()
-        left = self._history.seconds_left(self._generations)
+        left = self._history.time_left(self._generations)
         return "  ".join(
             [
                 f"generation {count(metrics.get('generation')):>{len(total)}}/{total}",
@@ -71,8 +71,8 @@ class PlainProgress:
                 f"best member {fitness(metrics.get('fitness_best')):>9}",
                 f"mean member {fitness(metrics.get('fitness_mean')):>9}",
                 f"{count(rate):>9} steps/s",
-                f"{number(metrics.get('spikes_per_ms'), 3):>6} spikes/ms",
-                f"left {duration(left)}",
+                f"{spike_rate(metrics.get('spikes_per_ms')):>6} spikes/s",
+                f"left {left.text() if left else duration(None)}",
             ]
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -63,23 +63,29 @@ def make_progress(console: Console, quiet: bool = False, clock: Callable[[], flo
     return PlainProgress(console, clock)
 
 
-def summary_table(last: Metrics, *, best: tuple[float, int] | None = None, title: str = "finished") -> SummaryTable:
+def summary_table(lines: Sequence[Metrics], *, saved: Container[object] = (), title: str = "finished") -> SummaryTable:
     """Returns what a run has reached, to be printed by Rich.
 
     Args:
-        last: the last line of metrics.jsonl.
-        best: highest evaluation fitness and its generation, from `best_evaluation`.
+        lines: Lines of metrics.jsonl, at least one.
+        saved: Generations that are saved.
         title: one word for how the run ended.
     """
-    return SummaryTable(last, best, title)
+    return SummaryTable(lines, saved, title)
+
+
+def _at(best: tuple[float, int] | None) -> str:
+    return f"{fitness(best[0])} at generation {count(best[1])}" if best else fitness(None)
 
 
 class SummaryTable:
     """A small table of a run's results."""
 
-    def __init__(self, last: Metrics, best: tuple[float, int] | None, title: str) -> None:
-        self._last = last
-        self._best = best
+    def __init__(self, lines: Sequence[Metrics], saved: Container[object], title: str) -> None:
+        self._last = lines[-1]
+        self._best = best_evaluation(lines)
+        self._best_saved = best_evaluation(line for line in lines if line.get("generation") in saved)
+        self._best_member = best_evaluation(lines, key="fitness_best")
         self._title = title
 
     def rows(self) -> list[tuple[str, str]]:
@@ -90,14 +96,15 @@ class SummaryTable:
             last.get("env_steps_simulated"),
             last.get("elapsed"),
         )
-        best = f"{fitness(self._best[0])} at generation {count(self._best[1])}" if self._best else fitness(None)
+        is_saved = self._best is None or self._best == self._best_saved
         share = f" ({number(100 * steps / simulated)} % counted)" if steps is not None and simulated else ""
         return [
             ("generations", count(last.get("generation"))),
-            ("evaluation", fitness(last.get("eval_fitness"))),
-            ("best evaluation", best),
-            ("best member", fitness(last.get("fitness_best"))),
-            ("mean member", fitness(last.get("fitness_mean"))),
+            ("last evaluation", fitness(last.get("eval_fitness"))),
+            ("best evaluation", _at(self._best) + ("" if is_saved else ", not saved")),
+            *([] if is_saved or not self._best_saved else [("best saved", f"{_at(self._best_saved)}: --step best")]),
+            ("last mean member", fitness(last.get("fitness_mean"))),
+            ("best member", _at(self._best_member)),
             ("environment steps", count(steps)),
             ("simulated steps", count(simulated) + share),
             ("steps/s", count(steps / elapsed if steps is not None and elapsed else None)),

@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from evoconn_cli.runs.progress.formatting import count, duration, encodable, fitness, number
+from evoconn_cli.runs.progress.formatting import count, duration, encodable, fitness, number, spike_rate
 from evoconn_cli.runs.progress.header import RunHeader
 from evoconn_cli.runs.progress.history import History, Metrics
 from evoconn_cli.runs.progress.sparkline import sparkline
@@ -70,6 +70,11 @@ class RunPanel:
         self._frozen_at = self._clock()
         self._compiling_since = None
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the panel is drawn for the last time."""
+        return self._frozen_at is not None
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         curve_height = 3 if console.size.height >= 22 else 1
         with self._lock:
@@ -120,18 +125,16 @@ class RunPanel:
     def _cells(self) -> list[Cell]:
         last = self._history.last
         passed = (self._clock() if self._frozen_at is None else self._frozen_at) - self._since
-        left = self._history.seconds_left(self._generations)
-        if left is not None:
-            left = max(0.0, left - passed) if self._done < self._generations else None
+        left = self._history.time_left(self._generations) if self._done < self._generations else None
         return [
             ("evaluation", fitness(last.get("eval_fitness")), f"bold {EVALUATION}"),
             ("best member", fitness(last.get("fitness_best")), "bold"),
             ("mean member", fitness(last.get("fitness_mean")), "bold"),
-            ("spikes/ms", number(last.get("spikes_per_ms"), 3), ""),
+            ("spikes/s", spike_rate(last.get("spikes_per_ms")), ""),
             *[(label, number(last.get(key), 3), "") for label, key in self._of_strategy(last)],
             ("steps/s", count(self._history.steps_per_second()), ""),
             ("elapsed", duration((last.get("elapsed") or 0.0) + passed), ""),
-            ("time left", duration(left), ""),
+            ("time left", left.text(passed) if left else duration(None), ""),
         ]
 
     def _of_strategy(self, last: Metrics) -> tuple[tuple[str, str], ...]:

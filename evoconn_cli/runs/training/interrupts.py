@@ -10,10 +10,21 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+_LOOK_EVERY = 0.1  # [s] between looks at whether a signal has come
+
+_computations: list[threading.Event] = []
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
+def is_computing() -> bool:
+    """Returns whether something that was abandoned goes on: then the interpreter must not be taken down under it."""
+    return not all(is_done.is_set() for is_done in _computations)
 
 
 class Interrupts:
@@ -48,6 +59,34 @@ class Interrupts:
             for number, handler in self._previous.items():
                 signal.signal(number, handler)
             self._previous = {}
+
+    def unless_interrupted(self, compute: Callable[[], Result]) -> Result | None:
+        """Returns what `compute` returns; None if a signal asks for the end before that.
+
+        XLA compiles for a minute without letting Python handle a signal, so a thread does that and this one waits.
+        What is abandoned goes on in its thread, see `is_computing`.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return compute()
+        outcome: list[Result | BaseException] = []
+        is_done = threading.Event()
+        _computations.append(is_done)
+
+        def run() -> None:
+            try:
+                outcome.append(compute())
+            except BaseException as error:  # for the thread that waits
+                outcome.append(error)
+            is_done.set()
+
+        threading.Thread(target=run, daemon=True).start()
+        while not is_done.wait(_LOOK_EVERY):
+            if self.requested:
+                return None
+        (result,) = outcome
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame

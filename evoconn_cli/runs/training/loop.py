@@ -50,7 +50,9 @@ class Session(NamedTuple):
         recorder.compiling()
         before = time.perf_counter()
         with self._memory():
-            step = engine.compile(state)
+            step = self._compile(engine, state)
+        if step is None:
+            return state
         recorder.compiled(time.perf_counter() - before)
         eval_fitness = 0.0
         saved_at = time.perf_counter()
@@ -82,6 +84,12 @@ class Session(NamedTuple):
         if int(state.generation) > saved:
             self._save(state, host, eval_fitness)
         return state
+
+    def _compile(self, engine: Engine, state: RunState) -> Callable | None:
+        """Returns the compiled generation; None if a signal came. Several processes agree on that only afterwards."""
+        if self.processes.count > 1:
+            return engine.compile(state)
+        return self.interrupts.unless_interrupted(lambda: engine.compile(state))
 
     def _compute(self, step: Callable, state: RunState) -> tuple[RunState, Metrics]:
         """Returns the state after a generation, and its metrics in the memory of the host."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from evoconn_cli.config.schema import RunConfig, num_evaluation_copies
+from evoconn_cli.config.schema import RunConfig, most_steps, num_evaluation_copies
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.runs.build import Engine, build_engine
@@ -165,6 +165,7 @@ def _header(
         run_dir=directory.short_path(),
         generations=config.algo.generations,
         start_generation=start,
+        most_steps=most_steps(config),
     )
 
 
