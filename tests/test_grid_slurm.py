@@ -16,6 +16,7 @@ from whole_runs import assert_same_run, quiet
 from evoconn_cli.app import app
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.errors import ConfigError, GridError
+from evoconn_cli.grid import slurm_queue
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
 from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.slurm import Slurm
@@ -96,6 +97,18 @@ def test_bash_finds_each_cell_by_the_number_of_its_task(tmp_path):
         environment = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_ARRAY_JOB_ID": "12"}
         done = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout == f"{cells[number].path}\nslurm 12_{number}"
+
+
+def test_the_callers_variables_hide_no_part_of_the_queue_and_replace_nothing_that_a_script_says(tmp_path, monkeypatch):
+    for command in ("squeue", "sbatch"):
+        (tmp_path / command).write_text("#!/bin/sh\nenv\n")
+        (tmp_path / command).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for name in ("SQUEUE_STATES", "SQUEUE_PARTITION", "SBATCH_JOB_NAME", "SBATCH_ARRAY_INX", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "mine")
+    for command in ("squeue", "sbatch"):
+        lines = slurm_queue._ask(command).splitlines()
+        assert [line for line in lines if line.endswith("=mine")] == ["SBATCH_ACCOUNT=mine"], "a user's default counts"
 
 
 @pytest.mark.parametrize(
