@@ -31,7 +31,7 @@ class Format:
         writer: module in `export/` and function, imported when the format is written.
         networks: the names of the networks that it serves.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
-        needs: packages that are not part of a plain installation, with the oldest version that will do, or nothing.
+        needs: packages that may be missing, with the oldest version that will do, or nothing.
         suffixes: other suffixes that `--out` may ask for.
         options: of the command that it heeds and others do not.
         compares_steps: it takes the connectomes of several steps together.
@@ -116,6 +116,7 @@ FORMATS: dict[str, Format] = {
             "a figure with statistics; of several steps: how they moved",
             "pictures.picture.write_picture",
             suffixes=(".pdf", ".svg"),
+            needs={"matplotlib": ""},
             options=("--sort", "--random-graphs"),
             compares_steps=True,
             prints_statistics=True,

@@ -150,7 +150,13 @@ def _naming_temporary_files() -> Iterator[None]:
         ) from error
 
 
-def _find_ffmpeg() -> str:
+def find_ffmpeg() -> str:
+    """Returns the path of ffmpeg.
+
+    Raises:
+        EvoconnError: there is none.
+        ModuleNotFoundError: what finds it is not installed.
+    """
     import imageio_ffmpeg
 
     try:
@@ -164,7 +170,7 @@ def _run_ffmpeg(
 ) -> None:
     width, height = size
     command = [
-        _find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
+        find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0",
         *inputs, *output,
     ]  # fmt: skip
