@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.profiler import ProfileData
 from scipy.stats import spearmanr
 
 from benchmarks.generations import make_config
@@ -57,7 +59,7 @@ TINY = Sizes(
     overrides=("task.episode_length=12", "network.num_neurons=32"),
     apart=(1, 3),
     kernel_members=(8,),
-    lanes=(8, 16),
+    lanes=(8,),
     generations=(("probe_sign", 32, 8),),
 )
 
@@ -262,23 +264,34 @@ def _report_kernels(run: Callable[[int], jax.Array], lanes: int, steps: int) -> 
 
 
 def _trace(call: Callable[[], Any]) -> dict[str, np.ndarray]:
-    """Returns `[2]` launches and nanoseconds of each kernel by its name, from a trace of the profiler."""
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, profiler_options=options):
             jax.block_until_ready(call())
         (file,) = Path(folder).rglob("*.xplane.pb")
-        planes = list(jax.profiler.ProfileData.from_file(str(file)).planes)
-        lines = [(plane.name, line.name, line) for plane in planes for line in plane.lines]
-        # Streams have each kernel and copy once; other lines of a device sum them up.
-        on_gpu = [line for plane, name, line in lines if "GPU" in plane and name.startswith("Stream")]
-        if not on_gpu and jax.default_backend() != "cpu":
-            raise RuntimeError(f"the trace has no streams of a GPU, only {sorted({names[:2] for names in lines})}")
-        kernels: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
-        for line in on_gpu or [line for _, _, line in lines]:
-            for event in line.events:
-                kernels[event.name] += (1, event.duration_ns)
+        return read_kernels(ProfileData.from_file(str(file)), on_cpu=jax.default_backend() == "cpu")
+
+
+def read_kernels(profile: Any, *, on_cpu: bool) -> dict[str, np.ndarray]:
+    """Returns `[2]` launches and nanoseconds of each kernel or copy by its name.
+
+    Args:
+        profile: Trace, a `ProfileData`.
+        on_cpu: Whether there is no GPU; then whatever was traced counts.
+
+    Raises:
+        RuntimeError: the trace has nothing of a GPU.
+    """
+    lines = {(plane.name, line.name): list(line.events) for plane in profile.planes for line in plane.lines}
+    # Streams have each kernel and copy once; other lines of a device sum them up.
+    counted = [on_cpu or ("GPU" in plane and name.startswith("Stream")) for plane, name in lines]
+    if not any(counted):
+        raise RuntimeError(f"the trace has no streams of a GPU, only {sorted(lines)}")
+    kernels: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros(2))
+    for events in itertools.compress(lines.values(), counted):
+        for event in events:
+            kernels[event.name] += (1, event.duration_ns)
     return kernels
 
 

@@ -71,5 +71,5 @@ def main() -> None:
         missing = missing_package(error)
         if missing is None:
             raise
-        show_error(EvoconnError(f"this needs a package more. {missing}"))
+        show_error(EvoconnError(missing))
         sys.exit(int(EvoconnError.exit_code))

@@ -23,8 +23,12 @@ importlib.machinery.PathFinder.find_spec = classmethod(
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return save_run(tmp_path_factory.mktemp("saved") / "run", "task.name=inverted_pendulum")
+def runs(tmp_path_factory):
+    """Runs of a probe and of a Brax task."""
+    folder = tmp_path_factory.mktemp("saved")
+    save_run(folder / "probe")
+    save_run(folder / "brax", "task.name=inverted_pendulum")
+    return folder
 
 
 @pytest.fixture
@@ -59,15 +63,15 @@ def test_a_training_says_once_what_it_does_without(bare, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_evaluation_needs_none_of_them(bare, run, tmp_path):
-    code, said = bare("evaluate", run, "--episodes", "2", "--csv", tmp_path / "a.csv")
+def test_an_evaluation_needs_none_of_them(bare, runs, tmp_path):
+    code, said = bare("evaluate", runs / "probe", "--episodes", "2", "--csv", tmp_path / "a.csv")
     assert code == 0, said
     assert (tmp_path / "a.csv").exists()
 
 
 @pytest.mark.slow
-def test_a_page_needs_none_of_them(bare, run, tmp_path):
-    code, said = bare("render", run, "--steps", "3", "--out", tmp_path / "a.html")
+def test_a_page_needs_none_of_them(bare, runs, tmp_path):
+    code, said = bare("render", runs / "brax", "--steps", "3", "--out", tmp_path / "a.html")
     assert code == 0, said
 
 
@@ -75,23 +79,23 @@ def test_a_page_needs_none_of_them(bare, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "package"),
     [
-        (("evaluate", "RUN", "--plot", "a.png", "--episodes", "0"), "matplotlib"),
-        (("evaluate", "RUN", "--perturb", "action-noise=0,0.1", "--curve", "a.png"), "matplotlib"),
-        (("export-connectivity", "RUN", "--format", "png"), "matplotlib"),
-        (("render", "RUN", "--out", "a.png", "--renderer", "mujoco"), "mujoco"),
+        ("evaluate probe --plot a.png --episodes 0", "matplotlib"),
+        ("evaluate probe --perturb obs-noise=0,0.1 --curve a.png", "matplotlib"),
+        ("export-connectivity probe --format png --out a.png", "matplotlib"),
+        ("render brax --out a.png --renderer mujoco", "mujoco"),
     ],
-    ids=str,
 )
-def test_what_needs_one_says_how_to_install_it_before_it_begins(bare, run, tmp_path, arguments, package):
-    code, said = bare(*(run if word == "RUN" else word for word in arguments))
-    assert code == 1
+def test_what_needs_one_says_how_to_install_it_before_it_begins(bare, runs, tmp_path, arguments, package):
+    command, run, *options = arguments.split()
+    code, said = bare(command, runs / run, *options)
+    assert code == 1, said
     assert "not installed" in said and f"pip install {package}" in said.replace("-U ", "")
     assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.slow
-def test_a_video_says_what_it_lacks_before_an_episode_is_played(bare, run, tmp_path):
-    code, said = bare("render", run, "--out", tmp_path / "a.mp4")
+def test_a_video_says_what_it_lacks_before_an_episode_is_played(bare, runs, tmp_path):
+    code, said = bare("render", runs / "brax", "--out", tmp_path / "a.mp4")
     assert code == 1
     # Where the software rasteriser is there, it draws; then ffmpeg is what is missing.
     assert "pip install mujoco" in said or "pip install imageio-ffmpeg" in said
