@@ -57,7 +57,7 @@ def make_steps(tiny: bool) -> list[Step]:
             Step(
                 f"engine-{task}",
                 f"GPU and CPU compared: {task}",
-                120.0 if task == "humanoid" else 80.0,
+                130.0 if task == "humanoid" else 80.0,
                 "gpu_steps.check_engine",
                 (task,),
             )

@@ -142,7 +142,7 @@ def test_the_whole_check_runs_on_a_cpu(tmp_path):
     assert figures["checkpoint on a CPU"]["episodes"] == 4
     (learning,) = (finding for finding in found["training"] if "goal" in finding)
     assert learning["reached"] and learning["fitness_mean"] >= learning["goal"]
-    assert found["compiling"][0]["from_cache"]
+    assert found["compiling"][0]["compile_s"] > 0
 
 
 @pytest.mark.slow
