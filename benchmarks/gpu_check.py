@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from benchmarks.gpu_findings import NO_GPU, read_finding
 from evoconn_cli.output import replace_text
 
+_FOLDER = Path("build/gpu-check")
 _SPARE = 10.0
 """Time that the last step leaves for the end of the check [s]."""
 
@@ -46,28 +47,22 @@ class Step(NamedTuple):
 
 def make_steps(tiny: bool) -> list[Step]:
     """Returns the steps, the most valuable ones first."""
-    compared = ("probe_sign",) if tiny else ("hopper", "humanoid")
+    compared = {"probe_sign": 80.0} if tiny else {"hopper": 80.0, "humanoid": 130.0}
     measured = ("inverted_pendulum",) if tiny else ("humanoid", "hopper", "walker2d")
-    speeds = {
-        task: Step(f"speed-{task}", f"Speed of a block: {task}", 60.0, "gpu_steps.check_speed", (task,))
-        for task in measured
-    }
+    engines = [
+        Step(f"engine-{task}", f"GPU and CPU compared: {task}", seconds, "gpu_steps.check_engine", (task,))
+        for task, seconds in compared.items()
+    ]
+    speeds = [
+        Step(f"speed-{task}", f"Speed of a block: {task}", 60.0, "gpu_steps.check_speed", (task,)) for task in measured
+    ]
     return [
-        *(
-            Step(
-                f"engine-{task}",
-                f"GPU and CPU compared: {task}",
-                130.0 if task == "humanoid" else 80.0,
-                "gpu_steps.check_engine",
-                (task,),
-            )
-            for task in compared
-        ),
+        *engines,
         Step("kernel", "The GPU kernel and XLA's program", 60.0, "gpu_steps.check_kernel"),
-        *list(speeds.values())[:2],
+        *speeds[:2],
         Step("training", "Training, resuming, opening on a CPU", 150.0, "gpu_training.check_training"),
-        *list(speeds.values())[2:],
-        Step("compiling", "Compiling with a filled cache", 40.0, "gpu_steps.check_compiling", compared),
+        *speeds[2:],
+        Step("compiling", "Compiling with a filled cache", 40.0, "gpu_steps.check_compiling", tuple(compared)),
         Step("generations", "Whole generations of untrained members", 60.0, "gpu_steps.check_generations"),
         Step("large-training", "Training of a large task in the time left", 180.0, "gpu_training.check_large_training"),
     ]
@@ -76,8 +71,8 @@ def make_steps(tiny: bool) -> list[Step]:
 def main() -> None:
     """Parses the arguments and runs the steps, or the one step that this process is for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path("build/gpu-check"), help="folder of the two reports")
-    parser.add_argument("--scratch", type=Path, help="folder of runs and compiled programs; that of --out by default")
+    parser.add_argument("--out", type=Path, default=_FOLDER, help=f"folder of the two reports, {_FOLDER} by default")
+    parser.add_argument("--scratch", type=Path, default=_FOLDER, help="folder of runs and compiled programs, likewise")
     parser.add_argument("--minutes", type=float, default=8.0, help="time for all steps")
     parser.add_argument("--steps", nargs="+", metavar="STEP", help="only these steps")
     parser.add_argument("--tiny", action="store_true", help="on a CPU, and small")
@@ -99,7 +94,7 @@ def main() -> None:
         for name, step in steps.items()
         if not options.steps or name in options.steps
     ]
-    sys.exit(check(chosen, options.out, options.scratch or options.out, options.minutes * 60 * patience, options.tiny))
+    sys.exit(check(chosen, options.out, options.scratch, options.minutes * 60 * patience, options.tiny))
 
 
 def check(steps: list[Step], out: Path, scratch: Path, seconds: float, tiny: bool) -> int:

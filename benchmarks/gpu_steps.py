@@ -71,8 +71,8 @@ def _start(sizes: Sizes) -> WorkerMesh:
     if workers.on_cpu and not sizes.tiny:
         print("There is no GPU: JAX finds only CPUs. `--tiny` tries the check itself on a CPU.", flush=True)
         sys.exit(NO_GPU)
-    platform = "" if workers.on_cpu else ", " + ", ".join(workers.first_device.client.platform_version.split("\n"))
-    report_machine(describe_machine(workers) + platform)
+    driver = " ".join(workers.first_device.client.platform_version.split())
+    report_machine(f"{describe_machine(workers)}, {driver}")
     return workers
 
 

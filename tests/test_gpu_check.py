@@ -120,7 +120,7 @@ def test_a_command_is_killed_at_its_limit_with_all_that_it_started():
 
 @pytest.mark.slow
 def test_the_whole_check_runs_on_a_cpu(tmp_path):
-    done = run_check("--tiny", "--out", str(tmp_path))
+    done = run_check("--tiny", "--out", str(tmp_path), "--scratch", str(tmp_path))
     report = json.loads((tmp_path / "gpu-check.json").read_text())
     assert done.returncode == 0, done.stdout
     assert all(entry["status"].startswith("done") for entry in report["steps"])
@@ -147,10 +147,10 @@ def test_the_whole_check_runs_on_a_cpu(tmp_path):
 
 @pytest.mark.slow
 def test_a_machine_without_a_gpu_is_told_so(tmp_path):
-    done = run_check("--steps", "kernel", "--out", str(tmp_path))
+    done = run_check("--steps", "kernel", "--out", str(tmp_path), "--scratch", str(tmp_path))
     assert done.returncode == 1 and "There is no GPU" in done.stderr
 
 
 def test_an_unknown_step_is_refused(tmp_path):
-    done = run_check("--steps", "kernels", "--out", str(tmp_path))
+    done = run_check("--steps", "kernels", "--out", str(tmp_path), "--scratch", str(tmp_path))
     assert done.returncode == 2 and "Known: engine-hopper" in done.stderr
