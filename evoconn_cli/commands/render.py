@@ -101,18 +101,12 @@ def render(
     check_task(opened.task.name)
 
     from evoconn_cli.commands.rendering import default_target, make_subject
-<<<<<<< HEAD
     from evoconn_cli.rendering.encoders import check_encoder
-=======
-    from evoconn_cli.rendering.encoders import find_ffmpeg
->>>>>>> 6066f3b (A check for a machine with a GPU in one command, and the folder that such a machine lacks; evoconn without packages that a command does not need)
     from evoconn_cli.rendering.episodes import record_episodes, write_episodes
     from evoconn_cli.rendering.gl import require_backend
 
     target = out or in_a_run(default_target(opened, policy=policy, seed=seed, episode=episode))
     check_output(target, "--out")
-    if options.format in ("mp4", "gif"):
-        find_ffmpeg()
     if options.format != "html":
         check_encoder(options.format)
         require_backend()

@@ -150,13 +150,7 @@ def _naming_temporary_files() -> Iterator[None]:
         ) from error
 
 
-def find_ffmpeg() -> str:
-    """Returns the path of ffmpeg.
-
-    Raises:
-        EvoconnError: there is none.
-        ModuleNotFoundError: what finds it is not installed.
-    """
+def _find_ffmpeg() -> str:
     import imageio_ffmpeg
 
     try:
@@ -170,7 +164,7 @@ def _run_ffmpeg(
 ) -> None:
     width, height = size
     command = [
-        find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
+        _find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y",
         "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0",
         *inputs, *output,
     ]  # fmt: skip
