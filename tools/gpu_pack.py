@@ -27,7 +27,7 @@ _PLATFORMS = tuple(f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 26, 27, 2
 
 _LEFT_OUT = {
     # Brax depends on them and does not import them for its tasks.
-    *("dm-tree", "flask", "flask-cors", "grpcio", "jaxopt", "jinja2", "pytinyrenderer"),
+    *("dm-tree", "flask", "flask-cors", "grpcio", "jaxopt", "jinja2", "pytinyrenderer", "setuptools"),
     # evoconn trains and evaluates without them.
     *("imageio-ffmpeg", "matplotlib", "mujoco", "nvidia-ml-py", "tensorboardx", "wandb"),
 }
