@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-versions soak check format-check lint types fast-tests format docs bench clean
+.PHONY: help train test test-versions soak check format-check lint types fast-tests format docs bench gpu-check gpu-pack clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,13 @@ docs: $(VENV)/installed-dev ## write the generated pages anew and build the site
 bench: $(VENV)/installed-dev ## measure speed and memory; the figures are also in build/benchmark.json
 	mkdir -p build
 	$(BIN)/python -m benchmarks.run --json build/benchmark.json
+
+# A machine without a network has no .venv, but what `make gpu-pack` wrote on another one.
+gpu-check: ## find out in 8 minutes whether a GPU works, and how fast: build/gpu-check/gpu-check.md
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,PYTHONPATH=build/gpu-pack:$$PYTHONPATH $(PYTHON)) -m benchmarks.gpu_check
+
+gpu-pack: $(VENV)/installed-dev ## write build/gpu-pack for a GPU without a network; PRESENT=FILE names what is there
+	$(BIN)/python -m tools.gpu_pack $(if $(PRESENT),--present $(PRESENT))
 
 clean: ## remove .venv and build products
 	rm -rf $(VENV) build dist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -11,7 +12,10 @@ import jax.numpy as jnp
 
 from evoconn_cli.engine.members_last import members_last
 from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.normalizer import initial_normalizer
+from evoconn_cli.engine.rollout import Lanes, make_rollout
 from evoconn_cli.runs.build import Engine
+from evoconn_cli.tasks import TaskState
 
 REPETITIONS = 5
 
@@ -52,7 +56,7 @@ def physics_steps(
 ) -> Callable[[int], jax.Array]:
     """Returns `run(steps)` of the physics of a block on every device; with `plain`, under `vmap`."""
     task = engine.task
-    step = jax.vmap(task.step, in_axes=-1, out_axes=-1) if plain else members_last(task.step)
+    step = jax.vmap(task.step, in_axes=-1, out_axes=-1) if plain else members_last(task.step, barriers=workers.on_cpu)
 
     def run(seeds: jax.Array, steps: jax.Array) -> jax.Array:
         keys = jax.random.split(jax.random.key(seeds[0]), block)
@@ -79,6 +83,36 @@ def network_steps(engine: Engine, workers: WorkerMesh, block: int) -> Callable[[
             return network.step(params, carry, obs + action[:, :1])
 
         return jnp.sum(jax.lax.fori_loop(0, steps, body, start)[1])[None]
+
+    return _on_all(workers, run)
+
+
+def block_steps(engine: Engine, workers: WorkerMesh, block: int) -> Callable[[int], jax.Array]:
+    """Returns `run(steps)` of an untrained block on every device, network and physics, in which no episode ends.
+
+    It gives the returns `[devices * block]`.
+    """
+    task, network, strategy = engine.task, engine.network, engine.strategy
+
+    def go_on(state: TaskState, action: jax.Array) -> TaskState:
+        after = task.step(state, action)
+        return after._replace(done=jnp.zeros_like(after.done))
+
+    endless = dataclasses.replace(task, step=go_on)
+    rollout = make_rollout(endless, network, first_episode=True, all_steps=True, on_cpu=workers.on_cpu)
+
+    def run(seeds: jax.Array, steps: jax.Array) -> jax.Array:
+        key = jax.random.key(seeds[0])
+        keys = jax.random.split(key, block)
+        params = network.prepare(strategy.ask(key, strategy.init(key), jnp.arange(block)))
+        normalizer = initial_normalizer(task.observation_size)
+        initial = rollout.reset(keys)
+        lanes = rollout.start(initial, network.initial_carry(keys), jnp.ones((block,), bool))
+
+        def body(_: jax.Array, lanes: Lanes) -> Lanes:
+            return rollout.step(params, normalizer, initial, lanes)
+
+        return jax.lax.fori_loop(0, steps, body, lanes).finished.total_reward
 
     return _on_all(workers, run)
 

@@ -20,7 +20,7 @@ from evoconn_cli.commands.run_cell import run_cell
 from evoconn_cli.commands.surroundings import check_current_directory, usable_surroundings
 from evoconn_cli.commands.train import train
 from evoconn_cli.commands.versions import show_version, show_versions
-from evoconn_cli.errors import EvoconnError
+from evoconn_cli.errors import EvoconnError, missing_package
 
 app = typer.Typer(
     name="evoconn",
@@ -65,6 +65,12 @@ def main() -> None:
     except EvoconnError as error:
         show_error(error)
         sys.exit(int(error.exit_code))
+    except ModuleNotFoundError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        show_error(EvoconnError(missing))
+        sys.exit(int(EvoconnError.exit_code))
     except SystemExit as end:
         leave(end.code)
         raise

@@ -45,8 +45,28 @@ def program() -> str:
     return "evoconn" if found and os.path.samefile(started, found) else shlex.quote(started)
 
 
+_OPTIONAL_PACKAGES = {
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "matplotlib": "matplotlib",
+    "mujoco": "mujoco",
+    "pynvml": "nvidia-ml-py",
+    "tensorboardX": "tensorboardX",
+    "wandb": "wandb",
+}
+"""By module: packages that a plain installation has, and that only some commands or options import."""
+
+
+def missing_package(error: BaseException) -> str | None:
+    """Returns which optional package an `error` misses and how to install it; None for any other error."""
+    module = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+    package = _OPTIONAL_PACKAGES.get(module.partition(".")[0])
+    return f"{package} is not installed here: pip install {package}" if package else None
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an `error` says, without its full stop; its type where it says nothing."""
+    if missing := missing_package(error):
+        return missing
     lines = str(error).strip().splitlines()
     return (lines[0].strip().rstrip(".:") if lines else "") or type(error).__name__
 

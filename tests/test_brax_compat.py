@@ -94,3 +94,16 @@ def test_stderr_works_again_after_the_import(capsys):
     import_brax_envs()
     print("still here", file=sys.stderr)
     assert capsys.readouterr().err == "still here\n"
+
+
+def test_brax_is_imported_where_neither_python_nor_setuptools_brings_distutils(tmp_path):
+    code = (
+        "import importlib.machinery as m, sys\n"
+        "find, gone = m.PathFinder.find_spec, ('distutils', 'setuptools', '_distutils_hack', 'pkg_resources')\n"
+        "m.PathFinder.find_spec = classmethod(lambda cls, name, *rest: None if name in gone else find(name, *rest))\n"
+        "sys.meta_path = [f for f in sys.meta_path if type(f).__name__ != 'DistutilsMetaFinder']\n"
+        "from evoconn_cli.tasks.brax_compat import import_brax_envs\n"
+        "assert import_brax_envs().get_environment and 'distutils' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

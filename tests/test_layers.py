@@ -79,6 +79,8 @@ def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     assert not called & {"print", "open", "input"}
     imported = {name.partition(".")[0] for name in all_imported_modules(path)}
+    if path.name == "brax_compat.py":
+        imported.remove("sys")  # it puts a module in `sys.modules` while Brax is imported
     assert not imported & {"time", "datetime", "os", "sys", "pathlib", "omegaconf"}
 
 

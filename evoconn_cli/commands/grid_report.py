@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evoconn_cli.commands.ending import show_notice, table_console
 from evoconn_cli.commands.opened_grid import OpenedGrid
-from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, first_line
 
 if TYPE_CHECKING:
     from evoconn_cli.grid.report import GroupResult
@@ -40,7 +40,11 @@ def write_grid_report(opened: OpenedGrid) -> None:
             "first, or name its --grid-dir."
         )
     hidden = sum(group.iqm is not None for group in groups) - len(drawn)
-    curves = _draw(opened, drawn)
+    try:
+        curves = _draw(opened, drawn)
+    except ModuleNotFoundError as error:
+        show_notice(f"learning curves are not drawn: {first_line(error)}")
+        curves = []
     note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
     files = write_report_files(opened.directory, opened.file, groups, note)
     table_console().print(_table(opened.file.name, *table_of(groups)))

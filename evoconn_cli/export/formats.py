@@ -37,7 +37,7 @@ class Format:
         writer: module in `export/` and function, imported when the format is written.
         networks: the names of the networks that it serves.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
-        needs: packages of the extra `export`, with the oldest version that will do, or nothing.
+        needs: packages that may be missing, with the oldest version that will do, or nothing.
         suffixes: other suffixes that `--out` may ask for.
         beside: ends of the names of further files, after the stem of the first one.
         options: of the command that it heeds and others do not.
@@ -163,6 +163,7 @@ FORMATS: dict[str, Format] = {
                 "a figure with statistics; of several steps: how they moved",
                 "pictures.picture.write_picture",
                 suffixes=(".png", ".pdf", ".svg"),
+                needs={"matplotlib": "3.9"},
                 options=("--sort", "--random-graphs", "--episode-steps", "--width", "--no-title", "--panel"),
                 compares_steps=True,
                 prints_statistics=True,

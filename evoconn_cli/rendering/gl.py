@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -36,6 +37,8 @@ def require_backend() -> str:
     Raises:
         EvoconnError: nothing can draw here.
     """
+    if importlib.util.find_spec("mujoco") is None:
+        raise EvoconnError("mujoco is not installed here: pip install mujoco. A page does without: --out FILE.html")
     backend, reasons = find_backend()
     if backend is None:
         raise cannot_draw(reasons)

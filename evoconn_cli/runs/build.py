@@ -89,7 +89,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         episode_length=config.task.episode_length,
         action_repeat=config.task.action_repeat,
     )
-    make_network = partial(_build_network, config, task, workers.on_cpu)
+    make_network = partial(build_network, config, task, workers.on_cpu)
     kernel = choose_kernel(config, workers, task.observation_size, make_network)
     network = make_network(kernel.fused)
     strategy = _build_strategy(config, network)
@@ -122,7 +122,15 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
     )
 
 
-def _build_network(config: RunConfig, task: Task, on_cpu: bool, fused: Fused) -> Network:
+def build_network(config: RunConfig, task: Task, on_cpu: bool, fused: Fused) -> Network:
+    """Returns the network of a run.
+
+    Args:
+        config: Configuration of the run.
+        task: Task, which gives the sizes of observation and action.
+        on_cpu: Whether it runs on a CPU.
+        fused: Whether the sub-steps of a spiking network run in the GPU kernel.
+    """
     given = config.network
     options: dict[str, Any] = dict(
         observation_size=task.observation_size,

@@ -15,8 +15,12 @@ Brax also imports gym, which prints a notice about its own maintenance: silenced
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
+import shutil
+import sys
 import warnings
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 
 import jax
@@ -51,10 +55,25 @@ def apply_patches() -> list[str]:
     return applied
 
 
+@contextlib.contextmanager
+def _distutils() -> Iterator[None]:
+    """Gives trimesh `distutils.spawn`, which Python 3.12 has no longer, where setuptools does not bring it."""
+    if importlib.util.find_spec("distutils") is not None:
+        yield
+        return
+    spawn = ModuleType("distutils.spawn")
+    setattr(spawn, "find_executable", shutil.which)  # noqa: B010
+    sys.modules |= {"distutils": ModuleType("distutils"), spawn.__name__: spawn}
+    try:
+        yield
+    finally:
+        del sys.modules["distutils"], sys.modules[spawn.__name__]
+
+
 def import_brax_envs() -> ModuleType:
     """Returns the module `brax.envs` of Brax v1, patched for this JAX."""
     apply_patches()
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+    with _distutils(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         from brax import envs
     return envs

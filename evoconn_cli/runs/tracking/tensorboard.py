@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evoconn_cli.errors import first_line
 from evoconn_cli.runs.metrics import MetricsLine
 from evoconn_cli.runs.tracking.tracker import NullTracker, Tracker
 
@@ -96,7 +97,12 @@ def open_event_log(
     if not asked:
         return NullTracker()
     try:
+        import tensorboardX  # noqa: F401 - before there is an empty file
+
         return EventLog(run_dir / "tensorboard", history, start, note)
+    except ModuleNotFoundError as error:
+        note(f"TensorBoard's files are not written ({first_line(error)}); metrics.jsonl is complete.")
+        return NullTracker()
     except OSError as error:
         note(f"TensorBoard's files cannot be written ({error.strerror}); metrics.jsonl is complete.")
         return NullTracker()
