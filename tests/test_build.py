@@ -11,6 +11,7 @@ from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.names import PAIRS
 from evoconn_cli.config.schema import walk
 from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.ranking import log_utilities
 from evoconn_cli.runs import build
 from evoconn_cli.runs.kernel_choice import KernelChoice
 
@@ -40,6 +41,7 @@ SWITCHES = {
     "rollout.fitness=until_slowest": ("make_rollout", "first_episode", False),
     "rollout.normalizer=last_step": ("make_rollout", "all_steps", False),
     "rollout.resets=fresh": ("make_generation", "fresh_resets", True),
+    "algo.shaping=log_utility": ("make_generation", "shaping", log_utilities),
 }
 """Override -> the function, and the argument that then has another value."""
 

@@ -15,6 +15,7 @@ from evoconn_cli.engine.generation import make_generation
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
 from evoconn_cli.engine.perturbations import Perturbation
+from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, initial_run_state
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
@@ -102,6 +103,7 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
         evaluation_copies=COPIES,
         block=32,
         fresh_resets=options.fresh_resets,
+        shaping=doubled_centered_ranks,
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     carries, members = None, generation.members
@@ -114,7 +116,7 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     kinds = kinds_of(task, state, options)
     failed = kinds < 11
     assert set(kinds) == set(range(NUM_KINDS)), "every kind occurs"
-    fitness, ranks = np.asarray(evaluation.members.fitness)[:NUM_MEMBERS], np.asarray(evaluation.ranks)
+    fitness, ranks = np.asarray(evaluation.members.fitness)[:NUM_MEMBERS], np.asarray(evaluation.weights)
     assert {kind: bool(np.isfinite(fitness[kinds == kind]).any()) for kind in range(NUM_KINDS)} == {
         kind: kind >= 11 for kind in range(NUM_KINDS)
     }

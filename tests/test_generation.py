@@ -17,7 +17,7 @@ from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.generation import Generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.program import compile_generation
-from evoconn_cli.engine.ranking import doubled_centered_ranks
+from evoconn_cli.engine.ranking import Shaping, doubled_centered_ranks, log_utilities
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState, StepCounter, initial_run_state
 from evoconn_cli.engine.strategies import Strategy, connectivity
@@ -36,6 +36,7 @@ class Options(NamedTuple):
     first_episode: bool = True
     all_steps: bool = True
     fresh_resets: bool = False
+    shaping: Shaping = doubled_centered_ranks
     warmup_steps: int = 0
     population: int = 22
     evaluation_copies: int = 3
@@ -120,6 +121,7 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         evaluation_copies=options.evaluation_copies,
         block=options.block,
         fresh_resets=options.fresh_resets,
+        shaping=options.shaping,
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     return Setup(task, network, strategy, generation, workers, state, options)
@@ -150,7 +152,7 @@ CASES = [
     Options(),
     Options(first_episode=False, all_steps=False, warmup_steps=5),
     Options(first_episode=False, fresh_resets=True),
-    Options(all_steps=False, fresh_resets=True),
+    Options(all_steps=False, fresh_resets=True, shaping=log_utilities),
     Options(warmup_steps=3, fresh_resets=True),
     Options(first_episode=False, all_steps=False),
 ]
@@ -275,7 +277,7 @@ def test_a_generation_is_what_members_do_alone(options):
         fitness, rate = np.asarray([m.fitness for m in members]), np.asarray([m.rate for m in members])
         np.testing.assert_allclose(results.fitness, fitness, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(results.rate, rate, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(evaluation.ranks, doubled_centered_ranks(results.fitness[:num_members]))
+        np.testing.assert_array_equal(evaluation.weights, options.shaping(results.fitness[:num_members]))
         steps += sum(m.steps for m in members)
         state, metrics = learn(state, evaluation)
         assert int(state.env_steps) == steps
@@ -539,6 +541,7 @@ def test_ec_learns(name, first_episode):
     options = Options(
         first_episode=first_episode,
         fresh_resets=True,
+        shaping=doubled_centered_ranks,
         population=104,
         evaluation_copies=8,
         block=26,

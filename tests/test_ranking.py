@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoconn_cli.engine.ranking import doubled_centered_ranks
+from evoconn_cli.engine.ranking import SHAPINGS, doubled_centered_ranks, log_utilities
 
 # Few distinct values, so that ties are common; subnormal numbers are flushed to 0 by some devices.
 VALUES = st.one_of(
@@ -65,3 +65,40 @@ def test_weights_of_the_published_code(golden):
         assert len(set(fitness.tolist())) == len(fitness), "ties are ranked otherwise there"
         ranks = np.asarray(doubled_centered_ranks(jnp.asarray(fitness)))
         np.testing.assert_allclose(ranks / (2 * (len(fitness) - 1)), weight, rtol=1e-6, atol=1e-7)
+
+
+def plain_log_utilities(fitness: list[float]) -> np.ndarray:
+    """Utilities by place, those of equal members averaged, with the mean square of doubled centred ranks."""
+    num_members = len(fitness)
+    utility = np.asarray([max(0.0, np.log(num_members / 2 + 1) - np.log(k)) for k in range(1, num_members + 1)])
+    utility -= utility.mean()
+    utility *= np.sqrt(np.mean((2.0 * np.arange(num_members) - (num_members - 1)) ** 2) / np.mean(utility**2))
+    fitness = [f if np.isfinite(f) else -np.inf for f in fitness]
+    places = [[k for k, g in enumerate(sorted(fitness, reverse=True)) if g == f] for f in fitness]
+    return np.asarray([utility[equal].mean() for equal in places])
+
+
+@given(FITNESS)
+def test_log_utilities_are_those_of_the_places_with_equal_members_averaged(fitness):
+    weights = np.asarray(log_utilities(jnp.asarray(fitness, jnp.float32)))
+    assert weights.dtype == np.int32 and weights.sum() == 0
+    assert np.abs(weights - plain_log_utilities(np.asarray(fitness, np.float32).tolist())).max() <= 1.001
+
+
+@pytest.mark.parametrize("num_members", [2, 512, 10_112, 100_000, 2_000_000])
+@pytest.mark.parametrize("name", SHAPINGS)
+def test_sums_of_weights_are_exact(name, num_members):
+    """Sums over any members stay within what two parts of int32 hold, and all sum to 0."""
+    fitness = jnp.asarray(np.random.default_rng(0).normal(size=num_members), jnp.float32)
+    weights = np.asarray(SHAPINGS[name](fitness), np.int64)
+    assert weights.sum() == 0
+    assert weights[weights > 0].sum() <= num_members**2 / 4
+    assert np.diff(weights[np.argsort(fitness)]).min() >= -1
+
+
+def test_a_rare_member_that_is_much_better_outweighs_many_that_are_luckier_than_some():
+    fitness = jnp.asarray([1000.0] + [347.0] * 400 + [300.0] * 111)
+    ranks, utilities = (np.asarray(shaping(fitness), float) for shaping in SHAPINGS.values())
+    pull_of_many = [400 * weights[1] / weights[0] for weights in (ranks, utilities)]
+    assert pull_of_many[0] > 80
+    assert 0 < pull_of_many[1] < 20

@@ -83,6 +83,11 @@ class AlgoConfig:
         None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
     )
     generations: int = published(1000, "generations of the run", low=1)
+    shaping: str = published(
+        "centered_rank",
+        "weights of members: by rank, or the utilities of CMA-ES, with which rare and much better members count more",
+        choices=("centered_rank", "log_utility"),
+    )
     adam_beta1: float = published(0.9, "decay of Adam's first moment", low=0, below=1)
     adam_beta2: float = published(0.999, "decay of Adam's second moment", low=0, below=1)
     adam_eps: float = published(1e-8, "Adam's epsilon", above=0)

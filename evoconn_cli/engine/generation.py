@@ -22,7 +22,7 @@ from evoconn_cli.engine.blocks import Blocks, add_over_members, gather, map_pres
 from evoconn_cli.engine.fitness_metrics import fitness_metrics, mean_rate
 from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
 from evoconn_cli.engine.playing import play_first_episodes, play_until_slowest
-from evoconn_cli.engine.ranking import doubled_centered_ranks
+from evoconn_cli.engine.ranking import Shaping
 from evoconn_cli.engine.rollout import BlockResult, Rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
@@ -40,7 +40,7 @@ class PopulationResult(NamedTuple):
     """What the simulation of a population gives, on every device."""
 
     members: BlockResult  # [P], `observations` [blocks, O]
-    ranks: jax.Array  # [M] int32
+    weights: jax.Array  # [M] int32, from `shaping`
     sums: Sums  # of the strategy, `[blocks, ...]`; those of whole numbers `[1, ...]`, already added up
     steps_simulated: jax.Array  # [] uint32, of all lanes; depends on the number of devices as no other result does
 
@@ -65,6 +65,7 @@ def make_generation(
     evaluation_copies: int,
     block: int,
     fresh_resets: bool,
+    shaping: Shaping,
 ) -> Generation:
     """Returns the functions of a generation, not yet compiled.
 
@@ -79,6 +80,7 @@ def make_generation(
         evaluation_copies: members, the last ones, that are the centre.
         block: B, members simulated in lock-step.
         fresh_resets: initial states are drawn anew each generation, not once.
+        shaping: Weights of the members by their fitness.
     """
     num_members = population - evaluation_copies
     num_blocks = -(-population // block)
@@ -134,16 +136,16 @@ def make_generation(
             results, steps = play_until_slowest(rollout, state.normalizer, blocks, prepare)
         results = gather(results, num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[:population], results._replace(observations=None))
-        ranks = doubled_centered_ranks(per_member.fitness[:num_members])
-        weights = jnp.where(members < num_members, jnp.take(ranks, members, mode="clip"), 0)
+        weights = shaping(per_member.fitness[:num_members])
+        of_blocks = jnp.where(members < num_members, jnp.take(weights, members, mode="clip"), 0)
         sums = add_over_members(
             lambda args: strategy.weighted_sums(state.strategy, candidates_of(args[1]), args[2]),
-            (blocks.present, blocks, weights),
+            (blocks.present, blocks, of_blocks),
             num_blocks,
         )
         return PopulationResult(
             members=per_member._replace(observations=results.observations),
-            ranks=ranks,
+            weights=weights,
             sums=sums,
             steps_simulated=lax.psum(steps.astype(jnp.uint32), DEVICES) * jnp.uint32(block),
         )
@@ -151,7 +153,7 @@ def make_generation(
     def learn(state: RunState, result: PopulationResult) -> tuple[RunState, Metrics]:
         results = result.members
         sums = jax.tree.map(lambda x: jnp.sum(x, axis=0), result.sums)
-        center, update_metrics = strategy.tell(state.strategy, sums, result.ranks)
+        center, update_metrics = strategy.tell(state.strategy, sums, result.weights)
         new_state = RunState(
             strategy=center,
             normalizer=learn_observations(state.normalizer, results.observations),

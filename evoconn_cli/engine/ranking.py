@@ -1,9 +1,19 @@
-"""Ranks of fitness, as whole numbers."""
+"""Fitness shaping: the weights of members in an update, as whole numbers whose sum is 0."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+_MOST = 2**30
+"""Sum of positive utilities from some 70,000 members on, where that of ranks would not fit into int32."""
+
+Shaping: TypeAlias = Callable[[jax.Array], jax.Array]
+"""`shaping(fitness [M]) -> weights [M]` int32; their sum is 0, and of the positive ones at most M² / 4."""
 
 
 def doubled_centered_ranks(fitness: jax.Array) -> jax.Array:
@@ -18,8 +28,48 @@ def doubled_centered_ranks(fitness: jax.Array) -> jax.Array:
     Source: arXiv 2305.17650, section 4. The published code ranks ties by index and NaN best; here equal fitness
     gives equal weight, and a failed member never pulls.
     """
+    num_below, num_not_above = _places(fitness)
+    return (num_below + num_not_above - fitness.shape[0]).astype(jnp.int32)
+
+
+def log_utilities(fitness: jax.Array) -> jax.Array:
+    """Returns `[M]` int32 the utilities of CMA-ES, with the mean square of `doubled_centered_ranks`.
+
+    The member in place k, counted from the best, has `max(0, log(M/2 + 1) - log k)`, less the mean of all: the better
+    half counts, and the best of them most. Equal fitness shares the mean utility, up to 1; what is not finite is
+    worst.
+
+    Args:
+        fitness: `[M]` float32.
+
+    Source: Hansen, arXiv 1604.00772, equation 53, whose utilities are natural evolution strategies' (Wierstra et al.,
+    JMLR 15, 2014, section 3.1) too. Not part of arXiv 2305.17650.
+    """
+    total_up_to = jnp.asarray(_sums_of_log_utilities(fitness.shape[0]), jnp.int32)
+    num_below, num_not_above = _places(fitness)
+    # Of n equal members with the sum s, all get floor(s / n), and the first s mod n, by number, one more.
+    equal = num_not_above - num_below
+    total = total_up_to[num_not_above] - total_up_to[num_below]
+    number = jnp.argsort(jnp.argsort(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf), stable=True)) - num_below
+    return total // equal + (number < total % equal)
+
+
+SHAPINGS: dict[str, Shaping] = {"centered_rank": doubled_centered_ranks, "log_utility": log_utilities}
+"""By the value of `algo.shaping`."""
+
+
+def _places(fitness: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns `[M]` how many members are worse than each, and how many are not better."""
     fitness = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)
     ordered = jnp.sort(fitness)
-    num_below = jnp.searchsorted(ordered, fitness, side="left")
-    num_not_above = jnp.searchsorted(ordered, fitness, side="right")
-    return (num_below + num_not_above - fitness.shape[0]).astype(jnp.int32)
+    return jnp.searchsorted(ordered, fitness, side="left"), jnp.searchsorted(ordered, fitness, side="right")
+
+
+def _sums_of_log_utilities(num_members: int) -> np.ndarray:
+    """Returns `[M + 1]` int64 the sum of the utilities of the k worst places, for k = 0 to M."""
+    place = np.arange(num_members, 0, -1)
+    utility = np.maximum(0.0, np.log(num_members / 2 + 1) - np.log(place))
+    utility -= utility.mean()
+    scale = np.sqrt((num_members**2 - 1) / 3 / np.mean(utility**2))
+    scale = min(scale, _MOST / utility[utility > 0].sum())
+    return np.rint(scale * np.concatenate([[0.0], np.cumsum(utility)])).astype(np.int64)

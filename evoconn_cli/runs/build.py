@@ -19,6 +19,7 @@ from evoconn_cli.config.schema import (
 from evoconn_cli.engine.generation import Generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.program import compile_generation
+from evoconn_cli.engine.ranking import SHAPINGS
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
@@ -110,6 +111,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         evaluation_copies=num_evaluation_copies(config),
         block=config.engine.block,
         fresh_resets=config.rollout.resets == "fresh",
+        shaping=SHAPINGS[config.algo.shaping],
     )
     return Engine(
         task=task,

@@ -20,13 +20,13 @@ from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
 from evoconn_cli.networks import Candidates, bits
 
 MAX_MEMBERS = 2_000_000
-"""With more members the sums of ranks times bits could overflow even in two parts."""
+"""With more members the sums of weights times bits could overflow even in two parts."""
 
 _MAX_IN_ONE_PART = 90_000
 """With more members the sums, of up to M² / 4, could overflow int32, and are added in two parts."""
 
 _LOW_BITS = 10
-"""Bits of a rank in its low part, whose sums are below 2^10·M; those of the high part are below M² / 4 / 2^10 + M."""
+"""Bits of a weight in its low part, whose sums are below 2^10·M; those of the high part are below M² / 4 / 2^10 + M."""
 
 
 class ConnectivityState(NamedTuple):
@@ -67,7 +67,7 @@ def make_connectivity(
         ValueError: too many members.
     """
     if num_members > MAX_MEMBERS:
-        raise ValueError(f"{num_members} members: sums of ranks are exact up to {MAX_MEMBERS}")
+        raise ValueError(f"{num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
     names, in_parts = sorted(connection_shapes), num_members > _MAX_IN_ONE_PART
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
 
@@ -92,22 +92,22 @@ def make_connectivity(
     def center(state: ConnectivityState) -> Candidates:
         return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in names}
 
-    def weighted_sums(state: ConnectivityState, candidates: Candidates, ranks: jax.Array) -> Sums:
+    def weighted_sums(state: ConnectivityState, candidates: Candidates, weights: jax.Array) -> Sums:
         del state
 
-        def add(ranks: jax.Array) -> dict[str, jax.Array]:
-            return {name: _sum_of_ranks(candidates[name], ranks, connection_shapes[name][0]) for name in names}
+        def add(weights: jax.Array) -> dict[str, jax.Array]:
+            return {name: _weighted_sum(candidates[name], weights, connection_shapes[name][0]) for name in names}
 
-        return (add(ranks & (2**_LOW_BITS - 1)), add(ranks >> _LOW_BITS)) if in_parts else add(ranks)
+        return (add(weights & (2**_LOW_BITS - 1)), add(weights >> _LOW_BITS)) if in_parts else add(weights)
 
-    def tell(state: ConnectivityState, sums: Sums, ranks: jax.Array) -> tuple[ConnectivityState, Metrics]:
-        num_ranks = ranks.shape[0]
-        # Centred ranks sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
+    def tell(state: ConnectivityState, sums: Sums, weights: jax.Array) -> tuple[ConnectivityState, Metrics]:
+        num_weights = weights.shape[0]
+        # Weights sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
         as_floats = jax.tree.map(lambda s: s.astype(jnp.float32), sums)
         if in_parts:
             as_floats = jax.tree.map(lambda low, high: low + 2.0**_LOW_BITS * high, *as_floats)
-        gradient = jax.tree.map(lambda s: s / (2.0 * num_ranks * (num_ranks - 1)), as_floats)
-        snr = _signal_to_noise(gradient, state.probs, ranks)
+        gradient = jax.tree.map(lambda s: s / (2.0 * num_weights * (num_weights - 1)), as_floats)
+        snr = _signal_to_noise(gradient, state.probs, weights)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
         probs = jax.tree.map(
@@ -137,31 +137,31 @@ def saturated_from(eps: float) -> float:
     return eps + min(2.0 * eps, 0.1 * (0.5 - eps))
 
 
-def _sum_of_ranks(words: jax.Array, ranks: jax.Array, length: int) -> jax.Array:
-    """Returns int32 `sum over members of rank · bit`, shape `[pre, post]`.
+def _weighted_sum(words: jax.Array, weights: jax.Array, length: int) -> jax.Array:
+    """Returns int32 `sum over members of weight · bit`, shape `[pre, post]`.
 
     Args:
         words: `[B, W, post]` uint32 packed kernels.
-        ranks: `[B]` int32.
+        weights: `[B]` int32.
         length: pre.
     """
 
     def add_member(total: jax.Array, member: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        kernel, rank = member
-        return total + rank * bits.unpack(kernel, axis=0, length=length), None
+        kernel, weight = member
+        return total + weight * bits.unpack(kernel, axis=0, length=length), None
 
     start = jnp.zeros((length, *words.shape[2:]), jnp.int32)
-    return lax.scan(add_member, start, (words, ranks))[0]
+    return lax.scan(add_member, start, (words, weights))[0]
 
 
-def _signal_to_noise(gradient: dict[str, jax.Array], probs: dict[str, jax.Array], ranks: jax.Array) -> jax.Array:
+def _signal_to_noise(gradient: dict[str, jax.Array], probs: dict[str, jax.Array], whole: jax.Array) -> jax.Array:
     """Returns by how much the squared length of the gradient exceeds what chance alone gives, relative to that.
 
     If fitness said nothing about the connections, each component would have the variance
     `mean(w²)·p·(1 - p)/M`; 0 then, 1 where signal and noise have the same power.
     """
-    num_members = ranks.shape[0]
-    weights = ranks.astype(jnp.float32) / (2.0 * (num_members - 1))
+    num_members = whole.shape[0]
+    weights = whole.astype(jnp.float32) / (2.0 * (num_members - 1))
     power = sum(jnp.sum(g * g) for g in jax.tree.leaves(gradient))
     variance = sum(jnp.sum(p * (1.0 - p)) for p in jax.tree.leaves(probs))
     noise = jnp.mean(weights * weights) * variance / num_members

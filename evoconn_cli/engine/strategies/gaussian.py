@@ -1,4 +1,4 @@
-"""Evolution strategies (ES) on real weights: antithetic Gaussian perturbations, centred ranks, AdamW.
+"""Evolution strategies (ES) on real weights: antithetic Gaussian perturbations, weights by fitness, AdamW.
 
 Source: the baselines of arXiv 2305.17650; constants of the published code, whose gradient is not divided by sigma
 squared (Adam does not see the difference).
@@ -71,18 +71,18 @@ def make_gaussian(
     def center(state: GaussianState) -> Candidates:
         return jax.tree.map(lambda c: c[None], state.center)
 
-    def weighted_sums(state: GaussianState, candidates: Candidates, ranks: jax.Array) -> Sums:
-        weights = ranks.astype(jnp.float32)
+    def weighted_sums(state: GaussianState, candidates: Candidates, weights: jax.Array) -> Sums:
+        as_floats = weights.astype(jnp.float32)
 
         def one(c: jax.Array, drawn: jax.Array) -> jax.Array:
-            return jnp.sum(weights.reshape(-1, *[1] * c.ndim) * (drawn - c), axis=0)
+            return jnp.sum(as_floats.reshape(-1, *[1] * c.ndim) * (drawn - c), axis=0)
 
         return jax.tree.map(one, state.center, candidates)
 
-    def tell(state: GaussianState, sums: Sums, ranks: jax.Array) -> tuple[GaussianState, Metrics]:
+    def tell(state: GaussianState, sums: Sums, weights: jax.Array) -> tuple[GaussianState, Metrics]:
         scale = 1.0 / (num_members * (num_members - 1.0))
         gradient = jax.tree.map(lambda s: scale * s, sums)
-        snr = _signal_to_noise(gradient, ranks, sigma)
+        snr = _signal_to_noise(gradient, weights, sigma)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
         moved = jax.tree.map(lambda c, d: c + learning_rate * (d - weight_decay * c), state.center, step)
@@ -101,14 +101,14 @@ def _normal_like(key: jax.Array, tree: Any) -> Any:
     return jax.tree.unflatten(structure, draws)
 
 
-def _signal_to_noise(gradient: Any, ranks: jax.Array, sigma: float) -> jax.Array:
+def _signal_to_noise(gradient: Any, whole: jax.Array, sigma: float) -> jax.Array:
     """Returns by how much the squared length of the gradient exceeds what chance alone gives, relative to that.
 
     If fitness said nothing about the weights, a component would have the variance
     `sigma²·mean((w⁺ - w⁻)²) / pairs`.
     """
-    num_pairs = ranks.shape[0] // 2
-    weights = ranks.astype(jnp.float32) / (2.0 * (ranks.shape[0] - 1))
+    num_pairs = whole.shape[0] // 2
+    weights = whole.astype(jnp.float32) / (2.0 * (whole.shape[0] - 1))
     difference = weights[0::2] - weights[1::2]
     leaves = jax.tree.leaves(gradient)
     power = sum(jnp.sum(g * g) for g in leaves)
