@@ -17,7 +17,7 @@ from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.generation import Generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.program import compile_generation
-from evoconn_cli.engine.ranking import Shaping, doubled_centered_ranks, log_utilities
+from evoconn_cli.engine.ranking import SHAPINGS, doubled_centered_ranks
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState, StepCounter, initial_run_state
 from evoconn_cli.engine.strategies import Strategy, connectivity
@@ -36,7 +36,7 @@ class Options(NamedTuple):
     first_episode: bool = True
     all_steps: bool = True
     fresh_resets: bool = False
-    shaping: Shaping = doubled_centered_ranks
+    shaping: str = "centered_rank"
     warmup_steps: int = 0
     population: int = 22
     evaluation_copies: int = 3
@@ -121,7 +121,7 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         evaluation_copies=options.evaluation_copies,
         block=options.block,
         fresh_resets=options.fresh_resets,
-        shaping=options.shaping,
+        shaping=SHAPINGS[options.shaping],
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     return Setup(task, network, strategy, generation, workers, state, options)
@@ -152,7 +152,7 @@ CASES = [
     Options(),
     Options(first_episode=False, all_steps=False, warmup_steps=5),
     Options(first_episode=False, fresh_resets=True),
-    Options(all_steps=False, fresh_resets=True, shaping=log_utilities),
+    Options(all_steps=False, fresh_resets=True, shaping="log_utility"),
     Options(warmup_steps=3, fresh_resets=True),
     Options(first_episode=False, all_steps=False),
 ]
@@ -277,7 +277,7 @@ def test_a_generation_is_what_members_do_alone(options):
         fitness, rate = np.asarray([m.fitness for m in members]), np.asarray([m.rate for m in members])
         np.testing.assert_allclose(results.fitness, fitness, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(results.rate, rate, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(evaluation.weights, options.shaping(results.fitness[:num_members]))
+        np.testing.assert_array_equal(evaluation.weights, SHAPINGS[options.shaping](results.fitness[:num_members]))
         steps += sum(m.steps for m in members)
         state, metrics = learn(state, evaluation)
         assert int(state.env_steps) == steps
@@ -508,7 +508,7 @@ def test_evaluation_copies_are_the_centre():
     assert total != 0
     np.testing.assert_allclose(fitness[-5:], total, rtol=1e-5)
     assert len(set(fitness[:-5].tolist())) > 5
-    assert results.ranks.shape == (17,), "copies are not ranked"
+    assert results.weights.shape == (17,), "copies are not ranked"
 
 
 def test_at_generation_0_the_centre_is_empty_and_does_nothing():

@@ -323,6 +323,13 @@ def test_one_member_is_enough():
     np.testing.assert_array_equal(members_last(lambda y: y.T @ jnp.ones(4))(x)[:, 0], x[..., 0].sum(axis=0))
 
 
+def test_a_constant_without_elements_is_no_input_of_the_program():
+    """As an input of `shard_map` that nothing reads it ends the compiler of JAX 0.11.2, with a segmentation fault."""
+    nothing = jnp.zeros((0, 3))
+    batched = members_last(lambda x: (x + 1, jnp.concatenate([nothing, x[None]])))
+    assert all(jnp.size(const) for const in jax.make_jaxpr(batched)(normal(3)).consts)
+
+
 def test_a_jax_that_writes_an_operation_otherwise_is_named(monkeypatch):
     """By a parameter that no rule knows, or by one that a rule reads and that is gone."""
     rule, known = module.RULES["slice"]

@@ -178,6 +178,7 @@ RULES: dict[str, tuple[Rule, str]] = {
     "dynamic_update_slice": (_dynamic_update_slice, ""),
     "scan": (scan, "jaxpr length reverse unroll num_carry num_consts ft_in ft_out"),
     "while": (while_loop, "cond_jaxpr body_jaxpr cond_nconsts body_nconsts"),
-    "cond": (cond, "branches"),
+    # Branches by platform have an index that is a constant of the platform, so XLA drops the others.
+    "cond": (cond, "branches branches_platforms"),
 }
 """The rule for each operation, and the parameters that it knows, those that only some versions of JAX have included."""

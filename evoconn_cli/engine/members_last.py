@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
@@ -138,6 +139,8 @@ class _Evaluator:
         def read(atom: Any) -> Value:
             return values[atom] if _is_var(atom) else (atom.val, False)
 
+        # A constant without elements is made anew: as an input of `shard_map` it ends the compiler of JAX 0.11.2.
+        consts = [const if jnp.size(const) else jnp.zeros(jnp.shape(const), jnp.result_type(const)) for const in consts]
         values.update(zip(jaxpr.constvars, [(const, False) for const in consts], strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
         times_read = collections.Counter(
