@@ -35,11 +35,11 @@ def test_all_of_one_run_hold_the_same_connections(export):
     out = export("conn_snn", "--format", EXCHANGE, "--nir-tau", "euler")
     assert sorted(path.name for path in out.iterdir()) == [
         "generation-6-csv",
+        "generation-6-euler-recording.h5",
+        "generation-6-euler.nir",
         "generation-6-parquet",
-        "generation-6-recording.h5",
         "generation-6-sonata",
         "generation-6.graphml",
-        "generation-6.nir",
         "generation-6.npz",
     ]
     with np.load(out / "generation-6.npz") as tables:
@@ -47,7 +47,7 @@ def test_all_of_one_run_hold_the_same_connections(export):
         connected = np.zeros((40, 40), bool)
         connected[tables["edges/post_index"][recurrent], tables["edges/pre_index"][recurrent]] = True
         pre = tables["edges/pre"].tolist()
-    graph = nir.read(out / "generation-6.nir")
+    graph = nir.read(out / "generation-6-euler.nir")
     np.testing.assert_array_equal(graph.nodes["recurrent_weights"].weight != 0, connected)
     assert graph.metadata["tau"] == "euler"
     assert read_table(out / "generation-6-csv" / "edges.csv")["pre"].tolist() == pre

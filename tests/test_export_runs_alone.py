@@ -130,7 +130,7 @@ def simulated(tables, constants, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 @pytest.mark.parametrize("name", ["csv", "parquet", "npz", "graphml"])
 def test_tables_alone_give_the_recorded_spikes(source, tmp_path, name):
     out = tmp_path / f"x{FORMATS[name].suffix}"
-    FORMATS[name].write(source, out)
+    FORMATS[name].load_writer()(source, out)
     tables, constants = globals()[f"read_{name}"](out)
     x, spikes, action = episode_of(tables)
     assert spikes.sum() > 1000 and tables["nodes"]["spiked_init"].any() and tables["nodes"]["i_syn_init"].any()
@@ -149,7 +149,7 @@ def test_tables_alone_give_the_recorded_spikes(source, tmp_path, name):
 def test_brian2_computes_the_recorded_spikes(source, tmp_path):
     if importlib.util.find_spec("brian2") is None or np.lib.NumpyVersion(np.__version__) >= "2.4.0":
         pytest.skip("needs Brian2 and the NumPy that it runs with: pip install brian2 'numpy<2.4'")
-    FORMATS["brian2"].write(source, tmp_path / "out")
+    FORMATS["brian2"].load_writer()(source, tmp_path / "out")
     script = tmp_path / "out" / "run_brian2.py"
     ran = in_brian2(script)
     assert ran.stdout == f"{source.episode.spikes.sum()} spikes in 20 of 20 recorded steps: all as recorded\n", (
@@ -187,7 +187,7 @@ def test_states_of_nodes_are_those_of_the_episode():
 
 
 def test_real_weights_of_a_spiking_network_give_the_recorded_spikes(tmp_path):
-    FORMATS["npz"].write(recorded_source(tmp_path / "run", *DENSE, WARM, with_episode=True), tmp_path / "x.npz")
+    FORMATS["npz"].load_writer()(recorded_source(tmp_path / "run", *DENSE, WARM, with_episode=True), tmp_path / "x.npz")
     arrays, constants = read_npz(tmp_path / "x.npz")
     c, kernels = {name: one["value"] for name, one in constants["constants"].items()}, arrays["kernels"]
     v, i_syn, rate, spikes = (arrays["initial"][name].astype(float) for name in ("v", "i_syn", "rate", "spikes"))
@@ -212,7 +212,7 @@ def test_real_weights_of_a_spiking_network_give_the_recorded_spikes(tmp_path):
 def test_the_equations_of_gates_compute_the_recorded_actions_as_they_are_written(tmp_path, network):
     """Runs the very lines of the file."""
     run = recorded_source(tmp_path / "run", f"network.name={network}", "algo.name=es", WARM, with_episode=True)
-    FORMATS["npz"].write(run, tmp_path / "x.npz")
+    FORMATS["npz"].load_writer()(run, tmp_path / "x.npz")
     arrays, constants = read_npz(tmp_path / "x.npz")
     names = {f"k_{name.split('/')[-2]}": kernel for name, kernel in arrays["kernels"].items()}
     names |= {f"b_{name.split('/')[-2]}": bias for name, bias in arrays["biases"].items()}
