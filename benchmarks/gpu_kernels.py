@@ -74,7 +74,10 @@ def compile_step(task: str, lanes: int, kernel: str, *, barriers: bool) -> jax.s
         return params, engine.initial_state().normalizer, start, ready
 
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on_gpu), jax.eval_shape(arguments))
-    lowered = jax.jit(rollout.step).trace(*shapes).lower(lowering_platforms=("cuda",))
+    # Pallas asks the mesh which GPU it lowers for.
+    h100 = jax.sharding.AbstractDevice("NVIDIA H100", num_cores=132, platform="gpu")
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("one",), abstract_device=h100)):
+        lowered = jax.jit(rollout.step).trace(*shapes).lower(lowering_platforms=("cuda",))
     return lowered.compile(compiler_options={"xla_gpu_autotune_level": "0"})
 
 
