@@ -17,7 +17,7 @@ from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.generation import Generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.program import compile_generation
-from evoconn_cli.engine.ranking import SHAPINGS, doubled_centered_ranks
+from evoconn_cli.engine.ranking import SHAPINGS
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState, StepCounter, initial_run_state
 from evoconn_cli.engine.strategies import Strategy, connectivity
@@ -541,7 +541,6 @@ def test_ec_learns(name, first_episode):
     options = Options(
         first_episode=first_episode,
         fresh_resets=True,
-        shaping=doubled_centered_ranks,
         population=104,
         evaluation_copies=8,
         block=26,
