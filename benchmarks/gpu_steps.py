@@ -153,12 +153,12 @@ def _compare_generations(
 
         return result, learn(result), learn
 
-    def draw(engine: Engine, workers: WorkerMesh, ranks: np.ndarray) -> tuple[Any, Any]:
-        def drawn(strategy_state: Any, ranks: jax.Array) -> tuple[Any, Any]:
+    def draw(engine: Engine, workers: WorkerMesh, weights: np.ndarray) -> tuple[Any, Any]:
+        def drawn(strategy_state: Any, weights: jax.Array) -> tuple[Any, Any]:
             asked = engine.strategy.ask(jax.random.key(1), strategy_state, jnp.arange(members))
-            return asked, engine.strategy.weighted_sums(strategy_state, asked, ranks)
+            return asked, engine.strategy.weighted_sums(strategy_state, asked, weights)
 
-        return jax.device_get(jax.jit(drawn)(*jax.device_put((state.strategy, ranks), workers.first_device)))
+        return jax.device_get(jax.jit(drawn)(*jax.device_put((state.strategy, weights), workers.first_device)))
 
     def same(a: Any, b: Any) -> bool:
         return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
@@ -187,8 +187,8 @@ def _compare_generations(
         size_over_cpu=np.linalg.norm(moved) / max(float(np.linalg.norm(moved_there)), 1e-30),
         of_same_results_largest_difference=np.abs(moved - update(learn_there(our_result))).max(),
     )
-    (drawn, sums), (drawn_there, sums_there) = (draw(*side, our_result.ranks) for side in (ours, theirs))
-    report("from the same key and ranks", members_equal=same(drawn, drawn_there), sums_equal=same(sums, sums_there))
+    (drawn, sums), (drawn_there, sums_there) = (draw(*side, our_result.weights) for side in (ours, theirs))
+    report("from the same key and weights", members_equal=same(drawn, drawn_there), sums_equal=same(sums, sums_there))
 
 
 def check_kernel(tiny: bool, seconds: float) -> None:

@@ -286,7 +286,7 @@ def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, 
     assert_same_run(tmp_path / "single", prepared.path, light)
     assert starts_of(prepared) == [0, 0] and generations_of(prepared) == [1, 2, 3, 4]
     facts = json.loads((prepared.path / "run.json").read_text())
-    assert facts["command"] == f"evoconn resume {prepared.path}" and facts["devices"].startswith("1 x")
+    assert facts["command"] == f"evoconn resume {prepared.path.name}" and facts["devices"].startswith("1 x")
 
 
 def test_a_cell_that_runs_elsewhere_is_left_alone(prepared):
