@@ -130,8 +130,8 @@ def test_the_whole_check_runs_on_a_cpu(tmp_path):
     assert figures["same seed twice"]["equal_to_the_last_bit"]
     # What is a GPU there is here another number of CPU devices, to which a run is equal.
     assert figures["members' fitness"]["rank_correlation"] == pytest.approx(1.0)
-    assert figures["from the same key and ranks"] == {
-        "what": "from the same key and ranks",
+    assert figures["from the same key and weights"] == {
+        "what": "from the same key and weights",
         "members_equal": True,
         "sums_equal": True,
     }

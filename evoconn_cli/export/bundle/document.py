@@ -28,9 +28,12 @@ NETWORK_FILE = "network.json"
 ARITHMETIC = (
     "All numbers are float32: each operation that is written above is rounded to the nearest float32, one by one. "
     "Constants are the numbers under `float32`.",
-    "fma(a, b, c) is a · b + c, rounded once. If `arithmetic.fused` is false: a · b is rounded, and then the sum.",
-    "A result, or an observation, whose magnitude is below 2^-126 is subnormal, and replaced by 0.",
-    "Sums add up their terms one after the other, from 0. Terms that are 0 may be left out in step 2, not in step 9.",
+    "fma(a, b, c) is a · b + c, rounded once. If `arithmetic.fused` is false: a · b is rounded, and then the sum. The "
+    "product gain_recurrent · arrived in step 4 is rounded before.",
+    "A rounded result, or an observation, whose magnitude is below 2^-126 is subnormal, and replaced by 0 of the same "
+    "sign; the product within an fma is no result.",
+    "Sums add up their terms one after the other, from +0. Terms that are 0 may be left out in step 2. In step 9 they "
+    "may not, since places decide which terms are added first.",
     "S(N terms): as long as there are more than 32 terms, these are made a multiple of 32 by zeros at both ends, of m "
     "missing ones floor(m / 2) in front and the others behind; the sums of each 32 neighbours are the new terms. What "
     "is left is added up. 75 terms, for example: 10 zeros in front, 11 behind, three sums, and the sum of these.",
@@ -162,11 +165,19 @@ Bits are those of `numpy.packbits`: `numpy.unpackbits(array, axis=-1, count=N)`,
 
 A step is {constants.num_substeps} sub-steps of {constants.dt_ms:g} ms, {network_ms:g} ms for the network; the task
 simulates {task_ms:g} ms meanwhile. Neither follows from the other: the network gets {constants.step_ms:g} ms per step,
-rounded to whole sub-steps, in every task. Time constants and rates are in the time of the network.
+rounded to whole sub-steps, in every task. Time constants and rates are in the time of the network: `rate` in
+spikes per ms, `firing_rate` in `nodes.csv` in spikes/s. Potentials and currents have no unit.
+
+## Tables
+
+`weight` in `edges.csv` is the gain of the layer times the sign of the sender. In step 9 the sign is in `rate` already,
+so the gain alone counts there. A connection exists where its probability is above 1/2, unless connections were
+sampled. Row t of `episode.npz` has the observation before step t, what follows from it, and the state after it.
 
 ## Changing it
 
-Edit the connections in one form, `edges.csv`, `kernels.npz` or the files in `csr/`, and leave the others as they are:
+Add or remove connections in one form, `edges.csv`, `kernels.npz` or the files in `csr/`, and leave the others as they
+are. A row of `edges.csv` needs `layer`, `pre` and `post` alone:
 
     evoconn evaluate THIS_DIRECTORY
 
