@@ -90,6 +90,9 @@ def run_export(request: Request) -> None:
     from rich.text import Text
 
     formats = _check(request)
+    missing = _missing_packages(formats)
+    if len(missing) == len(formats):
+        raise EvoconnError(" ".join(missing.values()))
     from evoconn_cli.runs.exporting import make_source, open_steps
     from evoconn_cli.runs.opened import is_exported
 
@@ -101,7 +104,7 @@ def run_export(request: Request) -> None:
     opened = open_steps(request.path, request.step, show_notice)
     for one in formats:
         check_format(one, opened[0].config.network.name)
-    parts = list(_parts(request, formats, opened))
+    parts = [part for part in _parts(request, formats, opened) if part.format.name not in missing]
     for part in parts:
         for target in (part.target, *(part.target.with_name(part.target.stem + end) for end in part.format.beside)):
             check_target(target, request.force)
@@ -112,7 +115,6 @@ def run_export(request: Request) -> None:
         show_notice(notice)
     status = console.status("")
     sources: dict[tuple[int, ...], ExportSource] = {}
-    missing: dict[str, str] = {}
     for part in parts:
         generations = tuple(one.generation for one in part.opened)
         if generations not in sources:
@@ -125,12 +127,8 @@ def run_export(request: Request) -> None:
                 progress=lambda text: status.update(Text(text)),
             )
         status.update(Text(f"writing {part.target}"))
-        try:
-            with status if console.is_interactive else nullcontext():
-                paths = write_whole(part.format, sources[generations], part.target, request.force)
-        except MissingPackageError as error:
-            missing[part.format.name] = str(error)
-            continue
+        with status if console.is_interactive else nullcontext():
+            paths = write_whole(part.format, sources[generations], part.target, request.force)
         for written in paths:
             say(console, f"{part.format.name}: {written}")
         if request.verify and part.format.name == "bundle":
@@ -142,6 +140,17 @@ def run_export(request: Request) -> None:
         console.print(statistics_table(sources[generations].statistics))
     if missing:
         raise EvoconnError(" ".join(missing.values()))
+
+
+def _missing_packages(formats: Sequence[Format]) -> dict[str, str]:
+    """Returns why formats cannot be written here, by their names: the others are written all the same."""
+    missing = {}
+    for one in formats:
+        try:
+            one.load_writer()
+        except MissingPackageError as error:
+            missing[one.name] = str(error)
+    return missing
 
 
 def _long_work(parts: Sequence[_Part], random_graphs: int) -> Iterator[str]:
