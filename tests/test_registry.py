@@ -72,4 +72,4 @@ def test_a_task_that_is_like_no_other_lists_the_known_ones():
     with pytest.raises(ConfigError) as error:
         make_task("xyzzyx")
     assert "Did you mean" not in str(error.value)
-    assert "hopper" in str(error.value) and "probe_bias" in str(error.value)
+    assert "hopper" in str(error.value) and "probe" not in str(error.value)
