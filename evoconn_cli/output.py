@@ -25,6 +25,9 @@ _ENDING_SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
 
+_LONGEST_STEM = 100
+"""Bytes of a name that the name of its partial file begins with, which must not be too long where the name is not."""
+
 
 def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
     """Checks that the file `path` can be written later.
@@ -56,6 +59,11 @@ def place_problem(path: Path) -> str | None:
         if not stat.S_ISFIFO(mode) and not stat.S_ISCHR(mode):
             return f"{path} is neither a file nor a pipe"
         return None if os.access(path, os.W_OK) else f"no permission to write to {path}"
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return (error.strerror or str(error)).lower()
     # What may not be looked at is as if it did not exist, and what is above it says why.
     parent = next(parent for parent in Path(os.path.realpath(path)).parents if os.path.exists(parent))
     if not parent.is_dir():
@@ -211,7 +219,8 @@ def partial_path(path: Path, *, directory: bool = False, mode: int = 0o666) -> I
 def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
     """Returns a new file or directory beside `path`, and the descriptor whose lock says that its writer lives."""
     while True:
-        partial = path.with_name(f".{path.stem}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}")
+        stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
+        partial = path.with_name(f".{stem}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}")
         if directory:
             partial.mkdir()
         flags = os.O_RDONLY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL

@@ -116,6 +116,15 @@ def test_numbers_are_read_alike_in_overrides_and_files(tmp_path, written, expect
                 load_config(source, overrides)
 
 
+@pytest.mark.parametrize("written", ["!!int 1:30", "!!int '010_0'", "!!float 1_0.5", "!!bool yes"])
+def test_tags_do_not_bring_yaml_1_1_back(tmp_path, written):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"task: {{name: hopper}}\nseed: {written}\n")
+    for source, overrides in ((None, [*HOPPER, f"seed={written}"]), (str(path), [])):
+        with pytest.raises(ConfigError, match="is not what its tag says in YAML 1.2"):
+            load_config(source, overrides)
+
+
 @pytest.mark.parametrize(("written", "value"), {".5": 0.5, "5e-2": 0.05, "1e-1": 0.1, "0x1": 1.0, "1.": 1.0}.items())
 def test_fractions_are_those_of_yaml_1_2(written, value):
     assert load_config(None, [*HOPPER, f"algo.learning_rate={written}"]).algo.learning_rate == value

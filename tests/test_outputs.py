@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from evoconn_cli.app import app
 from evoconn_cli.commands.export_files import check_target, write_whole
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.output import check_output, in_a_run, place_problem, replace_text, whole_file
@@ -83,6 +85,36 @@ def test_the_place_that_a_link_names_is_the_one_that_is_checked(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "file" / "x")
     assert "is a file, not a directory" in (place_problem(tmp_path / "link") or "")
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ConfigError, match="too many levels of symbolic links"):
+        check_output(tmp_path / "a", "--csv")
+    with pytest.raises(ConfigError, match="file name too long"):
+        check_output(tmp_path / f"{'x' * 252}.csv", "--csv")
+
+
+@writers
+def test_the_longest_name_is_written(tmp_path, write):
+    path = tmp_path / ("\u00e9" * 125 + "x.csv")
+    assert len(os.fsencode(path.name)) == 255
+    write(path)
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("command", ["evaluate --csv", "evaluate --plot", "evaluate --curve", "render --out",
+                                     "export-connectivity --out"])  # fmt: skip
+def test_a_file_to_write_need_not_be_readable(tmp_path, monkeypatch, command):
+    (tmp_path / "x.png").touch()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **k: mode != os.R_OK and access(path, mode, **k))
+    name, option = command.split()
+    done = CliRunner().invoke(app, [name, str(tmp_path / "none"), option, str(tmp_path / "x.png")])
+    assert "no run" in f"{done.output} {done.exception}"
+    assert "not readable" not in done.output
 
 
 def test_a_socket_is_refused(tmp_path):

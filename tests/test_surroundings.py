@@ -80,7 +80,7 @@ def test_a_training_without_output_finishes(folder):
     assert RunDirectory.open(folder / "trained").read_facts()["status"] == "finished"
 
 
-@pytest.mark.parametrize("columns", ["0", "1", "-1", "wide"])
+@pytest.mark.parametrize("columns", ["0", "1", "-1", "wide", "999999999999"])
 def test_a_terminal_without_a_width_has_the_usual_one(folder, columns):
     done = run(folder, [sys.executable, "-m", "evoconn_cli", "--help"], env=environment(COLUMNS=columns, LINES="0"))
     assert "launch-grid" in done.stdout and len(done.stdout.splitlines()) < 60

@@ -52,6 +52,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
+            readable=False,
             help="Plot of a sweep, plots/NAME-sweep.png in the first run by default; or of several checkpoints.",
             show_default=False,
         ),
@@ -79,11 +80,17 @@ def evaluate(
         typer.Option(metavar="FILE|-", help="All results as JSON; - to the terminal.", show_default=False),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One line for each episode.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", readable=False, help="One line for each episode.", show_default=False),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Learning curves of the runs, .png, .pdf or .svg.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="Learning curves of the runs, .png, .pdf or .svg.",
+            show_default=False,
+        ),
     ] = None,
     plot_x: Annotated[
         str,

@@ -36,6 +36,7 @@ def export_connectivity(
     out: Annotated[
         Path | None,
         typer.Option(
+            readable=False,
             help="File or directory to write; with several formats or steps, the directory that holds them. In the "
             "run's exports/ by default.",
             show_default=False,

@@ -28,6 +28,7 @@ def render(
         Path | None,
         typer.Option(
             metavar="FILE",
+            readable=False,
             help="File to write or replace: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default.",
             show_default=False,
         ),

@@ -14,6 +14,9 @@ from evoconn_cli.runs.progress.terminal import LastingStream
 _LEAST_SIZE = {"COLUMNS": 10, "LINES": 2}
 """A terminal that says less has no size, as in some containers, and nothing would be seen."""
 
+_MOST_SIZE = 10_000
+"""No terminal is larger, and tables are padded to its width in memory."""
+
 
 @contextlib.contextmanager
 def usable_surroundings() -> Iterator[None]:
@@ -27,7 +30,7 @@ def usable_surroundings() -> Iterator[None]:
     _open_missing_streams()
     for name, least in _LEAST_SIZE.items():
         given = os.environ.get(name)
-        if given is not None and not (given.isdecimal() and int(given) >= least):
+        if given is not None and not (given.isdecimal() and len(given) < 10 and least <= int(given) <= _MOST_SIZE):
             del os.environ[name]
     # Matplotlib fails on the backend of a notebook, and warns of what it finds in files of the user.
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)

@@ -100,5 +100,9 @@ def _scalars(node: yaml.Node, key: str, seen: set[int]) -> Iterator[tuple[yaml.S
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             yield from _scalars(item, key, seen)
-    elif isinstance(node, yaml.ScalarNode) and node.style is None:
-        yield node, key
+    elif isinstance(node, yaml.ScalarNode):
+        form = _CORE_SCHEMA.get(node.tag.removeprefix(_PREFIX))
+        if form is not None and not re.fullmatch(form, node.value):  # the tag was written, such as `!!int 1:30`
+            raise yaml.YAMLError(f"{node.value!r} is not what its tag says in YAML 1.2")
+        if node.style is None:
+            yield node, key

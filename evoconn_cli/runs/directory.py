@@ -171,7 +171,14 @@ class RunDirectory:
         Raises:
             ConfigError: it was edited into nonsense; the message names the file.
             NoRunError: it is of another program, and nothing else is here that a run has.
+            RunDirectoryError: this user may not read it.
         """
+        try:
+            self.config_file.open("rb").close()
+        except PermissionError as error:
+            raise RunDirectoryError(f"cannot read {self.config_file}: {error.strerror}.") from None
+        except OSError:
+            pass  # `read_config` says why
         try:
             return read_config(self.config_file)
         except ConfigError as error:
