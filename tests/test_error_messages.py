@@ -52,6 +52,7 @@ TABLE = [
     # values
     (f"{TRAIN} --population 1.5", 2, "Invalid value for '--population'"),
     (f"{TRAIN} --population 1e4", 2, ": write 10000."),
+    ("evaluate runs --episodes -1", 2, "greater than or equal to 0 ╰"),
     (f"{TRAIN} --seed 1_000", 2, "'1_000' is not a number"),
     (f"{TRAIN} algo.population=many", 2, "algo.population=many: must be a whole number, such as 10240."),
     (f"{TRAIN} checkpoint.minutes=long", 2, "checkpoint.minutes=long: must be a number, such as 10.0."),

@@ -238,5 +238,7 @@ def test_numbers_of_a_grid_are_those_of_the_command_line(tmp_path):
     assert read_grid(str(write_grid(tmp_path, text)), ["launch.cores_per_run=010"]).launch.cores_per_run == 10
     with pytest.raises(ConfigError, match="'1_000' is not a whole number"):
         cells_of(tmp_path, "base: smoke\nseeds: [1_000]\n")
+    with pytest.raises(ConfigError, match="1000.0 is not a whole number: write 1000"):
+        cells_of(tmp_path, "base: smoke\nseeds: [1e3]\n")
     with pytest.raises(ConfigError, match="Write slurm: "):
         cells_of(tmp_path, ONE + "launch: {slurm.time: 4h}\n")

@@ -60,7 +60,7 @@ def expand_home(argument: str) -> str:
 
 def _hint(names: list[str], args: list[str]) -> str:
     """Returns what to write in place of `1e4` or `0x10`, which an option for whole numbers does not take."""
-    numbers = [read_number(text) for text in _values_of(names, args)]
+    numbers = [read_number(text) for text in _values_of(names, args) if not re.fullmatch(r"[-+]?[0-9]+", text)]
     whole = [number for number in numbers if number is not None and math.isfinite(number) and number == int(number)]
     return f": write {int(whole[0])}." if whole else ""
 

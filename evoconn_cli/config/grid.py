@@ -11,7 +11,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from evoconn_cli.config.grid_values import check_name, choice_of, flat_keys, list_of, section_of, values_of
+from evoconn_cli.config.grid_values import (
+    check_name,
+    choice_of,
+    flat_keys,
+    list_of,
+    section_of,
+    values_of,
+    whole_numbers_of,
+)
 from evoconn_cli.config.launch import LaunchConfig, is_launch_text, read_launch, read_section
 from evoconn_cli.config.names import BRAX_V1_TASKS, TASKS
 from evoconn_cli.config.reading import read_yaml
@@ -86,7 +94,7 @@ def read_grid(source: str, overrides: Sequence[str] = ()) -> GridFile:
         tasks=tuple(list_of(plain["tasks"], "tasks")) if "tasks" in plain else (),
         axes={key: list_of(values, f"axes.{key}") for key, values in flat_keys(plain.get("axes"), "axes").items()},
         search=_read_search(given.get("search")),
-        seeds=_read_seeds(plain["seeds"]),
+        seeds=tuple(whole_numbers_of(plain["seeds"], "seeds")),
         launch=read_launch(given.get("launch"), overrides),
         published=_read_published(plain.get("published"), sets),
     )
@@ -122,14 +130,6 @@ def _read_search(given: Any) -> Search | None:
     if not draw:
         raise ConfigError("search: `draw` is missing: for each key a list, or a range such as {low: 0.1, high: 1.0}.")
     return Search(search.samples, search.seed, draw)
-
-
-def _read_seeds(given: Any) -> tuple[int, ...]:
-    seeds = list_of(given, "seeds")
-    for seed in seeds:
-        if type(seed) is not int:
-            raise ConfigError(f"seeds: {seed!r} is not a whole number.")
-    return tuple(seeds)
 
 
 def _read_published(given: Any, sets: Mapping[str, Any]) -> Published | None:

@@ -108,6 +108,19 @@ def list_of(given: Any, where: str) -> list[Any]:
     return given
 
 
+def whole_numbers_of(given: Any, where: str) -> list[int]:
+    """Returns a list of whole numbers.
+
+    Raises:
+        ConfigError: it is something else, as for `list_of`.
+    """
+    for value in list_of(given, where):
+        if type(value) is not int:
+            hint = f": write {int(value)}" if isinstance(value, float) and value.is_integer() else ""
+            raise ConfigError(f"{where}: {value!r} is not a whole number{hint}.")
+    return given
+
+
 def choice_of(key: str, given: Any, where: str) -> list[Any] | Range:
     """Returns what a key is drawn from: a list, or a range `{low: , high: , scale: log}`.
 
