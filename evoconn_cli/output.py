@@ -25,8 +25,8 @@ _ENDING_SIGNALS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 ]
 
-_LONGEST_STEM = 100
-"""Bytes of a name that the name of its partial file begins with, which must not be too long where the name is not."""
+_LONGEST_STEM = 25
+"""Characters of a name that the name of its partial file begins with, which must not be too long if the name is not."""
 
 
 def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
@@ -219,8 +219,9 @@ def partial_path(path: Path, *, directory: bool = False, mode: int = 0o666) -> I
 def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
     """Returns a new file or directory beside `path`, and the descriptor whose lock says that its writer lives."""
     while True:
-        stem = os.fsdecode(os.fsencode(path.stem)[:_LONGEST_STEM])
-        partial = path.with_name(f".{stem}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}")
+        partial = path.with_name(
+            f".{path.stem[:_LONGEST_STEM]}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}"
+        )
         if directory:
             partial.mkdir()
         flags = os.O_RDONLY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
