@@ -39,7 +39,7 @@ def usable_memory() -> int:
 def _folders(controller: str) -> Iterator[Path]:
     """Yields the folders of the control groups, of version 1 or 2, that limit this process, and of those above them.
 
-    In a container the path is often that of the host, of which only the top is there.
+    In a container the path is often the host's, and only the root of the hierarchy exists.
     """
     for line in _read(_OWN_CGROUPS).splitlines():
         number, _, rest = line.partition(":")
@@ -56,7 +56,7 @@ def _folders(controller: str) -> Iterator[Path]:
 
 
 def _read(file: Path) -> str:
-    """Returns the text of a file, empty where there is none."""
+    """Returns the text of a file, empty if it cannot be read."""
     with suppress(OSError, UnicodeDecodeError):
         return file.read_text(encoding="utf-8").strip()
     return ""

@@ -208,7 +208,7 @@ def _draw_probs(panel: Axes, connectome: Connectome) -> None:
     for name in KERNELS:
         probs = connectome.probs[name]
         shares = np.histogram(probs, edges)[0] / probs.size
-        # Without a baseline, and with gaps where there is nothing: 0 has no place on a logarithmic axis.
+        # Empty bins are gaps, and there is no baseline, since a logarithmic axis has no 0.
         shown = np.where(shares > 0, shares, np.nan)
         panel.stairs(shown, edges, baseline=None, color=KERNEL_COLORS[name], linewidth=1.2, label=name)
     panel.set_yscale("log")

@@ -9,7 +9,7 @@ from evoconn_cli.errors import UnreadableCheckpointError
 
 
 def saved_generations(checkpoints: Path) -> list[int]:
-    """Returns the generations that the directory `checkpoints` holds, in order; none where there is no directory.
+    """Returns the generations that the directory `checkpoints` holds, in order; none if it does not exist.
 
     Raises:
         UnreadableCheckpointError: the directory cannot be read.

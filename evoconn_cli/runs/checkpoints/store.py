@@ -78,7 +78,7 @@ class CheckpointStore:
                 shutil.rmtree(remains, ignore_errors=True)
 
     def latest(self) -> int | None:
-        """Returns the newest generation that was saved; None where there is none."""
+        """Returns the newest generation that was saved; None if nothing is saved."""
         return max(self.generations(), default=None)
 
     def best(self) -> int | None:

@@ -14,7 +14,7 @@ PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is 
 
 
 def owner_of(file: Path) -> dict[str, Any] | None:
-    """Returns host, pid and start of the process that a lock file names; None where there is none.
+    """Returns host, pid and start of the process that a lock file names; None if it names none.
 
     Raises:
         RunDirectoryError: this user may not read it.
