@@ -24,9 +24,9 @@ from benchmarks.interleaving import interleave
 from benchmarks.parts import physics_steps, seconds_a_step
 from benchmarks.processes import run_module
 from evoconn_cli.config.schema import SpikingConfig
+from evoconn_cli.engine.build import build_engine
+from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.devices import start_jax
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.registry import make_task
 

@@ -9,9 +9,9 @@ import jax
 
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.engine.build import build_engine, choose_block
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.runs.build import build_engine, choose_block
 
 EARLY = (10, 20)
 """Generations that count as early."""

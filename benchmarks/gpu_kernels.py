@@ -18,10 +18,10 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.networks.conn_snn import make_conn_snn
-from evoconn_cli.runs import build
 
 H100 = """
 gpu_device_info {

@@ -24,11 +24,11 @@ from benchmarks.machine import describe_machine
 from benchmarks.parts import block_steps, median_seconds_a_step, network_steps, physics_steps
 from evoconn_cli.config.loading import override_config
 from evoconn_cli.config.schema import RunConfig, num_members
+from evoconn_cli.engine.build import Engine, build_engine, build_network
+from evoconn_cli.engine.devices import num_cores, start_jax
+from evoconn_cli.engine.kernel_choice import compare
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.runs.build import Engine, build_engine, build_network
-from evoconn_cli.runs.devices import num_cores, start_jax
-from evoconn_cli.runs.kernel_choice import compare
 
 _LARGEST_KERNELS = 12
 _SPEED_STEPS, _NETWORK_STEPS, _TRACED_STEPS, _KERNEL_STEPS, _REPETITIONS = 60, 200, 20, 10, 3

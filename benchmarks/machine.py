@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 
+from evoconn_cli.engine.devices import describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.runs.devices import describe_devices
 
 
 def describe_machine(workers: WorkerMesh) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from evoconn_cli.engine.build import Engine
 from evoconn_cli.engine.members_last import members_last
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.normalizer import initial_normalizer
 from evoconn_cli.engine.rollout import Lanes, make_rollout
-from evoconn_cli.runs.build import Engine
 from evoconn_cli.tasks import TaskState
 
 REPETITIONS = 5

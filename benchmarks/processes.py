@@ -89,8 +89,8 @@ def _peak_megabytes() -> float:
 
 def _main(what: str, task: str, population: str) -> None:
     from evoconn_cli.config.loading import load_config, override_config
-    from evoconn_cli.runs.build import build_engine, choose_block
-    from evoconn_cli.runs.devices import start_jax
+    from evoconn_cli.engine.build import build_engine, choose_block
+    from evoconn_cli.engine.devices import start_jax
 
     workers = start_jax(None)
     import jax

@@ -21,9 +21,9 @@ from benchmarks.machine import describe_machine
 from evoconn_cli import __version__
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.engine.build import build_engine, choose_block
+from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.runs.build import build_engine, choose_block
-from evoconn_cli.runs.devices import start_jax
 
 VARIANTS = {
     "first_episode, fixed, all_steps": [],

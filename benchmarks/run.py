@@ -27,9 +27,9 @@ from benchmarks.parts import (
     update_steps,
 )
 from benchmarks.processes import compile_seconds, first_generation_seconds, help_seconds, peak_memory
+from evoconn_cli.engine.build import build_engine
+from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.devices import start_jax
 
 _STEPS, _DENSE_STEPS, _DENSE_REPETITIONS = 100, 6, 3
 _MEMORY_POPULATIONS = (512, 2048, 10240)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evoconn_cli.runs.api import load_bundle as load_bundle
-    from evoconn_cli.runs.api import load_run as load_run
+    from evoconn_cli.api import load_bundle as load_bundle
+    from evoconn_cli.api import load_run as load_run
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
     if name in ("load_run", "load_bundle"):
-        from evoconn_cli.runs import api
+        from evoconn_cli import api
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The Typer application: the commands, and how an error becomes a message and an exit code."""
+"""The Typer application."""
 
 from __future__ import annotations
 
@@ -7,20 +7,50 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.arguments import Command
-from evoconn_cli.commands.cache_errors import mend_compilation_cache
-from evoconn_cli.commands.ending import leave, show_error
+from evoconn_cli import __version__
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
-from evoconn_cli.commands.hints import HintingCommand, HintingGroup
+from evoconn_cli.commands.hints import Command, HintingCommand, HintingGroup
 from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
-from evoconn_cli.commands.surroundings import check_current_directory, usable_surroundings
+from evoconn_cli.commands.terminal import (
+    check_current_directory,
+    leave,
+    mend_compilation_cache,
+    show_error,
+    usable_surroundings,
+)
 from evoconn_cli.commands.train import train
-from evoconn_cli.commands.versions import show_version, show_versions
-from evoconn_cli.errors import EvoconnError, missing_package
+from evoconn_cli.errors import ConfigError, EvoconnError, missing_package
+
+
+def show_version(asked: bool) -> None:
+    """Shows the version of evoconn and ends, if that is asked for."""
+    if asked:
+        typer.echo(f"evoconn {__version__}")
+        raise typer.Exit
+
+
+def show_versions(asked: bool) -> None:
+    """Shows the versions that a run records, and the devices that it would find; then ends, if that is asked for."""
+    if not asked:
+        return
+    import sys
+
+    from evoconn_cli.engine.devices import describe_devices, start_jax
+    from evoconn_cli.runs.provenance import versions
+
+    try:
+        devices = describe_devices(start_jax(None))
+    except ConfigError as error:  # JAX finds a platform that it cannot start
+        devices = f"none: {error}"
+    rows = {**versions(), "python": sys.version.split()[0], "devices": devices}
+    for name, value in rows.items():
+        typer.echo(f"{name:<18}{value or 'not installed'}")
+    raise typer.Exit
+
 
 app = typer.Typer(
     name="evoconn",

@@ -6,11 +6,11 @@ import typer
 
 from evoconn_cli.app import app
 from evoconn_cli.commands.options import to_overrides
+from evoconn_cli.config.formats import find_formats
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.config.perturbations import parse_perturbations
-from evoconn_cli.config.shipped import grid_names
-from evoconn_cli.export.formats import find_formats
+from evoconn_cli.config.registry import grid_names
 
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from started import kill_what_is_left  # noqa: E402
 
-from evoconn_cli.runs.devices import set_xla_flags  # noqa: E402
+from evoconn_cli.engine.devices import set_xla_flags  # noqa: E402
 
 set_xla_flags()
 NUM_DEVICES = 4
@@ -55,7 +55,7 @@ def light(monkeypatch):
     """Trainings in this process take the light engine, which need not be compiled."""
     from light_engine import make_light_engine
 
-    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_light_engine)
+    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_light_engine)
     return make_light_engine
 
 

@@ -23,11 +23,11 @@ from light_engine import make_light_engine
 from rich.console import Console
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.runs.checkpoints.store import CheckpointStore
+from evoconn_cli.progress.display import make_progress
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.progress.protocol import make_progress
-from evoconn_cli.runs.training import training
-from evoconn_cli.runs.training.opening import create_run, reopen_run
+from evoconn_cli.training import train as training
+from evoconn_cli.training.checkpoints import CheckpointStore
+from evoconn_cli.training.opening import create_run, reopen_run
 
 OVERRIDES = ["algo.population=16", "network.num_neurons=8", "engine.block=8", "checkpoint.keep_every=25"]
 FOREVER = 10**6

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 
+from evoconn_cli.engine.kernel_choice import KernelChoice
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.state import RunState, StepCounter
-from evoconn_cli.runs.kernel_choice import KernelChoice
 
 OBSERVATION_SIZE = 3
 

@@ -13,9 +13,9 @@ import numpy as np
 from light_engine import make_light_engine
 
 from evoconn_cli.app import main
-from evoconn_cli.grid import places
-from evoconn_cli.runs.processes import following
-from evoconn_cli.runs.training import training
+from evoconn_cli.grid import executor as places
+from evoconn_cli.training import train as following
+from evoconn_cli.training import train as training
 
 
 def make_engine(config, workers):

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.engine.build import build_engine
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
 
 SMALL = ["task.name=probe_sign", "task.episode_length=8", "network.num_neurons=40", "engine.block=8"]
 

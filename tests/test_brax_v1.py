@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.config.names import BRAX_V1_TASKS, PROBE_TASKS, TASKS
+from evoconn_cli.config.registry import BRAX_V1_TASKS, PROBE_TASKS, TASKS
 from evoconn_cli.engine import members_last as module
-from evoconn_cli.engine.batched_task import batch_task
 from evoconn_cli.engine.members_last import members_last
+from evoconn_cli.engine.rollout import batch_task
 from evoconn_cli.tasks import TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.brax_v1 import brax_v1_environment, make_brax_v1_task
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale
+from evoconn_cli.tasks.brax_v1 import AS_TRAINED, PhysicsScale, brax_v1_environment, make_brax_v1_task
 from evoconn_cli.tasks.registry import make_task
 
 META = json.loads((Path(__file__).parent / "golden" / "meta.json").read_text())

@@ -8,12 +8,12 @@ import jax
 import pytest
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.config.names import PAIRS
+from evoconn_cli.config.registry import PAIRS
 from evoconn_cli.config.schema import walk
+from evoconn_cli.engine import build
+from evoconn_cli.engine.kernel_choice import KernelChoice
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.ranking import log_utilities
-from evoconn_cli.runs import build
-from evoconn_cli.runs.kernel_choice import KernelChoice
 
 CONSTANTS = ("tau_syn_ms", "tau_m_ms", "tau_out_ms", "dt_ms", "step_ms", "v_rest", "v_threshold")
 ARRIVES = {

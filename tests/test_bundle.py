@@ -16,13 +16,12 @@ import scipy.sparse
 from saved_runs import save_run
 
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.bundle.checksums import write_checksums
-from evoconn_cli.export.bundle.reading import read_bundle
-from evoconn_cli.export.bundle.verification import verify_bundle
+from evoconn_cli.evaluation.exporting import make_source, open_steps
+from evoconn_cli.export.bundle.document import write_checksums
+from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, run_network, write_bundle
 from evoconn_cli.export.episode import record_episode
 from evoconn_cli.export.source import ExportOptions, ExportSource
-from evoconn_cli.runs.exporting import make_source, open_steps
 
 SPIKING = ("network.gain_in=0.5", "task.episode_length=40")
 SETTINGS = {
@@ -280,7 +279,7 @@ def test_constants_are_there_with_units_and_as_hex_floats(exported):
 
 def test_the_episode_is_the_first_of_an_evaluation(exported):
     """Second path: what `evoconn evaluate` plays with the same seed."""
-    from evoconn_cli.runs.evaluation.evaluating import evaluate
+    from evoconn_cli.evaluation.evaluating import evaluate
 
     source, folder = exported
     opened = open_steps(folder.parent / "run", None, pytest.fail)

@@ -10,9 +10,9 @@ import pytest
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.runs.evaluation.comparison import apart, check_references, compare, parse_references
-from evoconn_cli.runs.evaluation.evaluating import Evaluated
-from evoconn_cli.runs.evaluation.statistics import summarize
+from evoconn_cli.evaluation.comparison import apart, check_references, compare, parse_references
+from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.statistics import summarize
 
 
 def evaluated(path, mean, *overrides, task="hopper", setting=None, generation=1, bundle=None):

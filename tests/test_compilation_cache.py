@@ -10,8 +10,8 @@ from small_disk import Disk
 from started import start
 
 _PROGRAM = """
-from evoconn_cli.commands.cache_errors import mend_compilation_cache
-from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.commands.terminal import mend_compilation_cache
+from evoconn_cli.engine.devices import start_jax
 
 mend_compilation_cache()
 start_jax(1)

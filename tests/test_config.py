@@ -12,8 +12,8 @@ from evoconn_cli.config.loading import (
     read_config,
     write_config,
 )
+from evoconn_cli.config.registry import config_dir, preset_names
 from evoconn_cli.config.schema import ALGOS, num_evaluation_copies, num_members, walk
-from evoconn_cli.config.shipped import config_dir, preset_names
 from evoconn_cli.errors import ConfigError, ExitCode
 
 HOPPER = ["task.name=hopper"]

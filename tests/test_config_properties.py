@@ -9,17 +9,10 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from evoconn_cli.config.loading import (
-    load_config,
-    override_config,
-    read_config,
-    resolve_config,
-    write_config,
-)
-from evoconn_cli.config.names import TASKS
+from evoconn_cli.config.loading import load_config, override_config, read_config, resolve_config, write_config
 from evoconn_cli.config.reading import read_overrides, read_yaml
+from evoconn_cli.config.registry import TASKS, preset_names
 from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
-from evoconn_cli.config.shipped import preset_names
 from evoconn_cli.errors import ConfigError
 
 KEYS = sorted({key for key, _, _ in walk(RunConfig())})

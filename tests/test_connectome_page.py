@@ -13,9 +13,8 @@ import pytest
 from browser import WAIT, chromium, needs_browser
 from connectome_cases import random_connectome, random_episode
 
-from evoconn_cli.export.analysis.dynamics import episode_dynamics
-from evoconn_cli.export.analysis.ordering import neuron_order
-from evoconn_cli.export.analysis.table import statistics_rows
+from evoconn_cli.export.analysis.dynamics import episode_dynamics, neuron_order
+from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.pictures.explorer_page import write_explorer
 from evoconn_cli.export.source import SORTS, ExportSource
 

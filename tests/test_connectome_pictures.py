@@ -19,16 +19,14 @@ from evoconn_cli.config.loading import load_config
 from evoconn_cli.drawing.canvas import save_figure
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.export.analysis.dynamics import episode_dynamics
-from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, evolution_as_json
-from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
+from evoconn_cli.export.analysis.dynamics import communities_of, episode_dynamics, neuron_order
+from evoconn_cli.export.analysis.reports import agreement_with_last, changed_connections, evolution_as_json
 from evoconn_cli.export.analysis.statistics import connectome_statistics
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
-from evoconn_cli.export.pictures.evolution_figure import evolution_figure
-from evoconn_cli.export.pictures.picture import write_picture
-from evoconn_cli.export.projections import observation_weights
+from evoconn_cli.export.pictures.evolution_figure import evolution_figure, write_picture
 from evoconn_cli.export.source import SORTS, ExportOptions, ExportSource
-from evoconn_cli.tasks.labels import task_labels
+from evoconn_cli.export.units import observation_weights
+from evoconn_cli.tasks.brax_v1 import task_labels
 from evoconn_cli.tasks.registry import make_task
 
 

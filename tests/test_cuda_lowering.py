@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.networks.conn_snn import make_conn_snn
-from evoconn_cli.runs import build
 
 TRITON = "__gpu$xla.gpu.triton"
 SMALL = ("algo.population=32", "algo.evaluation_copies=4", "engine.block=8")

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, resume_small, run_small
 
 from evoconn_cli.app import app
-from evoconn_cli.config.durations import parse_duration
+from evoconn_cli.config.launch import parse_duration
 from evoconn_cli.errors import ConfigError, TrainingError
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.training import loop, training
-from evoconn_cli.runs.training.deadline import PROCESS_STARTED, Deadline
+from evoconn_cli.runs.signals import PROCESS_STARTED, Deadline
+from evoconn_cli.training import loop
+from evoconn_cli.training import train as training
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ from conftest import SOAK
 from started import start
 from whole_runs import assert_same_run, evoconn
 
+from evoconn_cli.engine.devices import arithmetic_variables, set_xla_flags
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.runs.devices import arithmetic_variables, set_xla_flags
-from evoconn_cli.runs.processes.sharing import connect_devices
+from evoconn_cli.training.processes import connect_devices
 
 _LATE = """
 import sys
 import time
 
 from evoconn_cli.engine.mesh import DEVICES
-from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.engine.devices import start_jax
 
 mesh = start_jax(2).mesh
 import jax

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from test_generation import CASES, make_winding_task
 
-from evoconn_cli.engine.evaluation import episode_keys, evaluation_key, make_evaluation
+from evoconn_cli.engine.episodes import Perturbation, episode_keys, evaluation_key, make_evaluation
 from evoconn_cli.engine.generation import make_generation
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
-from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, initial_run_state

@@ -14,7 +14,7 @@ from saved_runs import save_run
 from whole_runs import evoconn
 
 from evoconn_cli.app import main
-from evoconn_cli.config.names import PROBE_TASKS
+from evoconn_cli.config.registry import PROBE_TASKS
 from evoconn_cli.errors import program
 
 TRAIN, EVALUATE, RENDER, EXPORT = "train --task hopper", "evaluate RUN", "render RUN", "export-connectivity RUN"

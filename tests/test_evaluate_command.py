@@ -18,8 +18,8 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.app import main
 from evoconn_cli.config.perturbations import KINDS
+from evoconn_cli.evaluation.statistics import interquartile_mean
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.evaluation.statistics import interquartile_mean
 
 
 @pytest.fixture(scope="module")

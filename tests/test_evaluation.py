@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from saved_runs import save_run
 
-from evoconn_cli.engine import evaluation as ev
+from evoconn_cli.engine import episodes as ev
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import normalize
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
-from evoconn_cli.runs.evaluation import evaluating
-from evoconn_cli.runs.evaluation.evaluating import episodes_in_lock_step, evaluate
-from evoconn_cli.runs.opened import open_run
-from evoconn_cli.tasks.physics import PhysicsScale
+from evoconn_cli.evaluation import evaluating
+from evoconn_cli.evaluation.evaluating import episodes_in_lock_step, evaluate
+from evoconn_cli.evaluation.opened import open_run
+from evoconn_cli.tasks.brax_v1 import PhysicsScale
 from evoconn_cli.tasks.registry import make_task
 
 EPISODES = 10

@@ -14,7 +14,7 @@ import pytest
 from saved_runs import files_of, save_run
 
 from evoconn_cli.app import main
-from evoconn_cli.export.formats import ALL_NETWORKS, FORMATS, Format
+from evoconn_cli.config.formats import ALL_NETWORKS, FORMATS, Format
 from evoconn_cli.export.source import ExportSource
 
 
@@ -103,7 +103,7 @@ def test_both_forms_of_nir_fit_in_a_directory_and_every_file_is_looked_at_before
     ends = (".nir", "-recording.h5", "-euler.nir", "-euler-recording.h5")
     assert {path.name for path in Path("d").iterdir()} == {f"generation-{n}{end}" for n in (4, 6) for end in ends}
     Path("d/generation-6.nir").unlink()
-    monkeypatch.setattr("evoconn_cli.runs.exporting.record_episode", None)
+    monkeypatch.setattr("evoconn_cli.evaluation.exporting.record_episode", None)
     code, _, err = evoconn(runs["conn_snn"], "--format", "nir", "--out", "d/generation-6.nir")
     assert code == 2 and "d/generation-6-recording.h5 exists already" in err
 
@@ -147,7 +147,7 @@ def test_long_work_and_large_files_are_announced_before_they_begin(evoconn, runs
         return lambda source, out: (written.append(one.name), out.touch())
 
     monkeypatch.setattr(Format, "load_writer", load_writer)
-    monkeypatch.setattr("evoconn_cli.export.analysis.table.statistics_table", lambda statistics: "")
+    monkeypatch.setattr("evoconn_cli.export.analysis.reports.statistics_table", lambda statistics: "")
     monkeypatch.setattr(ExportSource, "statistics", [])
     code, _, err = evoconn(str(large), "--format", "png,graphml,html", "--out", "big")
     assert code == 0 and written == ["png", "graphml", "html"]
@@ -176,7 +176,7 @@ def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, m
 
 
 def test_a_package_that_cannot_be_imported_is_missing_too(evoconn, runs, monkeypatch):
-    monkeypatch.setitem(sys.modules, "evoconn_cli.export.parquet_tables", None)
+    monkeypatch.setitem(sys.modules, "evoconn_cli.export.table_files", None)
     code, _, err = evoconn(runs["conn_snn"], "--format", "parquet,npz", "--out", "both")
     assert code == 1 and "parquet was not written: it needs pyarrow (" in err
     assert [path.name for path in Path("both").iterdir()] == ["generation-6.npz"]

@@ -9,8 +9,8 @@ import pytest
 from export_cases import small_connectome, small_source, without_probs
 
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.csv_tables import read_table, write_csv, write_table
 from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table, kernels_from_edges
+from evoconn_cli.export.table_files import read_table, write_csv, write_table
 from evoconn_cli.export.units import NODE_COLUMNS, node_table
 
 

@@ -18,8 +18,8 @@ from export_cases import small_connectome, small_episode
 from export_runs import DENSE, recorded_source
 from pyarrow import parquet
 
+from evoconn_cli.config.formats import FORMATS
 from evoconn_cli.export.brian2_script import steps_in_float64
-from evoconn_cli.export.formats import FORMATS
 from evoconn_cli.export.units import STATE_COLUMNS, node_table
 
 WARM = "rollout.warmup_steps=2"

@@ -14,9 +14,7 @@ from pyarrow import parquet
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import edge_table, kernels_from_edges
-from evoconn_cli.export.graphml import write_graphml
-from evoconn_cli.export.npz_tables import write_npz
-from evoconn_cli.export.parquet_tables import write_parquet
+from evoconn_cli.export.table_files import write_graphml, write_npz, write_parquet
 from evoconn_cli.export.units import node_table
 
 

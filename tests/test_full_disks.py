@@ -8,10 +8,10 @@ from small_disk import Disk
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, saved_state
 
 from evoconn_cli.errors import CheckpointError, EvoconnError, RunDirectoryError
-from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.training.opening import reopen_run
+from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
+from evoconn_cli.training.opening import reopen_run
 
 
 @pytest.fixture

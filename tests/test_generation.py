@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoconn_cli.engine import normalizer as norm
-from evoconn_cli.engine.generation import Generation, make_generation
+from evoconn_cli.engine.generation import Generation, compile_generation, make_generation
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
-from evoconn_cli.engine.program import compile_generation
 from evoconn_cli.engine.ranking import SHAPINGS
 from evoconn_cli.engine.rollout import make_rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState, StepCounter, initial_run_state

@@ -37,8 +37,8 @@ sys.meta_path.insert(0, Bare())
 import benchmarks.gpu_check
 import evoconn_cli
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.engine.build import build_engine
+from evoconn_cli.engine.devices import start_jax
 
 assert evoconn_cli.__file__.startswith(folder) and benchmarks.__file__.startswith(folder)
 engine = build_engine(load_config("laptop", ["engine.block=8"]), start_jax(1))

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from evoconn_cli.export.analysis.communities import find_communities, modularity
-from evoconn_cli.export.analysis.degrees import degree_entropy, degree_statistics
-from evoconn_cli.export.analysis.graph_measures import (
+from evoconn_cli.export.analysis.graphs import (
     clustering,
     distances,
+    find_communities,
+    modularity,
     path_length,
+    random_graph,
     reciprocity,
     strong_components,
 )
-from evoconn_cli.export.analysis.random_graphs import random_graph
+from evoconn_cli.export.analysis.statistics import degree_entropy, degree_statistics
 
 
 def graph_of(num_nodes: int, *edges: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from grids import TINY, load_cells, write_grid
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import load_config, override_config
-from evoconn_cli.config.shipped import grid_names
+from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import cell_id, expand
 

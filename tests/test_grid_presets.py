@@ -9,16 +9,16 @@ from rich.console import Console
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import override_config
+from evoconn_cli.config.registry import grid_names
 from evoconn_cli.config.schema import PUBLISHED_ES, EsConfig
-from evoconn_cli.config.shipped import grid_names
+from evoconn_cli.engine.build import build_engine
+from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import expand
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.progress.display import make_progress
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.progress.protocol import make_progress
-from evoconn_cli.runs.training import training
-from evoconn_cli.runs.training.opening import create_run, reopen_run
+from evoconn_cli.training import train as training
+from evoconn_cli.training.opening import create_run, reopen_run
 
 GRIDS = {
     "ec_brax": [("conn_snn", 256)],

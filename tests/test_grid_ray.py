@@ -20,13 +20,12 @@ from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import GridError
 from evoconn_cli.grid.attempts import read_attempts
-from evoconn_cli.grid.places import PROGRAM, prepare
-from evoconn_cli.grid.ray_cluster import request_of_a_cell
-from evoconn_cli.grid.ray_pool import RayPool
+from evoconn_cli.grid.executor import PROGRAM, prepare
+from evoconn_cli.grid.ray_pool import RayPool, request_of_a_cell
 from evoconn_cli.grid.ray_worker import run_on_node
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs.training.opening import create_run
-from evoconn_cli.runs.training.training import train
+from evoconn_cli.training.opening import create_run
+from evoconn_cli.training.train import train
 
 pytestmark = pytest.mark.xdist_group("ray")
 

@@ -16,16 +16,16 @@ from whole_runs import assert_same_run, quiet
 from evoconn_cli.app import app
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.errors import ConfigError, GridError
-from evoconn_cli.grid import slurm_queue
+from evoconn_cli.grid import slurm as slurm_queue
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
-from evoconn_cli.grid.places import prepare
+from evoconn_cli.grid.executor import prepare
 from evoconn_cli.grid.slurm import Slurm
 from evoconn_cli.grid.slurm_script import cells_in, make_script
 from evoconn_cli.grid.slurm_task import is_to_go_on
 from evoconn_cli.grid.slurm_task import main as slurm_task
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs.training.opening import create_run
-from evoconn_cli.runs.training.training import train
+from evoconn_cli.training.opening import create_run
+from evoconn_cli.training.train import train
 
 pytestmark = pytest.mark.xdist_group("slurm")
 

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from evoconn_cli import __version__
 from evoconn_cli.app import app
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.config.names import BRAX_V1_TASKS, PAIRS
-from evoconn_cli.config.shipped import preset_names
+from evoconn_cli.config.registry import BRAX_V1_TASKS, PAIRS, preset_names
 
 COMMANDS = [name for name, command in EVERY.items() if not command.hidden]
 

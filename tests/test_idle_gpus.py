@@ -11,12 +11,10 @@ from grids import load_cells, write_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.attempts import read_attempts
-from evoconn_cli.grid.cores import CoreGroups
+from evoconn_cli.grid.devices import CoreGroups, IdleGpus, choose_devices
+from evoconn_cli.grid.executor import prepare
 from evoconn_cli.grid.gpus import GpuDriver
-from evoconn_cli.grid.idle_gpus import IdleGpus
 from evoconn_cli.grid.local import LocalPool
-from evoconn_cli.grid.machine import choose_devices
-from evoconn_cli.grid.places import prepare
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import pytest
 from saved_runs import save_run
 
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.engine import kernel_choice
+from evoconn_cli.engine.kernel_choice import KernelChoice, choose_kernel
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.networks.conn_snn import make_conn_snn
-from evoconn_cli.runs import kernel_choice
-from evoconn_cli.runs.kernel_choice import KernelChoice, choose_kernel
-from evoconn_cli.runs.opened import open_run
 from evoconn_cli.runs.provenance import start_facts, what_changed
-from evoconn_cli.runs.training.opening import create_run
+from evoconn_cli.training.opening import create_run
 
 OBS = 3
 

@@ -16,16 +16,15 @@ from typer.testing import CliRunner
 from whole_runs import assert_same_run
 
 from evoconn_cli.app import app
-from evoconn_cli.commands.grid_report import write_grid_report
-from evoconn_cli.commands.opened_grid import OpenedGrid, open_grid
-from evoconn_cli.config.shipped import grid_names
+from evoconn_cli.commands.launch_grid import OpenedGrid, open_grid, write_grid_report
+from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
-from evoconn_cli.grid.places import prepare
+from evoconn_cli.grid.executor import prepare
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs.training import training
-from evoconn_cli.runs.training.opening import create_run
-from evoconn_cli.runs.training.training import train
+from evoconn_cli.training import train as training
+from evoconn_cli.training.opening import create_run
+from evoconn_cli.training.train import train
 
 TWO = TINY.replace("tasks: [probe_sign, probe_bias]", "tasks: [probe_sign]").replace("seeds: [0, 1]", "seeds: [0]")
 """Two sets, one task, one seed."""
@@ -138,7 +137,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(launch, tmp_path):
 
 @pytest.mark.slow
 def test_the_real_engine_gives_the_same_in_a_grid(launch, tmp_path, monkeypatch):
-    from evoconn_cli.runs.build import build_engine
+    from evoconn_cli.engine.build import build_engine
 
     (cell, _) = load_cells(write_grid(tmp_path, TWO), tmp_path / "runs" / "tiny")
     process = launch("tiny.yaml", program=(sys.executable, "-m", "evoconn_cli"))
@@ -222,7 +221,7 @@ FINISH = "import sys, pathlib; (pathlib.Path(sys.argv[2]) / 'checkpoints' / '4')
 
 
 def test_what_has_failed_too_often_is_tried_again_when_asked(grid, tmp_path, monkeypatch):
-    monkeypatch.setattr("evoconn_cli.grid.places.PROGRAM", (sys.executable, "-c", FINISH))
+    monkeypatch.setattr("evoconn_cli.grid.executor.PROGRAM", (sys.executable, "-c", FINISH))
     monkeypatch.setattr("evoconn_cli.grid.device_locks.lock_folder", lambda: tmp_path / "locks")
     options = options_of(grid, "launch.retries=0", "--devices", "cpu")
     done = invoke(*options)

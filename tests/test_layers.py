@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
-LEAVES = {"config", "errors", "output"}
+LEAVES = {"config", "errors", "limits", "output"}
 HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"} | {
     "scipy",
     "networkx",
@@ -21,21 +21,29 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
     "pynvml",
 }
 MAY_IMPORT = {
-    "app": {"commands"} | LEAVES,
+    "app": {"commands", "runs", "engine", "__init__"} | LEAVES,
     "__main__": {"app"},
-    "commands": {"commands", "runs", "grid", "export", "rendering", "drawing"} | LEAVES,
-    "grid": {"grid", "runs"} | LEAVES,
+    "api": {"evaluation", "engine", "export", "networks", "runs", "tasks"} | LEAVES,
+    "commands": {"commands", "grid", "training", "evaluation", "rendering", "export", "runs", "progress", "drawing"}
+    | {"engine"}
+    | LEAVES,
+    "grid": {"grid", "evaluation", "runs", "progress"} | LEAVES,
+    "training": {"training", "runs", "progress", "engine"} | LEAVES,
+    "evaluation": {"evaluation", "training", "export", "runs", "progress", "drawing", "engine", "networks", "tasks"}
+    | LEAVES,
     "export": {"export", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
-    "runs": {"runs", "export", "drawing", "engine", "networks", "tasks"} | LEAVES,
+    "runs": {"runs"} | LEAVES,
+    "progress": {"progress"} | LEAVES,
     "drawing": {"drawing"} | LEAVES,
-    "engine": {"engine", "networks", "tasks", "errors"},
-    "networks": {"networks"},
+    "engine": {"engine", "networks", "tasks"} | LEAVES,
+    "networks": {"networks"} | LEAVES,
     "tasks": {"tasks"} | LEAVES,
     "config": LEAVES,
     "errors": set(),
+    "limits": set(),
     "output": {"errors"},
-    "__init__": {"runs"},
+    "__init__": {"api"},
 }
 
 
@@ -110,7 +118,7 @@ def test_help_imports_nothing_heavy(arguments):
     assert done.stdout
 
 
-HEAVY_IN_GRID = {"report", "report_files"}
+HEAVY_IN_GRID = {"report"}
 """Modules of `grid` that need numbers and plots; commands import them when they are asked for."""
 
 

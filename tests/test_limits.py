@@ -6,10 +6,11 @@ import os
 
 import pytest
 
+from evoconn_cli import limits
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.grid.cores import CoreGroups
-from evoconn_cli.runs import build, limits
-from evoconn_cli.runs.devices import num_cores
+from evoconn_cli.engine import build
+from evoconn_cli.engine.devices import num_cores
+from evoconn_cli.grid.devices import CoreGroups
 
 GIB = 2**30
 OWN_1 = "4:memory:/docker/abc\n2:cpu,cpuacct:/docker/abc\n0::/\n"

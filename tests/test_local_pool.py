@@ -18,12 +18,10 @@ from started import start
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import read_attempts
-from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.device_locks import give_back, take_locks
-from evoconn_cli.grid.devices import Device
-from evoconn_cli.grid.held_devices import HeldDevices
+from evoconn_cli.grid.devices import CoreGroups, Device, HeldDevices
+from evoconn_cli.grid.executor import prepare
 from evoconn_cli.grid.local import LocalPool
-from evoconn_cli.grid.places import prepare
 from evoconn_cli.grid.states import State, read_status
 
 QUICK = LaunchConfig(retries=1, retry_pause=0.0, cores_per_run=1)

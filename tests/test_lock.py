@@ -15,15 +15,15 @@ from whole_runs import Listening, resume_small, run_small
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import RunBusyError, RunDirectoryError
+from evoconn_cli.runs import lock
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.lock import PATIENCE, run_lock
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.training import lock
-from evoconn_cli.runs.training.lock import PATIENCE, run_lock
 
 HOLDER = """
 import sys
 from pathlib import Path
-from evoconn_cli.runs.training.lock import run_lock
+from evoconn_cli.runs.lock import run_lock
 with run_lock(Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.read()

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from saved_runs import save_run
 
+from evoconn_cli.api import load_run
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.engine.evaluation import EpisodeResults, SpikeCounts
+from evoconn_cli.engine.episodes import EpisodeResults, SpikeCounts
 from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.evaluation.evaluating import evaluate
+from evoconn_cli.evaluation.neurobench import energy_nj, neurobench_figures
+from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.runs.api import load_run
-from evoconn_cli.runs.evaluation.evaluating import evaluate
-from evoconn_cli.runs.evaluation.neurobench import energy_nj, neurobench_figures
-from evoconn_cli.runs.opened import open_run
 
 N, STEPS = 6, 4
 
@@ -69,7 +69,7 @@ def test_the_figures_are_what_is_counted_by_hand(run):
     (one,) = evaluate([opened], [{}], num_episodes=episodes, seed=seed, sampled=False)
 
     def starts(task, policy):
-        from evoconn_cli.engine import evaluation as ev
+        from evoconn_cli.engine import episodes as ev
 
         key = jax.random.wrap_key_data(ev.evaluation_key(seed))
         for episode in range(episodes):

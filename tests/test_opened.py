@@ -17,12 +17,12 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.evaluation.opened import open_checkpoints, open_run
 from evoconn_cli.grid.attempts import read_attempts
-from evoconn_cli.runs.checkpoints import store
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.lock import living_owner
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.opened import open_checkpoints, open_run
-from evoconn_cli.runs.training.lock_owner import living_owner
+from evoconn_cli.training import checkpoints as store
 
 
 @pytest.fixture(scope="module")

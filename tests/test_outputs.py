@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evoconn_cli.app import app
-from evoconn_cli.commands.export_files import check_target, write_whole
+from evoconn_cli.commands.export_connectivity import check_target, write_whole
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.output import check_output, in_a_run, place_problem, replace_text, whole_file
 

@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.config.names import BRAX_V1_TASKS
 from evoconn_cli.config.perturbations import parse_perturbations, setting_text, swept_name
-from evoconn_cli.engine.perturbations import lesion_neurons, lesion_synapses, observation_noise
+from evoconn_cli.config.registry import BRAX_V1_TASKS
+from evoconn_cli.engine.episodes import lesion_neurons, lesion_synapses, observation_noise
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import bits
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.networks.kernels import fan_out, kernel_arrays
+from evoconn_cli.networks.layers import fan_out, kernel_arrays
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.physics import PhysicsScale, make_scaled_environment
+from evoconn_cli.tasks.brax_v1 import PhysicsScale, make_scaled_environment
 from evoconn_cli.tasks.registry import make_task
 
 OBS, A, N, B = 5, 2, 40, 4

@@ -11,12 +11,11 @@ from saved_runs import save_run
 
 from evoconn_cli.drawing.canvas import make_figure, save_figure
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.evaluation.curves import curve_figure, learning_figure, read_curve
+from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.opened import open_run
+from evoconn_cli.evaluation.statistics import summarize
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.evaluation.curve import curve_figure
-from evoconn_cli.runs.evaluation.evaluating import Evaluated
-from evoconn_cli.runs.evaluation.statistics import summarize
-from evoconn_cli.runs.learning_curves import learning_figure, read_curve
-from evoconn_cli.runs.opened import open_run
 
 FITNESS = {"a": {1: 1.0, 2: 3.0, 3: 5.0}, "b": {1: 3.0, 2: 5.0, 3: 9.0, 4: 11.0}}
 

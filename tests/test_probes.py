@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.config.names import PROBE_TASKS
+from evoconn_cli.config.registry import PROBE_TASKS
 from evoconn_cli.tasks.registry import make_task
 
 KEYS = [jax.random.key(seed) for seed in range(6)]

@@ -16,9 +16,9 @@ from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small,
 from evoconn_cli.errors import ConfigError, ProcessLostError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.processes import joined
-from evoconn_cli.runs.processes.cluster import Cluster, choose_cluster, join
-from evoconn_cli.runs.processes.protocol import OneProcess
+from evoconn_cli.training import joined
+from evoconn_cli.training.cluster import Cluster, choose_cluster, join
+from evoconn_cli.training.processes import OneProcess
 
 ENDLESS = "algo.generations=1000000"
 ES = ["algo.name=es", "network.name=mlp", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]

@@ -7,12 +7,12 @@ import re
 import pytest
 from rich.console import Console
 
-from evoconn_cli.runs.progress.formatting import duration, fitness, number
-from evoconn_cli.runs.progress.history import History, best_evaluation
-from evoconn_cli.runs.progress.live import LiveProgress
-from evoconn_cli.runs.progress.plain import PlainProgress, QuietProgress
-from evoconn_cli.runs.progress.protocol import RunHeader, make_progress, summary_table
-from evoconn_cli.runs.progress.sparkline import resample, sparkline
+from evoconn_cli.progress.display import RunHeader, make_progress, summary_table
+from evoconn_cli.progress.formatting import duration, fitness, number
+from evoconn_cli.progress.history import History, best_evaluation
+from evoconn_cli.progress.live import LiveProgress
+from evoconn_cli.progress.plain import PlainProgress, QuietProgress
+from evoconn_cli.progress.run_panel import resample, sparkline
 
 HEADER = RunHeader(
     task="hopper",

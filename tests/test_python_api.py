@@ -15,7 +15,7 @@ from saved_runs import files_of, save_run
 
 import evoconn_cli
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
-from evoconn_cli.runs.evaluation.evaluating import evaluate
+from evoconn_cli.evaluation.evaluating import evaluate
 
 DOCS = Path(__file__).parents[1] / "docs" / "python-api.md"
 

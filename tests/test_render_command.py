@@ -14,12 +14,12 @@ from rendering_cases import probe_video
 from saved_runs import files_of, save_run
 
 from evoconn_cli.app import app
-from evoconn_cli.commands.rendering import make_subject
+from evoconn_cli.commands.render import make_subject
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
+from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.rendering import episodes as files
-from evoconn_cli.rendering import gl
-from evoconn_cli.runs.opened import open_run
-from evoconn_cli.runs.tracking import wandb_video
+from evoconn_cli.rendering import mujoco as gl
+from evoconn_cli.training import tracking as wandb_video
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -15,13 +15,12 @@ from PIL import Image
 from rendering_cases import probe_video
 from started import killed_after, start
 
+from evoconn_cli.config.rendering import check_task, make_options
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.output import replace_text, whole_file
 from evoconn_cli.rendering import encoders
-from evoconn_cli.rendering.clock import Clock, Moment, pose_at
+from evoconn_cli.rendering.clock import Clock, Moment, between, multiply, pose_at, rotate
 from evoconn_cli.rendering.encoders import make_palette, write_gif, write_mp4, write_png
-from evoconn_cli.rendering.options import check_task, make_options
-from evoconn_cli.rendering.quaternions import between, multiply, rotate
 from evoconn_cli.rendering.recording import Motion
 
 

@@ -14,7 +14,7 @@ import pytest
 from browser import WAIT, chromium, needs_browser
 from rendering_cases import make_episode
 
-from evoconn_cli.rendering.options import make_options
+from evoconn_cli.config.rendering import make_options
 from evoconn_cli.rendering.overlay import format_number
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Neurons

@@ -9,11 +9,18 @@ from hypothesis import strategies as st
 
 from evoconn_cli.drawing import colors
 from evoconn_cli.rendering.clock import Clock
-from evoconn_cli.rendering.columns import RasterRows, SpikeColumns, fit_rows, reward_columns, spike_columns
-from evoconn_cli.rendering.layout import Box, make_layout
-from evoconn_cli.rendering.overlay import Overlay, format_number
+from evoconn_cli.rendering.overlay import Box, Overlay, format_number, make_layout
+from evoconn_cli.rendering.plots import (
+    RasterRows,
+    SpikeColumns,
+    curve_strip,
+    fit_rows,
+    raster_strip,
+    reward_columns,
+    spike_columns,
+    window,
+)
 from evoconn_cli.rendering.recording import Motion, Neurons
-from evoconn_cli.rendering.strips import curve_strip, raster_strip, window
 
 DT = 0.02
 SUBSTEPS = 10

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig, MlpConfig
-from evoconn_cli.engine.evaluation import episode_keys, evaluation_key, make_evaluation
+from evoconn_cli.engine.episodes import Perturbation, episode_keys, evaluation_key, make_evaluation
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
-from evoconn_cli.engine.perturbations import Perturbation
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network

@@ -12,17 +12,16 @@ import numpy as np
 import pytest
 from rendering_cases import make_episode
 
-from evoconn_cli.config.names import BRAX_V1_TASKS
+from evoconn_cli.config.registry import BRAX_V1_TASKS
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.rendering import gl, mujoco_renderer, shapes
-from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View
+from evoconn_cli.rendering import mujoco as gl
+from evoconn_cli.rendering import mujoco as mujoco_renderer
+from evoconn_cli.rendering import shapes
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
-from evoconn_cli.rendering.extents import floor_height
-from evoconn_cli.rendering.look import square_size
-from evoconn_cli.rendering.mjcf import make_mjcf
-from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
-from evoconn_cli.rendering.shapes import make_figure
+from evoconn_cli.rendering.mujoco import MujocoRenderer, make_mjcf
+from evoconn_cli.rendering.shapes import make_figure, square_size
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
 

@@ -14,13 +14,13 @@ from whole_runs import Listening, assert_same_run, comparable, resume_small, run
 
 from evoconn_cli.app import app
 from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointError, RunDirectoryError
-from evoconn_cli.runs.checkpoints.facts import is_whole
-from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.provenance import start_facts, what_changed
-from evoconn_cli.runs.training import training
-from evoconn_cli.runs.training.opening import reopen_run
+from evoconn_cli.training import train as training
+from evoconn_cli.training.checkpoint_facts import is_whole
+from evoconn_cli.training.checkpoints import CheckpointStore
+from evoconn_cli.training.opening import reopen_run
 
 KEEP_ALL = ("checkpoint.keep_every=1", "checkpoint.every=1")
 
@@ -239,7 +239,7 @@ def test_a_finished_run_is_left_as_it_is_at_once(run, monkeypatch):
 
     before = files()
     with monkeypatch.context() as patched:
-        patched.setattr("evoconn_cli.commands.training.run_training", lambda *_, **__: pytest.fail("it is trained"))
+        patched.setattr("evoconn_cli.commands.train.run_training", lambda *_, **__: pytest.fail("it is trained"))
         for arguments in ([], ["--generations", "6"], ["--devices", "1", "checkpoint.every=3"], ["--wandb", "offline"]):
             result = CliRunner().invoke(app, ["resume", str(run), *arguments])
             assert result.exit_code == 0, result.output

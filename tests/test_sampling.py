@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
 
-from evoconn_cli.engine.sampling import NUM_PLANES, packed_bernoulli, threshold_planes
+from evoconn_cli.engine.strategies.connectivity import NUM_PLANES, packed_bernoulli, threshold_planes
 from evoconn_cli.networks import bits
 
 

@@ -22,12 +22,11 @@ from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, printable
 from evoconn_cli.grid import ray_worker
-from evoconn_cli.grid.places import PROGRAM
+from evoconn_cli.grid.executor import PROGRAM
 from evoconn_cli.grid.slurm_script import make_script
-from evoconn_cli.rendering import gl
+from evoconn_cli.rendering import mujoco as gl
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.provenance import start_facts, without_folders
-from evoconn_cli.runs.secrets import without_secrets
+from evoconn_cli.runs.provenance import start_facts, without_folders, without_secrets
 
 PACKAGE = Path(evoconn_cli.__file__).parent
 FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -56,7 +55,7 @@ sys.path.insert(0, {tests!r})
 from light_engine import make_light_engine
 from whole_runs import resume_small, run_small
 from pathlib import Path
-from evoconn_cli.runs.training import training
+from evoconn_cli.training import train as training
 training.build_engine = make_light_engine
 path = Path(sys.argv[1])
 run_small(path)

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.app import app
-from evoconn_cli.commands.ending import leave
+from evoconn_cli.commands.terminal import leave
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.training.interrupts import Interrupts, is_computing
+from evoconn_cli.runs.signals import Interrupts, is_computing
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 
@@ -83,7 +83,7 @@ def test_ctrl_c_after_any_signal_quits_at_once(light, tmp_path, first):
 @pytest.mark.parametrize("at, kept", [(1, "Nothing is saved yet"), (3, "The latest checkpoint is kept")])
 def test_to_quit_at_once_is_exit_code_130(light, tmp_path, monkeypatch, at, kept):
     progress = send(signal.SIGTERM, signal.SIGINT, at=at)
-    monkeypatch.setattr("evoconn_cli.runs.progress.protocol.make_progress", lambda console: progress)
+    monkeypatch.setattr("evoconn_cli.progress.display.make_progress", lambda console: progress)
     arguments = ["train", "--config", "smoke", "--run-dir", str(tmp_path / "run"), "checkpoint.every=2"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 130, result.output
@@ -127,7 +127,7 @@ def test_a_signal_does_not_wait_for_the_compiler(light, tmp_path, monkeypatch, n
         engine.compile = compile_long
         return engine
 
-    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_engine)
     ended = []
     monkeypatch.setattr("os._exit", ended.append)
     try:
@@ -153,7 +153,7 @@ def test_an_error_of_the_compiler_is_raised_where_the_training_waits(light, tmp_
         engine.compile = lambda state: 1 // 0
         return engine
 
-    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_engine)
     with pytest.raises(ZeroDivisionError):
         run_small(tmp_path / "run")
 

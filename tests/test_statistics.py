@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evoconn_cli.runs.evaluation.statistics import bootstrap_iqm, interquartile_mean, summarize
+from evoconn_cli.evaluation.statistics import bootstrap_iqm, interquartile_mean, summarize
 
 VALUES = arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e4, 1e4))
 

@@ -14,12 +14,11 @@ import pytest
 
 from evoconn_cli import __version__
 from evoconn_cli.config.loading import load_config, override_config
+from evoconn_cli.engine.build import build_engine
+from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.checkpoints import facts as checkpoint_facts
-from evoconn_cli.runs.checkpoints import late_writes
-from evoconn_cli.runs.checkpoints.store import CheckpointStore, HostFacts
-from evoconn_cli.runs.devices import start_jax
+from evoconn_cli.training import checkpoint_facts, late_writes
+from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
 
 CONFIG = load_config(
     "smoke",

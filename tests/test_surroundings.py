@@ -14,8 +14,8 @@ from saved_runs import save_run
 from started import killed_after, start
 
 from evoconn_cli.app import main
-from evoconn_cli.commands.arguments import Command
-from evoconn_cli.commands.completion import complete_run
+from evoconn_cli.commands.hints import Command
+from evoconn_cli.commands.options import complete_run
 from evoconn_cli.runs.directory import RunDirectory
 
 EVALUATE = [sys.executable, "-m", "evoconn_cli", "evaluate", "run", "--episodes", "4", "--csv", "rows.csv"]

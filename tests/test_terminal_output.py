@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from evoconn_cli.commands.ending import say, table_console
+from evoconn_cli.commands.terminal import say, table_console
 
 
 def test_a_path_is_printed_as_it_is():

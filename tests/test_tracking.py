@@ -14,9 +14,9 @@ import pytest
 
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.runs.guarded import reason_of, within
-from evoconn_cli.runs.tracking import tracker
-from evoconn_cli.runs.tracking.tracker import NullTracker, is_copy, open_tracker, place_of
-from evoconn_cli.runs.tracking.wandb_account import choose_mode, find_api_key
+from evoconn_cli.training import tracking as tracker
+from evoconn_cli.training.tracking import NullTracker, is_copy, open_tracker, place_of
+from evoconn_cli.training.wandb_account import choose_mode, find_api_key
 
 KEY = "0123456789abcdef" * 3
 CLOUD = "https://api.wandb.ai"
@@ -451,7 +451,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from evoconn_cli.config.loading import load_config, override_config
-from evoconn_cli.runs.tracking.tracker import open_tracker
+from evoconn_cli.training.tracking import open_tracker
 config = load_config(overrides=["task.name=hopper", "tracking.wandb=" + sys.argv[1]])
 tracker = open_tracker(config, Path(sys.argv[2]), None, lambda message: print("NOTE", message))
 tracker.log({"generation": 1}, 1)

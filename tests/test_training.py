@@ -14,14 +14,14 @@ from whole_runs import SMALL, assert_same_run, comparable, evoconn, quiet, resum
 
 from evoconn_cli import errors
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.engine.build import build_engine
 from evoconn_cli.errors import CheckpointError, ConfigError, DeviceMemoryError, EvoconnError, TrainingError
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.checkpoints.store import CheckpointStore
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.training.advice import speed_advice
-from evoconn_cli.runs.training.opening import create_run, reopen_run
-from evoconn_cli.runs.training.training import train
+from evoconn_cli.training.checkpoints import CheckpointStore
+from evoconn_cli.training.loop import speed_advice
+from evoconn_cli.training.opening import create_run, reopen_run
+from evoconn_cli.training.train import train
 
 DOCUMENTED_KEYS = set(
     """generation fitness_mean fitness_std fitness_best eval_fitness env_steps env_steps_simulated episode_length_mean
@@ -188,7 +188,7 @@ def test_a_run_that_diverges_stops_with_the_generation_and_the_last_good_checkpo
     tmp_path, monkeypatch, array, value, every, kept
 ):
     engine = diverging(make_light_engine, 5, array, value)
-    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", engine)
+    monkeypatch.setattr("evoconn_cli.training.train.build_engine", engine)
     with pytest.raises(TrainingError, match=rf"after generation 5, {array}\.\S+ holds? numbers .*, and .*{kept}"):
         run_small(tmp_path / "run", f"checkpoint.every={every}", "algo.generations=8")
     run = RunDirectory.open(tmp_path / "run")
@@ -208,7 +208,7 @@ def test_a_device_without_enough_memory_is_an_error_with_a_remedy(tmp_path, monk
 
         return SimpleNamespace(**{**vars(engine), "compile": lambda state: exhausted})
 
-    monkeypatch.setattr("evoconn_cli.runs.training.training.build_engine", make_engine)
+    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_engine)
     with pytest.raises(DeviceMemoryError, match="for blocks of 8 members. Start a new run with engine.block=4"):
         run_small(tmp_path / "run")
     assert RunDirectory.open(tmp_path / "run").last_saved_generation() == 2

@@ -20,7 +20,7 @@ from whole_runs import Listening, resume_small, run_small
 
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.tracking import tracker
+from evoconn_cli.training import tracking as tracker
 
 pytestmark = [
     pytest.mark.slow,

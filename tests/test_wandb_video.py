@@ -13,7 +13,7 @@ from test_tracking import KEY, FakeWandb, records_of
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.rendering.encoders import write_png
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.tracking.wandb_video import upload
+from evoconn_cli.training.tracking import upload
 
 
 @pytest.fixture(autouse=True)

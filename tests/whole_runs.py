@@ -13,12 +13,12 @@ from rich.console import Console
 from started import killed_after, start
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.runs.build import build_engine
-from evoconn_cli.runs.checkpoints.store import CheckpointStore
+from evoconn_cli.engine.build import build_engine
+from evoconn_cli.progress.display import make_progress
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.progress.protocol import make_progress
-from evoconn_cli.runs.training.opening import create_run, reopen_run
-from evoconn_cli.runs.training.training import train
+from evoconn_cli.training.checkpoints import CheckpointStore
+from evoconn_cli.training.opening import create_run, reopen_run
+from evoconn_cli.training.train import train
 
 SMALL = [
     "task.episode_length=8",

@@ -3,15 +3,115 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from evoconn_cli.commands.completion import complete_run, one_of, steps_of
-from evoconn_cli.commands.ending import say, show_notice, stream_console
-from evoconn_cli.commands.options import Policy, check_policy
+from evoconn_cli.commands.options import Policy, check_policy, complete_run, one_of, steps_of
+from evoconn_cli.commands.terminal import say, show_notice, stream_console
+from evoconn_cli.config.rendering import CAMERAS, check_task, make_options
 from evoconn_cli.output import check_output, in_a_run
-from evoconn_cli.rendering.options import CAMERAS, check_task, make_options
+
+if TYPE_CHECKING:
+    from evoconn_cli.evaluation.opened import OpenedRun
+    from evoconn_cli.rendering.episodes import Subject
+
+
+class RenderProgress:
+    """A bar for the part of the work that is going on; notes stay in the scrollback.
+
+    Args:
+        console: where it is shown.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: Progress | None = None
+        self._task = TaskID(0)
+
+    def __enter__(self) -> RenderProgress:
+        if self._console.is_interactive:
+            columns = (
+                TextColumn("{task.description:<8}"),
+                BarColumn(complete_style="cyan", finished_style="cyan"),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
+                TimeRemainingColumn(compact=True),
+            )
+            self._bars = Progress(*columns, console=self._console, transient=True)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        """Begins a part of the work with so many units, such as `drawing`, 240, `frames`."""
+        if self._bars is None:
+            self._console.print(f"{what} {total:,} {unit}", highlight=False)
+            return
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
+        # It moves without counting until the first unit is done, which waits for what is compiled.
+        self._task = self._bars.add_task(what, total=total, unit=unit, start=False)
+
+    def advance(self, done: int) -> None:
+        """Shows that `done` units of it are done."""
+        if self._bars is not None:
+            self._bars.start_task(self._task)
+            self._bars.update(self._task, completed=done)
+
+    def note(self, message: str) -> None:
+        """Shows a sentence."""
+        self._console.print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
+    """Returns what is rendered.
+
+    Args:
+        opened: the run.
+        policy: `deterministic`, or `sampled`: other connections in each episode, the same as in an evaluation.
+        seed: of what is sampled.
+    """
+    from evoconn_cli.evaluation.opened import candidates_of
+    from evoconn_cli.rendering.episodes import Subject
+    from evoconn_cli.rendering.recording import PolicyParams, make_policy, policy_params
+
+    config = opened.config
+
+    def params_of(episode: int) -> PolicyParams:
+        candidates = candidates_of(opened, policy, seed, episode)
+        return policy_params(opened.network, candidates, opened.state.normalizer)
+
+    about = [config.network.name, f"{config.network.num_neurons} neurons", f"generation {opened.generation}"]
+    if opened.bundle is not None:
+        about.append("edited bundle" if opened.bundle.edit else "bundle")
+    if policy == "sampled":
+        about.append("sampled")
+    return Subject(
+        task=opened.task,
+        policy=make_policy(opened.network, config.network),
+        params_of=params_of,
+        about=", ".join(about),
+        warmup_steps=config.rollout.warmup_steps,
+    )
+
+
+def default_target(opened: OpenedRun, *, policy: str, seed: int, episode: int) -> Path:
+    """Returns the file in the run that shows this policy from this episode of this seed on."""
+    parts = [f"generation-{opened.generation}", f"seed-{seed}"]
+    if policy == "sampled":
+        parts.append("sampled")
+    if episode:
+        parts.append(f"episode-{episode}")
+    return opened.directory.path / "videos" / f"{'-'.join(parts)}.mp4"
 
 
 def render(
@@ -83,8 +183,7 @@ def render(
 
       evoconn render runs/hopper-ec --step best --out hopper.gif --size 480x360 --fps 20 --steps 500
     """
-    from evoconn_cli.rendering.progress import RenderProgress
-    from evoconn_cli.runs.opened import open_run
+    from evoconn_cli.evaluation.opened import open_run
 
     options = make_options(
         out or Path("video.mp4"),
@@ -102,10 +201,9 @@ def render(
     opened = open_run(path, step, note=show_notice)
     check_task(opened.task.name)
 
-    from evoconn_cli.commands.rendering import default_target, make_subject
     from evoconn_cli.rendering.encoders import check_encoder
     from evoconn_cli.rendering.episodes import record_episodes, write_episodes
-    from evoconn_cli.rendering.gl import require_backend
+    from evoconn_cli.rendering.mujoco import require_backend
 
     target = out or in_a_run(default_target(opened, policy=policy, seed=seed, episode=episode))
     check_output(target, "--out")
@@ -121,6 +219,6 @@ def render(
         write_episodes(subject, played, options, target, progress)
     say(console, f"{'Replaced' if replaces else 'Written'}: {target}")
     if wandb:
-        from evoconn_cli.runs.tracking.wandb_video import upload
+        from evoconn_cli.training.tracking import upload
 
         upload(opened.directory, opened.config, target, lambda message: say(console, message))

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.completion import complete_override, complete_run, steps_of
 from evoconn_cli.commands.options import (
     Coordinator,
     Devices,
@@ -16,6 +15,9 @@ from evoconn_cli.commands.options import (
     NumProcesses,
     ProcessId,
     Wandb,
+    complete_override,
+    complete_run,
+    steps_of,
     to_overrides,
 )
 
@@ -70,9 +72,9 @@ def resume(
 
       evoconn resume runs/hopper-ec --from-step 200 checkpoint.every=10
     """
-    from evoconn_cli.commands.training import run_training, says_finished
+    from evoconn_cli.commands.train import run_training, says_finished
     from evoconn_cli.errors import ConfigError
-    from evoconn_cli.runs.processes.cluster import choose_cluster
+    from evoconn_cli.training.cluster import choose_cluster
 
     if discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
@@ -81,7 +83,7 @@ def resume(
     cluster = choose_cluster(distributed, coordinator, num_processes, process_id)
     if cluster is None and from_step is None and says_finished(run_dir, entries):
         return
-    from evoconn_cli.runs.training.opening import reopen_run
+    from evoconn_cli.training.opening import reopen_run
 
     run_training(
         lambda processes: reopen_run(run_dir, entries, from_step, processes),

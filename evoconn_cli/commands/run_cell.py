@@ -10,7 +10,7 @@ import typer
 from evoconn_cli.commands.options import MaxTime
 
 if TYPE_CHECKING:
-    from evoconn_cli.runs.training.interrupts import Interrupts
+    from evoconn_cli.runs.signals import Interrupts
 
 
 def run_cell(
@@ -21,13 +21,13 @@ def run_cell(
 
     All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: it is to go on later.
     """
-    from evoconn_cli.commands.ending import show_error
+    from evoconn_cli.commands.terminal import show_error
     from evoconn_cli.errors import EvoconnError, ExitCode
     from evoconn_cli.grid.attempts import record_end, record_start
     from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.training.interrupts import Interrupts
-    from evoconn_cli.runs.training.lock_owner import living_owner
+    from evoconn_cli.runs.lock import living_owner
+    from evoconn_cli.runs.signals import Interrupts
 
     with Interrupts() as interrupts:
         run = RunDirectory.open(cell_dir)
@@ -49,15 +49,15 @@ def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
     """Goes on with the run, and returns the exit code."""
     import sys
 
-    from evoconn_cli.commands.ending import show_failure
+    from evoconn_cli.commands.terminal import show_failure
     from evoconn_cli.errors import ExitCode, RunBusyError
 
     try:
-        from evoconn_cli.commands.training import run_training, says_finished
+        from evoconn_cli.commands.train import run_training, says_finished
 
         if says_finished(cell_dir, []):
             return ExitCode.DONE
-        from evoconn_cli.runs.training.opening import reopen_run
+        from evoconn_cli.training.opening import reopen_run
 
         sys.argv = ["evoconn", "resume", str(cell_dir)]  # what run.json records
         run_training(

@@ -9,12 +9,86 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from evoconn_cli.config.checking import Section, check_keys, check_values, fill
-from evoconn_cli.config.durations import parse_duration
+from evoconn_cli.config.loading import Section, check_keys, check_values, fill
 from evoconn_cli.config.reading import read_overrides
 from evoconn_cli.config.schema import option, text_keys
-from evoconn_cli.config.slurm import SlurmConfig, check_slurm
 from evoconn_cli.errors import ConfigError
+
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_IN_UNITS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_AS_SLURM = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")
+
+
+def parse_duration(text: str) -> float:
+    """Returns the seconds of `3h50m`, `90m`, `1d12h`, or of SLURM's `3:50:00` and `1-12:00:00`.
+
+    Raises:
+        ConfigError: it is not written so, or nothing.
+    """
+    written = text.replace(" ", "").lower()
+    found = _AS_SLURM.fullmatch(written) or _IN_UNITS.fullmatch(written)
+    seconds = sum(int(n or 0) * unit for n, unit in zip(found.groups(), _UNITS.values(), strict=True)) if found else 0
+    if seconds == 0:
+        raise ConfigError(f"cannot read the time {text!r}: write it as 3h50m, 90m, 45s, 1d12h or 3:50:00.")
+    return float(seconds)
+
+
+_OWN_OPTIONS = {
+    "array": "max_running",
+    "account": "account",
+    "cpus-per-task": "launch.cores_per_run",
+    "gres": "gres",
+    "mem": "mem",
+    "partition": "partition",
+    "qos": "qos",
+    "signal": "save_before",
+    "time": "time",
+}
+"""Options of sbatch that have a key here, or are one elsewhere."""
+
+_SET_BY_US = ("job-name", "ntasks", "open-mode", "output", "parsable", "requeue", "no-requeue", "wrap")
+
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """What each cell asks SLURM for; where a key is null, SLURM's own default holds."""
+
+    partition: str | None = option(None, "partition, or several with commas between")
+    account: str | None = option(None, "account that the time is charged to")
+    qos: str | None = option(None, "quality of service")
+    gres: str | None = option(None, "generic resources of a cell, such as gpu:1")
+    time: str | None = option(None, "limit of a cell before it goes back to the queue, such as 4h or 1d12h")
+    mem: str | None = option(None, "memory of a cell, such as 16G")
+    max_running: int | None = option(None, "cells of an array that run at once", low=1)
+    array_size: int = option(1000, "cells of an array; more get several, each with its own max_running", low=1)
+    save_before: int = option(120, "a cell is asked to save so long before its limit", unit="s", low=1, high=65535)
+    sbatch: dict[str, str] = option(dict, "any other long option of sbatch, by name; empty for those without a value")
+
+
+def check_slurm(config: SlurmConfig) -> None:
+    """Checks what the types do not.
+
+    Raises:
+        ConfigError: something cannot stand in a script for sbatch, or is set elsewhere.
+    """
+    named = ((name, getattr(config, name)) for name in ("partition", "account", "qos", "gres", "time", "mem"))
+    for name, value in (*named, *((f"sbatch.{name}", value) for name, value in config.sbatch.items())):
+        if value is not None and not str(value).isprintable():
+            raise ConfigError(f"launch.slurm.{name}: {value!r} has characters that cannot stand in a script.")
+    for name, value in config.sbatch.items():
+        if isinstance(value, (list, dict)):
+            raise ConfigError(f"launch.slurm.sbatch.{name}: {value!r} is not a plain value; write it in quotes.")
+        if name in _OWN_OPTIONS:
+            key = _OWN_OPTIONS[name]
+            full = key if "." in key else f"launch.slurm.{key}"
+            raise ConfigError(f"launch.slurm.sbatch.{name}: use the key {full} instead.")
+        if name in _SET_BY_US:
+            raise ConfigError(f"launch.slurm.sbatch.{name}: launch-grid sets this option itself.")
+        if not _OPTION.fullmatch(name):
+            raise ConfigError(f"launch.slurm.sbatch.{name}: write a long option of sbatch without its dashes.")
+
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

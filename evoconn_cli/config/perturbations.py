@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evoconn_cli.config.float32 import float32_problem
-from evoconn_cli.config.text_values import read_float
+from evoconn_cli.config.reading import float32_problem, read_float
 from evoconn_cli.errors import ConfigError, unknown_name
 
 

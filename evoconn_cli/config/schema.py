@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from evoconn_cli.config.names import TASKS, WANDB_MODES
+from evoconn_cli.config.registry import TASKS, WANDB_MODES
 
 PUBLISHED = "published"
 """The paper (arXiv 2305.17650) or its code."""

@@ -1,8 +1,4 @@
-"""Continuous batching: a device keeps its lanes full by loading the next waiting member where one has finished.
-
-The lanes run in lock-step, and their number and program never change, so a member's result depends neither on its lane
-nor on its neighbours. Only when no member waits any more do lanes fall idle, one after the other.
-"""
+"""Continuous batching: loads the next waiting member into a lane whose member has finished."""
 
 from __future__ import annotations
 
@@ -13,10 +9,63 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from evoconn_cli.engine.mesh import DEVICES
 from evoconn_cli.engine.normalizer import NormalizerState
-from evoconn_cli.engine.rollout import Lanes, Rollout, Tally
-from evoconn_cli.networks import Carry, Params
+from evoconn_cli.engine.rollout import BlockResult, Lanes, Rollout, Tally
+from evoconn_cli.engine.strategies import Sums
+from evoconn_cli.networks import Candidates, Carry, Params
 from evoconn_cli.tasks import TaskState
+
+
+class Blocks(NamedTuple):
+    """The blocks of one device, `[blocks, B, ...]`."""
+
+    present: jax.Array  # bool, False for members that only fill up a block
+    members: jax.Array  # int32 numbers
+    candidates: Candidates | None  # None: to be asked for again where they are needed
+    carries: Carry | None  # None: to be drawn where they are needed
+
+
+def pick_members(blocks: Blocks, indices: jax.Array) -> Blocks:
+    """Returns those members of a device, `[n]`, whose places in all its blocks are `indices` `[n]`."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[indices], blocks)
+
+
+def map_present(fn: Callable[[Any], Any], blocks: Any) -> Any:
+    """Returns `fn` mapped over blocks, zeros for those with no member present; `blocks[0]` says who is present."""
+
+    def one(block: Any) -> Any:
+        shapes = jax.eval_shape(fn, block)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return lax.cond(jnp.any(block[0]), fn, lambda _: nothing, block)
+
+    return lax.map(one, blocks)
+
+
+def gather(tree: Any, num_blocks: int) -> Any:
+    """Returns the blocks of all devices in the order of their numbers, less those that only fill up devices."""
+    return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True)[:num_blocks], tree)
+
+
+def add_over_members(sums_of: Callable[[Any], Sums], blocks: Any, num_blocks: int) -> Sums:
+    """Returns whole numbers added over all blocks, `[1, ...]`; floats by block, to be added in that order.
+
+    Args:
+        sums_of: `sums_of(block) -> sums` of a block.
+        blocks: of this device; `blocks[0]` says who is present.
+        num_blocks: of all devices, that have members.
+    """
+    shapes = jax.eval_shape(sums_of, jax.tree.map(lambda x: x[0], blocks))
+    if not all(jnp.issubdtype(x.dtype, jnp.integer) for x in jax.tree.leaves(shapes)):
+        return gather(map_present(sums_of, blocks), num_blocks)
+
+    def add(total: Sums, block: Any) -> tuple[Sums, None]:
+        added = lax.cond(jnp.any(block[0]), lambda b: jax.tree.map(jnp.add, total, sums_of(b)), lambda _: total, block)
+        return added, None
+
+    total, _ = lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), blocks)
+    return jax.tree.map(lambda x: lax.psum(x, DEVICES)[None], total)
+
 
 _REFILL_SHARE = 16
 """Lanes are refilled when one in so many has finished: seldom enough to cost little, often enough to waste little."""
@@ -135,3 +184,70 @@ def run_first_episodes(
 
 def _put(tree: Any, one: Any, index: jax.Array, axis: int) -> Any:
     return jax.tree.map(lambda x, y: lax.dynamic_update_slice_in_dim(x, y, index, axis % x.ndim), tree, one)
+
+
+def play_first_episodes(
+    rollout: Rollout,
+    normalizer: NormalizerState,
+    blocks: Blocks,
+    initial: TaskState,
+    load: Callable[[jax.Array], tuple[Params, Carry]],
+) -> tuple[BlockResult, jax.Array]:
+    """Returns results `[blocks, ...]` and lock-steps taken by a device that has as many lanes as a block has members.
+
+    Args:
+        rollout: of first episodes.
+        normalizer: of the observations.
+        blocks: of the device.
+        initial: `[blocks, ..., B]`.
+        load: `load(places of members) -> (params, carry)`.
+    """
+    num_blocks, block = blocks.present.shape
+    members = Members(
+        num_present=jnp.sum(blocks.present),
+        initial=jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), initial),
+    )
+    finished = run_first_episodes(rollout, normalizer, members, load, num_lanes=block)
+    tally, last_obs = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], num_blocks, block), -2, 0), (finished.tally, finished.last_obs)
+    )
+    results = lax.map(
+        lambda args: rollout.result(normalizer, *args),
+        (tally, jnp.ones_like(blocks.members), last_obs, blocks.present),
+    )
+    return results, finished.lock_steps
+
+
+def play_until_slowest(
+    rollout: Rollout,
+    normalizer: NormalizerState,
+    blocks: Blocks,
+    prepare: Callable[[Blocks], tuple[Params, TaskState]],
+) -> tuple[BlockResult, jax.Array]:
+    """Returns results `[blocks, ...]` and lock-steps taken, which are as many for every block.
+
+    First every block runs until its own members are done, then on to where the slowest of all blocks stopped: the
+    same steps as in lock-step over the whole population, without waiting for each other.
+    """
+
+    def advance(args: tuple[Blocks, Lanes], at_least: jax.Array) -> Lanes:
+        block, lanes = args
+        params, initial = prepare(block)
+        return lax.while_loop(
+            lambda now: rollout.unfinished(now) | (now.lock_steps < at_least),
+            lambda now: rollout.step(params, normalizer, initial, now),
+            lanes,
+        )
+
+    def phase(now: tuple[Lanes, jax.Array], _: None) -> tuple[tuple[Lanes, jax.Array], None]:
+        lanes, at_least = now
+        lanes = map_present(lambda args: advance(args[1:], at_least), (blocks.present, blocks, lanes))
+        return (lanes, lax.pmax(jnp.max(lanes.lock_steps), DEVICES)), None
+
+    lanes = lax.map(lambda b: rollout.start(prepare(b)[1], b.carries, b.present), blocks)
+    (lanes, _), _ = lax.scan(phase, (lanes, jnp.zeros((), jnp.int32)), None, length=2)
+    results = lax.map(
+        lambda args: rollout.result(normalizer, *args),
+        (lanes.finished, lanes.episodes, lanes.task.obs, blocks.present),
+    )
+    return results, jnp.sum(lanes.lock_steps)

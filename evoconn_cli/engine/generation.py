@@ -1,10 +1,4 @@
-"""One generation: ask for members, simulate them, rank them, move the centre. Serves every strategy and network.
-
-A generation is two programs. `simulate` is sharded: the population is cut into blocks of a fixed size and every
-device takes whole blocks. `learn` runs on one device and sees only gathered arrays, whose shapes do not depend on the
-number of devices. They are compiled apart because what XLA fuses decides how floats are rounded, and in one program the
-neighbours of the update change with the number of devices.
-"""
+"""One generation: ask for members, simulate them, rank them, update the centre."""
 
 from __future__ import annotations
 
@@ -15,19 +9,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import PartitionSpec, SingleDeviceSharding
 
 from evoconn_cli.engine import normalizer as norm
-from evoconn_cli.engine.blocks import Blocks, add_over_members, gather, map_present, pick_members
-from evoconn_cli.engine.fitness_metrics import fitness_metrics, mean_rate
+from evoconn_cli.engine.continuous import (
+    Blocks,
+    add_over_members,
+    gather,
+    map_present,
+    pick_members,
+    play_first_episodes,
+    play_until_slowest,
+)
 from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
-from evoconn_cli.engine.playing import play_first_episodes, play_until_slowest
 from evoconn_cli.engine.ranking import Shaping
 from evoconn_cli.engine.rollout import BlockResult, Rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
 from evoconn_cli.networks import Candidates, Carry, Network, Params
 from evoconn_cli.tasks import TaskState
+
+
+def fitness_metrics(results: BlockResult, num_members: int) -> Metrics:
+    """Returns fitness and length of episodes of the population.
+
+    Args:
+        results: `[P]`, evaluation copies last.
+        num_members: M, those that are not evaluation copies.
+    """
+    fitness, evaluation = results.fitness[:num_members], results.fitness[num_members:]
+    mean, std = _finite_mean_and_std(fitness)
+    length = results.steps[:num_members] / jnp.maximum(results.episodes[:num_members], 1)
+    return {
+        "fitness_mean": mean,
+        "fitness_std": std,
+        "fitness_best": jnp.max(jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)),
+        "eval_fitness": _finite_mean_and_std(evaluation)[0],
+        "episode_length_mean": jnp.mean(length),
+        "episode_length_max": jnp.max(length),
+        "failed_members": jnp.sum(~jnp.isfinite(fitness)),
+    }
+
+
+def mean_rate(results: BlockResult) -> jax.Array:
+    """Returns the mean rate of the neurons over all steps that counted [1/ms]."""
+    return jnp.sum(results.rate) / jnp.maximum(jnp.sum(results.steps), 1)
+
+
+def _finite_mean_and_std(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and standard deviation of the finite values; NaN where there is none."""
+    finite = jnp.isfinite(values)
+    mean = jnp.sum(jnp.where(finite, values, 0.0)) / jnp.sum(finite)
+    variance = jnp.sum(jnp.where(finite, jnp.square(values - mean), 0.0)) / jnp.sum(finite)
+    return mean, jnp.sqrt(variance)
+
 
 _CANDIDATES, _CARRY, _RESET = range(3)
 """Streams of random numbers within a generation; every draw is a function of (run key, generation, member)."""
@@ -203,3 +238,62 @@ def _where_member(is_center: jax.Array, center: Candidates, drawn: Candidates) -
         return jnp.where(is_center.reshape(-1, *[1] * (d.ndim - 1)), c, d)
 
     return jax.tree.map(choose, center, drawn)
+
+
+def compile_generation(
+    generation: Generation, workers: WorkerMesh, state: RunState
+) -> Callable[[RunState], tuple[RunState, Metrics]]:
+    """Returns `step(state) -> (state, metrics)`, compiled for the shapes of `state`.
+
+    A `step` consumes its argument, unless the simulation fails.
+
+    The state lives on the first device, and all that is not sharded is compiled for that one. Of several processes
+    each has the state and learns for itself: what they all need is gathered on every device as it is simulated.
+
+    Args:
+        generation: the functions to compile.
+        workers: the devices.
+        state: a state of the run, or its shapes.
+    """
+    whole, sharded = workers.whole, workers.sharded
+    one_device = SingleDeviceSharding(workers.first_device)
+
+    def compile_single(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
+        program = jax.jit(fn, in_shardings=one_device, out_shardings=one_device, donate_argnums=donate)
+        return program.lower(*args).compile()
+
+    def compile_sharded(fn: Callable, *args: Any, in_shardings: Any, out_shardings: Any) -> Callable:
+        program = jax.jit(fn, in_shardings=in_shardings, out_shardings=out_shardings)
+        return program.lower(*args).compile()
+
+    members = workers.put_sharded(generation.members)
+    shapes = jax.eval_shape(lambda x: x, state)
+    carries = warm_up = learn_observations = None
+    if generation.warm_up is not None:
+        carries, sums = jax.eval_shape(generation.warm_up, shapes, members)
+        warm_up = compile_sharded(
+            generation.warm_up, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
+        )
+        learn_observations = compile_single(generation.learn_observations, shapes.normalizer, sums)
+    simulate = compile_sharded(
+        generation.simulate,
+        shapes,
+        members,
+        carries,
+        in_shardings=(whole, sharded, sharded),
+        out_shardings=whole,
+    )
+    result = jax.eval_shape(generation.simulate, shapes, members, carries)
+    learn = compile_single(generation.learn, shapes, result, donate=(0,))
+
+    def step(state: RunState) -> tuple[RunState, Metrics]:
+        carries = None
+        if warm_up is not None and learn_observations is not None:
+            carries, sums = warm_up(workers.put_whole(state), members)
+            normalizer = learn_observations(state.normalizer, workers.take_whole(sums))
+            state = state._replace(normalizer=normalizer)
+        # What `learn` is called with is consumed, even where the simulation has failed and left nothing to learn from.
+        result = jax.block_until_ready(simulate(workers.put_whole(state), members, carries))
+        return learn(state, workers.take_whole(result))
+
+    return step

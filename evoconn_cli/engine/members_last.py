@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from evoconn_cli.engine.batching import Value, with_members
 from evoconn_cli.engine.batching_rules import RULES
+from evoconn_cli.engine.control_flow_rules import Value, with_members
 from evoconn_cli.errors import EvoconnError, first_line
 
 _Output = TypeVar("_Output")

@@ -10,10 +10,9 @@ import numpy as np
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.npz_tables import npz_arrays
-from evoconn_cli.export.projections import observation_weights
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import neuron_signs
+from evoconn_cli.export.table_files import npz_arrays
+from evoconn_cli.export.units import neuron_signs, observation_weights
 
 SCRIPT = Path(__file__).with_name("run_brian2.py")
 """It is copied, never imported: Brian2 is no dependency."""

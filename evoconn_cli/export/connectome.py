@@ -11,7 +11,7 @@ import numpy as np
 from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.networks import Candidates, Gains, Network
-from evoconn_cli.networks.kernels import biases, kernel_arrays
+from evoconn_cli.networks.layers import biases, kernel_arrays
 from evoconn_cli.networks.lif import LifConstants
 
 

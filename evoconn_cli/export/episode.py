@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evoconn_cli.engine.evaluation import episode_keys
+from evoconn_cli.engine.episodes import episode_keys
 from evoconn_cli.engine.normalizer import NormalizerState, normalize
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Activity, Candidates, Carry, Network, bits

@@ -1,14 +1,4 @@
-"""The network in the Neuromorphic Intermediate Representation: equations of neurons in continuous time.
-
-The input current bypasses the synapses, so there is no CubaLIF: synapses are a leaky integrator (LI) of their own, and
-the read-out is another one. Signs and gains are folded into the weights, so that every resistance is 1:
-
-    input -> Affine -> LIF        LIF -> Affine -> LI -> LIF        LIF -> Affine -> LI -> output
-
-With the input of a node held over a sub-step, the equation `tau dv/dt = v_leak - v + i` gives
-`v' = a v + (1 - a)(v_leak + i)` with `a = exp(-dt/tau)`, exactly. That is the membrane of the network as it is; its
-synapses and read-out lack the factor `1 - a`, or have the impulse `1/dt`, and their weights make up for it.
-"""
+"""The format nir: the network in the Neuromorphic Intermediate Representation."""
 
 from __future__ import annotations
 
@@ -21,10 +11,41 @@ import nir
 import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.episode import NeuronState
-from evoconn_cli.export.nir_recording import write_recording
-from evoconn_cli.export.projections import observation_weights
+from evoconn_cli.export.episode import Episode, NeuronState
 from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.units import observation_weights
+
+
+def write_recording(episode: Episode, dt_s: float, out: Path) -> None:
+    """Writes an episode as `nir.NIRGraphData`, one sample.
+
+    On the grid of sub-steps: `input/x`, what to feed, and `neurons/spikes`. On the grid of environment steps, at the
+    end of each: `neurons/v`, `synapses/v` and `output/action`, before it is clipped.
+
+    Args:
+        episode: of the network whose graph is beside it.
+        dt_s: length of a sub-step [s].
+        out: the file.
+    """
+    num_substeps = episode.spikes.shape[1]
+    neurons = episode.spikes.shape[2]
+    x = np.repeat(episode.normalized, num_substeps, axis=0)
+
+    def gridded(values: np.ndarray, dt: float) -> nir.TimeGriddedData:
+        return nir.TimeGriddedData(values[None], dt)
+
+    step_s = num_substeps * dt_s
+    observables: dict[str, dict[str, nir.TimeGriddedData | nir.EventData]] = {
+        "input": {"x": gridded(x, dt_s)},
+        "neurons": {
+            "spikes": gridded(episode.spikes.reshape(-1, neurons), dt_s),
+            "v": gridded(episode.states.v, step_s),
+        },
+        "synapses": {"v": gridded(episode.states.i_syn, step_s)},
+        "output": {"action": gridded(episode.raw_actions, step_s)},
+    }
+    nir.write_data(str(out), nir.NIRGraphData({name: nir.NIRNodeData(of) for name, of in observables.items()}))
+
 
 EDGES = (
     ("input", "input_weights"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evoconn_cli.errors import ExitCode, RunDirectoryError, printable
-from evoconn_cli.runs.training.lock_owner import PATIENCE, host_name, is_alive
+from evoconn_cli.runs.lock import PATIENCE, host_name, is_alive
 
 FILE = "attempts.jsonl"
 

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from evoconn_cli.grid.log import open_log
-from evoconn_cli.grid.places import CORES_VARIABLE, PLACE_VARIABLE
-from evoconn_cli.runs.training.lock_owner import host_name
+from evoconn_cli.grid.executor import CORES_VARIABLE, PLACE_VARIABLE
+from evoconn_cli.grid.states import open_log
+from evoconn_cli.runs.lock import host_name
 
 PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
 """Environment variable of `run-cell`: the process that it does not outlive; it saves and ends when that is gone."""

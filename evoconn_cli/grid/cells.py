@@ -14,13 +14,11 @@ from typing import Any, TypeAlias
 
 from omegaconf import OmegaConf
 
-from evoconn_cli.config.checking import check_values
-from evoconn_cli.config.grid import GridFile, Search
-from evoconn_cli.config.grid_values import Range
-from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.grid import GridFile, Range, Search
+from evoconn_cli.config.loading import check_values, load_config
 from evoconn_cli.config.reading import read_yaml
+from evoconn_cli.config.registry import config_dir, find_named
 from evoconn_cli.config.schema import RunConfig, walk
-from evoconn_cli.config.shipped import config_dir, find_named
 from evoconn_cli.errors import ConfigError
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]

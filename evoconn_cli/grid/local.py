@@ -16,13 +16,11 @@ from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import record_end
 from evoconn_cli.grid.cells import Cell
-from evoconn_cli.grid.devices import Device, Devices, Note
-from evoconn_cli.grid.held_devices import HeldDevices
-from evoconn_cli.grid.log import open_log
-from evoconn_cli.grid.outcomes import Begun, pause_before_next, record_unbegun
-from evoconn_cli.grid.places import ENDING, cell_command, cell_environment
-from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.runs.training.interrupts import Interrupts
+from evoconn_cli.grid.devices import Device, Devices, HeldDevices
+from evoconn_cli.grid.executor import ENDING, Begun, cell_command, cell_environment, pause_before_next, record_unbegun
+from evoconn_cli.grid.gpus import Note
+from evoconn_cli.grid.states import State, open_log, read_status
+from evoconn_cli.runs.signals import Interrupts
 
 _TICK = 0.1  # [s] between looks at the processes
 _LOOK_ELSEWHERE = 5.0  # [s] between looks at cells that other processes run

@@ -1,23 +1,24 @@
-"""What Ray runs for a cell, on whichever of its nodes: `run-cell` as a process of its own."""
+"""Runs one cell on a node of Ray, as a process of its own."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from evoconn_cli.config.launch import LaunchConfig
+from evoconn_cli.grid.cell_process import PARENT_VARIABLE, signal_at_death_of
 from evoconn_cli.grid.cells import Cell
-from evoconn_cli.grid.cores import CoreGroups
 from evoconn_cli.grid.device_locks import give_back, take_locks
-from evoconn_cli.grid.devices import Device, memory_variables
-from evoconn_cli.grid.log import open_log
-from evoconn_cli.grid.places import PROGRAM, PYTHON, cell_command, cell_environment
+from evoconn_cli.grid.devices import CoreGroups, Device, memory_variables
+from evoconn_cli.grid.executor import PROGRAM, PYTHON, cell_command, cell_environment
+from evoconn_cli.grid.states import open_log
 
-_GUARD = (*PYTHON, "-m", "evoconn_cli.grid.ray_guard")
+_GUARD = (*PYTHON, "-m", "evoconn_cli.grid.ray_worker")
 
 _TICK = 0.1
 """Between looks at the process, and whether Ray has cancelled it [s]."""
@@ -102,3 +103,16 @@ def _take_cores(cores_per_run: int) -> tuple[Device | None, list[int]]:
 
 def _name(device: Device | None) -> str:
     return device.name if device else "any cores"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command, and returns its exit code."""
+    worker, *command = arguments
+    signal_at_death_of(int(worker), signal.SIGKILL)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # it is for the cell, which is in the same group of processes
+    environment = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    return subprocess.call(command, env=environment, close_fds=False)  # the locks of its cores go to the cell
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,28 @@
-"""What the cells of a grid have reached, over their seeds.
-
-Source: the interquartile mean and its bootstrap interval are those of `runs/evaluation/statistics.py`, over seeds.
-"""
+"""The report of a grid: results over seeds, as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from evoconn_cli.config.grid import Published
-from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli import __version__
+from evoconn_cli.config.grid import GridFile, Published
+from evoconn_cli.errors import EvoconnError, RunDirectoryError
+from evoconn_cli.evaluation.statistics import CONFIDENCE, Interval, bootstrap_iqm, interquartile_mean
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.states import State, read_status
+from evoconn_cli.grid.table import settings_text, varying_keys
+from evoconn_cli.output import replace_text
+from evoconn_cli.progress.formatting import MISSING_FIGURE, count, duration, fitness
+from evoconn_cli.progress.history import best_evaluation
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.runs.progress.history import best_evaluation
 
 FINAL_GENERATIONS = 10
 """The final fitness of a run is its mean evaluation fitness over so many last generations."""
@@ -117,3 +123,139 @@ def _result(cell: Cell) -> Result:
 def _mean(values: Sequence[float]) -> float:
     """Returns the mean of the values that are not 0."""
     return fmean([value for value in values if value] or [0.0])
+
+
+CURVES = "learning-curves"
+"""Name of the plot's files, without their suffix."""
+
+
+def write_report_files(directory: Path, grid: GridFile, groups: Sequence[GroupResult], note: str = "") -> list[Path]:
+    """Writes the report of a grid, and returns its files.
+
+    Args:
+        directory: of the grid.
+        grid: its file.
+        groups: what its cells have reached.
+        note: a sentence below the plot.
+
+    Raises:
+        EvoconnError: a file cannot be written.
+    """
+    texts = {
+        "REPORT.md": to_markdown(grid, groups, note),
+        "results.csv": to_csv(groups),
+        "results.json": to_json(grid, groups),
+    }
+    for name, text in texts.items():
+        try:
+            replace_text(directory / name, text)
+        except OSError as error:
+            raise EvoconnError(f"cannot write {directory / name}: {error.strerror}.") from None
+    return [directory / name for name in texts]
+
+
+def table_of(groups: Sequence[GroupResult]) -> tuple[list[str], list[list[str]]]:
+    """Returns the head and the rows of the table; columns that have nothing to say are left out."""
+    varying = varying_keys([group.cell for group in groups])
+    has_published = any(group.published is not None for group in groups)
+    head = ["set", "task", *(["settings"] if varying else []), "seeds", "evaluation", "95 % interval"]
+    head += [*(["published"] if has_published else []), "best", "steps a run", "time a run"]
+    rows = []
+    for group in groups:
+        cell, interval = group.cell, group.interval
+        between = f"{fitness(interval.low)} to {fitness(interval.high)}" if interval else MISSING_FIGURE
+        row = [cell.set_name, cell.task, *([settings_text(cell.settings, varying)] if varying else [])]
+        row += [f"{group.num_finished}/{len(group.results)}", fitness(group.iqm), between]
+        row += [*([fitness(group.published)] if has_published else []), fitness(group.best)]
+        rows.append([*row, count(group.env_steps), duration(3600 * group.hours)])
+    return head, rows
+
+
+def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str:
+    """Returns REPORT.md."""
+    head, rows = table_of(groups)
+    num_cells = sum(len(group.results) for group in groups)
+    finished = sum(group.num_finished for group in groups)
+    lines = [
+        f"# {grid.name}",
+        "",
+        f"{finished} of {num_cells} runs are finished. evoconn {__version__}, {time.strftime('%Y-%m-%d %H:%M')}.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"Evaluation: a run counts with its mean evaluation fitness in the last {FINAL_GENERATIONS} generations; over "
+        f"seeds, the interquartile mean (the mean, of fewer than four) and its {CONFIDENCE:.0%} bootstrap interval. "
+        "Seeds: how many are finished; the others count with what they have reached. Best: of any seed in any "
+        "generation. Steps are environment steps that counted, and time is that of training, both the mean over seeds "
+        "that have begun.",
+    ]
+    if grid.published is not None:
+        lines += ["", f"Published: {grid.published.source}."]
+    lines += ["", f"![Learning curves]({CURVES}.png)", *(["", note] if note else [])]
+    failed = [result for group in groups for result in group.results if result.state is State.FAILED]
+    if failed:
+        lines += ["", "## Failed", ""]
+        lines += [f"- `{x.cell.name}`, {count(x.failures)} times: `log.txt` there" for x in failed]
+    return "\n".join(lines) + "\n"
+
+
+def to_csv(groups: Sequence[GroupResult]) -> str:
+    """Returns a line for every run, with a column for every key that axes and samples have chosen."""
+    keys = list(dict.fromkeys(key for group in groups for key, _ in group.cell.settings))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    figures = ["state", "generation", "final_fitness", "best_fitness", "env_steps", "hours"]
+    writer.writerow(["set", "task", "id", "seed", *keys, *figures, "directory"])
+    for result in (result for group in groups for result in group.results):
+        cell = result.cell
+        chosen = dict(cell.settings)
+        writer.writerow(
+            [cell.set_name, cell.task, cell.id, cell.seed]
+            + [chosen.get(key) for key in keys]
+            + [result.state.value, result.generation, result.final, result.best, result.env_steps, result.hours]
+            + [cell.name]
+        )
+    return text.getvalue()
+
+
+def to_json(grid: GridFile, groups: Sequence[GroupResult]) -> str:
+    """Returns one document: the groups, and the runs of each; null stands for what is not known."""
+    document: dict[str, Any] = {
+        "evoconn": __version__,
+        "grid": grid.name,
+        "published": grid.published.source if grid.published else None,
+        "groups": [_group_text(group) for group in groups],
+    }
+    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _group_text(group: GroupResult) -> dict[str, Any]:
+    cell = group.cell
+    return {
+        "set": cell.set_name,
+        "task": cell.task,
+        "id": cell.id,
+        "settings": dict(cell.settings),
+        "finished": group.num_finished,
+        "iqm": group.iqm,
+        "iqm_interval": list(group.interval) if group.interval else None,
+        "published": group.published,
+        "best": group.best,
+        "env_steps": group.env_steps,
+        "hours": group.hours,
+        "runs": [
+            {
+                "seed": result.cell.seed,
+                "state": result.state.value,
+                "generation": result.generation,
+                "final_fitness": result.final,
+                "best_fitness": result.best,
+                "env_steps": result.env_steps,
+                "hours": result.hours,
+                "directory": result.cell.name,
+            }
+            for result in group.results
+        ],
+    }

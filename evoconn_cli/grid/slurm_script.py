@@ -7,11 +7,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from evoconn_cli.config.durations import parse_duration
-from evoconn_cli.config.launch import LaunchConfig
-from evoconn_cli.config.slurm import SlurmConfig
+from evoconn_cli.config.launch import LaunchConfig, SlurmConfig, parse_duration
 from evoconn_cli.grid.cells import Cell
-from evoconn_cli.grid.places import PLACE_VARIABLE, PROGRAM, PYTHON, cell_command
+from evoconn_cli.grid.executor import PLACE_VARIABLE, PROGRAM, PYTHON, cell_command
 
 FOLDER = "slurm"
 """In the directory of a grid: scripts of the arrays, and the output of their tasks beside that of the cells."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import read_attempts, record_end
-from evoconn_cli.grid.slurm_queue import is_ours_to_requeue, requeue
+from evoconn_cli.grid.slurm import is_ours_to_requeue, requeue
 from evoconn_cli.runs.directory import RunDirectory
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from evoconn_cli.grid.cells import Cell, Settings
 from evoconn_cli.grid.states import CellStatus, Progress, State, read_progress, read_status
-from evoconn_cli.runs.progress.formatting import count, duration, encodable, fitness
+from evoconn_cli.progress.formatting import count, duration, encodable, fitness
 
 _STYLES = {
     State.RUNNING: "bold cyan",

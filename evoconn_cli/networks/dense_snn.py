@@ -1,19 +1,31 @@
-"""Dense-RSNN: the neurons of Conn-RSNN with real weights and without neuron types.
-
-Source: the baseline of arXiv 2305.17650; gains and update order as in the published code: the input is the observation
-alone, weights start from N(0, 1), and gains are not normalised by a density.
-"""
+"""Dense-RSNN: the neurons of Conn-RSNN with real weights and without neuron types."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from evoconn_cli.networks import Activity, Candidates, Kernel, Network, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
-from evoconn_cli.networks.tiles import map_tiles
+
+_Output = TypeVar("_Output")
+
+
+def map_tiles(fn: Callable[..., _Output], args: tuple[Any, ...], tile: int | None) -> _Output:
+    """Returns `fn(*args)` computed for `tile` members at a time; all arrays have the member axis first.
+
+    Blocks that `tile` does not divide, and a `tile` of None, are computed at once.
+    """
+    num_members = jax.tree.leaves(args)[0].shape[0]
+    if tile is None or num_members <= tile or num_members % tile:
+        return fn(*args)
+    tiles = jax.tree.map(lambda x: x.reshape(num_members // tile, tile, *x.shape[1:]), args)
+    out = lax.map(lambda arrays: fn(*arrays), tiles)
+    return jax.tree.map(lambda x: x.reshape(num_members, *x.shape[2:]), out)
 
 
 class DenseSnnCarry(NamedTuple):

@@ -1,7 +1,4 @@
-"""Where the camera is, at every state of a recording.
-
-A body that travels is followed along its smoothed path; one that stays in its place is seen by a camera at rest.
-"""
+"""The path of the camera."""
 
 from __future__ import annotations
 
@@ -11,10 +8,39 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evoconn_cli.rendering.clock import Moment
-from evoconn_cli.rendering.extents import bounds, extent
+from evoconn_cli.rendering.clock import Moment, rotate
 from evoconn_cli.rendering.recording import Motion
-from evoconn_cli.rendering.shapes import Figure
+from evoconn_cli.rendering.shapes import Figure, Shape
+
+
+def bounds(figure: Figure, episodes: Sequence[Motion]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
+    extents = [extent(figure, episode, ("body", "left", "mount", "target")) for episode in episodes]
+    low, high = (np.concatenate(ends) for ends in zip(*extents, strict=True))
+    return low.min(axis=0), high.max(axis=0)
+
+
+def extent(figure: Figure, episode: Motion, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `[T + 1, 3]` the lowest and the highest coordinates of the shapes of these roles, at every state [m]."""
+    shapes = [shape for shape in figure.shapes if shape.role in roles]
+    paths = [_path_of(shape, episode) for shape in shapes]
+    low = np.min([path - shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
+    high = np.max([path + shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
+    return low, high
+
+
+def floor_height(figure: Figure, episodes: Sequence[Motion]) -> float | None:
+    """Returns where to put a floor under a figure that has none of its own [m]; None where it has one."""
+    if figure.bodies_with("floor"):
+        return None
+    low, high = bounds(figure, episodes)
+    return float(low[2] - 0.02 * (high[2] - low[2]))
+
+
+def _path_of(shape: Shape, episode: Motion) -> np.ndarray:
+    """Returns `[T + 1, 3]` the centre of a shape [m]."""
+    return episode.positions[:, shape.body] + rotate(shape.position, episode.rotations[:, shape.body])
+
 
 FIELD_OF_VIEW = 30.0
 """Vertical angle of view [degrees]."""

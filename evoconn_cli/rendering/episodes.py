@@ -8,13 +8,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from evoconn_cli.engine.evaluation import episode_keys
-from evoconn_cli.rendering.camera import CameraPath
+from evoconn_cli.config.rendering import RenderOptions
+from evoconn_cli.engine.episodes import episode_keys
+from evoconn_cli.rendering.camera import CameraPath, floor_height
 from evoconn_cli.rendering.clock import Clock, pose_at
 from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
-from evoconn_cli.rendering.extents import floor_height
-from evoconn_cli.rendering.mujoco_renderer import MujocoRenderer
-from evoconn_cli.rendering.options import RenderOptions
+from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Motion, PolicyParams, RecordablePolicy, make_recorder

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from evoconn_cli.config.rendering import RenderOptions
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
 from evoconn_cli.output import whole_file
-from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, angles_of
-from evoconn_cli.rendering.extents import floor_height
-from evoconn_cli.rendering.look import FOG, SUN, square_size
-from evoconn_cli.rendering.options import RenderOptions
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, angles_of, floor_height
 from evoconn_cli.rendering.recording import Motion, Neurons
-from evoconn_cli.rendering.shapes import Figure, Shape
+from evoconn_cli.rendering.shapes import FOG, SUN, Figure, Shape, square_size
 
 _SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
 _ROTATION_SCALE = 32767

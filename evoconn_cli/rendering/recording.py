@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, SpikingConfig
-from evoconn_cli.engine.batched_task import start_over
 from evoconn_cli.engine.normalizer import NormalizerState, normalize
+from evoconn_cli.engine.rollout import start_over
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Candidates, Carry, Network
 from evoconn_cli.tasks import Task, TaskState

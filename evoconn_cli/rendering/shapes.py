@@ -1,4 +1,4 @@
-"""What the bodies of a Brax v1 task look like: their colliders, as every renderer here reads them."""
+"""The bodies of a Brax v1 task as shapes to draw."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ import numpy as np
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
+
+FOG = (7.0, 26.0)
+"""Distances at which the floor begins to fade and is gone, in radii of what the camera keeps in view."""
+
+SUN = (0.75, -0.3, 1.0)
+"""Direction in which the sun is."""
+
+_ROUND_LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def square_size(radius: float) -> float:
+    """Returns the edge of the floor's squares that suits a body of this radius [m]: a length that is easy to read."""
+    return min(_ROUND_LENGTHS, key=lambda length: abs(length - 0.6 * radius))
 
 
 class Shape(NamedTuple):

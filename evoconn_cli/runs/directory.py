@@ -14,10 +14,24 @@ from typing import Any
 
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, program
+from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, UnreadableCheckpointError, program
+from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.output import partial_path, place_problem, replace_text
-from evoconn_cli.runs.checkpoints.saved import saved_generations
 from evoconn_cli.runs.provenance import what_changed
+
+
+def saved_generations(checkpoints: Path) -> list[int]:
+    """Returns the generations that the directory `checkpoints` holds, in order; none if it does not exist.
+
+    Raises:
+        UnreadableCheckpointError: the directory cannot be read.
+    """
+    try:
+        return sorted(int(name) for name in os.listdir(checkpoints) if name.isdecimal())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UnreadableCheckpointError(f"cannot read {checkpoints}: {error.strerror}.") from None
 
 
 class RunDirectory:
@@ -278,3 +292,39 @@ def _is_utf8(name: bytes) -> bool:
 
 def _to_json(facts: dict[str, Any]) -> str:
     return json.dumps(facts, indent=2) + "\n"
+
+
+def locate(path: Path) -> tuple[Path, int | None]:
+    """Returns the run directory that `path` belongs to, and the generation where it names one.
+
+    Raises:
+        NoRunError: it exists and is not part of a run.
+        RunDirectoryError: it does not exist, or may not be looked at.
+    """
+    with readable(path):
+        whole = path.absolute()
+        step = int(whole.name) if whole.name.isdecimal() and whole.parent.name == "checkpoints" else None
+        checkpoints = whole if step is None else whole.parent
+        if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
+            return checkpoints.parent, step
+        if not whole.exists():
+            raise RunDirectoryError(f"no run at {path}: there is no such file or directory. {where_runs_are(path)}")
+        if is_bundle(whole):
+            raise NoRunError(f"{path} is an exported bundle, which has no training. Name the run that it comes from.")
+        if not (whole / "config.yaml").is_file():
+            if runs := _runs_below(whole):
+                raise NoRunError(f"{path} is not a run, but holds runs. Name those: {path / runs}")
+            owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
+            hint = (
+                f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
+                if owner and (owner / "checkpoints").is_dir()
+                else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
+                "the run's config.yaml says how to read its checkpoints, so keep them together."
+            )
+            raise NoRunError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
+        return whole, None
+
+
+def _runs_below(folder: Path) -> str:
+    """Returns the pattern of the runs in a folder, such as that of a grid; empty if it holds none."""
+    return next((below for below in ("*", "*/*") if any(folder.glob(f"{below}/run.json"))), "")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from evoconn_cli.errors import first_line
-from evoconn_cli.runs.secrets import without_secrets
+from evoconn_cli.runs.provenance import without_secrets
 
 T = TypeVar("T")
 

@@ -3,16 +3,90 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import math
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from evoconn_cli.config.registry import BRAX_V1_TASKS
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale, make_scaled_environment
+
+
+class PhysicsScale(NamedTuple):
+    """Factors on what Brax's system configuration holds; 1 leaves it as the policy was trained with."""
+
+    friction: float = 1.0
+    gravity: float = 1.0
+    mass: float = 1.0
+    actuator_strength: float = 1.0
+
+
+AS_TRAINED = PhysicsScale()
+
+
+def make_scaled_environment(envs: ModuleType, name: str, scale: PhysicsScale) -> Any:
+    """Returns the Brax v1 environment `name` in another physics.
+
+    Args:
+        envs: the module `brax.envs`.
+        name: of the environment.
+        scale: the factors.
+
+    Raises:
+        ConfigError: the environment has nothing that a factor other than 1 could change.
+    """
+
+    def rescale(config: Any) -> Any:
+        # Forces are actuators where there are no others; beside actuators they are the water that a swimmer swims in.
+        driven = config.actuators or config.forces
+        colliders = [collider for body in config.bodies for collider in body.colliders]
+        has = {
+            "friction": any(collider.material.friction for collider in colliders),
+            "gravity": any((config.gravity.x, config.gravity.y, config.gravity.z)),
+            "mass": any(not body.frozen.all for body in config.bodies),
+            "actuator_strength": bool(driven),
+        }
+        for factor_name, factor in scale._asdict().items():
+            if factor != 1.0 and not has[factor_name]:
+                raise _nothing_to_scale(name, factor_name)
+        _scale_vector(config.gravity, scale.gravity)
+        for body in config.bodies:
+            body.mass *= scale.mass
+            _scale_vector(body.inertia, scale.mass)
+        for collider in colliders:
+            # The coefficient of a contact is the product of those of the two bodies.
+            collider.material.friction *= math.sqrt(scale.friction)
+        for actuator in driven:
+            actuator.strength *= scale.actuator_strength
+        return config
+
+    # Brax calls it with a copy of the configuration, before it builds anything: what is built changes the copy.
+    env = envs.get_environment(name, post_process_fn=rescale)
+    if scale.friction != 1.0 and not env.sys.colliders:
+        raise _nothing_to_scale(name, "friction")
+    return env
+
+
+def _nothing_to_scale(task: str, factor_name: str) -> ConfigError:
+    missing = factor_name.replace("actuator_strength", "actuators")
+    return ConfigError(
+        f"the task {task!r} has no {missing}: a factor on its {factor_name.replace('_', ' ')} changes nothing."
+    )
+
+
+def _scale_vector(vector: Any, factor: float) -> None:
+    for axis in ("x", "y", "z"):
+        setattr(vector, axis, factor * getattr(vector, axis))
+
 
 _RAW_KEY = "threefry2x32"
 """The generator of the keys that Brax draws from: arrays without a type."""
@@ -112,3 +186,46 @@ def _task(name: str, physics: PhysicsScale) -> Task:
         reset=reset,
         step=step,
     )
+
+
+_CORRECTED = {
+    "halfcheetah": {0: "rootz"},
+    "reacher": {
+        **dict(enumerate(("cos(joint0)", "cos(joint1)", "sin(joint0)", "sin(joint1)"))),
+        **{8 + index: f"fingertip - target {axis}" for index, axis in enumerate("xyz")},
+    },
+}
+"""Names of observations that the table of Brax has wrong, or not at all, by task and number."""
+
+
+def task_labels(task: str, observation_size: int, action_size: int) -> tuple[list[str], list[str]]:
+    """Returns the names of observations and of actions; an empty list where the task does not name each of them.
+
+    Velocities end with `vel.`; the parts of a joint with several axes, with the axis.
+    """
+    if task not in BRAX_V1_TASKS:
+        return [], []
+    tables: dict[str, list[list[str]]] = {"Observation": [], "Action": []}
+    table: list[list[str]] = []
+    for line in (inspect.getdoc(type(brax_v1_environment(task))) or "").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if cells[0] == "Num":
+            table = tables.get(cells[1], [])
+        elif len(cells) == 7 and cells[0].isdecimal():
+            table.append(cells)
+    observations, actions = map(_names, tables.values())
+    for number, name in _CORRECTED.get(task, {}).items():
+        observations[number] = name
+    return observations if len(observations) == observation_size else [], actions if len(actions) == action_size else []
+
+
+def _names(rows: list[list[str]]) -> list[str]:
+    """Returns the names in rows of number, words, two bounds, name in the configuration, joint and unit."""
+    times = Counter((name, unit) for *_, name, _, unit in rows)
+    names = []
+    for _, words, _, _, name, _, unit in rows:
+        axis = re.search(r"\b[wxyz](?=-)", words) if times[name, unit] > 1 else None
+        short = name.split(" (")[0] + (f" {axis[0]}" if axis else "")
+        names.append(f"{short} vel." if "velocity" in unit else short)
+    numbers = {name: iter(range(1, count + 1)) for name, count in Counter(names).items() if count > 1}
+    return [f"{name} {next(numbers[name])}" if name in numbers else name for name in names]

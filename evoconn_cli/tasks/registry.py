@@ -7,10 +7,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.config.names import BRAX_V1_TASKS, PROBE_TASKS, TASKS
+from evoconn_cli.config.registry import BRAX_V1_TASKS, PROBE_TASKS, TASKS
 from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.tasks import Task, TaskState
-from evoconn_cli.tasks.physics import AS_TRAINED, PhysicsScale
+from evoconn_cli.tasks.brax_v1 import AS_TRAINED, PhysicsScale
 
 
 def make_task(

@@ -11,17 +11,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from evoconn_cli.config.grid import Search
-from evoconn_cli.config.launch import LaunchConfig
-from evoconn_cli.config.schema import (
-    ALGOS,
-    NETWORKS,
-    PUBLISHED_ES,
-    AlgoConfig,
-    NetworkConfig,
-    RunConfig,
-    SpikingConfig,
-)
-from evoconn_cli.config.slurm import SlurmConfig
+from evoconn_cli.config.launch import LaunchConfig, SlurmConfig
+from evoconn_cli.config.schema import ALGOS, NETWORKS, PUBLISHED_ES, AlgoConfig, NetworkConfig, RunConfig, SpikingConfig
 from tools.reference.markdown import NOTE, code, prose, table
 
 INTRODUCTION = """# Configuration

@@ -1,7 +1,4 @@
-"""Evolving connectivity (EC): natural evolution strategies on the Bernoulli probabilities of boolean connections.
-
-Source: arXiv 2305.17650, section 4 and algorithm 1; constants of the published code.
-"""
+"""Evolving connectivity (EC): natural evolution strategies on Bernoulli probabilities of connections."""
 
 from __future__ import annotations
 
@@ -11,13 +8,71 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.scipy.special import entr
 
-from evoconn_cli.engine import sampling
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
 from evoconn_cli.networks import Candidates, bits
+
+NUM_PLANES = 16
+"""Bits of the uniform numbers; probabilities are rounded to multiples of 2^-16."""
+
+_ROTATIONS = (13, 15, 26, 6), (17, 29, 16, 24)
+_PARITY = np.uint32(0x1BD11BDA)
+"""Constants of Threefry-2x32."""
+
+
+def threshold_planes(probs: jax.Array) -> jax.Array:
+    """Returns `[16, W, post]` uint32 thresholds of `probs` `[pre, post]`, least significant plane first.
+
+    Below 2^-17 a probability is rounded to 0; above 1 - 2^-16 it is rounded down to that.
+    """
+    levels = 2**NUM_PLANES
+    thresholds = jnp.minimum(jnp.round(probs * levels), levels - 1).astype(jnp.uint32)
+    planes = (thresholds >> jnp.arange(NUM_PLANES, dtype=jnp.uint32)[:, None, None]) & 1
+    return bits.pack(planes.astype(bool), axis=1)
+
+
+def packed_bernoulli(key: jax.Array, planes: jax.Array) -> jax.Array:
+    """Returns `[W, post]` uint32, a packed boolean sample with the probabilities of `planes`.
+
+    Args:
+        key: a threefry key; the words are its stream from the start, both halves of each counter.
+        planes: of `threshold_planes`.
+    """
+    half = NUM_PLANES // 2
+    counters = jnp.arange(half * planes[0].size, dtype=jnp.uint32).reshape(half, *planes.shape[1:])
+    x, y = _threefry(jax.random.key_data(key), counters, counters + np.uint32(counters.size))
+    below = jnp.zeros(planes.shape[1:], jnp.uint32)
+    # The stream has the first words of all counters before the second ones.
+    for plane, drawn in zip(planes, [*x, *y], strict=True):
+        # Where the bits differ they decide, unless a higher plane does; where they are equal the lower planes decide.
+        below ^= (plane ^ drawn) & (below ^ plane)
+    return below
+
+
+def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the random words of counters `(x, y)`, as JAX's generator does.
+
+    Written out, because JAX's own is a loop on CPUs, whose words go through memory: in one pass a sample takes half the
+    time. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, Threefry-2x32-20.
+
+    Args:
+        key: `[2]` uint32.
+        x: uint32 of any shape.
+        y: uint32 of the same shape.
+    """
+    keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
+    x, y = x + keys[0], y + keys[1]
+    for rounds in range(5):  # of four
+        for left in _ROTATIONS[rounds % 2]:
+            x += y
+            y = x ^ ((y << np.uint32(left)) | (y >> np.uint32(32 - left)))
+        x, y = x + keys[(rounds + 1) % 3], y + keys[(rounds + 2) % 3] + np.uint32(rounds + 1)
+    return x, y
+
 
 MAX_MEMBERS = 2_000_000
 """With more members the sums of weights times bits could overflow even in two parts."""
@@ -78,12 +133,12 @@ def make_connectivity(
         return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
 
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
-        planes = {name: sampling.threshold_planes(state.probs[name]) for name in names}
+        planes = {name: threshold_planes(state.probs[name]) for name in names}
 
         def one(member: jax.Array) -> Candidates:
             member_key = jax.random.fold_in(key, member)
             return {
-                name: sampling.packed_bernoulli(jax.random.fold_in(member_key, index), planes[name])
+                name: packed_bernoulli(jax.random.fold_in(member_key, index), planes[name])
                 for index, name in enumerate(names)
             }
 

@@ -1,4 +1,4 @@
-"""What the neurons of a boolean network do in a recorded episode: population rates and mean currents."""
+"""Activity of a boolean network in a recorded episode, and the order of neurons in figures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,39 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
+from evoconn_cli.export.analysis.graphs import find_communities
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.projections import neurons_by_type
+from evoconn_cli.export.source import SORTS
+from evoconn_cli.export.units import excitatory_neurons, neurons_by_type, recurrent_graph
+
+
+def communities_of(connectome: Connectome, seed: int = 0) -> np.ndarray:
+    """Returns `[N]` int64, the number of each neuron's community, the largest community first.
+
+    Args:
+        connectome: of a network with neuron types.
+        seed: of the order in which communities are searched.
+    """
+    return find_communities(recurrent_graph(connectome), np.random.default_rng(seed))
+
+
+def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
+    """Returns `[N]` int64, the neurons from first to last: the excitatory ones, then the inhibitory ones.
+
+    Args:
+        connectome: of a network with neuron types.
+        sort: `degree` by the number of recurrent connections, most first; `community` by the largest community first,
+            and within one by degree; `none` by number.
+    """
+    assert sort in SORTS
+    recurrent, inhibitory = connectome.kernels["recurrent"], ~excitatory_neurons(connectome)
+    if sort == "none":
+        return np.argsort(inhibitory, kind="stable")
+    fewest_last = -(recurrent.sum(axis=0) + recurrent.sum(axis=1))
+    keys = [fewest_last, inhibitory] if sort == "degree" else [fewest_last, communities_of(connectome), inhibitory]
+    return np.lexsort(keys)
+
 
 SMOOTHED_MS = 5.0
 """Width of the running mean of rates [ms]."""

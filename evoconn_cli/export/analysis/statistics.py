@@ -1,8 +1,4 @@
-"""Statistics of a connectome: how dense, how it is wired beyond its degrees, how balanced, how certain.
-
-Self-connections are possible in these networks: they count in densities, degrees and balance, and are left out of
-everything that compares the recurrent network with a random graph.
-"""
+"""Statistics of a connectome: density, wiring, balance and certainty."""
 
 from __future__ import annotations
 
@@ -13,19 +9,91 @@ from typing import Any
 
 import numpy as np
 
-from evoconn_cli.export.analysis import graph_measures as measures
-from evoconn_cli.export.analysis.certainty import Certainty, certainty_by_kernel
-from evoconn_cli.export.analysis.communities import find_communities, modularity
-from evoconn_cli.export.analysis.degrees import Degrees, degree_statistics
-from evoconn_cli.export.analysis.random_graphs import random_graph
+from evoconn_cli.config.schema import EcConfig
+from evoconn_cli.engine.strategies.connectivity import saturated_from
+from evoconn_cli.export.analysis import graphs as measures
+from evoconn_cli.export.analysis.graphs import find_communities, modularity, random_graph
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.projections import (
+from evoconn_cli.export.units import (
     density_by_projection,
     excitatory_neurons,
     observation_weights,
     recurrent_graph,
     recurrent_inputs,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Certainty:
+    """How decided probabilities are.
+
+    Attributes:
+        entropy: mean over connections [bits]; 1 is undecided.
+        saturated: share of probabilities within 2·eps of a bound, or a tenth of the way to 1/2 where that is less.
+    """
+
+    entropy: float
+    saturated: float
+
+
+def certainty_by_kernel(connectome: Connectome) -> dict[str, Certainty]:
+    """Returns how decided the probabilities are, by kernel and for `all` of them."""
+    algo = connectome.config.algo
+    assert isinstance(algo, EcConfig)
+    every = np.concatenate([values.ravel() for values in connectome.probs.values()])
+    return {name: certainty(probs, algo.eps) for name, probs in {"all": every, **connectome.probs}.items()}
+
+
+def certainty(probs: np.ndarray, eps: float) -> Certainty:
+    """Returns how decided probabilities of any shape are, which are within [eps, 1 - eps]."""
+    entropy = -(probs * np.log2(probs) + (1 - probs) * np.log2(1 - probs))
+    near_bound = (probs <= np.float32(saturated_from(eps))) | (probs >= np.float32(1 - saturated_from(eps)))
+    return Certainty(float(entropy.mean(dtype=np.float64)), float(near_bound.mean()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Degrees:
+    """The distribution of a degree over neurons.
+
+    Attributes:
+        mean: of the degree.
+        std: over neurons.
+        skewness: third standardised moment; NaN where all are equal.
+        kurtosis: fourth standardised moment less 3; NaN where all are equal.
+        entropy: of the distribution [bits].
+        independent_std: that connections drawn independently with the same density would have.
+    """
+
+    mean: float
+    std: float
+    skewness: float
+    kurtosis: float
+    entropy: float
+    independent_std: float
+
+
+def degree_statistics(degrees: np.ndarray, density: float) -> Degrees:
+    """Returns the distribution of the `degrees` `[N]`, among connections of which the share `density` exists."""
+    mean, std = float(degrees.mean()), float(degrees.std())
+    standardised = (degrees - mean) / std if std > 0 else np.full(len(degrees), np.nan)
+    return Degrees(
+        mean=mean,
+        std=std,
+        skewness=float((standardised**3).mean()),
+        kurtosis=float((standardised**4).mean() - 3),
+        entropy=degree_entropy(degrees),
+        independent_std=float(np.sqrt(len(degrees) * density * (1 - density))),
+    )
+
+
+def degree_entropy(degrees: np.ndarray) -> float:
+    """Returns the Shannon entropy of the distribution of degrees over nodes [bits].
+
+    Source: Solé and Valverde, Lecture Notes in Physics 650, 2004, without their "remaining" degree.
+    """
+    _, counts = np.unique(degrees, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum() + 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

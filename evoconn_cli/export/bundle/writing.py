@@ -14,13 +14,12 @@ import scipy.sparse
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
-from evoconn_cli.export.bundle.checksums import write_checksums
-from evoconn_cli.export.bundle.document import NETWORK_FILE, Arithmetic, network_document, readme
+from evoconn_cli.export.bundle.document import NETWORK_FILE, Arithmetic, network_document, readme, write_checksums
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.csv_tables import write_table
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.equations import write_json
+from evoconn_cli.export.table_files import write_table
 from evoconn_cli.export.units import neuron_signs, node_table
 
 if TYPE_CHECKING:

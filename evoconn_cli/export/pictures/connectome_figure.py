@@ -27,11 +27,10 @@ from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.pictures.dynamics_panels import draw_dynamics
-from evoconn_cli.export.pictures.matrix import draw_matrix, least_pixels, strip_ratio
-from evoconn_cli.export.projections import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
+from evoconn_cli.export.pictures.panels import draw_dynamics, draw_matrix, least_pixels, strip_ratio
 from evoconn_cli.export.source import EPISODE_PANELS
-from evoconn_cli.tasks.labels import task_labels
+from evoconn_cli.export.units import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
+from evoconn_cli.tasks.brax_v1 import task_labels
 
 _WIDE = 5.0
 """Width from which other panels have room beside the matrix [inches]."""

@@ -1,8 +1,9 @@
-"""The figure of how a connectome moved over the checkpoints of a run."""
+"""The figure of a connectome over the checkpoints of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,14 +19,16 @@ from evoconn_cli.drawing.canvas import (
     label_axes,
     make_figure,
     own_settings,
+    save_figure,
 )
 from evoconn_cli.drawing.colors import KERNELS as KERNEL_COLORS
 from evoconn_cli.drawing.colors import MEASURES, ON_WHITE
-from evoconn_cli.export.analysis.certainty import Certainty
-from evoconn_cli.export.analysis.evolution import agreement_with_last, changed_connections, share_excitatory
-from evoconn_cli.export.analysis.statistics import Statistics
+from evoconn_cli.export.analysis.reports import agreement_with_last, changed_connections, share_excitatory
+from evoconn_cli.export.analysis.statistics import Certainty, Statistics
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.projections import KERNELS
+from evoconn_cli.export.pictures.connectome_figure import connectome_figure
+from evoconn_cli.export.source import EPISODE_PANELS, ExportSource
+from evoconn_cli.export.units import KERNELS
 
 _TITLES = {
     "a": "Density",
@@ -148,3 +151,16 @@ def _draw_actions(panel: Axes, generations: np.ndarray, statistics: Sequence[Sta
     panel.axhline(0.5, color=FAINT, linewidth=1.0, linestyle=":")
     label_axes(panel, "generation", "E among its connections", legend=False)
     add_legend(panel, 2)
+
+
+def write_picture(source: ExportSource, out: Path) -> None:
+    """Writes the figure in the format of the suffix of `out`."""
+    options = source.options
+    given = {"width": options.width, "title": options.title, "panels": options.panels}
+    if len(source.connectomes) > 1:
+        figure = evolution_figure(source.connectomes, source.statistics, **given)
+    else:
+        shows_episode = not options.panels or any(letter in EPISODE_PANELS for letter in options.panels)
+        episode = source.episode if shows_episode else None
+        figure = connectome_figure(source.connectome, source.statistics[0], options.sort, episode, **given)
+    save_figure(figure, out)

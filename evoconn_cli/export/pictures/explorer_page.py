@@ -10,14 +10,19 @@ import numpy as np
 
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
-from evoconn_cli.export.analysis.dynamics import SHOWN_MS, Dynamics, episode_dynamics, window_of
-from evoconn_cli.export.analysis.ordering import communities_of, neuron_order
-from evoconn_cli.export.analysis.table import statistics_rows
+from evoconn_cli.export.analysis.dynamics import (
+    SHOWN_MS,
+    Dynamics,
+    communities_of,
+    episode_dynamics,
+    neuron_order,
+    window_of,
+)
+from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.projections import KERNELS
 from evoconn_cli.export.source import SORTS, ExportSource
-from evoconn_cli.export.units import neuron_signs
-from evoconn_cli.tasks.labels import task_labels
+from evoconn_cli.export.units import KERNELS, neuron_signs
+from evoconn_cli.tasks.brax_v1 import task_labels
 
 _SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "episode.js", "explorer.js")
 _PROB_STEPS = 255

@@ -1,0 +1,219 @@
+"""The formats of `evoconn export-connectivity`: one entry each, with what it needs and which networks it serves.
+
+To add one: a module with its writer, and an entry in `FORMATS`. A writer is given an `ExportSource` and a path. The
+path does not exist yet, and its directory holds nothing else: whatever is written in there, files beside `out`
+included, is moved to where the user wants it once the writer is done.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
+from evoconn_cli.export.source import ExportSource
+
+ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
+SPIKING_NETWORKS = ("conn_snn", "dense_snn")
+
+TABLE_OPTIONS = ("--episode-steps", "--with-episode")
+
+
+class MissingPackageError(EvoconnError):
+    """A format whose packages are not part of this installation."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        name: on the command line.
+        suffix: of the file that it writes; empty for a directory.
+        summary: what it is, in a line.
+        writer: module in `export/` and function, imported when the format is written.
+        networks: the names of the networks that it serves.
+        refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
+        needs: packages that may be missing, with the oldest version that will do, or nothing.
+        suffixes: other suffixes that `--out` may ask for.
+        beside: ends of the names of further files, after the stem of the first one.
+        options: of the command that it heeds and others do not.
+        compares_steps: it takes the connectomes of several steps together.
+        prints_statistics: the command prints the statistics, too.
+        megabytes_per_million: size of the file for a million possible connections of which half exist [MB], for formats
+            that become large.
+    """
+
+    name: str
+    suffix: str
+    summary: str
+    writer: str
+    networks: Sequence[str] = ("conn_snn",)
+    refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
+    needs: Mapping[str, str] = field(default_factory=dict)
+    suffixes: Sequence[str] = ()
+    beside: Sequence[str] = ()
+    options: Sequence[str] = ()
+    compares_steps: bool = False
+    prints_statistics: bool = False
+    megabytes_per_million: int = 0
+
+    def load_writer(self) -> Callable[[ExportSource, Path], None]:
+        """Returns `writer(source, out)`, which writes to the path `out`, and perhaps more beside it.
+
+        Raises:
+            MissingPackageError: a package that it needs is not installed, too old, or cannot be imported.
+        """
+        missing = [problem for package, least in self.needs.items() if (problem := _lack(package, least))]
+        if missing:
+            raise self._lacking(" and ".join(missing))
+        module, function = self.writer.rsplit(".", 1)
+        try:
+            return getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function)
+        except ImportError as error:
+            if not self.needs:
+                raise
+            raise self._lacking(f"{' and '.join(self.needs)} ({first_line(error)})") from error
+
+    def _lacking(self, what: str) -> MissingPackageError:
+        return MissingPackageError(
+            f"{self.name} was not written: it needs {what}. Install that with pip install 'evoconn[export]', or in a "
+            "checkout pip install '.[export]'."
+        )
+
+
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format(
+            "bundle",
+            "",
+            "a directory with all there is and a simulator that replays it",
+            "bundle.writing.write_bundle",
+            options=("--episode-steps",),
+        ),
+        Format(
+            "npz",
+            ".npz",
+            "connections and units as NumPy columns, or real weights",
+            "table_files.write_npz",
+            ALL_NETWORKS,
+            options=TABLE_OPTIONS,
+        ),
+        Format("csv", "", "a directory with edges.csv and nodes.csv", "table_files.write_csv", options=TABLE_OPTIONS),
+        Format(
+            "parquet",
+            "",
+            "a directory with edges.parquet and nodes.parquet",
+            "table_files.write_parquet",
+            needs={"pyarrow": ""},
+            options=TABLE_OPTIONS,
+        ),
+        Format(
+            "graphml",
+            ".graphml",
+            "a graph for Gephi, Cytoscape, igraph and networkx",
+            "table_files.write_graphml",
+            options=TABLE_OPTIONS,
+            megabytes_per_million=118,
+        ),
+        Format(
+            "brian2",
+            "",
+            "a directory with a Brian2 script that computes the recorded spikes",
+            "brian2_script.write_brian2",
+            options=("--episode-steps",),
+        ),
+        Format(
+            "nir",
+            ".nir",
+            "a graph of equations for neuromorphic tools, and the recorded episode",
+            "nir_graph.write_nir",
+            SPIKING_NETWORKS,
+            refusal="it has no spikes.",
+            needs={"nir": "1.0.8", "h5py": ""},
+            beside=("-recording.h5",),
+            options=("--episode-steps", "--nir-tau"),
+        ),
+        Format(
+            "sonata",
+            "",
+            "a directory with circuit, spikes and reports as the SONATA guide has them",
+            "sonata.write_sonata",
+            needs={"h5py": ""},
+            options=("--episode-steps",),
+        ),
+        Format(
+            "statistics",
+            ".json",
+            "what is measured of a network, or of several steps of it",
+            "analysis.reports.write_statistics",
+            suffixes=(".csv",),
+            options=("--random-graphs",),
+            compares_steps=True,
+            prints_statistics=True,
+        ),
+        *(
+            Format(
+                name,
+                f".{name}",
+                "a figure with statistics; of several steps: how they moved",
+                "pictures.evolution_figure.write_picture",
+                suffixes=(".png", ".pdf", ".svg"),
+                needs={"matplotlib": "3.9"},
+                options=("--sort", "--random-graphs", "--episode-steps", "--width", "--no-title", "--panel"),
+                compares_steps=True,
+                prints_statistics=True,
+            )
+            for name in ("png", "pdf", "svg")
+        ),
+        Format(
+            "html",
+            ".html",
+            "a page to look through every connection",
+            "pictures.explorer_page.write_explorer",
+            options=("--sort", "--random-graphs", "--episode-steps"),
+            prints_statistics=True,
+        ),
+    )
+}
+
+
+def find_formats(names: Sequence[str]) -> list[Format]:
+    """Returns the formats of these names, each once; a name may be a list with commas.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    wanted = dict.fromkeys(name.strip() for text in names for name in text.split(","))
+    for name in wanted:
+        if name not in FORMATS:
+            raise unknown_name("format", name, FORMATS)
+    return [FORMATS[name] for name in wanted]
+
+
+def check_format(one: Format, network: str) -> None:
+    """Checks that a format is for a network.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if network not in one.networks:
+        others = ", ".join(name for name, other in FORMATS.items() if network in other.networks) or "none"
+        raise ConfigError(f"{one.name} does not hold {network}: {one.refusal} Formats for {network}: {others}.")
+
+
+def _lack(package: str, least: str) -> str:
+    """Returns what is missing of a package, in words; nothing where it is installed and new enough."""
+    if importlib.util.find_spec(package) is None:
+        return f"{package} (not installed)"
+    if least and _numbers(found := importlib.metadata.version(package)) < _numbers(least):
+        return f"{package} {least} (installed: {found})"
+    return ""
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdecimal()]

@@ -1,0 +1,240 @@
+"""Starts JAX with the devices of a run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
+from evoconn_cli.engine.state import KEY_IMPLEMENTATION
+from evoconn_cli.errors import ConfigError, DeviceMemoryError, first_line
+from evoconn_cli.limits import usable_cores
+
+
+@contextmanager
+def memory_for(what: str, remedy: str) -> Iterator[None]:
+    """Turns the error of a device, or of this machine, that runs out of memory into a message.
+
+    Args:
+        what: is computed, such as `blocks of 64 members`.
+        remedy: what the user can do about it, in sentences.
+
+    Raises:
+        DeviceMemoryError: the memory was not enough.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise DeviceMemoryError(f"the memory of this machine is not enough for {what}. {remedy}") from None
+    except (RuntimeError, ValueError) as error:
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" not in text and "out of memory" not in text.lower():
+            raise
+        raise DeviceMemoryError(f"the device's memory is not enough for {what}. {remedy}") from None
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NEVER = 10_000_000  # [s], four months
+_XLA_FLAGS = {
+    # XLA compiles a loop that moves less data than this [bytes an iteration] to one function; otherwise every
+    # operation in it is dispatched on its own. It makes the sub-steps of a spiking network three times as fast.
+    "xla_backend_extra_options": "xla_cpu_small_while_loop_byte_threshold=4000000",
+    # A device waits for the others to the end of a generation, be it that it has fewer members left or a slower core.
+    # XLA takes that for a deadlock after a minute, half an hour between processes, and ends the process.
+    "xla_cpu_collective_call_warn_stuck_timeout_seconds": _NEVER,
+    "xla_cpu_collective_call_terminate_timeout_seconds": _NEVER,
+    "xla_cpu_collective_timeout_seconds": _NEVER,
+    "xla_gpu_first_collective_call_warn_stuck_timeout_seconds": _NEVER,
+    "xla_gpu_first_collective_call_terminate_timeout_seconds": _NEVER,
+    "xla_gpu_executable_warn_stuck_timeout": _NEVER,
+    "xla_gpu_executable_terminate_timeout": _NEVER,
+}
+
+
+_SWITCHES: dict[str, Any] = {
+    "default_prng_impl": KEY_IMPLEMENTATION,
+    "threefry_partitionable": True,
+    "random_seed_offset": 0,
+    "enable_x64": False,
+    "default_matmul_precision": "highest",  # GPUs would round to 10 bits of 23
+    "numpy_dtype_promotion": "standard",
+    "numpy_rank_promotion": "allow",
+    "disable_jit": False,
+    "disable_most_optimizations": False,
+    "debug_nans": False,  # a member that fails has some, and nothing is wrong with that
+    "debug_infs": False,
+    "debug_key_reuse": False,
+    "check_tracer_leaks": False,
+    "legacy_prng_key": "allow",
+    "transfer_guard": "allow",
+}
+"""Switches of JAX with which a run would be another one, or fail, whatever the environment or a host program says."""
+
+
+_OTHER_FLAGS = (
+    "xla_dump_",
+    "xla_force_host_platform_device_count",
+    "xla_hlo_profile",
+    "xla_gpu_cuda_data_dir",
+    "xla_gpu_force_compilation_parallelism",
+)
+"""What options of XLA begin with that say where to write and how to compile, and nothing about numbers."""
+
+
+def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
+    """Returns the devices that a run uses: the first `num_devices` of the fastest platform, or all of them.
+
+    On a CPU one XLA host device a core is started, which must happen before anything else of JAX runs.
+
+    Args:
+        num_devices: of each process.
+        num_processes: that train together, and have joined before.
+
+    Raises:
+        ConfigError: more devices are asked for than there are, or the platform that JAX was told does not start.
+    """
+    several = num_processes > 1
+    for name, value in _known_switches():
+        jax.config.update(f"jax_{name}", value)
+    try:
+        configured = jax.config.values["jax_num_cpu_devices"]
+        wanted = num_devices or num_cores()
+        jax.config.update("jax_num_cpu_devices", wanted if several else max(wanted, 2, configured))
+    except RuntimeError:
+        pass  # JAX runs already, as it does in a notebook: take the devices that it has
+    set_xla_flags()
+    _use_compilation_cache()
+    try:
+        devices = jax.devices() if several else jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a platform that was asked for is not there
+        reason = (
+            first_line(error)
+            if str(error)
+            else f"it finds no device for JAX_PLATFORMS={jax.config.values['jax_platforms']}"
+        )
+        raise ConfigError(f"JAX does not start: {reason}. Look at JAX_PLATFORMS and at the driver.") from None
+    if several:
+        return make_worker_mesh(_first_of_each_process(devices, num_devices))
+    workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
+    if workers > len(devices):
+        raise ConfigError(
+            f"engine.devices={workers}: this machine has {len(devices)} {devices[0].platform} device"
+            f"{'s' * (len(devices) != 1)}. Ask for at most so many, or leave it out to use all."
+        )
+    return make_worker_mesh(devices, workers)
+
+
+def _first_of_each_process(devices: list[Device], num_devices: int | None) -> list[Device]:
+    """Returns the first `num_devices` of each process, or all of them, ordered by process."""
+    by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
+    chosen = []
+    for process, group in itertools.groupby(by_process, key=lambda device: device.process_index):
+        its = list(group)
+        if num_devices is not None and num_devices > len(its):
+            raise ConfigError(
+                f"engine.devices={num_devices}: process {process} has {len(its)} {its[0].platform} device"
+                f"{'s' * (len(its) != 1)}. Ask for at most so many a process, or leave it out to use all."
+            )
+        chosen += its[:num_devices]
+    return chosen
+
+
+@contextmanager
+def our_arithmetic() -> Iterator[None]:
+    """Lets JAX compute as a run does, in this thread and for as long as this lasts; a host program has other switches.
+
+    Arrays of 64 bits must not come in: convert them before.
+    """
+    with ExitStack() as switches:
+        for name, value in _known_switches():
+            if (switch := getattr(jax, name, None)) is not None:
+                switches.enter_context(switch(value))
+            elif jax.config.values[f"jax_{name}"] != value:  # JAX has these for all threads only
+                switches.callback(jax.config.update, f"jax_{name}", jax.config.values[f"jax_{name}"])
+                jax.config.update(f"jax_{name}", value)
+        yield
+
+
+def _known_switches() -> list[tuple[str, Any]]:
+    """Returns those of the switches that this version of JAX has; some go when all have changed to the new value."""
+    return [(name, value) for name, value in _SWITCHES.items() if f"jax_{name}" in jax.config.values]
+
+
+def in_our_arithmetic(function: Callable[P, R]) -> Callable[P, R]:
+    """Returns a function that is called in `our_arithmetic`, its floats of 64 bits as such of 32."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        args, kwargs = jax.tree.map(_in_32_bits, (args, kwargs))
+        with our_arithmetic():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _in_32_bits(x: Any) -> Any:
+    return x.astype(jnp.float32) if isinstance(x, jax.Array) and x.dtype == jnp.float64 else x
+
+
+def set_xla_flags() -> None:
+    """Sets those options of XLA that the environment does not; XLA reads them once, before its first program.
+
+    Raises:
+        ConfigError: XLA_FLAGS names a file, and that cannot be read.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):  # as XLA has it, a file with the flags
+        try:
+            flags = " ".join(Path(flags).read_text(encoding="utf-8").split())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"XLA_FLAGS={flags}: XLA takes that for a file with its flags, which cannot be read "
+                f"({getattr(error, 'strerror', None) or 'not UTF-8'}). Begin the flags with --, or name another file."
+            ) from None
+    missing = [f"--{name}={value}" for name, value in _XLA_FLAGS.items() if name not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
+
+
+def arithmetic_variables() -> dict[str, str]:
+    """Returns what the environment says that may change how devices round, by the names of the variables."""
+    flags = [
+        flag
+        for flag in os.environ.get("XLA_FLAGS", "").split()
+        if not flag.lstrip("-").startswith((*_XLA_FLAGS, *_OTHER_FLAGS))
+    ]
+    given = {"XLA_FLAGS": " ".join(flags), "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", "")}
+    return {name: value for name, value in given.items() if value}
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may use, be it that its container limits them."""
+    return len(usable_cores())
+
+
+def describe_devices(workers: WorkerMesh) -> str:
+    """Returns the devices in words, such as `2 x cpu` or `1 x NVIDIA H100`."""
+    return f"{workers.num_workers} x {workers.first_device.device_kind}"
+
+
+def _use_compilation_cache() -> None:
+    """Lets XLA keep compiled programs in the user's cache directory, unless JAX was told another place or other ones.
+
+    A user without a home directory, as containers have them, keeps none.
+    Small ones too: a start has some thirty, which take a second together.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+        if caches.is_absolute():
+            jax.config.update("jax_compilation_cache_dir", str(caches / "evoconn" / "jax"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

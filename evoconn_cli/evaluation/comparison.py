@@ -1,0 +1,189 @@
+"""Several evaluated runs together: the interquartile mean over the runs of an algorithm, network and size.
+
+Source: Agarwal et al., NeurIPS 2021, as in `statistics`: a run's score is the mean return of its episodes, and runs are
+resampled within their task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from evoconn_cli.config.reading import read_float
+from evoconn_cli.config.schema import what_seeds_share
+from evoconn_cli.errors import ConfigError
+from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
+
+
+class Aggregate(NamedTuple):
+    """The runs of one algorithm, network and size under one setting."""
+
+    algo: str
+    network: str
+    num_neurons: int
+    generation: int | None  # of all their checkpoints; None if those of different tasks differ
+    setting: dict[str, float]
+    runs: dict[str, int]  # task -> runs
+    iqm: float
+    interval: Interval | None
+    failed: int  # runs whose mean return is not a number
+
+
+def parse_references(entries: Sequence[str]) -> dict[str, float]:
+    """Returns `{task: return that counts as 1}` from entries `TASK=RETURN`.
+
+    Raises:
+        ConfigError: an entry that cannot be read, a task that is given twice, or a return of 0.
+    """
+    references = {}
+    for entry in entries:
+        task, _, text = entry.partition("=")
+        if task in references:
+            raise ConfigError(f"--reference {task} is given twice. Give one return for each task.")
+        value = read_float(text)
+        if not task or value is None:
+            raise ConfigError(f"cannot read --reference {entry!r}: write TASK=RETURN, such as hopper=2450.")
+        if not np.isfinite(value) or value == 0.0:
+            raise ConfigError(f"--reference {entry}: scores are divided by it, so it must be a number other than 0.")
+        references[task] = value
+    return references
+
+
+def check_references(references: Mapping[str, float], tasks: Set[str]) -> None:
+    """Checks that every task has a reference, or none has.
+
+    Raises:
+        ConfigError: some have.
+    """
+    if references and (missing := tasks - references.keys()):
+        raise ConfigError(f"no --reference for {', '.join(sorted(missing))}: give one for every task, or none.")
+
+
+def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> list[Aggregate]:
+    """Returns one aggregate for every group of at least two different runs, as `group_runs` has them.
+
+    Args:
+        evaluated: of all runs and settings.
+        references: by task, what scores are divided by; empty for returns as they are.
+        seed: of the bootstrap.
+    """
+    return [_aggregate(group, references, seed) for group in group_runs(evaluated) if len(group) > 1]
+
+
+def has_several_steps(evaluated: Sequence[Evaluated]) -> bool:
+    """Returns whether a run was evaluated at several of its checkpoints."""
+    checkpoints = {(one.opened.directory.path, one.opened.generation) for one in evaluated}
+    return len(checkpoints) > len({path for path, _ in checkpoints})
+
+
+def group_runs(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
+    """Returns the runs of each algorithm, network, size and setting that differ in their seeds and tasks alone.
+
+    Runs of one task that differ in their generation or in a key of the configuration are apart. A run that is there
+    twice counts once. Every bundle is on its own: a network and its lesions are no sample of what training gives.
+
+    Args:
+        evaluated: of all runs and settings.
+    """
+    groups = []
+    for runs in _kinds(evaluated):
+        by_sample: dict[tuple, list[Evaluated]] = {}
+        is_mixed = bool(_differing(runs))
+        for one in runs:
+            by_sample.setdefault(tuple(_sample(one).items()) if is_mixed else (), []).append(one)
+        groups += [_distinct(sample) for sample in by_sample.values()]
+    return groups
+
+
+def apart(evaluated: Sequence[Evaluated]) -> list[str]:
+    """Returns in sentences which runs are not put together although their strategy, network and size are the same."""
+    notes = []
+    for runs in _kinds(evaluated):
+        config = runs[0].opened.config
+        differing = _differing(runs)
+        if has_several_steps(runs):
+            differing.discard("generation")
+        if differing:
+            which = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
+            notes.append(f"Not put together: runs of {which} differ in {', '.join(sorted(differing))}.")
+        first: dict[tuple, Evaluated] = {}
+        for one in runs:
+            same = first.setdefault((*_run_of(one), *_sample(one).items()), one)
+            if same is not one:
+                again, path = (run.opened.directory.short_path() for run in (one, same))
+                notes.append(f"{again} has the configuration and seed of {path}: as one run it counts once.")
+    return list(dict.fromkeys(notes))
+
+
+def sample_text(group: Sequence[Evaluated], evaluated: Sequence[Evaluated]) -> str:
+    """Returns what tells a group from others of its strategy, network and size, such as `learning_rate=0.1`."""
+    kind = next(runs for runs in _kinds(evaluated) if any(one is group[0] for one in runs))
+    sample = _sample(group[0])
+    return " ".join(f"{key.rpartition('.')[2]}={sample[key]}" for key in sorted(_differing(kind) - {"generation"}))
+
+
+def _kinds(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
+    """Returns the runs of each algorithm, network, size and setting; every bundle on its own."""
+    kinds: dict[tuple, list[Evaluated]] = {}
+    for one in evaluated:
+        config = one.opened.config
+        key = (config.algo.name, config.network.name, config.network.num_neurons, *one.setting.items())
+        own = one.opened.directory.path if one.opened.bundle is not None else None
+        kinds.setdefault((*key, own), []).append(one)
+    return list(kinds.values())
+
+
+def _sample(one: Evaluated) -> dict[str, Any]:
+    """Returns what the runs of a sample have in common."""
+    return {"generation": one.opened.generation, **what_seeds_share(one.opened.config)}
+
+
+def _differing(runs: Sequence[Evaluated]) -> set[str]:
+    """Returns what differs between runs of the same task, beside their seeds."""
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for one in runs:
+        by_task.setdefault(one.opened.config.task.name, []).append(_sample(one))
+    return {
+        key
+        for samples in by_task.values()
+        for key in samples[0]
+        if any(other[key] != samples[0][key] for other in samples)
+    }
+
+
+def _run_of(one: Evaluated) -> tuple[str, int]:
+    return one.opened.config.task.name, one.opened.config.seed
+
+
+def _distinct(sample: Sequence[Evaluated]) -> list[Evaluated]:
+    """Returns the first evaluation of each task and seed."""
+    first: dict[tuple[str, int], Evaluated] = {}
+    for one in sample:
+        first.setdefault(_run_of(one), one)
+    return list(first.values())
+
+
+def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> Aggregate:
+    strata: dict[str, list[float]] = {}
+    for one in group:
+        task = one.opened.config.task.name
+        strata.setdefault(task, []).append(one.returns.mean / (references[task] if references else 1.0))
+    scores = [np.asarray([score for score in values if np.isfinite(score)]) for values in strata.values()]
+    scores = [values for values in scores if len(values)]
+    every = np.concatenate(scores) if scores else np.full(1, np.nan)
+    config = group[0].opened.config
+    generations = {one.opened.generation for one in group}
+    return Aggregate(
+        algo=config.algo.name,
+        network=config.network.name,
+        num_neurons=config.network.num_neurons,
+        generation=generations.pop() if len(generations) == 1 else None,
+        setting=group[0].setting,
+        runs={task: len(values) for task, values in strata.items()},
+        iqm=float(interquartile_mean(every)),
+        interval=bootstrap_iqm(scores, seed) if scores else None,
+        failed=len(group) - sum(len(values) for values in scores),
+    )

@@ -1,0 +1,273 @@
+"""Plots of returns over training and over the strength of a perturbation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from evoconn_cli.config.perturbations import KINDS, setting_text
+from evoconn_cli.config.schema import RunConfig, what_seeds_share
+from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure, own_settings
+from evoconn_cli.errors import NothingYetError, unknown_name
+from evoconn_cli.evaluation.comparison import compare, group_runs, sample_text
+from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.statistics import CONFIDENCE, Interval
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+
+X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
+"""What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
+
+_POINTS = 500
+_TIME_UNITS = ((3600.0 * 4, 3600.0, "h"), (60.0 * 4, 60.0, "min"), (0.0, 1.0, "s"))
+
+
+class Curve(NamedTuple):
+    """The evaluation fitness of a run."""
+
+    config: RunConfig
+    lines: list[MetricsLine]  # those with an evaluation fitness
+    x: np.ndarray  # [G]
+    fitness: np.ndarray  # [G]
+    group: str = ""  # runs of a group are its seeds; empty: runs whose configurations differ in nothing else are
+
+
+def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
+    """Returns the learning curve of a run.
+
+    Args:
+        directory: of the run.
+        x_axis: a key of `X_AXES`.
+        group: Name of the runs that differ in their seed alone; by default their configurations tell.
+
+    Raises:
+        ConfigError: an unknown axis, or a configuration that is none.
+        NothingYetError: there is nothing to draw yet.
+    """
+    if x_axis not in X_AXES:
+        raise unknown_name("--plot-x", x_axis, X_AXES)
+    key = X_AXES[x_axis]
+    lines = [
+        line
+        for line in read_metrics(directory.metrics_file)
+        if line.get("eval_fitness") is not None and line.get(key) is not None
+    ]
+    if not lines:
+        raise NothingYetError(
+            f"the run {directory.short_path()} has no generation with an evaluation fitness yet, so there is no "
+            "learning curve. Leave it out."
+        )
+    return Curve(
+        directory.read_config(),
+        lines,
+        np.asarray([line[key] for line in lines], float),
+        np.asarray([line["eval_fitness"] for line in lines], float),
+        group,
+    )
+
+
+@own_settings()
+def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
+    """Returns the curves of runs, a panel for each task, in their groups.
+
+    Runs of a group are its seeds: a thin line each, and their mean with a band of one standard deviation where all
+    of them have data.
+
+    Args:
+        curves: of the runs, all with the same axis.
+        x_axis: that axis, a key of `X_AXES`.
+    """
+    curves = distinct_curves(_named(curves))
+    tasks = sorted({curve.config.task.name for curve in curves})
+    figure, panels = make_figure(tasks)
+    order = {group: index for index, group in enumerate(_grouped(curves))}
+    scale, x_label = _unit(x_axis, max(float(curve.x[-1]) for curve in curves))
+    for panel, task in zip(panels, tasks, strict=True):
+        here = [curve for curve in curves if curve.config.task.name == task]
+        if len(here) == 1:
+            _draw_one(panel, here[0], scale)
+        else:
+            _draw_groups(panel, here, scale, order)
+        several = any(len(group) > 1 for group in _grouped(here).values())
+        note = "mean over seeds, ± one standard deviation" if several else ""
+        label_axes(panel, x_label, "fitness" if len(here) == 1 else "evaluation fitness", note=note)
+        if x_axis == "env-steps":
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        elif x_axis == "generations":
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def _draw_one(panel: Axes, curve: Curve, scale: float) -> None:
+    """Draws a single run with its population, which tells how much the members differ."""
+    mean = np.asarray([_number(line.get("fitness_mean")) for line in curve.lines])
+    std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
+    x = curve.x / scale
+    label = f"evaluation copies ({curve.group})"
+    draw_series(panel, x, curve.fitness, curve.fitness, curve.fitness, index=0, label=label, marker="")
+    panel.fill_between(x, mean - std, mean + std, color=color_of(5), alpha=0.2, linewidth=0, zorder=1)
+    panel.plot(x, mean, color=color_of(5), linewidth=1.5, zorder=1.5, label="population, mean ± standard deviation")
+
+
+def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, order: Mapping[str, int]) -> None:
+    for group, members in _grouped(curves).items():
+        index = order[group]
+        if len(members) == 1:
+            (only,) = members
+            x, mean, std = only.x / scale, only.fitness, np.zeros_like(only.fitness)
+        else:
+            for curve in members:
+                panel.plot(curve.x / scale, curve.fitness, color=color_of(index), linewidth=0.7, alpha=0.45)
+            x, mean, std = _mean_and_std(members)
+            x = x / scale
+        seeds = f"{len(members)} seeds" if len(members) > 1 else "1 run"
+        label = f"{group} ({seeds})"
+        draw_series(panel, x, mean, mean - std, mean + std, index=index, label=label, marker="")
+
+
+def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns x, mean and standard deviation (of the sample) where all curves have data."""
+    start, end = max(curve.x[0] for curve in curves), min(curve.x[-1] for curve in curves)
+    x = np.unique(np.concatenate([curve.x for curve in curves]))
+    x = x[(x >= start) & (x <= end)]
+    if len(x) > _POINTS:
+        x = np.linspace(start, end, _POINTS)
+    values = np.stack([np.interp(x, curve.x, curve.fitness) for curve in curves])
+    return x, values.mean(axis=0), values.std(axis=0, ddof=1)
+
+
+def distinct_curves(curves: Sequence[Curve]) -> list[Curve]:
+    """Returns the curves of different runs: of those with one configuration and seed the longest."""
+    longest: dict[tuple, Curve] = {}
+    for curve in curves:
+        config = curve.config
+        run = (config.task.name, config.seed, *what_seeds_share(config).items())
+        longest[run] = max(longest.get(run, curve), curve, key=lambda one: len(one.x))
+    return list(longest.values())
+
+
+def _grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(curve.group, []).append(curve)
+    return groups
+
+
+def _named(curves: Sequence[Curve]) -> list[Curve]:
+    """Returns the curves with a group for those that have none.
+
+    It is named by the strategy, the network, and the keys in which runs of one task, strategy and network differ.
+    """
+    kinds: dict[tuple, list[dict[str, Any]]] = {}
+    for curve in curves:
+        shared = what_seeds_share(curve.config)
+        kinds.setdefault((curve.config.task.name, shared["algo.name"], shared["network.name"]), []).append(shared)
+    differing: dict[tuple, set[str]] = {}
+    for (_, *names), several in kinds.items():
+        keys = {key for key in several[0] if any(other[key] != several[0][key] for other in several)}
+        differing.setdefault(tuple(names), set()).update(keys)
+
+    def name(curve: Curve) -> str:
+        shared = what_seeds_share(curve.config)
+        names = shared["algo.name"], shared["network.name"]
+        settings = [f"{key.rpartition('.')[2]}={shared[key]}" for key in sorted(differing[names])]
+        return " ".join([", ".join(names), *settings])
+
+    return [curve if curve.group else curve._replace(group=name(curve)) for curve in curves]
+
+
+def _unit(x_axis: str, largest: float) -> tuple[float, str]:
+    if x_axis == "generations":
+        return 1.0, "generation"
+    if x_axis == "env-steps":
+        return 1.0, "environment steps"
+    _, scale, unit = next(entry for entry in _TIME_UNITS if largest >= entry[0])
+    return scale, f"training time [{unit}]"
+
+
+def _number(value: float | int | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+class _Point(NamedTuple):
+    x: float
+    iqm: float
+    interval: Interval | None
+
+
+@own_settings()
+def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -> Figure:
+    """Returns the interquartile mean against the values of `swept`, or else the generation, a panel for each task.
+
+    Several runs of a strategy, network and size are one line, whose band is the interval over runs; the band of a
+    single run is the interval over its episodes.
+
+    Args:
+        evaluated: of all runs, checkpoints and settings.
+        swept: the perturbation that has several values, None for a curve over checkpoints.
+        seed: of the bootstrap.
+    """
+    tasks = sorted({one.opened.config.task.name for one in evaluated})
+    figure, panels = make_figure(tasks)
+    groups, several_steps = group_runs(evaluated), len({one.opened.generation for one in evaluated}) > 1
+    for panel, task in zip(panels, tasks, strict=True):
+        of_task = [[one for one in group if one.opened.config.task.name == task] for group in groups]
+        of_task = [group for group in of_task if group]
+        more = [sample_text(group, evaluated) for group in of_task]
+        lines = _lines(of_task, more, swept, seed, several_steps=several_steps)
+        for index, (label, points) in enumerate(lines.items()):
+            points = sorted(points)
+            low, high = zip(*[point.interval or (point.iqm, point.iqm) for point in points], strict=True)
+            draw_series(
+                panel,
+                np.asarray([point.x for point in points]),
+                np.asarray([point.iqm for point in points]),
+                np.asarray(low),
+                np.asarray(high),
+                index=index,
+                label=label,
+                marker="o",
+            )
+        if swept is not None:
+            _mark_as_trained(panel, swept, [point.x for points in lines.values() for point in points])
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        note = f"interquartile mean, {100 * CONFIDENCE:.0f} % bootstrap interval"
+        if also := setting_text(evaluated[0].setting, without=swept):
+            note = f"{note}; with {also}"
+        label_axes(panel, KINDS[swept].label if swept else "generation", "return of an episode", note=note)
+    return figure
+
+
+def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> None:
+    unchanged = KINDS[swept].neutral
+    if min(strengths) < unchanged < max(strengths):
+        panel.axvline(unchanged, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
+
+
+def _lines(
+    groups: Sequence[Sequence[Evaluated]], more: Sequence[str], swept: str | None, seed: int, *, several_steps: bool
+) -> dict[str, list[_Point]]:
+    """Returns the points of every line by its label; `more` tells groups of one strategy, network and size apart."""
+    lines: dict[str, list[_Point]] = {}
+    for group, text in zip(groups, more, strict=True):
+        first = group[0]
+        config, generation = first.opened.config, first.opened.generation
+        x = float(generation) if swept is None else first.setting[swept]
+        label = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
+        label += f", {text}" if text else ""
+        at = f" at {generation}" if swept is not None else ""
+        if len(group) == 1:
+            label += f"\n{first.opened.directory.short_path()}{at}"
+            point = _Point(x, first.returns.iqm, first.returns.iqm_interval)
+        else:
+            (together,) = compare(group, {}, seed)
+            label += f" ({len(group)} runs{at if several_steps else ''})"
+            point = _Point(x, together.iqm, together.interval)
+        lines.setdefault(label, []).append(point)
+    return lines

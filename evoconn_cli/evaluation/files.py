@@ -1,0 +1,124 @@
+"""What an evaluation writes for other programs: one JSON document, and one CSV line an episode."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from evoconn_cli import __version__
+from evoconn_cli.evaluation.comparison import Aggregate
+from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.neurobench import energy_nj
+from evoconn_cli.evaluation.statistics import Interval
+
+
+def to_json(
+    evaluated: Sequence[Evaluated], aggregates: Sequence[Aggregate], *, policy: str, seed: int, energy: str | None
+) -> str:
+    """Returns the document that docs/evaluate.md describes; null stands for what is not a finite number.
+
+    Args:
+        evaluated: of all runs and settings.
+        aggregates: of runs that belong together.
+        policy: `deterministic` or `sampled`.
+        seed: of the episodes.
+        energy: technology of the energy estimate, or None.
+    """
+    document = {
+        "evoconn": __version__,
+        "policy": policy,
+        "seed": seed,
+        "evaluations": [_evaluation(one, energy) for one in evaluated],
+        "aggregates": [_aggregate(one) for one in aggregates],
+    }
+    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def to_csv(evaluated: Sequence[Evaluated], *, policy: str, seed: int) -> str:
+    """Returns a line for every episode, with a column for every perturbation that was asked for."""
+    perturbations = list(evaluated[0].setting)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    facts = ["run", "generation", "task", "algo", "network", "run_seed"]
+    rows.writerow([*facts, "policy", "seed", *perturbations, "episode", "return", "length", "ended_early"])
+    for one in evaluated:
+        results = one.results
+        before = [*(_facts(one)[name] for name in facts), policy, seed, *one.setting.values()]
+        for episode, (gained, length, early) in enumerate(
+            zip(results.returns.tolist(), results.lengths.tolist(), results.ended_early.tolist(), strict=True)
+        ):
+            rows.writerow([*before, episode, gained, length, int(early)])
+    return text.getvalue()
+
+
+def _facts(one: Evaluated) -> dict[str, Any]:
+    config = one.opened.config
+    return {
+        "run": one.opened.directory.short_path(),
+        "generation": one.opened.generation,
+        "task": config.task.name,
+        "algo": config.algo.name,
+        "network": config.network.name,
+        "num_neurons": config.network.num_neurons,
+        "run_seed": config.seed,
+    }
+
+
+def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
+    returns, lengths, figures, task = one.returns, one.results.lengths, one.figures, one.opened.config.task
+    per_step = {**figures._asdict(), "footprint": figures.footprint._asdict()}
+    if energy is not None:
+        per_step["energy_nj"] = energy_nj(figures, energy)
+        per_step["energy_technology"] = energy
+    return {
+        **_facts(one),
+        "edited": _edited(one),
+        "episodes": len(lengths),
+        "perturbations": one.setting,
+        "return": {**returns._asdict(), "iqm_interval": _interval(returns.iqm_interval)},
+        "length": {
+            "mean": float(lengths.mean()),
+            "minimum": int(lengths.min()),
+            "maximum": int(lengths.max()),
+            "limit": -(-task.episode_length // task.action_repeat),  # an action lasts so many physics steps
+        },
+        "ended_early": int(one.results.ended_early.sum()),
+        "per_step": per_step,
+    }
+
+
+def _edited(one: Evaluated) -> dict[str, Any] | None:
+    """Returns what was edited in a bundle, None where nothing was."""
+    bundle = one.opened.bundle
+    return bundle.edit._asdict() if bundle is not None and bundle.edit is not None else None
+
+
+def _aggregate(one: Aggregate) -> dict[str, Any]:
+    return {
+        "algo": one.algo,
+        "network": one.network,
+        "num_neurons": one.num_neurons,
+        "generation": one.generation,
+        "perturbations": one.setting,
+        "runs": one.runs,
+        "failed": one.failed,
+        "iqm": one.iqm,
+        "iqm_interval": _interval(one.interval),
+    }
+
+
+def _interval(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else list(interval)
+
+
+def _finite(value: Any) -> Any:
+    """Returns `value` with None in place of numbers that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(x) for key, x in value.items()}
+    if isinstance(value, list):
+        return [_finite(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

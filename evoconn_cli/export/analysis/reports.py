@@ -1,0 +1,206 @@
+"""The format statistics, and statistics as a table for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from evoconn_cli.export.analysis.statistics import Degrees, Measure, Statistics, as_json
+from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.units import KERNELS
+
+
+def changed_connections(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
+    """Returns by kernel, for every step but the first, the share of connections that differ from the step before."""
+    return [
+        {name: float((after.kernels[name] != before.kernels[name]).mean()) for name in after.kernels}
+        for before, after in zip(connectomes[:-1], connectomes[1:], strict=True)
+    ]
+
+
+def agreement_with_last(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
+    """Returns by kernel, for every step, the share of connections that are as they are in the last step."""
+    last = connectomes[-1].kernels
+    return [{name: float((one.kernels[name] == last[name]).mean()) for name in last} for one in connectomes]
+
+
+def evolution_as_json(connectomes: Sequence[Connectome], statistics: Sequence[Statistics]) -> dict[str, Any]:
+    """Returns what a file with the statistics of several steps holds.
+
+    Args:
+        connectomes: by generation.
+        statistics: of each of them.
+    """
+    changed = [None, *changed_connections(connectomes)]
+    agreement = agreement_with_last(connectomes)
+    return {
+        "steps": [
+            {**as_json(one), "changed_since_step_before": before, "agreement_with_last_step": last}
+            for one, before, last in zip(statistics, changed, agreement, strict=True)
+        ]
+    }
+
+
+def share_excitatory(statistics: Statistics) -> np.ndarray:
+    """Returns `[A]`, the excitatory share of the connections onto each action; NaN for an action without any."""
+    counts = np.array([[action["E"], action["I"]] for action in statistics.onto_actions], float)
+    total = counts.sum(axis=1)
+    return counts[:, 0] / np.where(total > 0, total, np.nan)
+
+
+_NAMES = {
+    "reciprocity": "reciprocity",
+    "clustering": "clustering",
+    "path_length": "path length",
+    "modularity": "modularity",
+}
+
+
+class Row(NamedTuple):
+    """One statistic in words."""
+
+    label: str
+    value: str
+    random: str = ""  # of random graphs
+    z: str = ""
+
+
+def statistics_table(statistics: Sequence[Statistics]) -> Table:
+    """Returns a table with a row for every statistic of one connectome, or for every one of several connectomes."""
+    return _of_one(statistics[0]) if len(statistics) == 1 else _of_several(statistics)
+
+
+def statistics_rows(one: Statistics) -> list[list[Row]]:
+    """Returns the rows of a connectome, in sections."""
+    sizes, certainty = one.sizes, one.certainty["all"]
+    kernels = [
+        Row(f"{kernel} connections", f"{sizes[f'{kernel}_connections']:,}, density {one.density[kernel]:.3f}")
+        for kernel in KERNELS
+    ]
+    blocks = [Row(f"density {name}", f"{density:.3f}") for name, density in one.density.items() if "->" in name]
+    compared: list[tuple[str, Measure]] = [(label, getattr(one, name)) for name, label in _NAMES.items()]
+    actions = [
+        Row(f"onto action {action}", f"{counts['E']} E, {counts['I']} I")
+        for action, counts in enumerate(one.onto_actions)
+    ]
+    return [
+        [Row("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I"), *kernels, *blocks],
+        [
+            *(Row(label, _number(m.value, ".4f"), _random(m), _number(m.z, "+.1f")) for label, m in compared),
+            Row("small-worldness", _number(one.small_worldness, ".4f"), "1"),
+            Row("communities", _listed(one.communities)),
+            Row("strong components", _listed(one.components)),
+            Row("neurons no observation reaches", str(one.unreached)),
+            Row("neurons without path to an action", str(one.without_effect)),
+        ],
+        [
+            *_degree_rows("in-degree", one.in_degree),
+            *_degree_rows("out-degree", one.out_degree),
+            Row("balance (E - I) / (E + I)", f"{_number(one.balance, '+.3f')} ± {_number(one.balance_std, '.3f')}"),
+            *actions,
+        ],
+        [
+            Row("entropy of probabilities", f"{certainty.entropy:.3f} bits"),
+            Row("saturated probabilities", f"{100 * certainty.saturated:.1f} %"),
+        ],
+    ]
+
+
+def _degree_rows(label: str, degrees: Degrees) -> list[Row]:
+    return [
+        Row(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"independent: ± {degrees.independent_std:.2f}"),
+        Row(f"entropy of {label}", f"{degrees.entropy:.2f} bits"),
+    ]
+
+
+def _of_one(one: Statistics) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=f"Connectome of generation {one.generation}", title_justify="left")
+    table.add_column("")
+    for name in ("value", f"{one.random_graphs} random graphs", "z"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for section in statistics_rows(one):
+        for row in section:
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _of_several(statistics: Sequence[Statistics]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="The connectome over generations", title_justify="left")
+    compared = ("reciprocity", "clustering", "modularity")
+    for name in ("gen.", "density", "entropy", "saturated", *compared):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in statistics:
+        certainty = one.certainty["all"]
+        table.add_row(
+            str(one.generation),
+            f"{one.density['all']:.3f}",
+            f"{certainty.entropy:.3f}",
+            f"{100 * certainty.saturated:.1f} %",
+            *(_number(getattr(one, name).value, ".4f") for name in compared),
+        )
+    return table
+
+
+def _random(measure: Measure) -> str:
+    return f"{measure.random_mean:.4f} ± {measure.random_std:.4f}"
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "–"
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    """Returns the first sizes, and how many more there are."""
+    shown = ", ".join(map(str, sizes[:6]))
+    return shown if len(sizes) <= 6 else f"{shown} and {len(sizes) - 6} more"
+
+
+def write_statistics(source: ExportSource, out: Path) -> None:
+    """Writes the statistics as csv where `out` ends so, and as JSON otherwise.
+
+    The csv has a line for each number, `generation,statistic,value`; the parts of a name have dots between.
+    """
+    if out.suffix.lower() != ".csv":
+        _write_json(source, out)
+        return
+    facts = _facts(source)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("generation", "statistic", "value"))
+        for step in facts.get("steps", [facts]):
+            writer.writerows(
+                (step["generation"], name, value)
+                for name, value in _numbers(step)
+                if name not in ("generation", "policy")
+            )
+
+
+def _write_json(source: ExportSource, out: Path) -> None:
+    """Writes the statistics with where the network comes from; of several steps, also what changed between them."""
+    text = json.dumps({"provenance": source.provenance, **_facts(source)}, indent=2, allow_nan=False)
+    out.write_text(text + "\n", encoding="utf-8")
+
+
+def _facts(source: ExportSource) -> dict[str, Any]:
+    if len(source.connectomes) == 1:
+        return as_json(source.statistics[0])
+    return evolution_as_json(source.connectomes, source.statistics)
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the numbers in a JSON value with their names; what is not defined is left out."""
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(entry, f"{name}.{key}" if name else str(key))
+    elif value is not None:
+        yield name, value

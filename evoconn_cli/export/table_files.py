@@ -1,0 +1,258 @@
+"""The formats csv, npz, parquet and graphml."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import networkx as nx
+import numpy as np
+
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
+from evoconn_cli.export.episode import Episode, HiddenEpisode
+from evoconn_cli.export.equations import CONSTANTS_FILE, constants_document, write_json
+from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.units import NODE_COLUMNS, STATE_COLUMNS, Table, node_table, unit_names
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DescribedTable(NamedTuple):
+    """A table and what its columns hold."""
+
+    table: Table
+    columns: dict[str, str]
+
+
+def tables_of(source: ExportSource) -> dict[str, DescribedTable]:
+    """Returns the tables of a boolean network by name: `edges`, `nodes`, and those of its episode if asked for.
+
+    With the constants and the connections, the episode can be computed again.
+    """
+    connectome, episode = source.connectome, source.episode
+    tables = {
+        "edges": DescribedTable(edge_table(connectome), EDGE_COLUMNS),
+        "nodes": DescribedTable(node_table(connectome, episode), NODE_COLUMNS | STATE_COLUMNS),
+    }
+    if not source.options.with_episode:
+        return tables
+    return tables | {
+        "episode_steps": _steps(episode),
+        "episode_neurons": _neurons(connectome, episode),
+        "episode_spikes": _spikes(connectome, episode),
+    }
+
+
+def _steps(episode: Episode) -> DescribedTable:
+    described = {
+        "observation": "as the task gave it",
+        "x": "(observation - mean) / std, what the network gets in all sub-steps",
+        "raw_action": "as the network gave it, at the end of the step",
+        "action": "clipped to [-1, 1], as the task took it",
+    }
+    arrays = episode.arrays()
+    table: Table = {"step": np.arange(episode.num_steps, dtype=np.int32)}
+    columns = {"step": "number of the environment step, from 0"}
+    for name, description in described.items():
+        for index, values in enumerate(arrays[name].T):
+            table[f"{name}_{index}"], columns[f"{name}_{index}"] = values, description
+    return DescribedTable(table | {"reward": episode.rewards}, columns | {"reward": "of the task, for the action"})
+
+
+def _neurons(connectome: Connectome, episode: Episode) -> DescribedTable:
+    neurons, num_steps = unit_names(connectome)["neurons"], episode.num_steps
+    arrays = {name: episode.arrays()[name].ravel() for name in ("i_in", "v", "i_syn", "rate")}
+    columns = {
+        "step": "number of the environment step, from 0",
+        "node": "name of the neuron",
+        "i_in": "input current, the same in all sub-steps of the step",
+        "v": "membrane potential at the end of the step",
+        "i_syn": "synaptic current at the end of the step",
+        "rate": "read-out rate at the end of the step, with the sign of the neuron [1/ms]",
+    }
+    steps = np.repeat(np.arange(num_steps, dtype=np.int32), len(neurons))
+    return DescribedTable({"step": steps, "node": np.tile(neurons, num_steps), **arrays}, columns)
+
+
+def _spikes(connectome: Connectome, episode: Episode) -> DescribedTable:
+    neurons = np.array(unit_names(connectome)["neurons"])
+    step, substep, neuron = np.nonzero(episode.spikes)
+    num_substeps = episode.spikes.shape[1]
+    columns = {
+        "step": "number of the environment step, from 0",
+        "substep": "number of the sub-step in it, from 0",
+        "time": "end of the sub-step in the time of the network [ms]",
+        "node": "name of the neuron",
+    }
+    table = {
+        "step": step.astype(np.int32),
+        "substep": substep.astype(np.int32),
+        "time": (step * num_substeps + substep + 1) * connectome.constants.dt_ms,
+        "node": neurons[neuron],
+    }
+    return DescribedTable(table, columns)
+
+
+def write_csv(source: ExportSource, out: Path) -> None:
+    """Writes a directory with a file for each table, `columns.json`, which explains them, and `constants.json`.
+
+    Args:
+        source: a boolean network.
+        out: the directory, which is made.
+    """
+    out.mkdir()
+    facts: dict[str, Any] = {}
+    for name, (table, columns) in tables_of(source).items():
+        write_table(out / f"{name}.csv", table)
+        facts[f"{name}.csv"] = columns
+    facts["provenance"] = source.provenance
+    write_json(out / "columns.json", facts)
+    write_json(out / CONSTANTS_FILE, constants_document(source.connectome))
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Writes a table with a line of names first; numbers so that they are read back to the last bit."""
+    columns = [values.astype(str) if values.dtype.kind == "f" else values for values in table.values()]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        writer.writerows(zip(*(values.tolist() for values in columns), strict=True))
+
+
+def read_table(path: Path) -> Table:
+    """Returns the columns of a csv file as text; row 0 is line 2 of the file.
+
+    Raises:
+        EvoconnError: the file cannot be read, or a line has more or fewer fields than the first one.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EvoconnError(f"{path} cannot be read: {error}. Write it as comma-separated UTF-8 text.") from None
+    while rows and not any(rows[-1]):
+        rows.pop()
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise EvoconnError(
+                f"{path}, line {number}: {len(row)} fields, but the first line names {len(header)}. Separate fields by "
+                "commas, and leave no empty lines between others."
+            )
+    names = [name.strip() for name in header]
+    return {name: np.array([row[i].strip() for row in rows], dtype=str) for i, name in enumerate(names)}
+
+
+def write_npz(source: ExportSource, out: Path) -> None:
+    """Writes an npz file that is read without pickle.
+
+    A boolean network gives its tables, as `edges/COLUMN` and `nodes/COLUMN`, and `probs/NAME` `[pre, post]`, the
+    probabilities of all possible connections; others give `kernels/NAME` `[pre, post]`, `biases/NAME` `[post]`,
+    `normalizer/mean` and `normalizer/std`. Spiking ones have `gains/LAYER`. With an episode, there are `episode/NAME`
+    and of real weights `initial/NAME`. `constants` and `provenance` are JSON text.
+
+    Args:
+        source: any network.
+        out: the file.
+    """
+    np.savez_compressed(out, **npz_arrays(source, with_episode=source.options.with_episode))
+
+
+def npz_arrays(source: ExportSource, *, with_episode: bool) -> dict[str, Any]:
+    """Returns the arrays of the file by name."""
+    connectome = source.connectome
+    is_boolean = connectome.neuron_types is not None
+    arrays: dict[str, Any] = _tables(source) if is_boolean else _weights(source, with_episode)
+    if connectome.gains is not None:
+        arrays |= {f"gains/{name}": np.array(gain) for name, gain in connectome.gains._asdict().items()}
+    if with_episode:
+        arrays |= {f"episode/{name}": values for name, values in source.any_episode.arrays().items()}
+    arrays["constants"] = np.array(json.dumps(constants_document(connectome), ensure_ascii=False))
+    arrays["provenance"] = np.array(json.dumps(source.provenance))
+    return arrays
+
+
+def _tables(source: ExportSource) -> dict[str, np.ndarray]:
+    connectome = source.connectome
+    tables = {"edges": edge_table(connectome), "nodes": node_table(connectome, source.episode)}
+    columns = {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
+    return columns | {f"probs/{name}": probs for name, probs in connectome.probs.items()}
+
+
+def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
+    """Returns the weights, and the state in which the episode begins; without one, there is none but of neurons."""
+    connectome = source.connectome
+    arrays = {"normalizer/mean": connectome.obs_mean, "normalizer/std": connectome.obs_std}
+    arrays |= {f"kernels/{name}": kernel for name, kernel in connectome.kernels.items()}
+    arrays |= {f"biases/{name}": bias for name, bias in connectome.biases.items()}
+    initial: dict[str, np.ndarray] = {}
+    if connectome.gains is not None:
+        initial = source.episode.initial._asdict()
+    elif with_episode:
+        initial = cast(HiddenEpisode, source.any_episode).initial
+    return arrays | {f"initial/{name}": values for name, values in initial.items()}
+
+
+def write_parquet(source: ExportSource, out: Path) -> None:
+    """Writes a directory with a file for each table, such as `edges.parquet`, and `constants.json`.
+
+    Text columns are dictionary-encoded. Every column has its `description` in the metadata of its field; the schema
+    has `provenance` as JSON.
+
+    Args:
+        source: a boolean network.
+        out: the directory, which is made.
+    """
+    from pyarrow import parquet
+
+    out.mkdir()
+    for name, (table, columns) in tables_of(source).items():
+        parquet.write_table(_arrow(table, columns, source.provenance), out / f"{name}.parquet")
+    write_json(out / CONSTANTS_FILE, constants_document(source.connectome))
+
+
+def _arrow(table: Table, descriptions: Mapping[str, str], provenance: Mapping[str, Any]) -> pa.Table:
+    import pyarrow as pa
+
+    fields, arrays = [], []
+    for name, values in table.items():
+        array = pa.array(values)
+        array = array.dictionary_encode() if values.dtype.kind == "U" else array
+        fields.append(pa.field(name, array.type, metadata={"description": descriptions[name]}))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, {"provenance": json.dumps(provenance)}))
+
+
+def write_graphml(source: ExportSource, out: Path) -> None:
+    """Writes a directed graph whose nodes and edges have columns of the tables as attributes.
+
+    `weight` of an edge is positive, since layouts and path lengths take it for a strength; the sign is in `sign`, and
+    `signed_weight` is both. The graph has `constants` and `provenance` as JSON text. With an episode, its arrays are
+    beside it, in `NAME-episode.npz`.
+
+    Args:
+        source: a boolean network.
+        out: the file.
+    """
+    constants = json.dumps(constants_document(source.connectome), ensure_ascii=False)
+    graph = nx.DiGraph(provenance=json.dumps(source.provenance), constants=constants)
+    nodes, table = node_table(source.connectome, source.episode), edge_table(source.connectome)
+    edges = {column: table[column] for column in ("pre", "post", "layer", "sign", "probability")}
+    edges |= {"weight": abs(table["weight"]), "signed_weight": table["weight"]}
+    graph.add_nodes_from((row.pop("node"), row) for row in _rows(nodes | {"label": nodes["node"]}))
+    graph.add_edges_from((row.pop("pre"), row.pop("post"), row) for row in _rows(edges))
+    nx.write_graphml(graph, out)
+    if source.options.with_episode:
+        arrays: dict[str, Any] = dict(source.episode.arrays())
+        np.savez_compressed(out.with_name(f"{out.stem}-episode.npz"), **arrays)
+
+
+def _rows(table: Table) -> list[dict]:
+    """Returns the rows as dictionaries of plain Python values, whose types GraphML declares."""
+    lists = [column.tolist() for column in table.values()]
+    return [dict(zip(table, row, strict=True)) for row in zip(*lists, strict=True)]

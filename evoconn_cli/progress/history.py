@@ -1,0 +1,153 @@
+"""The header of a run and the history that the progress display keeps."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from evoconn_cli.progress.formatting import count, duration
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What is trained, how large it is, and where it runs.
+
+    Attributes:
+        task: name of the task.
+        network: name and size of the network, such as `conn_snn, 256 neurons`.
+        strategy: name of the strategy.
+        num_parameters: entries that the strategy searches over.
+        population: members a generation, evaluation copies included.
+        evaluation_copies: members that are the deterministic network.
+        devices: the devices in words, such as `2 x cpu`.
+        run_dir: the run directory.
+        generations: generation at which the run ends.
+        start_generation: 0, or the generation that the run was resumed from.
+        most_steps: Environment steps of a generation in which every episode lasts to its limit; None if unknown.
+    """
+
+    task: str
+    network: str
+    strategy: str
+    num_parameters: int
+    population: int
+    evaluation_copies: int
+    devices: str
+    run_dir: str
+    generations: int
+    start_generation: int = 0
+    most_steps: int | None = None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Returns `(label, value)` pairs in the order to read them, the run directory last."""
+        generations = count(self.generations)
+        if self.start_generation:
+            generations = f"{count(self.start_generation)} to {generations}, resumed"
+        return [
+            ("task", self.task),
+            ("parameters", count(self.num_parameters)),
+            ("network", self.network),
+            ("population", f"{count(self.population)} ({count(self.evaluation_copies)} evaluate)"),
+            ("strategy", self.strategy),
+            ("generations", generations),
+            ("devices", self.devices),
+            ("run", self.run_dir),
+        ]
+
+
+Metrics = Mapping[str, float | int | None]
+
+RECENT = 20  # generations that the pace is taken from
+
+
+_LONGER = 1.25  # times as long as now, from which on episodes of full length count for the time that is left
+
+
+class TimeLeft(NamedTuple):
+    """How long a run still takes."""
+
+    seconds: float
+    at_most: bool  # whether it is that of episodes that all last to their limit
+
+    def text(self, passed: float = 0.0) -> str:
+        """Returns the time in words, `passed` [s] after it was computed."""
+        return f"{'< ' if self.at_most else ''}{duration(max(0.0, self.seconds - passed))}"
+
+
+class History:
+    """The evaluation curve of a run, its best point and its pace.
+
+    Args:
+        lines: earlier lines of metrics.jsonl; they count for the curve and not for the pace, since
+            they may come from another machine.
+        most_steps: Environment steps of a generation in which every episode lasts to its limit; None if unknown.
+    """
+
+    def __init__(self, lines: Iterable[Metrics] = (), most_steps: int | None = None) -> None:
+        self._most_steps = most_steps
+        self.evaluations: list[float | None] = []
+        self.best: tuple[float, int] | None = None
+        self.last: Metrics = {}
+        self._seconds: deque[float] = deque(maxlen=RECENT)
+        self._steps: deque[float] = deque(maxlen=RECENT)
+        for line in lines:
+            self.add(line)
+        self._seconds.clear()
+        self._steps.clear()
+
+    def add(self, metrics: Metrics) -> None:
+        """Takes in one line of metrics.jsonl."""
+        seconds, steps = metrics.get("seconds"), metrics.get("env_steps")
+        before = self.last.get("env_steps") if self.last else 0
+        starts_late = not self.last and (metrics.get("generation") or 1) > 1
+        if seconds is not None and steps is not None and before is not None and not starts_late:
+            self._seconds.append(seconds)
+            self._steps.append(steps - before)
+        self.evaluations.append(metrics.get("eval_fitness"))
+        self.best = best_evaluation([metrics], self.best)
+        self.last = metrics
+
+    def steps_per_second(self) -> float | None:
+        """Returns the rate of the recent generations [environment steps/s], None before the first."""
+        seconds = sum(self._seconds)
+        return sum(self._steps) / seconds if seconds > 0 else None
+
+    def seconds_left(self, generations: int) -> float | None:
+        """Returns how long the run takes to reach `generations` at the pace of the last ones [s], None if unknown."""
+        if not self._seconds:
+            return None
+        return statistics.median(self._seconds) * max(0, generations - int(self.last.get("generation") or 0))
+
+    def time_left(self, generations: int) -> TimeLeft | None:
+        """Returns how long the run takes to reach `generations`, None if unknown.
+
+        As long as episodes end early it is the time at most: they get longer as members learn not to fall.
+        """
+        left, rate = self.seconds_left(generations), self.steps_per_second()
+        if left is None or not rate or not self._most_steps:
+            return None if left is None else TimeLeft(left, at_most=False)
+        longest = self._most_steps / rate * (generations - int(self.last.get("generation") or 0))
+        return TimeLeft(longest, at_most=True) if longest > _LONGER * left else TimeLeft(left, at_most=False)
+
+
+def best_evaluation(
+    lines: Iterable[Metrics], best: tuple[float, int] | None = None, key: str = "eval_fitness"
+) -> tuple[float, int] | None:
+    """Returns the highest evaluation fitness and its generation, the newest of equals; None without any.
+
+    Args:
+        lines: lines of metrics.jsonl.
+        best: the answer for the lines before them.
+        key: Key of the fitness, if it is another one.
+    """
+    for line in lines:
+        fitness, generation = line.get(key), line.get("generation")
+        if fitness is None or generation is None or not math.isfinite(fitness):
+            continue
+        if best is None or fitness >= best[0]:
+            best = (float(fitness), int(generation))
+    return best

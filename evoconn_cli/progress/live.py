@@ -1,0 +1,157 @@
+"""Progress on a terminal: a header, and one panel that is redrawn in place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.control import Control
+from rich.live import Live
+from rich.live_render import LiveRender
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from evoconn_cli.progress.formatting import duration, encodable
+from evoconn_cli.progress.history import History, Metrics, RunHeader
+from evoconn_cli.progress.run_panel import LABEL, RunPanel, framed
+
+REDRAWS_PER_SECOND = 4
+
+_TWO_COLUMNS = 76
+"""Columns of a terminal that has room for two of the header."""
+
+_LOW, _HIGH = 22, 28
+"""Lines of a terminal that has room for the header in two columns, or in one, above the panel."""
+
+
+class ReflowedLive(Live):
+    """A live display that leaves nothing behind in a terminal that was made narrower and wrapped its lines."""
+
+    def __init__(self, renderable: RenderableType | None = None, *, console: Console, **options: Any) -> None:
+        super().__init__(renderable, console=console, **options)
+        self._live_render = _ReflowedRender(self.get_renderable(), console)
+
+
+class _ReflowedRender(LiveRender):
+    """A render that counts the rows its lines take in the terminal as wide as it is now."""
+
+    def __init__(self, renderable: RenderableType, console: Console) -> None:
+        super().__init__(renderable)
+        self._console = console
+        self._widths: list[int] = []
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        segments = list(super().__rich_console__(console, options))
+        lines = "".join(segment.text for segment in segments if isinstance(segment, Segment)).split("\n")
+        self._widths = [cell_len(line) for line in lines]
+        yield from segments
+
+    def position_cursor(self) -> Control:
+        self._count_rows()
+        return super().position_cursor()
+
+    def restore_cursor(self) -> Control:
+        self._count_rows()
+        return super().restore_cursor()
+
+    def _count_rows(self) -> None:
+        if self._shape is not None:
+            columns = max(1, self._console.width)
+            rows = sum(max(1, -(-width // columns)) for width in self._widths)
+            self._shape = (self._shape[0], rows)
+
+
+class LiveProgress:
+    """A display that is redrawn a few times a second, by a thread of Rich."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._panel: RunPanel | None = None
+        self._live: Live | None = None
+
+    def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
+        """Prints the header and opens the panel; `history` is what metrics.jsonl holds so far."""
+        self.stop()
+        self._panel = RunPanel(header, History(history, header.most_steps), self._clock)
+        display = _Display(_HeaderPanel(header), self._panel)
+        if not display.has_room(self._console.options):
+            self._console.print(display.header)
+            display.header = None
+        self._live = ReflowedLive(display, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
+        self._live.start()
+
+    def compiling(self) -> None:
+        """Shows a spinner until `compiled` or the first generation."""
+        if self._panel is not None:
+            self._panel.compiling()
+
+    def compiled(self, seconds: float) -> None:
+        """Leaves a line that says how long the compilation took [s]."""
+        if self._panel is not None:
+            self._panel.compiled()
+        self._console.print(Text(f"compiled in {duration(seconds)}", style=LABEL))
+
+    def generation(self, metrics: Metrics) -> None:
+        """Takes one line of metrics.jsonl into the panel."""
+        if self._panel is not None:
+            self._panel.add(metrics)
+
+    def note(self, message: str) -> None:
+        """Prints an advice or a warning above the panel."""
+        grid = Table.grid(padding=(0, 1))
+        message = encodable(message, ascii_only=self._console.options.ascii_only)
+        grid.add_row(Text("note", style="bold yellow"), Text(message, overflow="fold"))
+        self._console.print(grid)
+
+    def stop(self) -> None:
+        """Draws the panel a last time and gives the terminal back."""
+        live, self._live = self._live, None
+        if live is not None:
+            if self._panel is not None:
+                self._panel.freeze()
+            live.stop()
+
+
+class _Display:
+    """The header above the panel, redrawn with it: what is printed once, a narrower terminal would tear."""
+
+    def __init__(self, header: _HeaderPanel, panel: RunPanel) -> None:
+        self.header: _HeaderPanel | None = header
+        self._panel = panel
+
+    def has_room(self, options: ConsoleOptions) -> bool:
+        """Returns whether a terminal is high enough for both."""
+        return options.size.height >= (_LOW if options.max_width >= _TWO_COLUMNS else _HIGH)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.header is not None and (self._panel.is_frozen or self.has_room(options)):
+            yield self.header
+        yield self._panel
+
+
+class _HeaderPanel:
+    def __init__(self, header: RunHeader) -> None:
+        self._header = header
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        num_columns = 2 if options.max_width >= _TWO_COLUMNS else 1
+        *rows, run_dir = self._header.rows()
+        label_width = max(len(label) for label, _ in self._header.rows())
+        grid = Table.grid(padding=(0, 2), expand=True)
+        for _ in range(num_columns):
+            grid.add_column(style=LABEL, no_wrap=True, min_width=label_width)
+            grid.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
+        ascii_only = options.ascii_only
+        texts = [Text(encodable(text, ascii_only=ascii_only)) for row in rows for text in row]
+        for start in range(0, len(texts), 2 * num_columns):
+            grid.add_row(*texts[start : start + 2 * num_columns])
+        last = Table.grid(padding=(0, 2))
+        last.add_column(style=LABEL, no_wrap=True, min_width=label_width)
+        last.add_column(overflow="fold")
+        last.add_row(*(Text(encodable(text, ascii_only=ascii_only)) for text in run_dir))
+        yield framed(Group(grid, last), "evoconn", options)

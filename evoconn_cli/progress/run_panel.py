@@ -1,0 +1,227 @@
+"""The panel of a running training: progress, figures and curve."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number, spike_rate
+from evoconn_cli.progress.history import History, Metrics, RunHeader
+
+BLOCKS = " ▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = " .:|#"
+
+
+def resample(values: Sequence[float | None], width: int) -> list[float | None]:
+    """Returns at most `width` values for the whole of `values`: the means of equal stretches of it.
+
+    Values that are None or not finite do not count; a stretch without any other is None.
+    """
+    num_columns = min(width, len(values))
+    columns: list[float | None] = []
+    for column in range(num_columns):
+        start = column * len(values) // num_columns
+        end = (column + 1) * len(values) // num_columns
+        known = [value for value in values[start:end] if value is not None and math.isfinite(value)]
+        columns.append(sum(known) / len(known) if known else None)
+    return columns
+
+
+def sparkline(values: Sequence[float | None], *, width: int, height: int = 1, ascii_only: bool = False) -> list[str]:
+    """Returns `height` lines of exactly `width` characters, the top one first.
+
+    The smallest value is one mark high, the largest fills all lines; equal values are drawn half as high.
+    """
+    blocks = ASCII_BLOCKS if ascii_only else BLOCKS
+    per_line = len(blocks) - 1
+    columns = resample(values, width)
+    known = [value for value in columns if value is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+
+    def marks(value: float | None) -> int:
+        if value is None:
+            return 0
+        share = (value - low) / (high - low) if high > low else 0.5
+        return 1 + round(share * (height * per_line - 1))
+
+    levels = [marks(value) for value in columns]
+    lines = []
+    for line in reversed(range(height)):
+        filled = (min(per_line, max(0, level - line * per_line)) for level in levels)
+        lines.append("".join(blocks[mark] for mark in filled).ljust(width))
+    return lines
+
+
+MAX_WIDTH = 100  # wider, labels would lose sight of their values
+MARGIN = 2  # room for the ^C that a terminal echoes: one more line would shift the panel
+BORDER = "dim"
+LABEL = "dim"
+EVALUATION = "green"  # the one colour of the figure that counts
+
+Cell = tuple[str, str, str]  # label, value, style of the value
+
+
+class RunPanel:
+    """The renderable of a run: Rich asks it anew at each redraw, so the clock in it goes on.
+
+    Args:
+        header: of the run.
+        history: the generations before.
+        clock: seconds that only ever grow.
+    """
+
+    def __init__(self, header: RunHeader, history: History, clock: Callable[[], float]) -> None:
+        self._compiling_since: float | None = None
+        self._generations = header.generations
+        self._done = header.start_generation
+        self._history = history
+        self._clock = clock
+        self._spinner: Spinner | None = None
+        self._since = clock()  # of the last line, or of the start
+        self._frozen_at: float | None = None
+        # Two threads meet here; and a signal handler that prints a note may interrupt `add` in the first one.
+        self._lock = threading.RLock()
+
+    def compiling(self) -> None:
+        """Shows a spinner until `compiled` or the first generation."""
+        self._compiling_since = self._clock()
+
+    def compiled(self) -> None:
+        """Shows the figures again; the time of a compilation is no part of what metrics.jsonl counts as elapsed."""
+        with self._lock:
+            self._compiling_since = None
+            self._since = self._clock()
+
+    def add(self, metrics: Metrics) -> None:
+        """Takes in one line of metrics.jsonl."""
+        with self._lock:
+            self._history.add(metrics)
+            self._done = int(metrics.get("generation") or self._done)
+            self._since = self._clock()
+            self._compiling_since = None
+
+    def freeze(self) -> None:
+        """Lets the clock of the panel stand still."""
+        self._frozen_at = self._clock()
+        self._compiling_since = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the panel is drawn for the last time."""
+        return self._frozen_at is not None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        curve_height = 3 if console.size.height >= 22 else 1
+        with self._lock:
+            title = f"generation {count(self._done)} of {count(self._generations)}"
+            parts = self._parts(max(10, panel_width(options) - 4), curve_height, options.ascii_only)
+        yield framed(Group(*parts), title, options)
+
+    def _parts(self, width: int, curve_height: int, ascii_only: bool) -> list[RenderableType]:
+        parts: list[RenderableType] = [self._bar(width), Text()]
+        since = self._compiling_since
+        if since is not None:
+            parts.append(self._compiling(since, ascii_only=ascii_only))
+        else:
+            parts.append(self._figures(width, ascii_only=ascii_only))
+            if failed := int(self._history.last.get("failed_members") or 0):
+                members = "member" if failed == 1 else "members"
+                parts.append(Text(f"{count(failed)} {members} without a finite fitness", style="yellow"))
+        if self._history.evaluations:
+            parts += [Text(), *self._curve(width, curve_height, ascii_only=ascii_only)]
+        return parts
+
+    def _bar(self, width: int) -> RenderableType:
+        total = max(1, self._generations)
+        grid = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=total, completed=self._done, width=width - 6, complete_style=EVALUATION)
+        bar.finished_style = EVALUATION
+        grid.add_row(bar, Text(f"{min(100, 100 * self._done // total):>3} %", style="bold"))
+        return grid
+
+    def _compiling(self, since: float, *, ascii_only: bool) -> RenderableType:
+        if self._spinner is None:
+            self._spinner = Spinner("line" if ascii_only else "dots", style=EVALUATION)
+        waited = duration(self._clock() - since)
+        self._spinner.update(text=Text(f"compiling ... {waited}"))
+        return self._spinner
+
+    def _figures(self, width: int, *, ascii_only: bool) -> RenderableType:
+        num_columns = 3 if width >= 68 else 2 if width >= 44 else 1
+        grid = Table.grid(padding=(0, 3 if num_columns == 3 else 2), expand=True, pad_edge=False)
+        for _ in range(num_columns):
+            grid.add_column(ratio=1)
+        cells = [_cell(cell, ascii_only=ascii_only) for cell in self._cells()]
+        rows = -(-len(cells) // num_columns)
+        for row in range(rows):  # column by column: what belongs together stands together
+            grid.add_row(*(cells[i] if i < len(cells) else "" for i in range(row, rows * num_columns, rows)))
+        return grid
+
+    def _cells(self) -> list[Cell]:
+        last = self._history.last
+        passed = (self._clock() if self._frozen_at is None else self._frozen_at) - self._since
+        left = self._history.time_left(self._generations) if self._done < self._generations else None
+        return [
+            ("evaluation", fitness(last.get("eval_fitness")), f"bold {EVALUATION}"),
+            ("best member", fitness(last.get("fitness_best")), "bold"),
+            ("mean member", fitness(last.get("fitness_mean")), "bold"),
+            ("spikes/s", spike_rate(last.get("spikes_per_ms")), ""),
+            *[(label, number(last.get(key), 3), "") for label, key in self._of_strategy(last)],
+            ("steps/s", count(self._history.steps_per_second()), ""),
+            ("elapsed", duration((last.get("elapsed") or 0.0) + passed), ""),
+            ("time left", left.text(passed) if left else duration(None), ""),
+        ]
+
+    def _of_strategy(self, last: Metrics) -> tuple[tuple[str, str], ...]:
+        """Returns label and key of the two figures that say where the search is."""
+        if "sigma" in last:
+            return ("sigma", "sigma"), ("norm", "center_norm")
+        return ("entropy", "entropy"), ("density", "density")
+
+    def _curve(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
+        best = self._history.best
+        label = "evaluation" if width >= 44 else ""
+        text = f"best {fitness(best[0])} at generation {count(best[1])}" if best else ""
+        caption = Table.grid(expand=True)
+        if label:
+            caption.add_column(style=LABEL, no_wrap=True)
+        if text:
+            caption.add_column(style=LABEL, justify="right", no_wrap=True)
+        caption.add_row(*filter(None, (label, text)))
+        evaluations = list(self._history.evaluations)
+        lines = sparkline(evaluations, width=width, height=height, ascii_only=ascii_only)
+        return [caption, *(Text(line, style=EVALUATION, no_wrap=True) for line in lines)]
+
+
+def framed(content: RenderableType, title: str, options: ConsoleOptions) -> Panel:
+    """Returns a panel with a title, as all of this display look."""
+    return Panel(
+        content,
+        title=Text(title, style="bold"),
+        title_align="left",
+        border_style=BORDER,
+        padding=(0, 1),
+        width=panel_width(options),
+    )
+
+
+def panel_width(options: ConsoleOptions) -> int:
+    """Returns the width of a panel, border included [characters]."""
+    return min(options.max_width - MARGIN, MAX_WIDTH)
+
+
+def _cell(cell: Cell, *, ascii_only: bool) -> RenderableType:
+    label, value, style = cell
+    grid = Table.grid(expand=True)
+    grid.add_column(style=LABEL, no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_row(label, Text(encodable(value, ascii_only=ascii_only), style=style))
+    return grid

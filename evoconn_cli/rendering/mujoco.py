@@ -1,0 +1,267 @@
+"""Pictures by MuJoCo's off-screen renderer."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, MutableMapping
+from types import ModuleType
+
+import numpy as np
+
+from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, Rgb, shape_color
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
+from evoconn_cli.rendering.shapes import FOG, SUN, Figure, Shape, square_size
+
+_BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}
+
+_PROBE = """
+import sys
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='1' rgba='1 1 1 1'/></worldbody></mujoco>"
+)
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    sys.exit(0 if renderer.render().any() else 'the picture is black')
+"""
+"""Draws a sphere: some drivers create a context that draws nothing."""
+
+_PROBE_TIMEOUT = 60.0  # [s]
+
+
+def require_backend() -> str:
+    """Returns what MuJoCo draws with on this machine.
+
+    Raises:
+        EvoconnError: nothing can draw here.
+    """
+    if importlib.util.find_spec("mujoco") is None:
+        raise EvoconnError("mujoco is not installed here: pip install mujoco. A page does without: --out FILE.html")
+    backend, reasons = find_backend()
+    if backend is None:
+        raise cannot_draw(reasons)
+    return backend
+
+
+def cannot_draw(reasons: str) -> EvoconnError:
+    """Returns the error for a machine that cannot draw, for `reasons`."""
+    return EvoconnError(
+        f"MuJoCo cannot draw on this machine ({reasons}). Install a driver, on Debian libegl1 and libgl1-mesa-dri, or "
+        "libosmesa6 with MUJOCO_GL=osmesa. A page needs none: --out FILE.html"
+    )
+
+
+@functools.cache
+def find_backend() -> tuple[str | None, str]:
+    """Returns what MuJoCo can draw with, None for nothing, and one line that says why others were not taken.
+
+    Each is tried in a process of its own, because a driver that cannot create a context may end the process. Where
+    the user has set MUJOCO_GL, that one is tried alone.
+    """
+    asked = os.environ.get("MUJOCO_GL", "").strip().lower()
+    reasons = []
+    for backend in (asked,) if asked else _BACKENDS.get(sys.platform, ("glfw",)):
+        reason = _try_backend(backend)
+        if reason is None:
+            return backend, "; ".join(reasons)
+        reasons.append(f"{backend}: {reason}")
+    return None, "; ".join(reasons)
+
+
+def import_mujoco(backend: str) -> ModuleType:
+    """Returns the module `mujoco`, set up to draw with `backend`."""
+    _set_backend(os.environ, backend)
+    import mujoco
+
+    return mujoco
+
+
+def _set_backend(environment: MutableMapping[str, str], backend: str) -> None:
+    environment["MUJOCO_GL"] = backend
+    environment.pop("PYOPENGL_PLATFORM", None)  # which MuJoCo sets itself, and refuses if it is set otherwise
+
+
+def _try_backend(backend: str) -> str | None:
+    """Returns None if MuJoCo draws a picture with `backend`, else what went wrong."""
+    environment = dict(os.environ)
+    _set_backend(environment, backend)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _PROBE],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_TIMEOUT,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return type(error).__name__
+    if done.returncode == 0:
+        return None
+    if done.returncode < 0:
+        return f"the process ended with signal {-done.returncode}"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit code {done.returncode}"
+
+
+def make_mjcf(figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> str:
+    """Returns the XML of the model that draws `figure`.
+
+    Its mocap bodies are in the order of Brax's bodies and have their frames, so that Brax's poses can be copied.
+
+    Args:
+        figure: what is drawn.
+        width: of the picture [pixels].
+        height: of the picture [pixels].
+        radius: of what the camera keeps in view; distances of fog and shadows follow it [m].
+        floor_height: where to put a floor under a figure that has none [m]; None for one that has.
+    """
+    root = ET.Element("mujoco", {"model": figure.name})
+    _add_visual(root, width, height, radius)
+    _add_assets(root, square_size(radius))
+    world = ET.SubElement(root, "worldbody")
+    ET.SubElement(
+        world,
+        "light",
+        name="sun",
+        type="directional",
+        dir=_text(-x for x in SUN),
+        diffuse="0.72 0.70 0.66",
+        specular="0.2 0.2 0.2",
+        castshadow="true",
+    )
+    if floor_height is not None:
+        ET.SubElement(world, "geom", type="plane", size="0 0 1", material="floor", pos=_text([0, 0, floor_height]))
+    for index, name in enumerate(figure.bodies):
+        body = ET.SubElement(world, "body", name=f"{index} {name}", mocap="true")
+        for shape in figure.shapes:
+            if shape.body == index:
+                _add_geom(body, shape)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _add_visual(root: ET.Element, width: int, height: int, radius: float) -> None:
+    ET.SubElement(root, "statistic", extent=_text([radius]), center="0 0 0")
+    visual = ET.SubElement(root, "visual")
+    ET.SubElement(visual, "global", offwidth=str(width), offheight=str(height), fovy=_text([FIELD_OF_VIEW]))
+    ET.SubElement(visual, "quality", shadowsize="4096", offsamples="4")
+    ET.SubElement(visual, "headlight", ambient="0.40 0.40 0.42", diffuse="0.22 0.22 0.22", specular="0 0 0")
+    ET.SubElement(
+        visual,
+        "map",
+        znear="0.02",
+        zfar="60",
+        fogstart=_text(FOG[:1]),
+        fogend=_text(FOG[1:]),
+        shadowclip="4",
+        shadowscale="0.8",
+    )
+    ET.SubElement(visual, "rgba", fog=_rgba(BACKGROUND), haze=_rgba(BACKGROUND))
+
+
+def _add_assets(root: ET.Element, square: float) -> None:
+    asset = ET.SubElement(root, "asset")
+    light, dark = FLOOR
+    horizon, zenith = _rgb(BACKGROUND), _rgb(BACKGROUND)
+    ET.SubElement(
+        asset, "texture", type="skybox", builtin="gradient", rgb1=horizon, rgb2=zenith, width="64", height="384"
+    )
+    ET.SubElement(
+        asset, "texture", name="floor", type="2d", builtin="checker", rgb1=_rgb(light), rgb2=_rgb(dark),
+        width="512", height="512",
+    )  # fmt: skip
+    repeat = _text([1 / (2 * square)] * 2)
+    ET.SubElement(
+        asset, "material", name="floor", texture="floor", texuniform="true", texrepeat=repeat, reflectance="0.06",
+        specular="0.1",
+    )  # fmt: skip
+    ET.SubElement(asset, "material", name="body", specular="0.25", shininess="0.4")
+
+
+def _add_geom(body: ET.Element, shape: Shape) -> None:
+    look = {"material": "floor"}
+    if shape.role != "floor":
+        look = {"material": "body", "rgba": _rgba(shape_color(shape.role, shape.body))}
+    geom = {
+        "type": shape.kind,
+        "size": _text(shape.size or (0, 0, 1)),
+        "pos": _text(shape.position),
+        "quat": _text(shape.rotation),
+        "contype": "0",
+        "conaffinity": "0",
+    }
+    ET.SubElement(body, "geom", geom | look)
+
+
+def _text(numbers: Iterable[float]) -> str:
+    return " ".join(f"{number:.9g}" for number in numbers)
+
+
+def _rgb(color: Rgb) -> str:
+    return _text(channel / 255 for channel in color)
+
+
+def _rgba(color: Rgb) -> str:
+    return f"{_rgb(color)} 1"
+
+
+class MujocoRenderer:
+    """Draws a figure with shadows.
+
+    Args:
+        figure: what is drawn.
+        width: of the picture [pixels].
+        height: of the picture [pixels].
+        radius: of what the camera keeps in view [m].
+        floor_height: where to put a floor under a figure that has none [m].
+
+    Raises:
+        EvoconnError: this machine cannot draw.
+    """
+
+    def __init__(self, figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> None:
+        backend = require_backend()
+        self._mujoco = mujoco = import_mujoco(backend)
+        xml = make_mjcf(figure, width=width, height=height, radius=radius, floor_height=floor_height)
+        self._model = mujoco.MjModel.from_xml_string(xml)
+        self._data = mujoco.MjData(self._model)
+        try:
+            self._renderer = mujoco.Renderer(self._model, height, width)
+        except Exception as error:  # of a driver that drew the small picture of the probe
+            raise cannot_draw(f"{backend}: {type(error).__name__}: {error}") from error
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = True
+        self._camera = mujoco.MjvCamera()
+        self._sun = 3 * radius * np.array(SUN)
+        self.name = f"MuJoCo with {backend.upper()}"
+
+    def draw(self, positions: np.ndarray, rotations: np.ndarray, view: View) -> np.ndarray:
+        """Returns `[height, width, 3]` uint8.
+
+        Args:
+            positions: `[bodies, 3]` [m].
+            rotations: `[bodies, 4]` quaternions (w, x, y, z).
+            view: the camera.
+        """
+        mujoco, model, data = self._mujoco, self._model, self._data
+        data.mocap_pos[:] = positions
+        data.mocap_quat[:] = rotations
+        # Shadows are cast within some distance of the sun, so it has to come along.
+        model.light_pos[0] = view.target + self._sun
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        camera = self._camera
+        camera.lookat[:] = view.target
+        camera.distance, camera.azimuth, camera.elevation = view.distance, view.azimuth, view.elevation
+        self._renderer.update_scene(data, camera)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Releases the drawing context."""
+        self._renderer.close()

@@ -1,0 +1,189 @@
+"""The scrolling plots of spikes, rates and rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from evoconn_cli.drawing.colors import EXCITATORY, INHIBITORY, LINE, TRACK, UNTYPED, Rgb
+from evoconn_cli.rendering.clock import Clock
+from evoconn_cli.rendering.recording import Motion, Neurons
+
+
+class SpikeColumns(NamedTuple):
+    """Spikes by row of the raster and column of pixels."""
+
+    counts: np.ndarray  # [rows, columns] uint8, spikes of the neurons of a row, at most 255
+    rates: np.ndarray  # [types, columns] of a neuron, in network time [spikes/s], excitatory before inhibitory
+
+
+class RasterRows(NamedTuple):
+    """Which neuron is in which row of the raster."""
+
+    row: np.ndarray  # [N]
+    num: int  # rows
+    num_excitatory: int | None  # the first so many hold the excitatory neurons; None where neurons have no types
+    zoom: int  # height of a row [pixels]
+
+
+def fit_rows(neurons: Neurons, max_height: int) -> RasterRows:
+    """Returns the rows of a raster of at most `max_height` pixels: few neurons a row, and never of two types."""
+    types = [neurons.num]
+    if neurons.num_excitatory is not None:
+        types = [neurons.num_excitatory, neurons.num - neurons.num_excitatory]
+    together = 1
+    while sum(-(-size // together) for size in types) > max(max_height, len(types)):
+        together += 1
+    row = np.concatenate([np.arange(size) // together for size in types])
+    heights = [-(-size // together) for size in types]
+    row[types[0] :] += heights[0]
+    return RasterRows(
+        row, sum(heights), None if neurons.num_excitatory is None else heights[0], max(1, max_height // sum(heights))
+    )
+
+
+def spike_columns(
+    episodes: Sequence[Motion], neurons: Neurons, rows: RasterRows, clock: Clock, *, per_frame: int
+) -> SpikeColumns:
+    """Returns the spikes of all episodes by columns.
+
+    Args:
+        episodes: with spikes.
+        neurons: which there are.
+        rows: of the raster.
+        clock: of the video.
+        per_frame: columns that a frame adds.
+    """
+    boundaries = [0, *(np.flatnonzero(np.diff(rows.row)) + 1)]
+    num_excitatory = neurons.num_excitatory
+    types = [slice(None)] if num_excitatory is None else [slice(0, num_excitatory), slice(num_excitatory, None)]
+    num_columns = clock.num_frames * per_frame
+    counts = np.zeros((num_columns, len(boundaries)), np.uint32)
+    spikes_of = np.zeros((num_columns, len(types)), np.int64)
+    substeps_in = np.zeros(num_columns, np.int64)
+    for index, episode in enumerate(episodes):
+        assert episode.spikes is not None
+        num_substeps = episode.spikes.shape[1]
+        for step, packed in enumerate(episode.spikes):
+            spikes = np.unpackbits(packed, axis=-1, count=neurons.num)
+            time = clock.start_of(index) + (step + (np.arange(num_substeps) + 0.5) / num_substeps) * clock.dt
+            column = _column(time, clock, per_frame, num_columns)
+            np.add.at(counts, column, np.add.reduceat(spikes, boundaries, axis=1, dtype=np.uint32))
+            np.add.at(spikes_of, column, np.stack([spikes[:, part].sum(axis=1) for part in types], axis=-1))
+            np.add.at(substeps_in, column, 1)
+    sizes = np.array([max(1, len(rows.row[part])) for part in types])
+    seconds = np.maximum(substeps_in, 1)[:, None] * neurons.substep_ms / 1000
+    rates = _held(spikes_of / (sizes * seconds), substeps_in > 0)
+    return SpikeColumns(np.minimum(counts, 255).astype(np.uint8).T, rates.T)
+
+
+def reward_columns(episodes: Sequence[Motion], clock: Clock, *, per_frame: int) -> np.ndarray:
+    """Returns `[columns]` the mean reward of the steps that end in a column; the one before it where none does."""
+    num_columns = clock.num_frames * per_frame
+    total, count = np.zeros(num_columns), np.zeros(num_columns)
+    for index, episode in enumerate(episodes):
+        # A step that ends where a column does belongs to it, and not to the next one.
+        time = clock.start_of(index) + (np.arange(episode.num_steps) + 1 - 1e-3) * clock.dt
+        column = _column(time, clock, per_frame, num_columns)
+        np.add.at(total, column, episode.rewards)
+        np.add.at(count, column, 1)
+    return _held((total / np.maximum(count, 1))[:, None], count > 0)[:, 0]
+
+
+def _column(time: np.ndarray, clock: Clock, per_frame: int, num_columns: int) -> np.ndarray:
+    column = (time / clock.speed * float(clock.fps) * per_frame).astype(int)
+    return np.minimum(column, num_columns - 1)
+
+
+def _held(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Returns `[columns, ...]` with the last known value where none is known; before them all, the first one."""
+    last = np.maximum.accumulate(np.where(known, np.arange(len(known)), known.argmax()))
+    return values[last]
+
+
+_SUPERSAMPLING = 3
+_PIECE = 1024  # columns
+_FADE = 0.12
+"""Share of a window over which the past fades out."""
+
+
+def raster_strip(spikes: SpikeColumns, rows: RasterRows) -> np.ndarray:
+    """Returns `[rows * zoom, columns, 3]` uint8, brighter where the neurons of a row have more spikes."""
+    # A single spike has to be seen, and more of them in one pixel have to stay apart.
+    present = spikes.counts[spikes.counts > 0]
+    most = float(np.percentile(present, 99)) if present.size else 1.0
+    strength = np.minimum(1.0, 0.35 + 0.65 * np.sqrt(np.arange(256) / most))
+    strength[0] = 0.0
+    upper, lower = (UNTYPED, UNTYPED) if rows.num_excitatory is None else (EXCITATORY, INHIBITORY)
+    first = rows.num_excitatory or 0
+    lit = np.empty((*spikes.counts.shape, 3), np.uint8)
+    for part, color in ((slice(0, first), upper), (slice(first, None), lower)):
+        shades = np.array(TRACK) + strength[:, None] * (np.array(color) - np.array(TRACK))
+        lit[part] = shades.astype(np.uint8)[spikes.counts[part]]
+    return np.repeat(lit, rows.zoom, axis=0)
+
+
+def curve_strip(curves: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, *, smoothing: int) -> np.ndarray:
+    """Returns `[height, columns, 3]` uint8 with one line for each curve, from the least value or 0 to the greatest.
+
+    Args:
+        curves: `[columns]` each.
+        colors: of the lines.
+        height: of the strip [pixels].
+        smoothing: columns that a value is averaged over.
+    """
+    smooth = [_moving_mean(curve, smoothing) for curve in curves]
+    low = min(0.0, *(float(curve.min()) for curve in smooth))
+    span = max(float(curve.max()) for curve in smooth) - low or 1.0
+    room = 0.1 * height
+    lines = [height - room - (curve - low) / span * (height - 2 * room) for curve in smooth]
+    # Drawn in pieces: a picture of a whole recording would be several times as large as what is kept of it.
+    pieces = [_draw_lines(lines, colors, height, start) for start in range(0, len(curves[0]), _PIECE)]
+    return np.concatenate(pieces, axis=1)
+
+
+def window(strip: np.ndarray, end: int, width: int, marks: Sequence[int] = ()) -> np.ndarray:
+    """Returns `[height, width, 3]` uint8, the columns before `end`; what lies before the beginning is empty.
+
+    Args:
+        strip: `[height, columns, 3]`.
+        end: first column of the future.
+        width: of the window.
+        marks: columns at which an episode begins.
+    """
+    view = np.empty((strip.shape[0], width, 3), np.float32)
+    view[:] = TRACK
+    start = end - width
+    there = strip[:, max(0, start) : end]
+    view[:, width - there.shape[1] :] = there
+    for mark in marks:
+        if start <= mark < end and mark > 0:
+            view[:, mark - start] = LINE
+    fade = np.clip((np.arange(width) + 1) / max(1.0, _FADE * width), 0, 1)[None, :, None]
+    background = np.array(TRACK, np.float32)
+    return (background + fade * (view - background)).astype(np.uint8)
+
+
+def _draw_lines(lines: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, start: int) -> np.ndarray:
+    """Returns `[height, columns, 3]` uint8, a piece of the lines, whose y are given by column [pixels]."""
+    before = min(1, start)  # a column of the piece before, and one of the next, so that lines have no seams
+    num_columns = min(_PIECE, len(lines[0]) - start)
+    scale = _SUPERSAMPLING
+    image = Image.new("RGB", ((num_columns + before) * scale, height * scale), TRACK)
+    draw = ImageDraw.Draw(image, "RGBA")
+    for line, color in zip(lines, colors, strict=True):
+        y = scale * line[start - before : start + num_columns + 1]
+        x = scale * (np.arange(len(y)) + 0.5)
+        points = list(zip(x.tolist(), y.tolist(), strict=True))
+        draw.polygon([(x[0], height * scale), *points, (x[-1], height * scale)], fill=(*color, 22))
+        draw.line(points, fill=color, width=round(1.3 * scale), joint="curve")
+    return np.asarray(image.resize((num_columns + before, height), Image.Resampling.BOX))[:, before:]
+
+
+def _moving_mean(curve: np.ndarray, over: int) -> np.ndarray:
+    """Returns `[columns]` the mean of each value and those before it."""
+    total = np.cumsum(np.concatenate([np.full(over, curve[0]), curve]))
+    return (total[over:] - total[:-over]) / over

@@ -1,0 +1,229 @@
+"""The lock of a run directory: one process trains a run at a time."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from evoconn_cli.errors import RunBusyError, RunDirectoryError
+
+PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is free
+
+
+def owner_of(file: Path) -> dict[str, Any] | None:
+    """Returns host, pid and start of the process that a lock file names; None if it names none.
+
+    Raises:
+        RunDirectoryError: this user may not read it.
+    """
+    try:
+        owner = json.loads(file.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise RunDirectoryError(f"cannot read {file}: {error.strerror}.") from None
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
+        return None
+    texts = owner.get("host"), owner.get("since")
+    return owner if all(isinstance(text, str) and text.isprintable() for text in texts) else None
+
+
+def living_owner(file: Path) -> dict[str, Any] | None:
+    """Returns host, pid and start of the process that trains the run; None where none does. The lock is not touched.
+
+    A process counts that has renewed the lock a short while ago and, on this host, is still there. Clocks of hosts that
+    differ by a minute or more mislead it; taking the lock does not depend on clocks.
+    """
+    owner = owner_of(file)
+    try:
+        age = time.time() - file.stat().st_mtime
+    except OSError:
+        return None
+    if owner is None or age > 2 * PATIENCE or (owner["host"] == host_name() and not is_alive(owner["pid"])):
+        return None
+    return owner
+
+
+def in_words(owner: dict[str, Any] | None) -> str:
+    """Returns the owner of a lock in words."""
+    return f"process {owner['pid']} on {owner['host']}, since {owner['since']}" if owner else "another process"
+
+
+def is_alive(pid: int) -> bool:
+    """Returns whether this host has a process with a number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def host_name() -> str:
+    """Returns the name by which locks know this host."""
+    return os.uname().nodename
+
+
+RENEWED_EVERY = 10.0  # [s]
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+"""What file systems without locks answer."""
+
+
+class RunLock:
+    """The lock of a run that this process has taken.
+
+    Another host may take it over from a process that stood still for longer than `PATIENCE`.
+
+    Args:
+        file: in the run directory.
+        descriptor: of that file; the operating system holds the lock as long as it is open.
+    """
+
+    def __init__(self, file: Path, descriptor: int) -> None:
+        self._file = file
+        self._descriptor = descriptor
+        self._owner = {"pid": os.getpid(), "host": host_name(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        with suppress(OSError):  # a full disk: the lock itself is held all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{json.dumps(self._owner)}\n".encode(), 0)
+
+    def is_held(self) -> bool:
+        """Returns whether nobody has taken it over."""
+        return _is_still(self._file, self._descriptor) and owner_of(self._file) in (None, self._owner)
+
+    def check(self) -> None:
+        """Checks that this process still is the one that trains the run.
+
+        Raises:
+            RunBusyError: another one has taken it over.
+        """
+        if not self.is_held():
+            raise RunBusyError(
+                f"the run {self._file.parent} was taken over by {in_words(owner_of(self._file))} while this process "
+                "stood still, or its lock was removed. The training ends here and writes nothing more; when the other "
+                "one has ended, the run can be resumed."
+            )
+
+    def renew(self) -> None:
+        """Shows other hosts that its owner lives."""
+        if self.is_held():
+            with suppress(OSError):
+                os.utime(self._descriptor)
+
+    def release(self) -> None:
+        """Gives the lock back, and leaves alone one that is another process's by now."""
+        if self.is_held():
+            with suppress(OSError):
+                self._file.unlink()
+        os.close(self._descriptor)
+
+
+@contextmanager
+def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], None] = time.sleep) -> Iterator[RunLock]:
+    """Holds the lock of a run; `file` exists while it is held.
+
+    Args:
+        file: in the run directory.
+        note: is told why it takes long.
+        pause: waits for so many seconds.
+
+    Raises:
+        RunBusyError: another process trains the run.
+        RunDirectoryError: the file cannot be written.
+    """
+    lock = RunLock(file, _acquire(file, note, pause))
+    done = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(lock, done), name="lock", daemon=True)
+    renewal.start()
+    try:
+        yield lock
+    finally:
+        done.set()
+        renewal.join()
+        lock.release()
+
+
+def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], None]) -> int:
+    """Returns the descriptor of the lock file, whose lock is held as long as it is open."""
+    while True:
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write in the run directory {file.parent}: {error.strerror}.") from None
+        try:
+            locks_work = _lock(descriptor, file)
+            _check_owner(file, locks_work, note, pause)
+            if _is_still(file, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its owner has just removed it
+
+
+def _lock(descriptor: int, file: Path) -> bool:
+    """Takes the lock of the operating system; returns whether the file system has such locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _refusal(file) from None
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return False
+        raise RunDirectoryError(f"cannot lock {file}: {error.strerror}.") from None
+    return True
+
+
+def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], pause: Callable[[float], None]) -> None:
+    """Refuses a lock whose owner lives, where the operating system did not know."""
+    owner = owner_of(file)
+    if owner is None:
+        return
+    if owner["host"] == host_name():
+        if not locks_work and is_alive(owner["pid"]):
+            raise _refusal(file)
+        return
+    note(
+        f"the run was trained by process {owner['pid']} on {owner['host']}, which has not closed it. "
+        f"Waiting {PATIENCE:.0f} s to see whether it still runs."
+    )
+    try:
+        renewed = file.stat().st_mtime_ns
+        for _ in range(round(PATIENCE)):
+            pause(1.0)
+            if file.stat().st_mtime_ns != renewed:
+                raise _refusal(file)
+    except FileNotFoundError:
+        return  # it has closed its run meanwhile
+
+
+def _refusal(file: Path) -> RunBusyError:
+    return RunBusyError(
+        f"the run {file.parent} is being trained by {in_words(owner_of(file))}. Wait until it has ended, or end it: "
+        "the run can then be resumed."
+    )
+
+
+def _renew(lock: RunLock, done: threading.Event) -> None:
+    while not done.wait(RENEWED_EVERY):
+        lock.renew()
+
+
+def _is_still(file: Path, descriptor: int) -> bool:
+    """Returns whether `file` is the one that was opened, and was not removed since."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # a file system that is out of reach for a while says nothing

@@ -1,0 +1,298 @@
+"""The training loop, and what is recorded of each generation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from evoconn_cli.config.schema import RunConfig, num_members
+from evoconn_cli.engine.build import Engine
+from evoconn_cli.engine.devices import memory_for
+from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.state import RunState, not_finite
+from evoconn_cli.engine.strategies import Metrics
+from evoconn_cli.errors import ProcessLostError, TrainingError
+from evoconn_cli.progress.display import Progress
+from evoconn_cli.progress.formatting import count, duration
+from evoconn_cli.runs.lock import RunLock
+from evoconn_cli.runs.metrics import MetricsFile
+from evoconn_cli.runs.signals import Deadline, Interrupts
+from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
+from evoconn_cli.training.processes import Processes, digest
+from evoconn_cli.training.tracking import Tracker
+
+_LONG_RUN = 3600.0
+"""Runs that take longer than this on a CPU deserve a word [s]."""
+
+
+def speed_advice(config: RunConfig, workers: WorkerMesh, start: int, seconds: float) -> str | None:
+    """Returns what to tell after a first generation of `seconds` beyond `start`, None where there is nothing to say."""
+    if workers.first_device.platform != "cpu":
+        return None
+    left = config.algo.generations - start
+    expected = seconds * left
+    if expected < _LONG_RUN:
+        return None
+    return (
+        f"{count(left)} generations like the first take {duration(expected)} on this CPU, and they "
+        "get slower as episodes get longer. Use a GPU, or --config laptop for a run of minutes."
+    )
+
+
+class Recorder(Protocol):
+    """What a session of training tells; all of it happens at once, in the order of the generations."""
+
+    def compiling(self) -> None:
+        """Takes in that the generation is being compiled."""
+        ...
+
+    def compiled(self, seconds: float) -> None:
+        """Takes in how long that took [s]."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Takes in an advice or a warning."""
+        ...
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Takes in the metrics of a generation."""
+        ...
+
+    def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+        """Takes in a state that is to be kept."""
+        ...
+
+
+class RunRecorder(NamedTuple):
+    """Records a run in its directory, in the terminal and with the trackers."""
+
+    store: CheckpointStore
+    metrics: MetricsFile
+    progress: Progress
+    trackers: Sequence[Tracker]
+    lock: RunLock
+
+    def compiling(self) -> None:
+        """Shows that the generation is being compiled."""
+        self.progress.compiling()
+
+    def compiled(self, seconds: float) -> None:
+        """Shows how long that took [s]."""
+        self.progress.compiled(seconds)
+
+    def note(self, message: str) -> None:
+        """Shows an advice or a warning."""
+        self.progress.note(message)
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Writes, shows and tracks the metrics of a generation.
+
+        Raises:
+            RunBusyError: another process has taken over the run.
+            TrainingError: they could not be written.
+        """
+        self.lock.check()
+        try:
+            written = self.metrics.append(line)
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        self.progress.generation(written)
+        for tracker in self.trackers:
+            tracker.log(written, int(line["generation"]))
+
+    def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+        """Saves a checkpoint, and before it the metrics up to there.
+
+        Raises:
+            CheckpointError: it could not be written.
+            RunBusyError: another process has taken over the run.
+            TrainingError: the metrics could not be written.
+        """
+        self.lock.check()
+        try:
+            self.metrics.flush()
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        self.store.save(state, host, eval_fitness)
+
+    def _cannot_write(self, error: OSError) -> TrainingError:
+        kept = what_is_kept(self.store.latest())
+        return TrainingError(f"metrics.jsonl cannot be written: {error.strerror}. The training ends here; {kept}.")
+
+
+def what_is_kept(latest: int | None) -> str:
+    """Returns in words what is left of a training that fails, whose newest checkpoint is `latest`."""
+    return f"the checkpoint of generation {latest} is kept" if latest else "nothing is saved yet"
+
+
+class NoRecorder:
+    """Records nothing: another process does."""
+
+    def compiling(self) -> None:
+        """Does nothing."""
+
+    def compiled(self, seconds: float) -> None:
+        """Does nothing."""
+
+    def note(self, message: str) -> None:
+        """Does nothing."""
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+        """Does nothing."""
+
+
+class Session(NamedTuple):
+    """What a training works with, from its first generation in this process to the last one."""
+
+    config: RunConfig
+    recorder: Recorder
+    interrupts: Interrupts
+    deadline: Deadline
+    processes: Processes
+
+    def train(self, engine: Engine, workers: WorkerMesh, state: RunState, host: HostFacts) -> RunState:
+        """Returns the last state, which is saved.
+
+        Raises:
+            CheckpointError: a checkpoint could not be written.
+            DeviceMemoryError: a device has too little memory.
+            ProcessLostError: another process is gone; what was trained is saved.
+            TrainingError: the training cannot go on.
+        """
+        config, recorder = self.config, self.recorder
+        start = saved = int(state.generation)
+        if start >= config.algo.generations or self._is_asked_to_end():
+            return state
+        recorder.compiling()
+        before = time.perf_counter()
+        with self._memory():
+            step = self._compile(engine, state)
+        if step is None:
+            return state
+        recorder.compiled(time.perf_counter() - before)
+        eval_fitness = 0.0
+        saved_at = time.perf_counter()
+        self.interrupts.training = True
+        try:
+            for generation in range(start + 1, config.algo.generations + 1):
+                if self._must_end(is_first=generation == start + 1):
+                    break
+                before = time.perf_counter()
+                state, measured = self._compute(step, state)
+                seconds = time.perf_counter() - before
+                self.deadline.generation_took(seconds)
+                simulated = host.env_steps_simulated + int(measured.pop("steps_simulated"))
+                host = HostFacts(elapsed=host.elapsed + seconds, env_steps_simulated=simulated)
+                eval_fitness = float(measured["eval_fitness"])
+                line = _line(state, measured, seconds, host)
+                recorder.record(line)
+                _check_alive(line, config, saved)
+                _check_finite(state, saved)
+                if generation == start + 1 and (advice := speed_advice(config, workers, start, seconds)):
+                    recorder.note(advice)
+                if generation % config.checkpoint.every == 0 or self._is_overdue(saved_at):
+                    self._save(state, host, eval_fitness)
+                    saved, saved_at = generation, time.perf_counter()
+        except ProcessLostError:
+            if not state.key.is_deleted() and int(state.generation) > saved:
+                recorder.save(state, host, eval_fitness)
+            raise
+        if int(state.generation) > saved:
+            self._save(state, host, eval_fitness)
+        return state
+
+    def _compile(self, engine: Engine, state: RunState) -> Callable | None:
+        """Returns the compiled generation; None if a signal came. Several processes agree on that only afterwards."""
+        if self.processes.count > 1:
+            return engine.compile(state)
+        return self.interrupts.unless_interrupted(lambda: engine.compile(state))
+
+    def _compute(self, step: Callable, state: RunState) -> tuple[RunState, Metrics]:
+        """Returns the state after a generation, and its metrics in the memory of the host."""
+        try:
+            with self._memory():
+                state, measured = step(state)
+                return state, jax.device_get(measured)
+        except (RuntimeError, ValueError) as error:  # JAX raises either when a connection is cut
+            lost = self.processes.lost(error)
+            if lost is None:
+                raise
+            raise lost from None
+
+    def _memory(self) -> AbstractContextManager[None]:
+        block = self.config.engine.block or 1
+        smaller = f"Start a new run with engine.block={block // 2}, or resume this one" if block > 1 else "Run it"
+        return memory_for(f"blocks of {block} members", f"{smaller} on a device with more memory.")
+
+    def _save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+        before = time.perf_counter()
+        if self.processes.count > 1:
+            self.processes.check_same(digest(state), f"the state after generation {int(state.generation)}")
+        self.recorder.save(state, host, eval_fitness)
+        self.deadline.save_took(time.perf_counter() - before)
+
+    def _is_overdue(self, saved_at: float) -> bool:
+        """Returns whether too much would be lost by now, which all processes agree on."""
+        (overdue,) = self.processes.agree_on(time.perf_counter() - saved_at >= 60 * self.config.checkpoint.minutes)
+        return overdue
+
+    def _is_asked_to_end(self) -> bool:
+        (asked,) = self.processes.agree_on(self.interrupts.requested)
+        return asked
+
+    def _must_end(self, *, is_first: bool) -> bool:
+        """Returns whether no other generation is to begin, which all processes agree on."""
+        asked, is_late = self.processes.agree_on(self.interrupts.requested, self.deadline.is_near())
+        if asked:
+            if not self.interrupts.requested:
+                self.recorder.note("another process was asked to end: the run is saved and ends here.")
+            return True
+        if is_late and is_first:
+            raise TrainingError(
+                "the time of --max-time was over before the first generation could be trained: starting took too "
+                "long for it. Allow more, or none of the next starts will come further."
+            )
+        if is_late:
+            self.recorder.note("the time of --max-time is nearly over: the run is saved and ends here.")
+        return is_late
+
+
+def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: HostFacts) -> dict[str, Any]:
+    """Returns one line of metrics.jsonl: its keys are relied on by other tools."""
+    return {
+        "generation": int(state.generation),
+        **dict.fromkeys(_NOT_IN_EVERY_STRATEGY),
+        **{name: value.item() for name, value in measured.items()},
+        "env_steps": int(state.env_steps),
+        "env_steps_simulated": host.env_steps_simulated,
+        "seconds": seconds,
+        "elapsed": host.elapsed,
+    }
+
+
+_NOT_IN_EVERY_STRATEGY = ("spikes_per_ms", "density", "entropy", "saturated")
+"""Keys of every line that are null where a strategy or a network has no such thing."""
+
+
+def _check_alive(line: dict[str, Any], config: RunConfig, saved: int) -> None:
+    if line["failed_members"] == num_members(config):
+        raise TrainingError(
+            f"the fitness of all members was NaN or infinite in generation {line['generation']}: nothing is left to "
+            f"learn from, and {what_is_kept(saved)}. Look at the task and the network's constants."
+        )
+
+
+def _check_finite(state: RunState, saved: int) -> None:
+    if arrays := not_finite(state):
+        raise TrainingError(
+            f"the run has diverged: after generation {int(state.generation)}, {', '.join(arrays[:3])} "
+            f"{'hold' if len(arrays) > 1 else 'holds'} numbers that are not finite, and {what_is_kept(saved)}. Start a "
+            "new run with a smaller algo.learning_rate or a larger algo.adam_eps."
+        )
