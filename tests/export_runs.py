@@ -6,8 +6,9 @@ from pathlib import Path
 
 from saved_runs import save_run
 
+from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.evaluation.exporting import make_source, open_steps
-from evoconn_cli.export.source import ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportSource
 
 DENSE = ("algo.name=es", "network.name=dense_snn")
 

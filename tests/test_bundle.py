@@ -15,13 +15,14 @@ import pytest
 import scipy.sparse
 from saved_runs import save_run
 
+from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.evaluation.exporting import make_source, open_steps
 from evoconn_cli.export.bundle.document import write_checksums
 from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, run_network, write_bundle
 from evoconn_cli.export.episode import record_episode
-from evoconn_cli.export.source import ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportSource
 
 SPIKING = ("network.gain_in=0.5", "task.episode_length=40")
 SETTINGS = {

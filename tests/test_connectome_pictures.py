@@ -15,6 +15,7 @@ from saved_runs import save_run
 from typer.testing import CliRunner
 
 from evoconn_cli.app import app
+from evoconn_cli.config.formats import SORTS, ExportOptions
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.drawing.canvas import save_figure
 from evoconn_cli.drawing.colors import ON_WHITE
@@ -24,7 +25,7 @@ from evoconn_cli.export.analysis.reports import agreement_with_last, changed_con
 from evoconn_cli.export.analysis.statistics import connectome_statistics
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure, write_picture
-from evoconn_cli.export.source import SORTS, ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import observation_weights
 from evoconn_cli.tasks.brax_v1 import task_labels
 from evoconn_cli.tasks.registry import make_task

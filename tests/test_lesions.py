@@ -16,15 +16,15 @@ from saved_runs import files_of, save_run
 
 import evoconn_cli
 from evoconn_cli.app import main
+from evoconn_cli.config.formats import ExportOptions, is_bundle
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.evaluation.evaluating import evaluate
 from evoconn_cli.evaluation.exporting import make_source, open_steps
 from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.export.bundle.document import write_checksums
-from evoconn_cli.export.bundle.reading import is_bundle, read_bundle, verify_bundle
+from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle
 from evoconn_cli.export.bundle.run_network import Network
 from evoconn_cli.export.bundle.writing import HOLDS, write_bundle
-from evoconn_cli.export.source import ExportOptions
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 

@@ -14,9 +14,20 @@ import typer
 
 from evoconn_cli.commands.options import Policy, check_policy, complete_run, list_of, one_of, steps_of
 from evoconn_cli.commands.terminal import say, show_notice, table_console
-from evoconn_cli.config.formats import FORMATS, Format, MissingPackageError, check_format, find_formats
+from evoconn_cli.config.formats import (
+    FORMATS,
+    NIR_TAUS,
+    PANELS,
+    SORTS,
+    STEPS_PANELS,
+    ExportOptions,
+    Format,
+    MissingPackageError,
+    check_format,
+    find_formats,
+)
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
-from evoconn_cli.export.source import NIR_TAUS, PANELS, SORTS, STEPS_PANELS, ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.output import in_a_run, is_special, partial_path, place_problem, put_in_place
 
 if TYPE_CHECKING:
@@ -419,7 +430,7 @@ def export_connectivity(
 
       evoconn export-connectivity runs/hopper-ec/exports/generation-120-bundle --verify
     """
-    from evoconn_cli.export.source import ExportOptions
+    from evoconn_cli.config.formats import ExportOptions
 
     run_export(
         Request(

@@ -29,11 +29,11 @@ from evoconn_cli.config.launch import parse_duration
 from evoconn_cli.config.registry import BRAX_V1_TASKS, PAIRS, preset_names
 from evoconn_cli.errors import ExitCode, program
 from evoconn_cli.runs.signals import Deadline, Interrupts
-from evoconn_cli.training.cluster import Cluster, join
-from evoconn_cli.training.processes import Processes
 
 if TYPE_CHECKING:
+    from evoconn_cli.training.cluster import Cluster
     from evoconn_cli.training.opening import Run
+    from evoconn_cli.training.processes import Processes
 
 _ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb")
 """Keys, or beginnings of keys, that mean nothing to a run that is not trained."""
@@ -49,6 +49,8 @@ def run_training(
     interrupts: Interrupts | None = None,
 ) -> None:
     """Trains the run that `open_run` gives, and ends the process with the exit code that says how it went."""
+    from evoconn_cli.training.cluster import join
+
     deadline = Deadline(parse_duration(max_time)) if max_time is not None else Deadline()
     with interrupts or Interrupts() as interrupts:
         processes = join(cluster)

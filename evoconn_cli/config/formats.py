@@ -12,14 +12,50 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
-from evoconn_cli.export.source import ExportSource
 
 ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
 SPIKING_NETWORKS = ("conn_snn", "dense_snn")
 
 TABLE_OPTIONS = ("--episode-steps", "--with-episode")
+
+
+SORTS = ("degree", "community", "none")
+"""Orders of neurons in pictures, within their type."""
+
+NIR_TAUS = ("continuous", "euler")
+"""Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
+
+
+PANELS, STEPS_PANELS = "abcdefghij", "abcdef"
+"""Letters of the panels in the figure of one step, and in that of several steps."""
+EPISODE_PANELS = "hij"
+"""Those that show a recorded episode, in the figure of one step."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of single formats.
+
+    Attributes:
+        nir_tau: time constants of NIR, one of `NIR_TAUS`.
+        sort: order of neurons in pictures, one of `SORTS`.
+        random_graphs: how many stand beside the measures of a network, at least 2.
+        with_episode: the recorded episode is written beside the tables.
+        width: of pictures [inches].
+        title: whether pictures have a title.
+        panels: letters of the panels of a picture, all where empty.
+    """
+
+    nir_tau: str = "continuous"
+    sort: str = "degree"
+    random_graphs: int = 20
+    with_episode: bool = False
+    width: float = 7.0
+    title: bool = True
+    panels: str = ""
 
 
 class MissingPackageError(EvoconnError):
@@ -61,7 +97,7 @@ class Format:
     prints_statistics: bool = False
     megabytes_per_million: int = 0
 
-    def load_writer(self) -> Callable[[ExportSource, Path], None]:
+    def load_writer(self) -> Callable[[Any, Path], None]:
         """Returns `writer(source, out)`, which writes to the path `out`, and perhaps more beside it.
 
         Raises:
@@ -217,3 +253,8 @@ def _lack(package: str, least: str) -> str:
 
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdecimal()]
+
+
+def is_bundle(path: Path) -> bool:
+    """Returns whether the directory `path` is a bundle."""
+    return (path / "network.json").is_file() and (path / "provenance.json").is_file()

@@ -11,12 +11,13 @@ from typing import Any
 
 import jax
 
+from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.evaluation.opened import FrozenState, OpenedRun, candidates_of, open_checkpoints
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import AnyEpisode, record_episode
-from evoconn_cli.export.source import ExportOptions, ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id")

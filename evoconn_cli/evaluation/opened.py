@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import start_jax
@@ -30,7 +31,7 @@ from evoconn_cli.errors import (
     NothingYetError,
     program,
 )
-from evoconn_cli.export.bundle.reading import Bundle, is_bundle, read_bundle
+from evoconn_cli.export.bundle.reading import Bundle, read_bundle
 from evoconn_cli.networks import Candidates, Network, bits
 from evoconn_cli.runs.directory import RunDirectory, locate, readable
 from evoconn_cli.tasks import Task

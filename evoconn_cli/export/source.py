@@ -7,46 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from evoconn_cli.config.formats import ExportOptions
+
 if TYPE_CHECKING:
     from evoconn_cli.export.analysis.statistics import Statistics
     from evoconn_cli.export.connectome import Connectome
     from evoconn_cli.export.episode import AnyEpisode, Episode
-
-
-SORTS = ("degree", "community", "none")
-"""Orders of neurons in pictures, within their type."""
-
-NIR_TAUS = ("continuous", "euler")
-"""Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
-
-
-PANELS, STEPS_PANELS = "abcdefghij", "abcdef"
-"""Letters of the panels in the figure of one step, and in that of several steps."""
-EPISODE_PANELS = "hij"
-"""Those that show a recorded episode, in the figure of one step."""
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options of single formats.
-
-    Attributes:
-        nir_tau: time constants of NIR, one of `NIR_TAUS`.
-        sort: order of neurons in pictures, one of `SORTS`.
-        random_graphs: how many stand beside the measures of a network, at least 2.
-        with_episode: the recorded episode is written beside the tables.
-        width: of pictures [inches].
-        title: whether pictures have a title.
-        panels: letters of the panels of a picture, all where empty.
-    """
-
-    nir_tau: str = "continuous"
-    sort: str = "degree"
-    random_graphs: int = 20
-    with_episode: bool = False
-    width: float = 7.0
-    title: bool = True
-    panels: str = ""
 
 
 @dataclass(frozen=True)

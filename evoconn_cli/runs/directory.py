@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, UnreadableCheckpointError, program
-from evoconn_cli.export.bundle.reading import is_bundle
 from evoconn_cli.output import partial_path, place_problem, replace_text
 from evoconn_cli.runs.provenance import what_changed
 

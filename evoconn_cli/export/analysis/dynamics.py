@@ -8,10 +8,10 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
+from evoconn_cli.config.formats import SORTS
 from evoconn_cli.export.analysis.graphs import find_communities
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.source import SORTS
 from evoconn_cli.export.units import excitatory_neurons, neurons_by_type, recurrent_graph
 
 

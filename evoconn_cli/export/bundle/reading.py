@@ -20,7 +20,7 @@ from evoconn_cli.config.loading import resolve_config
 from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle import run_network
-from evoconn_cli.export.bundle.document import NETWORK_FILE, changed_files, read_document
+from evoconn_cli.export.bundle.document import changed_files, read_document
 from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, PROVENANCE_FILE
 from evoconn_cli.export.connectome import Connectome, neuron_types
 from evoconn_cli.export.edges import kernels_from_edges
@@ -67,11 +67,6 @@ class Bundle:
     def __str__(self) -> str:
         before = {"sampled": "sampled connections, ", "edited": "edited before, "}.get(self.provenance["policy"], "")
         return f"bundle, {before}{self.edit or 'as exported'}"
-
-
-def is_bundle(path: Path) -> bool:
-    """Returns whether the directory `path` is a bundle."""
-    return (path / NETWORK_FILE).is_file() and (path / PROVENANCE_FILE).is_file()
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -11,6 +11,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import binom
 
+from evoconn_cli.config.formats import EPISODE_PANELS
 from evoconn_cli.drawing.canvas import (
     FAINT,
     INK,
@@ -28,7 +29,6 @@ from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.pictures.panels import draw_dynamics, draw_matrix, least_pixels, strip_ratio
-from evoconn_cli.export.source import EPISODE_PANELS
 from evoconn_cli.export.units import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
 from evoconn_cli.tasks.brax_v1 import task_labels
 

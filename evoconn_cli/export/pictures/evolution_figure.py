@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from evoconn_cli.config.formats import EPISODE_PANELS
 from evoconn_cli.drawing.canvas import (
     FAINT,
     INK,
@@ -27,7 +28,7 @@ from evoconn_cli.export.analysis.reports import agreement_with_last, changed_con
 from evoconn_cli.export.analysis.statistics import Certainty, Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
-from evoconn_cli.export.source import EPISODE_PANELS, ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import KERNELS
 
 _TITLES = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from evoconn_cli.config.formats import SORTS
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill, pack, read_web
 from evoconn_cli.export.analysis.dynamics import (
@@ -20,7 +21,7 @@ from evoconn_cli.export.analysis.dynamics import (
 )
 from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.source import SORTS, ExportSource
+from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import KERNELS, neuron_signs
 from evoconn_cli.tasks.brax_v1 import task_labels
 
