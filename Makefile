@@ -31,13 +31,13 @@ test: $(VENV)/installed-dev ## run all tests
 	$(PYTEST)
 
 test-versions: $(VENV)/installed-test ## tests of what a version of JAX decides, e.g. PYTHON=python3.13 VENV=.venv-3.13
-	$(PYTEST) tests/test_members_last.py tests/test_brax_v1.py tests/test_fused_substeps.py \
-	  tests/test_training.py::test_a_resumed_run_equals_a_straight_one \
-	  tests/test_training.py::test_a_run_resumed_on_other_devices_equals_a_straight_one
+	$(PYTEST) tests/engine/test_members_last.py tests/tasks/test_brax_v1.py tests/networks/test_fused_substeps.py \
+	  tests/training/test_training.py::test_a_resumed_run_equals_a_straight_one \
+	  tests/training/test_training.py::test_a_run_resumed_on_other_devices_equals_a_straight_one
 
 soak: $(VENV)/installed-dev ## tests of faults in their long form: ten times the kills, forty times the examples
-	EVOCONN_SOAK=1 $(PYTEST) -o faulthandler_timeout=0 tests/test_crashes.py tests/test_config_properties.py \
-	  tests/test_deadline.py
+	EVOCONN_SOAK=1 $(PYTEST) -o faulthandler_timeout=0 tests/training/test_crashes.py \
+	  tests/config/test_config_properties.py tests/runs/test_deadline.py
 
 check: format-check lint types fast-tests ## format, lint, types and the fast tests
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
+from paths import DOCS, TESTS
 from typer.testing import CliRunner
 
 from evoconn_cli.app import app
 
-HERE = Path(__file__).parent
-PAGE = (HERE.parent / "docs" / "reliability.md").read_text()
+PAGE = (DOCS / "reliability.md").read_text()
 NAMED = sorted(set(re.findall(r"`(test_\w+\.py)::(\w+)`", PAGE)))
 
 
@@ -24,7 +23,7 @@ def test_each_promise_names_a_test():
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
 def test_the_tests_that_are_named_exist(file, name):
-    tree = ast.parse((HERE / file).read_text())
+    tree = ast.parse(next(TESTS.rglob(file)).read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 

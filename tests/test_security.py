@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from grids import fill_with_modules, load_cells, write_grid
+from paths import SUPPORT
 from typer.testing import CliRunner
 from wandb_server import KEY, WandbServer
 from whole_runs import resume_small, run_small
@@ -76,7 +77,7 @@ for event in list(events):
 
 def test_going_on_with_a_run_starts_no_code_and_writes_nowhere_else(tmp_path):
     """As Python itself reports it, file by file."""
-    script = WATCHED.format(tests=str(Path(__file__).parent))
+    script = WATCHED.format(tests=str(SUPPORT))
     command = [sys.executable, "-c", script, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -5,11 +5,11 @@ import copy
 import os
 import sys
 from fractions import Fraction
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from paths import PACKAGE
 from rendering_cases import make_episode
 
 from evoconn_cli.config.registry import BRAX_V1_TASKS
@@ -24,8 +24,6 @@ from evoconn_cli.rendering.mujoco import MujocoRenderer, make_mjcf
 from evoconn_cli.rendering.shapes import make_figure, square_size
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
-
-PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from paths import SUPPORT
 from rich.console import Console
 from started import killed_after, start
 
@@ -91,7 +92,7 @@ def assert_same_run(a: Path, b: Path, make_engine=build_engine):
 
 def evoconn(*arguments: str, cwd: Path, light: bool = False, **kwargs):
     """Starts the program; with `light`, with an engine that need not be compiled."""
-    program = [str(Path(__file__).with_name("light_evoconn.py"))] if light else ["-m", "evoconn_cli"]
+    program = [str(SUPPORT / "light_evoconn.py")] if light else ["-m", "evoconn_cli"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     environment = {**os.environ, "WANDB_MODE": "disabled"}
     return start([sys.executable, *program, *arguments], cwd=cwd, **{"env": environment, **streams, **kwargs})

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
+
+from paths import LIGHT_EVOCONN
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cells import Cell, expand
 
-LIGHT = (sys.executable, str(Path(__file__).with_name("light_evoconn.py")))
+LIGHT = LIGHT_EVOCONN
 """The program with an engine that need not be compiled."""
 
 TINY = """

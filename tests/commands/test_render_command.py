@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from paths import ROOT
 from PIL import Image
 from rendering_cases import probe_video
 from saved_runs import files_of, save_run
@@ -22,7 +22,6 @@ from evoconn_cli.rendering import mujoco as gl
 from evoconn_cli.training import tracking as wandb_video
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
 TASK = "inverted_pendulum"  # the one that compiles fastest
 DT = 0.04
 OPTIONS = ["task.episode_length=30"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 from grids import TINY, load_cells, write_grid
+from paths import DOCS
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import load_config, override_config
@@ -126,7 +126,7 @@ def test_a_file_may_have_a_dash_in_its_name(tmp_path):
 
 YAML_OF_DOCS = [
     pytest.param(block, id=f"{page.stem}-{number}")
-    for page in sorted(Path(__file__).parents[1].glob("docs/grids*.md"))
+    for page in sorted(DOCS.glob("grids*.md"))
     for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
 ]
 

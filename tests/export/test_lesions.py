@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.sparse
+from paths import DOCS
 from saved_runs import files_of, save_run
 
 import evoconn_cli
@@ -26,7 +27,7 @@ from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle
 from evoconn_cli.export.bundle.run_network import Network
 from evoconn_cli.export.bundle.writing import HOLDS, write_bundle
 
-DOCS = Path(__file__).parents[1] / "docs" / "export.md"
+PAGE = DOCS / "export.md"
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_every_form_can_be_edited(exported, bundle, form):
 def test_the_lesion_of_the_documentation(bundle, monkeypatch):
     code = next(
         code
-        for code in re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+        for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
         if "lesioned/kernels.npz" in code
     )
     outgoing = read_bundle(bundle).connectome.kernels["recurrent"][5].sum()

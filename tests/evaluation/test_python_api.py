@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import DOCS
 from saved_runs import files_of, save_run
 
 import evoconn_cli
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.evaluation.evaluating import evaluate
 
-DOCS = Path(__file__).parents[1] / "docs" / "python-api.md"
+PAGE = DOCS / "python-api.md"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def run(path):
 
 
 def test_the_example_of_the_documentation_runs(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     save_run(tmp_path / "runs" / "hopper-ec")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from export_runs import recorded_source
+from paths import DOCS
 
 from evoconn_cli.export.nir_graph import write_nir
 
@@ -16,7 +16,7 @@ for package, version in (("torch", None), ("nirtorch", "2.6"), ("norse.torch", N
 
 
 def test_norse_gives_the_recorded_spikes_and_actions_with_the_lines_in_the_docs(tmp_path, monkeypatch):
-    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    page = (DOCS / "export.md").read_text(encoding="utf-8")
     lines = page.split("### Running it in norse\n")[1].split("```python\n")[1].split("```")[0]
     (stem,) = set(re.findall(r'"([^"]*)(?:-recording\.h5|\.nir)"', lines))
     write_nir(recorded_source(tmp_path / "run", nir_tau="euler"), tmp_path / f"{stem}.nir")

@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from jax.profiler import ProfileData
+from paths import ROOT
 
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Step, check, run_limited
 from benchmarks.gpu_findings import NO_GPU
 from benchmarks.gpu_steps import read_kernels
 
-ROOT = Path(__file__).parents[1]
 FINDING = '@finding {"what": "a", "ms": 1.5}\n'
 
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from grids import LIGHT, TINY, fill_with_modules, generations_of, load_cells, starts_of, write_grid
+from paths import SUPPORT
 from slurm_cluster import wait_until
 from started import start
 from whole_runs import assert_same_run, quiet
@@ -205,7 +205,7 @@ def test_a_launcher_that_is_killed_leaves_cells_that_save_and_the_next_one_goes_
     grid, (cell,) = load(tmp_path, LONG)
     launcher = subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, str(tmp_path / "tiny.yaml"), str(tmp_path / "grid"), address],
-        cwd=Path(__file__).parent,
+        cwd=SUPPORT,
     )
     wait_for_generation(cell)
     launcher.kill()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import WAIT, chromium, needs_browser
+from paths import PACKAGE
 from rendering_cases import make_episode
 
 from evoconn_cli.config.rendering import make_options
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("render_page")  # that share a browser
 
 DT = 0.02
 NEURONS = Neurons(20, 12, 0.5)
-WEB = Path(__file__).parents[1] / "evoconn_cli" / "rendering" / "web"
+WEB = PACKAGE / "rendering" / "web"
 
 
 def make_page(path: Path, *, name: str = "hopper", neurons: Neurons | None = NEURONS, **given):

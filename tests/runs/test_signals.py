@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
+from paths import LIGHT_EVOCONN, ROOT
 from started import killed_after
 from started import start as start_process
 from typer.testing import CliRunner
@@ -208,7 +208,7 @@ os.execv(sys.executable, sys.argv[1:])
 @pytest.mark.slow
 def test_a_terminal_that_is_closed_ends_the_run_saved(tmp_path):
     ours, theirs = pty.openpty()
-    program = [sys.executable, str(Path(__file__).with_name("light_evoconn.py"))]
+    program = LIGHT_EVOCONN
     arguments = ["train", "--config", "smoke", "--run-dir", "run", *ENDLESS]
     process = start_process(
         [sys.executable, "-c", TAKE_TERMINAL, *program, *arguments],
@@ -235,7 +235,7 @@ def test_make_train_takes_what_ctrl_c_ends_for_no_error(tmp_path, code, is_error
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     (tmp_path / "installed").touch()
-    root = Path(__file__).parents[1]
+    root = ROOT
     done = subprocess.run(["make", "train", f"VENV={tmp_path}"], cwd=root, capture_output=True, text=True)
     assert (done.returncode != 0) == is_error == ("***" in done.stderr), done.stderr
     assert ("What to type next" in done.stdout) != is_error

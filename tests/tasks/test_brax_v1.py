@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import TESTS
 
 from evoconn_cli.config.registry import BRAX_V1_TASKS, PROBE_TASKS, TASKS
 from evoconn_cli.engine import members_last as module
@@ -19,7 +19,7 @@ from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import AS_TRAINED, PhysicsScale, brax_v1_environment, make_brax_v1_task
 from evoconn_cli.tasks.registry import make_task
 
-META = json.loads((Path(__file__).parent / "golden" / "meta.json").read_text())
+META = json.loads((TESTS / "golden" / "meta.json").read_text())
 # A compiled step costs some seconds, humanoid's far more: one task is always tested, all of them in `make test`.
 EACH_TASK = [name if name == "hopper" else pytest.param(name, marks=pytest.mark.slow) for name in BRAX_V1_TASKS]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from conftest import SOAK
 from light_engine import make_light_engine
+from paths import SUPPORT
 from whole_runs import SMALL, assert_same_run, evoconn, run_small
 
 
 @pytest.mark.slow
 def test_fifty_kills_leave_the_run_as_it_would_have_been(tmp_path):
     kills = 500 if SOAK else 50
-    script = Path(__file__).with_name("kill_many.py")
+    script = SUPPORT / "kill_many.py"
     done = subprocess.run(
         [sys.executable, str(script), str(tmp_path / "killed"), str(kills), "0"], capture_output=True, text=True
     )

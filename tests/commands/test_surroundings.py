@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_lines import COMMANDS
+from paths import LIGHT_EVOCONN
 from PIL import Image
 from saved_runs import save_run
 from started import killed_after, start
@@ -74,7 +75,7 @@ def test_a_command_without_streams_does_its_work(folder, closed):
 
 def test_a_training_without_output_finishes(folder):
     arguments = ["--config", "smoke", "--population", "16", "--generations", "1", "--run-dir", "trained"]
-    command = [sys.executable, str(Path(__file__).with_name("light_evoconn.py")), "train", *arguments]
+    command = [*LIGHT_EVOCONN, "train", *arguments]
     done = run(folder, ["sh", "-c", '"$@" >&-', "sh", *command])
     assert done.returncode == 0, done.stderr
     assert RunDirectory.open(folder / "trained").read_facts()["status"] == "finished"

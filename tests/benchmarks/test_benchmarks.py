@@ -6,9 +6,9 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from benchmarks.interleaving import interleave
 
@@ -20,7 +20,7 @@ def test_the_benchmark_writes_its_table(tmp_path):
     arguments = [*options, "--json", str(report)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.run", *arguments],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )
