@@ -26,7 +26,7 @@ from evoconn_cli.evaluation.opened import FrozenState, OpenedRun, is_exported, o
 from evoconn_cli.evaluation.statistics import Summary
 from evoconn_cli.export.bundle.reading import Edit
 from evoconn_cli.export.connectome import neuron_types
-from evoconn_cli.networks.layers import kernel_arrays
+from evoconn_cli.networks.layers import layer_arrays
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.tasks import Task
 
@@ -143,7 +143,7 @@ class LoadedRun:
                 "weights are in run.state.strategy.center, and run.policy() computes with them."
             )
         with our_arithmetic():
-            center = kernel_arrays(self._opened.network, self._opened.strategy.center(state))
+            center = layer_arrays(self._opened.network, self._opened.strategy.center(state))
         return Connectivity(
             **{name: np.asarray(array.values[0]) for name, array in center.items()},
             neuron_types=neuron_types(network),

@@ -21,8 +21,8 @@ INHIBITORY: Rgb = (86, 180, 255)
 ON_WHITE: dict[str, str] = {"E": "#E08A00", "I": "#2383C4", "+": "#3B8F6B", "-": "#B4588F"}
 """In plots on white: types of neurons, and observations that act directly or reversed."""
 
-KERNELS: dict[str, str] = {"input": "#8A6A3B", "recurrent": "#222222", "output": "#9a9a9a"}
-"""In plots on white: the three kernels of a connectome, whose connections are of several types."""
+LAYERS: dict[str, str] = {"input": "#8A6A3B", "recurrent": "#222222", "output": "#9a9a9a"}
+"""In plots on white: the three layers of a connectome, whose connections are of several types."""
 
 MEASURES: dict[str, str] = {"reciprocity": "#332288", "clustering": "#882255", "modularity": "#8A8A1F"}
 """In plots on white: measures of a graph. Source: the muted palette of Paul Tol, 2021, the last one darker."""

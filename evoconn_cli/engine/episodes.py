@@ -17,7 +17,7 @@ from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.rollout import batch_task, initial_returns, start_over
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.engine.strategies import Strategy, StrategyState
-from evoconn_cli.networks import Activity, Candidates, Carry, Kernel, Network, Params
+from evoconn_cli.networks import Activity, Candidates, Carry, Layer, Network, Params
 from evoconn_cli.networks.layers import fan_out, keep_connections, num_neurons
 from evoconn_cli.tasks import Task, TaskState
 
@@ -39,9 +39,9 @@ def lesion_synapses(network: Network, keys: jax.Array, candidates: Candidates, s
         candidates: of a block.
         share: `[]`, 0 to 1.
     """
-    order = {name: index for index, name in enumerate(sorted(network.kernels))}
+    order = {name: index for index, name in enumerate(sorted(network.layers))}
 
-    def kept(name: str, kernel: Kernel, values: jax.Array) -> jax.Array:
+    def kept(name: str, layer: Layer, values: jax.Array) -> jax.Array:
         def one(key: jax.Array) -> jax.Array:
             return jax.random.uniform(jax.random.fold_in(key, order[name]), values.shape[1:]) >= share
 
@@ -61,11 +61,11 @@ def lesion_neurons(network: Network, keys: jax.Array, candidates: Candidates, sh
     """
     alive = jax.vmap(lambda key: jax.random.uniform(key, (num_neurons(network),)) >= share)(keys)
 
-    def kept(name: str, kernel: Kernel, values: jax.Array) -> jax.Array:
+    def kept(name: str, layer: Layer, values: jax.Array) -> jax.Array:
         stays = jnp.ones(values.shape, bool)
-        if kernel.pre != "observation":
+        if layer.pre != "observation":
             stays &= alive[:, :, None]
-        if kernel.post == "neurons":
+        if layer.post == "neurons":
             stays &= alive[:, None, :]
         return stays
 
@@ -107,7 +107,7 @@ class EpisodeResults(NamedTuple):
     lengths: jax.Array  # [E] int32 environment steps
     ended_early: jax.Array  # [E] bool, whether the episode ended before its limit
     nonzero_obs: jax.Array  # [E, O] int32 steps in which a normalised observation was not 0
-    fan_out: dict[str, jax.Array]  # kernel -> [E, pre] int32 connections that leave a unit
+    fan_out: dict[str, jax.Array]  # layer -> [E, pre] int32 connections that leave a unit
     spikes: SpikeCounts | None  # of spiking networks
 
 

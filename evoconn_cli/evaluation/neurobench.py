@@ -17,8 +17,8 @@ import numpy as np
 
 from evoconn_cli.config.schema import ConnSnnConfig, RunConfig, SpikingConfig
 from evoconn_cli.engine.episodes import EpisodeResults
-from evoconn_cli.networks import Kernel, Network
-from evoconn_cli.networks.layers import kernel_shapes
+from evoconn_cli.networks import Layer, Network
+from evoconn_cli.networks.layers import layer_shapes
 from evoconn_cli.networks.lif import LifConstants
 
 ENERGY_PJ = {"45nm": (0.9, 4.6)}
@@ -29,7 +29,7 @@ class Footprint(NamedTuple):
     """Memory that a policy needs [bytes]."""
 
     weights: int  # one byte a boolean connection, four a real weight or bias
-    weights_packed: int | None  # one bit a connection, each kernel in words of 32 bits; None for real weights
+    weights_packed: int | None  # one bit a connection, each layer in words of 32 bits; None for real weights
     state: int  # of the neurons, between steps
     normalizer: int  # mean and standard deviation of the observations
 
@@ -59,19 +59,18 @@ def neurobench_figures(config: RunConfig, network: Network, results: EpisodeResu
         network: the policy.
         results: NumPy arrays.
     """
-    shapes = kernel_shapes(network)
+    shapes = layer_shapes(network)
     steps = int(results.lengths.sum(dtype=np.int64))
     operations = {"spikes": 0, "numbers": 0}
-    for name, kernel in network.kernels.items():
-        active = _active(kernel, results, shapes[name][0])
-        kind = "spikes" if kernel.pre == "spikes" else "numbers"
+    for name, layer in network.layers.items():
+        active = _active(layer, results, shapes[name][0])
+        kind = "spikes" if layer.pre == "spikes" else "numbers"
         operations[kind] += int(np.sum(active * results.fan_out[name], dtype=np.int64))
     num_weights = sum(math.prod(shape) for shape in shapes.values())
     num_connections = sum(int(fan_out.sum(dtype=np.int64)) for fan_out in results.fan_out.values())
     substeps = LifConstants.of(config.network).num_substeps if isinstance(config.network, SpikingConfig) else 1
     dense = sum(
-        math.prod(shapes[name]) * (substeps if kernel.pre == "spikes" else 1)
-        for name, kernel in network.kernels.items()
+        math.prod(shapes[name]) * (substeps if layer.pre == "spikes" else 1) for name, layer in network.layers.items()
     )
     return Figures(
         footprint=_footprint(network, observation_size=results.nonzero_obs.shape[1]),
@@ -89,16 +88,16 @@ def energy_nj(figures: Figures, technology: str) -> float:
     return (accumulate * figures.effective_acs + multiply * figures.effective_macs) / 1000.0
 
 
-def _active(kernel: Kernel, results: EpisodeResults, num_pre: int) -> np.ndarray:
+def _active(layer: Layer, results: EpisodeResults, num_pre: int) -> np.ndarray:
     """Returns `[E, pre]` int64: how often each pre-synaptic unit was not zero in an episode."""
-    if kernel.pre == "hidden":
+    if layer.pre == "hidden":
         active = np.repeat(results.lengths[:, None], num_pre, axis=1)
-    elif kernel.pre == "observation":
+    elif layer.pre == "observation":
         # Conn-RSNN sees [x, -x].
         active = np.tile(results.nonzero_obs, (1, num_pre // results.nonzero_obs.shape[1]))
     else:
         assert results.spikes is not None
-        active = results.spikes.delivered if kernel.pre == "spikes" else results.spikes.nonzero_rates
+        active = results.spikes.delivered if layer.pre == "spikes" else results.spikes.nonzero_rates
     return np.asarray(active, np.int64)
 
 

@@ -41,12 +41,12 @@ from evoconn_cli.training.checkpoints import CheckpointStore
 class FrozenState(NamedTuple):
     """State of a strategy that gives one network."""
 
-    kernels: dict[str, jax.Array]  # kernel -> [1, W, post] uint32 packed connections
+    layers: dict[str, jax.Array]  # layer -> [1, W, post] uint32 packed connections
     evolved: ConnectivityState  # the probabilities that the connections come from; its moments are zeros
 
     @property
     def probs(self) -> dict[str, jax.Array]:
-        """The evolved probabilities by kernel."""
+        """The evolved probabilities by layer."""
         return self.evolved.probs
 
 
@@ -65,12 +65,12 @@ def freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strateg
 
     connectome = bundle.connectome
     frozen = FrozenState(
-        kernels={name: bits.pack(jnp.asarray(kernel), axis=0)[None] for name, kernel in connectome.kernels.items()},
+        layers={name: bits.pack(jnp.asarray(layer), axis=0)[None] for name, layer in connectome.layers.items()},
         evolved=state.strategy._replace(probs={name: jnp.asarray(p) for name, p in connectome.probs.items()}),
     )
     normalizer = state.normalizer._replace(mean=jnp.asarray(connectome.obs_mean), std=jnp.asarray(connectome.obs_std))
     return (
-        dataclasses.replace(strategy, name="bundle", ask=ask, center=lambda state: state.kernels),
+        dataclasses.replace(strategy, name="bundle", ask=ask, center=lambda state: state.layers),
         state._replace(strategy=frozen, normalizer=normalizer, generation=np.int32(connectome.generation)),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.networks import Candidates, Gains, Network
-from evoconn_cli.networks.layers import biases, kernel_arrays
+from evoconn_cli.networks.layers import biases, layer_arrays
 from evoconn_cli.networks.lif import LifConstants
 
 
@@ -23,10 +23,10 @@ class Connectome:
         config: of the run.
         generation: of the checkpoint.
         policy: `deterministic` or `sampled`, or `edited` by hand.
-        kernels: `[pre, post]` by name, bool for conn_snn and float32 else; conn_snn has `input` [2·O, N] from [x, -x],
+        layers: `[pre, post]` by name, bool for conn_snn and float32 else; conn_snn has `input` [2·O, N] from [x, -x],
             `recurrent` [N, N] and `output` [N, A].
         biases: `[post]` float32 by name; empty for the spiking networks.
-        probs: `[pre, post]` float32 evolved probability of each connection by kernel; empty for real weights.
+        probs: `[pre, post]` float32 evolved probability of each connection by layer; empty for real weights.
         neuron_types: `[N]` int8, +1 excitatory and -1 inhibitory; None where neurons have no types.
         gains: None for networks without spikes.
         obs_mean: `[O]` float32 of the normaliser.
@@ -38,7 +38,7 @@ class Connectome:
     config: RunConfig
     generation: int
     policy: str
-    kernels: dict[str, np.ndarray]
+    layers: dict[str, np.ndarray]
     biases: dict[str, np.ndarray]
     probs: dict[str, np.ndarray]
     neuron_types: np.ndarray | None
@@ -84,14 +84,14 @@ def make_connectome(
         candidates: `[1, ...]` its connections or weights.
         normalizer: of the observations.
         policy: how the candidates were drawn, `deterministic` or `sampled`.
-        probs: `[pre, post]` evolved probabilities by kernel, or None.
+        probs: `[pre, post]` evolved probabilities by layer, or None.
         action_size: A.
     """
     return Connectome(
         config=config,
         generation=generation,
         policy=policy,
-        kernels={name: np.asarray(array.values[0]) for name, array in kernel_arrays(network, candidates).items()},
+        layers={name: np.asarray(array.values[0]) for name, array in layer_arrays(network, candidates).items()},
         biases={name: np.asarray(values[0]) for name, values in biases(network, candidates).items()},
         probs={name: np.asarray(values) for name, values in (probs or {}).items()},
         neuron_types=neuron_types(config.network) if isinstance(config.network, ConnSnnConfig) else None,

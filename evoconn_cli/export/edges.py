@@ -9,7 +9,7 @@ import numpy as np
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.units import KERNEL_POPULATIONS, Table, unit_names, unit_signs, unit_types
+from evoconn_cli.export.units import LAYER_POPULATIONS, Table, unit_names, unit_signs, unit_types
 
 EDGE_COLUMNS = {
     "layer": "input, recurrent or output",
@@ -27,7 +27,7 @@ REQUIRED_COLUMNS = ("layer", "pre", "post")
 
 
 def layer_gains(connectome: Connectome) -> dict[str, float]:
-    """Returns the gain of each kernel of a boolean network."""
+    """Returns the gain of each layer of a boolean network."""
     if connectome.gains is None:
         raise ValueError(f"{connectome.network.name} has no gains")
     return connectome.gains._asdict()
@@ -43,13 +43,13 @@ def edge_table(connectome: Connectome) -> Table:
         The columns of `EDGE_COLUMNS`. Probabilities are those of evolution, so with `--policy deterministic` they are
         all above 0.5; connections that do not exist have no row.
     """
-    layers = [_layer_edges(connectome, name) for name in KERNEL_POPULATIONS]
+    layers = [_layer_edges(connectome, name) for name in LAYER_POPULATIONS]
     return {column: np.concatenate([layer[column] for layer in layers]) for column in EDGE_COLUMNS}
 
 
 def _layer_edges(connectome: Connectome, name: str) -> Table:
-    kernel, (pre_population, post_population) = connectome.kernels[name], KERNEL_POPULATIONS[name]
-    pre, post = np.nonzero(kernel)
+    layer, (pre_population, post_population) = connectome.layers[name], LAYER_POPULATIONS[name]
+    pre, post = np.nonzero(layer)
     names, sign = unit_names(connectome), unit_signs(connectome)[pre_population][pre]
     return {
         "layer": np.full(len(pre), name),
@@ -64,10 +64,10 @@ def _layer_edges(connectome: Connectome, name: str) -> Table:
     }
 
 
-def kernels_from_edges(
+def layers_from_edges(
     table: Table, connectome: Connectome, source: str, *, first_line: int = 1
 ) -> dict[str, np.ndarray]:
-    """Returns the kernels that a table of connections describes, `[pre, post]` bool by name.
+    """Returns the layers that a table of connections describes, `[pre, post]` bool by name.
 
     Only `layer`, `pre` and `post` are needed. Signs and weights may be there, but connections have none of their own:
     they must be those of the sending unit and the layer.
@@ -89,23 +89,23 @@ def kernels_from_edges(
 
     names, signs, gains = unit_names(connectome), unit_signs(connectome), layer_gains(connectome)
     numbers = {population: {name: i for i, name in enumerate(names[population])} for population in names}
-    kernels = {
-        name: np.zeros((len(names[pre]), len(names[post])), bool) for name, (pre, post) in KERNEL_POPULATIONS.items()
+    layers = {
+        name: np.zeros((len(names[pre]), len(names[post])), bool) for name, (pre, post) in LAYER_POPULATIONS.items()
     }
     for row, (layer, *units) in enumerate(zip(*(table[column] for column in REQUIRED_COLUMNS), strict=True)):
-        if layer not in kernels:
-            fail(row, f"unknown layer {str(layer)!r}. Known: {', '.join(kernels)}.")
+        if layer not in layers:
+            fail(row, f"unknown layer {str(layer)!r}. Known: {', '.join(layers)}.")
         found = []
-        for unit, population in zip(units, KERNEL_POPULATIONS[layer], strict=True):
+        for unit, population in zip(units, LAYER_POPULATIONS[layer], strict=True):
             if unit not in numbers[population]:
                 known = names[population]
                 fail(row, f"{layer} has no unit {str(unit)!r} there. Known: {known[0]} to {known[-1]}.")
             found.append(numbers[population][unit])
         pre, post = found
-        if kernels[layer][pre, post]:
+        if layers[layer][pre, post]:
             fail(row, f"the connection {units[0]} -> {units[1]} is there twice. Delete one of them.")
-        kernels[layer][pre, post] = True
-        sign = int(signs[KERNEL_POPULATIONS[layer][0]][pre])
+        layers[layer][pre, post] = True
+        sign = int(signs[LAYER_POPULATIONS[layer][0]][pre])
         for column, value in (("sign", sign), ("weight", sign * gains[layer])):
             if column in table and not _agrees(table[column][row], value):
                 fail(
@@ -113,7 +113,7 @@ def kernels_from_edges(
                     f"{column} is {table[column][row]}, but {units[0]} -> {units[1]} has {value:.9g}: connections are "
                     "there or not, and have no strength or sign of their own. Put it back, or delete the line.",
                 )
-    return kernels
+    return layers
 
 
 def _check_columns(table: Table, source: str) -> None:

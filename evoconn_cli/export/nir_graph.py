@@ -121,10 +121,10 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
     assert gains is not None
     if connectome.neuron_types is None:
         names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
-        k_in, k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in names)
+        k_in, k_h, k_out = (connectome.layers[name].astype(np.float64) for name in names)
     else:
         signs = connectome.neuron_types.astype(np.float64)
-        k_h, k_out = (connectome.kernels[name].astype(np.float64) for name in ("recurrent", "output"))
+        k_h, k_out = (connectome.layers[name].astype(np.float64) for name in ("recurrent", "output"))
         k_in = observation_weights(connectome).astype(np.float64)
     recurrent = gains.recurrent / (1 - constants.alpha_syn)
     return (
@@ -146,11 +146,11 @@ def _affine(weight: np.ndarray) -> nir.Affine:
 def _initial_state(connectome: Connectome, initial: NeuronState) -> dict[str, dict[str, np.ndarray]]:
     """Returns the state in which the recorded episode begins, by node; without warm-up, all but potentials is 0."""
     assert connectome.gains is not None
-    kernel = connectome.kernels["kernel_out" if connectome.neuron_types is None else "output"]
+    layer = connectome.layers["kernel_out" if connectome.neuron_types is None else "output"]
     return {
         "neurons": {"initial_v": initial.v, "initial_spikes": initial.spikes},
         "synapses": {"initial_v": initial.i_syn},
-        "readout": {"initial_v": (connectome.gains.output * (kernel.T @ initial.rate)).astype(np.float32)},
+        "readout": {"initial_v": (connectome.gains.output * (layer.T @ initial.rate)).astype(np.float32)},
     }
 
 

@@ -17,7 +17,7 @@ from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.sonata_files import write_edges, write_nodes, write_report, write_spikes
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import KERNEL_POPULATIONS, POPULATIONS, Table, neuron_signs, node_table
+from evoconn_cli.export.units import LAYER_POPULATIONS, POPULATIONS, Table, neuron_signs, node_table
 
 NODE_TYPES = (
     ("node_type_id", "population", "model_type", "model_template", "dynamics_params", "pop_name"),
@@ -70,8 +70,8 @@ def write_sonata(source: ExportSource, out: Path) -> None:
     nodes, edges = node_table(connectome), edge_table(connectome)
     for population in POPULATIONS:
         _write_population(out / "network", population, nodes, connectome, episode)
-    for kernel in KERNEL_POPULATIONS:
-        _write_kernel(out / "network", kernel, edges, connectome)
+    for layer in LAYER_POPULATIONS:
+        _write_layer(out / "network", layer, edges, connectome)
     (out / "network" / "node_types.csv").write_text(_csv(NODE_TYPES))
     (out / "network" / "edge_types.csv").write_text(_csv(EDGE_TYPES))
     _write_output(out / "output", connectome, episode)
@@ -106,19 +106,19 @@ def _initial_state(episode: Episode, connectome: Connectome) -> Table:
     }
 
 
-def _write_kernel(folder: Path, kernel: str, edges: Table, connectome: Connectome) -> None:
-    here, dt_ms = edges["layer"] == kernel, connectome.constants.dt_ms
+def _write_layer(folder: Path, layer: str, edges: Table, connectome: Connectome) -> None:
+    here, dt_ms = edges["layer"] == layer, connectome.constants.dt_ms
     num_edges = int(here.sum())
     write_edges(
-        folder / f"{kernel}_edges.h5",
-        kernel,
-        KERNEL_POPULATIONS[kernel],
+        folder / f"{layer}_edges.h5",
+        layer,
+        LAYER_POPULATIONS[layer],
         (edges["pre_index"][here], edges["post_index"][here]),
-        connectome.kernels[kernel].shape,
-        _type_ids(EDGE_TYPES, kernel, edges["pre_type"][here]),
+        connectome.layers[layer].shape,
+        _type_ids(EDGE_TYPES, layer, edges["pre_type"][here]),
         {
             "syn_weight": edges["weight"][here].astype(np.float32),
-            "delay": np.full(num_edges, dt_ms if kernel == "recurrent" else 0.0, np.float32),
+            "delay": np.full(num_edges, dt_ms if layer == "recurrent" else 0.0, np.float32),
             "probability": edges["probability"][here],
         },
     )
@@ -157,11 +157,11 @@ def _circuit(source: ExportSource) -> dict[str, Any]:
     ]
     edges = [
         {
-            "edges_file": f"$NETWORK_DIR/{kernel}_edges.h5",
+            "edges_file": f"$NETWORK_DIR/{layer}_edges.h5",
             "edge_types_file": "$NETWORK_DIR/edge_types.csv",
-            "populations": {kernel: {"type": "point_neuron"}},
+            "populations": {layer: {"type": "point_neuron"}},
         }
-        for kernel in KERNEL_POPULATIONS
+        for layer in LAYER_POPULATIONS
     ]
     return {
         "manifest": {"$BASE_DIR": ".", "$NETWORK_DIR": "$BASE_DIR/network", "$COMPONENT_DIR": "$BASE_DIR/components"},

@@ -188,7 +188,7 @@ def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
     """Returns the weights, and the state in which the episode begins; without one, there is none but of neurons."""
     connectome = source.connectome
     arrays = {"normalizer/mean": connectome.obs_mean, "normalizer/std": connectome.obs_std}
-    arrays |= {f"kernels/{name}": kernel for name, kernel in connectome.kernels.items()}
+    arrays |= {f"kernels/{name}": layer for name, layer in connectome.layers.items()}
     arrays |= {f"biases/{name}": bias for name, bias in connectome.biases.items()}
     initial: dict[str, np.ndarray] = {}
     if connectome.gains is not None:

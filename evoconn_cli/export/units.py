@@ -14,12 +14,12 @@ Table: TypeAlias = dict[str, np.ndarray]
 
 POPULATIONS = ("inputs", "neurons", "actions")
 
-KERNEL_POPULATIONS = {
+LAYER_POPULATIONS = {
     "input": ("inputs", "neurons"),
     "recurrent": ("neurons", "neurons"),
     "output": ("neurons", "actions"),
 }
-"""Populations that each kernel connects."""
+"""Populations that each layer connects."""
 
 NODE_COLUMNS = {
     "node": "name, by which edges refer to it",
@@ -127,8 +127,8 @@ def node_table(connectome: Connectome, episode: Episode | None = None) -> Table:
     }
 
 
-KERNELS = tuple(KERNEL_POPULATIONS)
-"""The kernels of a conn_snn in the order in which they are shown."""
+LAYERS = tuple(LAYER_POPULATIONS)
+"""The layers of a conn_snn in the order in which they are shown."""
 
 
 def excitatory_neurons(connectome: Connectome) -> np.ndarray:
@@ -144,34 +144,34 @@ def neurons_by_type(connectome: Connectome) -> dict[str, np.ndarray]:
 
 def recurrent_inputs(connectome: Connectome) -> tuple[np.ndarray, np.ndarray]:
     """Returns `[N]` and `[N]`, the recurrent connections onto each neuron from excitatory and from inhibitory ones."""
-    recurrent, excitatory = connectome.kernels["recurrent"], excitatory_neurons(connectome)
+    recurrent, excitatory = connectome.layers["recurrent"], excitatory_neurons(connectome)
     return recurrent[excitatory].sum(axis=0), recurrent[~excitatory].sum(axis=0)
 
 
 def density_by_projection(connectome: Connectome) -> dict[str, float]:
-    """Returns the share of possible connections that exist, by kernel and by the types that they join.
+    """Returns the share of possible connections that exist, by layer and by the types that they join.
 
     Types that the network does not have are left out.
     """
-    kernels, types = connectome.kernels, neurons_by_type(connectome)
-    projections = {"all": np.concatenate([kernel.ravel() for kernel in kernels.values()]), **kernels}
+    layers, types = connectome.layers, neurons_by_type(connectome)
+    projections = {"all": np.concatenate([layer.ravel() for layer in layers.values()]), **layers}
     for pre, chosen in types.items():
         for post, reached in types.items():
-            projections[f"{pre}->{post}"] = kernels["recurrent"][np.ix_(chosen, reached)]
+            projections[f"{pre}->{post}"] = layers["recurrent"][np.ix_(chosen, reached)]
     for name, chosen in types.items():
-        projections[f"input->{name}"] = kernels["input"][:, chosen]
+        projections[f"input->{name}"] = layers["input"][:, chosen]
     for name, chosen in types.items():
-        projections[f"{name}->output"] = kernels["output"][chosen]
+        projections[f"{name}->output"] = layers["output"][chosen]
     return {name: float(projection.mean()) for name, projection in projections.items()}
 
 
 def recurrent_graph(connectome: Connectome) -> np.ndarray:
     """Returns `[pre, post]` bool, the recurrent connections without those of a neuron to itself."""
-    recurrent = connectome.kernels["recurrent"]
+    recurrent = connectome.layers["recurrent"]
     return recurrent & ~np.eye(len(recurrent), dtype=bool)
 
 
 def observation_weights(connectome: Connectome) -> np.ndarray:
     """Returns `[O, N]` int8, the connection from `x` less the one from `-x`: how an observation acts on a neuron."""
-    both = connectome.kernels["input"].astype(np.int8)
+    both = connectome.layers["input"].astype(np.int8)
     return both[: connectome.observation_size] - both[connectome.observation_size :]

@@ -28,8 +28,8 @@ class Activity(NamedTuple):
     updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed or was reset
 
 
-class Kernel(NamedTuple):
-    """What a kernel `[pre, post]` connects."""
+class Layer(NamedTuple):
+    """What a layer `[pre, post]` connects."""
 
     pre: Literal["observation", "spikes", "rate", "hidden"]  # spikes pass in every sub-step, the others once a step
     post: Literal["neurons", "action"]
@@ -59,9 +59,9 @@ class Network:
 
     Attributes:
         name: the name on the command line.
-        shapes: kernels of one member, the strategy's search space: a pytree of `ShapeDtypeStruct`s, bool (whose
+        shapes: layers of one member, the strategy's search space: a pytree of `ShapeDtypeStruct`s, bool (whose
             candidates are packed along their first axis) or float32.
-        kernels: what each kernel of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; biases are none.
+        layers: what each layer of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; biases are none.
         initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
         prepare: `prepare(candidates) -> params`, once an episode.
         initial_carry: `initial_carry(keys [B]) -> carry`.
@@ -75,7 +75,7 @@ class Network:
 
     name: str
     shapes: Any
-    kernels: Mapping[str, Kernel]
+    layers: Mapping[str, Layer]
     initial_weights: Callable[[jax.Array], Any] | None
     prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]
@@ -87,4 +87,4 @@ class Network:
     @property
     def num_parameters(self) -> int:
         """Number of connections or weights of one member."""
-        return sum(math.prod(kernel.shape) for kernel in jax.tree.leaves(self.shapes))
+        return sum(math.prod(layer.shape) for layer in jax.tree.leaves(self.shapes))

@@ -1,4 +1,4 @@
-"""Kernels of booleans, a bit an entry, and sums of numbers over them in an order that no processor changes.
+"""Layers of booleans, a bit an entry, and sums of numbers over them in an order that no processor changes.
 
 Numbers are added in windows of 32 neighbours, then the windows likewise, as XLA does with a long axis on CPUs. XLA may
 hand a sum to a library instead, whose order depends on the processor, and which is slow where outputs are few.
@@ -17,15 +17,15 @@ from evoconn_cli.networks import bits
 _WINDOW = bits.WORD
 
 
-def pack(kernel: jax.Array) -> jax.Array:
+def pack(layer: jax.Array) -> jax.Array:
     """Returns `[B, W, N]` uint32, a word for each window and output: its bits are the entries that are missing.
 
     Args:
-        kernel: `[B, I, N]` bool.
+        layer: `[B, I, N]` bool.
     """
-    before = _before_first(kernel.shape[1])
-    padded = jnp.pad(kernel, ((0, 0), (before, -kernel.shape[1] % _WINDOW - before), (0, 0)))
-    entries = padded.reshape(kernel.shape[0], -1, _WINDOW, kernel.shape[2])
+    before = _before_first(layer.shape[1])
+    padded = jnp.pad(layer, ((0, 0), (before, -layer.shape[1] % _WINDOW - before), (0, 0)))
+    entries = padded.reshape(layer.shape[0], -1, _WINDOW, layer.shape[2])
     return ~bits.pack(jnp.swapaxes(entries, 1, 2).reshape(padded.shape), axis=1)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Kernel, Network, bits, boolean, lif, ternary
+from evoconn_cli.networks import Activity, Candidates, Layer, Network, bits, boolean, lif, ternary
 from evoconn_cli.networks.fused_substeps import make_fused_substeps
 from evoconn_cli.networks.lif import LifConstants, LifState
 
@@ -184,10 +184,10 @@ def make_conn_snn(
             "recurrent": jax.ShapeDtypeStruct((num_neurons, num_neurons), bool),
             "output": jax.ShapeDtypeStruct((num_neurons, action_size), bool),
         },
-        kernels={
-            "input": Kernel("observation", "neurons"),
-            "recurrent": Kernel("spikes", "neurons"),
-            "output": Kernel("rate", "action"),
+        layers={
+            "input": Layer("observation", "neurons"),
+            "recurrent": Layer("spikes", "neurons"),
+            "output": Layer("rate", "action"),
         },
         initial_weights=None,
         prepare=prepare,

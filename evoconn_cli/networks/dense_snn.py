@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Kernel, Network, lif
+from evoconn_cli.networks import Activity, Candidates, Layer, Network, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 
 _Output = TypeVar("_Output")
@@ -105,10 +105,10 @@ def make_dense_snn(
     return Network(
         name="dense_snn",
         shapes={name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()},
-        kernels={
-            "kernel_in": Kernel("observation", "neurons"),
-            "kernel_h": Kernel("spikes", "neurons"),
-            "kernel_out": Kernel("rate", "action"),
+        layers={
+            "kernel_in": Layer("observation", "neurons"),
+            "kernel_h": Layer("spikes", "neurons"),
+            "kernel_out": Layer("rate", "action"),
         },
         initial_weights=initial_weights,
         prepare=lambda candidates: candidates,
@@ -120,6 +120,6 @@ def make_dense_snn(
     )
 
 
-def _layer(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Returns `[B, post]`, each member's `x` `[B, pre]` through its own kernel `[B, pre, post]`."""
-    return jnp.einsum("bi,bij->bj", x, kernel)
+def _layer(x: jax.Array, layer: jax.Array) -> jax.Array:
+    """Returns `[B, post]`, each member's `x` `[B, pre]` through its own layer `[B, pre, post]`."""
+    return jnp.einsum("bi,bij->bj", x, layer)

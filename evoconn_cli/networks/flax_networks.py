@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from evoconn_cli.networks import Carry, Kernel, Network
+from evoconn_cli.networks import Carry, Layer, Network
 
 
 class Recurrent(nn.Module):
@@ -81,7 +81,7 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
     return Network(
         name=name,
         shapes=shapes,
-        kernels=_kernels(shapes),
+        layers=_layers(shapes),
         initial_weights=initial_weights,
         prepare=lambda candidates: candidates,
         initial_carry=lambda keys: zeros(keys.shape[0]),
@@ -91,16 +91,16 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
     )
 
 
-def _kernels(shapes: Any) -> dict[str, Kernel]:
-    """Returns what the kernels connect: Flax's cells name theirs `i.` for the input and `h.` for the hidden state."""
+def _layers(shapes: Any) -> dict[str, Layer]:
+    """Returns what the layers connect: Flax's cells name theirs `i.` for the input and `h.` for the hidden state."""
     names = ["/".join(str(part.key) for part in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
     names = [name for name in names if name.endswith("/kernel")]
     last_dense = max(name for name in names if name.startswith("Dense_"))
 
-    def connects(name: str) -> Kernel:
+    def connects(name: str) -> Layer:
         if name == last_dense:
-            return Kernel("hidden", "action")
+            return Layer("hidden", "action")
         gate = name.split("/")[-2]
-        return Kernel("hidden" if gate.startswith("h") else "observation", "neurons")
+        return Layer("hidden" if gate.startswith("h") else "observation", "neurons")
 
     return {name: connects(name) for name in names}

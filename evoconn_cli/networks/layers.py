@@ -1,4 +1,4 @@
-"""What the kernels of a network connect: the same questions for packed booleans and for real weights."""
+"""What the layers of a network connect: the same questions for packed booleans and for real weights."""
 
 from __future__ import annotations
 
@@ -8,67 +8,67 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.networks import Candidates, Kernel, Network, bits
+from evoconn_cli.networks import Candidates, Layer, Network, bits
 
 
-class KernelArray(NamedTuple):
-    """One kernel of a block and what it connects."""
+class LayerArray(NamedTuple):
+    """One layer of a block and what it connects."""
 
-    kernel: Kernel
+    layer: Layer
     values: jax.Array  # [B, pre, post] bool or float32
 
 
-def kernel_arrays(network: Network, candidates: Candidates) -> dict[str, KernelArray]:
-    """Returns every kernel of a block by name, booleans unpacked; biases are no kernels."""
+def layer_arrays(network: Network, candidates: Candidates) -> dict[str, LayerArray]:
+    """Returns every layer of a block by name, booleans unpacked; biases are no layers."""
     found, shapes = _by_name(candidates), _by_name(network.shapes)
-    return {name: KernelArray(kernel, _unpacked(found[name], shapes[name])) for name, kernel in network.kernels.items()}
+    return {name: LayerArray(layer, _unpacked(found[name], shapes[name])) for name, layer in network.layers.items()}
 
 
 def biases(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
-    """Returns what is no kernel, `[B, post]` by name."""
-    return {name: leaf for name, leaf in _by_name(candidates).items() if name not in network.kernels}
+    """Returns what is no layer, `[B, post]` by name."""
+    return {name: leaf for name, leaf in _by_name(candidates).items() if name not in network.layers}
 
 
 def fan_out(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
-    """Returns, by kernel, `[B, pre]` int32: connections that leave each pre-synaptic unit, weights of 0 being none."""
-    arrays = kernel_arrays(network, candidates)
+    """Returns, by layer, `[B, pre]` int32: connections that leave each pre-synaptic unit, weights of 0 being none."""
+    arrays = layer_arrays(network, candidates)
     return {name: jnp.sum(array.values != 0, axis=2, dtype=jnp.int32) for name, array in arrays.items()}
 
 
 def keep_connections(
-    network: Network, candidates: Candidates, kept: Callable[[str, Kernel, jax.Array], jax.Array]
+    network: Network, candidates: Candidates, kept: Callable[[str, Layer, jax.Array], jax.Array]
 ) -> Candidates:
     """Returns `candidates` without the connections that are not kept; biases stay.
 
     Args:
         network: whose candidates they are.
         candidates: of a block.
-        kept: `kept(name, kernel, values) -> bool`, broadcast to the shape `[B, pre, post]` of the values.
+        kept: `kept(name, layer, values) -> bool`, broadcast to the shape `[B, pre, post]` of the values.
     """
-    arrays = kernel_arrays(network, candidates)
+    arrays = layer_arrays(network, candidates)
 
     def one(path: Any, leaf: jax.Array) -> jax.Array:
         name = _name(path)
         if name not in arrays:
             return leaf
-        kernel, values = arrays[name]
+        layer, values = arrays[name]
         if values.dtype == bool:
-            return bits.pack(values & kept(name, kernel, values), axis=1)
-        return jnp.where(kept(name, kernel, values), values, 0.0)
+            return bits.pack(values & kept(name, layer, values), axis=1)
+        return jnp.where(kept(name, layer, values), values, 0.0)
 
     return jax.tree_util.tree_map_with_path(one, candidates)
 
 
 def num_neurons(network: Network) -> int:
-    """Returns N, read off the kernels."""
+    """Returns N, read off the layers."""
     shapes = _by_name(network.shapes)
-    return next(shapes[name].shape[-1] for name, kernel in network.kernels.items() if kernel.post == "neurons")
+    return next(shapes[name].shape[-1] for name, layer in network.layers.items() if layer.post == "neurons")
 
 
-def kernel_shapes(network: Network) -> Mapping[str, tuple[int, int]]:
-    """Returns `(pre, post)` of every kernel by name."""
+def layer_shapes(network: Network) -> Mapping[str, tuple[int, int]]:
+    """Returns `(pre, post)` of every layer by name."""
     shapes = _by_name(network.shapes)
-    return {name: shapes[name].shape for name in network.kernels}
+    return {name: shapes[name].shape for name in network.layers}
 
 
 def _by_name(tree: Any) -> dict[str, Any]:

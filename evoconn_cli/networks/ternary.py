@@ -1,4 +1,4 @@
-"""Kernels of -1, 0 and 1, two bits an entry: a sixteenth of float32 to read, where reading is what a layer costs.
+"""Layers of -1, 0 and 1, two bits an entry: a sixteenth of float32 to read, where reading is what a layer costs.
 
 An entry's two bits, moved to the top of a word that is zero otherwise, are the float32 numbers -2, 0 and 2. Four
 entries are read at a time: each sum waits for the one before it, and a processor looks only so far ahead for others.
@@ -19,15 +19,15 @@ PER_BYTE = 4
 _TOP = np.uint32(0xC0000000)
 
 
-def pack(kernel: jax.Array) -> jax.Array:
-    """Returns `[..., K, N]` uint8 of a kernel.
+def pack(layer: jax.Array) -> jax.Array:
+    """Returns `[..., K, N]` uint8 of a layer.
 
     Args:
-        kernel: `[..., I, N]` of whole numbers from -1 to 1; I inputs are `K = ceil(I / 4)` bytes.
+        layer: `[..., I, N]` of whole numbers from -1 to 1; I inputs are `K = ceil(I / 4)` bytes.
     """
-    inputs, outputs = kernel.shape[-2:]
-    padding = [*[(0, 0)] * (kernel.ndim - 2), (0, -inputs % PER_BYTE), (0, 0)]
-    entries = jnp.pad(kernel, padding).reshape(*kernel.shape[:-2], -1, PER_BYTE, outputs)
+    inputs, outputs = layer.shape[-2:]
+    padding = [*[(0, 0)] * (layer.ndim - 2), (0, -inputs % PER_BYTE), (0, 0)]
+    entries = jnp.pad(layer, padding).reshape(*layer.shape[:-2], -1, PER_BYTE, outputs)
     codes = entries.astype(jnp.int8).astype(jnp.uint8) & 3  # -1 is 0b11
     # Not a sum over the axis, which XLA would not write into a lane of a block in place.
     return functools.reduce(jnp.bitwise_or, [codes[..., i, :] << np.uint8(6 - 2 * i) for i in range(PER_BYTE)])
@@ -50,13 +50,13 @@ def weighted_sum(
 ) -> jax.Array:
     """Returns `[..., N]` float32 sums of inputs times entries, added in the order of the inputs.
 
-    A loop, because XLA for CPUs would unpack the kernels of a block to float32 ahead of the steps, and read all of that
+    A loop, because XLA for CPUs would unpack the layers of a block to float32 ahead of the steps, and read all of that
     instead.
 
     Args:
         packed: `[..., K, N]` uint8 from `pack`.
         fours: `[K, 4, ...]` float32 from `by_fours`.
-        member: whose sums `[N]` are wanted, of kernels `[B, K, N]` and inputs `[K, 4, B]`. Both are read where they
+        member: whose sums `[N]` are wanted, of layers `[B, K, N]` and inputs `[K, 4, B]`. Both are read where they
             lie, while XLA would copy what is cut out.
         wanted: whether the sums are wanted; otherwise they are zero and take no time.
         unroll: rows that a turn of the loop takes, where all sums are wanted; one by default. The sums are the same.

@@ -25,7 +25,7 @@ def make_ec(**options):
 
 
 def pack(connections):
-    return {name: bits.pack(jnp.asarray(kernel), axis=1) for name, kernel in connections.items()}
+    return {name: bits.pack(jnp.asarray(layer), axis=1) for name, layer in connections.items()}
 
 
 def unpack(candidates, shapes=SHAPES):
@@ -78,9 +78,9 @@ def test_samples_have_their_probabilities():
     state = uneven_state(strategy)
     num_members = 3000
     samples = unpack(strategy.ask(jax.random.key(0), state, jnp.arange(num_members)))
-    for name, kernel in samples.items():
+    for name, layer in samples.items():
         p = np.asarray(state.probs[name], np.float64)
-        sigmas = (kernel.mean(axis=0) - p) / np.sqrt(p * (1 - p) / num_members)
+        sigmas = (layer.mean(axis=0) - p) / np.sqrt(p * (1 - p) / num_members)
         assert np.abs(sigmas).max() < 5
         assert np.abs(sigmas).max() > 0.5, "too good to be drawn"
 
@@ -89,7 +89,7 @@ def test_bits_of_a_member_and_of_different_members_are_independent():
     shapes = {"one": (8, 6), "two": (8, 6)}
     strategy = make_connectivity(connection_shapes=shapes, num_members=4000)
     drawn = unpack(strategy.ask(jax.random.key(1), strategy.init(KEY), jnp.arange(4000)), shapes)
-    flat = np.concatenate([kernel.reshape(4000, -1) for kernel in drawn.values()], axis=1) * 2.0 - 1.0
+    flat = np.concatenate([layer.reshape(4000, -1) for layer in drawn.values()], axis=1) * 2.0 - 1.0
     between_bits = flat.T @ flat / np.sqrt(len(flat))
     np.fill_diagonal(between_bits, 0)
     assert np.abs(between_bits).max() < 5.5
@@ -125,8 +125,8 @@ def test_sums_are_whole_numbers_in_any_order(num_members, seed):
     add = jax.jit(strategy.weighted_sums)
     sums = add(strategy.init(KEY), pack(connections), jnp.asarray(ranks))
     shuffled = add(strategy.init(KEY), pack({k: x[order] for k, x in connections.items()}), jnp.asarray(ranks[order]))
-    for name, kernel in connections.items():
-        expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
+    for name, layer in connections.items():
+        expected = np.einsum("m,mij->ij", ranks.astype(np.int64), layer.astype(np.int64))
         assert sums[name].dtype == jnp.int32
         np.testing.assert_array_equal(sums[name], expected)
         np.testing.assert_array_equal(shuffled[name], expected)
@@ -209,10 +209,10 @@ def test_probabilities_stay_away_from_0_and_1(eps):
 
 def test_the_centre_has_the_connections_more_likely_than_not():
     strategy = make_ec()
-    assert not any(kernel.any() for kernel in unpack(strategy.center(strategy.init(KEY))).values())
+    assert not any(layer.any() for layer in unpack(strategy.center(strategy.init(KEY))).values())
     state = uneven_state(strategy)
-    for name, kernel in unpack(strategy.center(state)).items():
-        np.testing.assert_array_equal(kernel, np.asarray(state.probs[name])[None] > 0.5)
+    for name, layer in unpack(strategy.center(state)).items():
+        np.testing.assert_array_equal(layer, np.asarray(state.probs[name])[None] > 0.5)
 
 
 def test_metrics_of_the_probabilities():
@@ -291,9 +291,9 @@ def test_large_populations_are_added_in_two_parts():
     connections = random_connections(num_members)
     ranks = np.linspace(-(2**23), 2**23, num_members).astype(np.int32)
     low, high = jax.jit(in_parts.weighted_sums)(whole.init(KEY), pack(connections), jnp.asarray(ranks))
-    positive = {name: kernel * (ranks > 0)[:, None, None] for name, kernel in connections.items()}
-    for name, kernel in connections.items():
-        expected = np.einsum("m,mij->ij", ranks.astype(np.int64), kernel.astype(np.int64))
+    positive = {name: layer * (ranks > 0)[:, None, None] for name, layer in connections.items()}
+    for name, layer in connections.items():
+        expected = np.einsum("m,mij->ij", ranks.astype(np.int64), layer.astype(np.int64))
         added = np.asarray(low[name], np.int64) + 1024 * np.asarray(high[name], np.int64)
         np.testing.assert_array_equal(added, expected)
         assert np.einsum("m,mij->ij", ranks.astype(np.int64), positive[name]).max() > 2**31 - 1

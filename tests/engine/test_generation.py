@@ -97,7 +97,7 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         num_neurons=options.num_neurons,
         constants=LifConstants(step_ms=options.substeps_ms),
     )
-    shapes = {name: kernel.shape for name, kernel in network.shapes.items()}
+    shapes = {name: layer.shape for name, layer in network.shapes.items()}
     strategy = make_connectivity(
         connection_shapes=shapes,
         num_members=options.population - options.evaluation_copies,

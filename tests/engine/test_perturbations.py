@@ -17,7 +17,7 @@ from evoconn_cli.networks import bits
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.networks.layers import fan_out, kernel_arrays
+from evoconn_cli.networks.layers import fan_out, layer_arrays
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import PhysicsScale, make_scaled_environment
 from evoconn_cli.tasks.registry import make_task
@@ -47,14 +47,14 @@ def candidates(network):
 
 
 def connected(network, candidates):
-    """Returns `{kernel: [B, pre, post]}` whether there is a connection."""
-    return {name: np.asarray(a.values) != 0 for name, a in kernel_arrays(network, candidates).items()}
+    """Returns `{layer: [B, pre, post]}` whether there is a connection."""
+    return {name: np.asarray(a.values) != 0 for name, a in layer_arrays(network, candidates).items()}
 
 
-def test_every_weight_but_biases_belongs_to_a_kernel(network, candidates):
-    in_kernels = sum(x[0].size for x in connected(network, candidates).values())
+def test_every_weight_but_biases_belongs_to_a_layer(network, candidates):
+    in_layers = sum(x[0].size for x in connected(network, candidates).values())
     biases = [x for x in jax.tree.leaves(network.shapes) if len(x.shape) == 1]
-    assert in_kernels + sum(x.shape[0] for x in biases) == network.num_parameters
+    assert in_layers + sum(x.shape[0] for x in biases) == network.num_parameters
 
 
 def test_the_fan_out_counts_connections(network, candidates):
@@ -86,12 +86,12 @@ def test_synapses_are_lost_with_the_probability_that_is_asked_for(network, candi
 
 def test_a_lost_neuron_has_no_connection_left_and_others_keep_all(network, candidates):
     left = connected(network, lesion_neurons(network, KEYS, candidates, jnp.float32(0.5)))
-    into = {name: kernel for name, kernel in network.kernels.items() if kernel.post == "neurons"}
+    into = {name: layer for name, layer in network.layers.items() if layer.post == "neurons"}
     alive = np.stack([left[name].any(axis=1) for name in into]).any(axis=0)  # [B, N]
     assert 0.3 < alive.mean() < 0.7
-    for name, kernel in network.kernels.items():
-        pre = np.ones(left[name].shape[:2], bool) if kernel.pre == "observation" else alive
-        post = alive if kernel.post == "neurons" else np.ones((B, A), bool)
+    for name, layer in network.layers.items():
+        pre = np.ones(left[name].shape[:2], bool) if layer.pre == "observation" else alive
+        post = alive if layer.post == "neurons" else np.ones((B, A), bool)
         np.testing.assert_array_equal(left[name], pre[:, :, None] & post[:, None, :])
 
 

@@ -91,7 +91,7 @@ def test_the_figures_are_what_is_counted_by_hand(run):
     assert figures.spikes_per_second_excitatory == pytest.approx(by_type[1] / 2 / seconds)
     assert figures.spikes_per_second_inhibitory == pytest.approx(by_type[-1] / 4 / seconds)
     wiring = load_run(run).connectivity()
-    there = sum(int(kernel.sum()) for kernel in (wiring.input, wiring.recurrent, wiring.output))
+    there = sum(int(layer.sum()) for layer in (wiring.input, wiring.recurrent, wiring.output))
     assert figures.connection_sparsity == pytest.approx(1 - there / (4 * N + N * N + N))
     assert figures.dense_operations == 4 * N + 33 * N * N + N
 
@@ -127,7 +127,7 @@ def test_literal_numbers_of_a_small_network():
     assert figures.spikes_per_second_excitatory == pytest.approx(3 / 0.004)
     assert figures.spikes_per_second_inhibitory == pytest.approx(1 / 0.004)
     assert energy_nj(figures, "45nm") == pytest.approx((0.9 * 1.0 + 4.6 * 3.25) / 1000)
-    # One word a post-synaptic neuron and kernel; v, i_syn and rate of two neurons and a word of spikes.
+    # One word a post-synaptic neuron and layer; v, i_syn and rate of two neurons and a word of spikes.
     assert figures.footprint == (4 + 4 + 2, 4 * (2 + 2 + 1), 3 * 2 * 4 + 4, 8)
 
 
@@ -155,14 +155,14 @@ def test_a_recurrent_cell_counts_every_gate(network):
     gates = {"gru": 3, "lstm": 4}[network]
     config = load_config(None, ["task.name=probe_bias", f"network.name={network}", "network.num_neurons=5"])
     made = make_flax_network(network, observation_size=2, action_size=1, num_neurons=5)
-    shapes = {name: (2 if kernel.pre == "observation" else 5) for name, kernel in made.kernels.items()}
+    shapes = {name: (2 if layer.pre == "observation" else 5) for name, layer in made.layers.items()}
     results = EpisodeResults(
         returns=np.zeros(1, np.float32),
         lengths=np.array([2], np.int32),
         ended_early=np.zeros(1, bool),
         nonzero_obs=np.array([[2, 2]], np.int32),
         fan_out={
-            name: np.full((1, pre), 5 if made.kernels[name].post == "neurons" else 1) for name, pre in shapes.items()
+            name: np.full((1, pre), 5 if made.layers[name].post == "neurons" else 1) for name, pre in shapes.items()
         },
         spikes=None,
     )

@@ -253,11 +253,11 @@ def test_a_file_that_may_not_be_read_is_an_error(bundle, monkeypatch):
 def test_all_forms_hold_the_same_connections(exported):
     source, folder = exported
     with np.load(folder / "kernels.npz") as packed:
-        for name, kernel in source.connectome.kernels.items():
-            np.testing.assert_array_equal(np.unpackbits(packed[name], axis=1, count=kernel.shape[1]), kernel)
-            np.testing.assert_array_equal(scipy.sparse.load_npz(folder / "csr" / f"{name}.npz").toarray(), kernel)
+        for name, layer in source.connectome.layers.items():
+            np.testing.assert_array_equal(np.unpackbits(packed[name], axis=1, count=layer.shape[1]), layer)
+            np.testing.assert_array_equal(scipy.sparse.load_npz(folder / "csr" / f"{name}.npz").toarray(), layer)
     lines = (folder / "edges.csv").read_text().splitlines()
-    assert len(lines) == 1 + sum(kernel.sum() for kernel in source.connectome.kernels.values())
+    assert len(lines) == 1 + sum(layer.sum() for layer in source.connectome.layers.values())
 
 
 def test_constants_are_there_with_units_and_as_hex_floats(exported):

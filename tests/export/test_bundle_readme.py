@@ -61,9 +61,9 @@ class Simulator:
         self.c = {name: float.fromhex(one["float32"]) for name, one in about["constants"].items()}
         self.fused, self.sizes = about["arithmetic"]["fused"], about["sizes"]
         n, a = self.sizes["neurons"], self.sizes["actions"]
-        kernels, neurons, normalizer = (np.load(folder / f"{x}.npz") for x in ("kernels", "neurons", "normalizer"))
+        layers, neurons, normalizer = (np.load(folder / f"{x}.npz") for x in ("kernels", "neurons", "normalizer"))
         widths = {"input": n, "recurrent": n, "output": a}
-        self.k = {name: np.unpackbits(kernels[name], axis=1, count=w).tolist() for name, w in widths.items()}
+        self.k = {name: np.unpackbits(layers[name], axis=1, count=w).tolist() for name, w in widths.items()}
         self.sign = neurons["sign"].tolist()
         self.v, self.i_syn, self.rate, self.spikes = (neurons[x].tolist() for x in ("v", "i_syn", "rate", "spikes"))
         self.mean, self.std = normalizer["mean"].tolist(), normalizer["std"].tolist()

@@ -35,13 +35,13 @@ def unpack(path: Path) -> tuple[dict, dict[str, dict[str, np.ndarray]]]:
     text = path.read_text(encoding="utf-8")
     data = gzip.decompress(base64.b64decode(re.search(r'<script id="data"[^>]*>([^<]*)<', text)[1]))
     header = json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
-    kernels = {}
-    for kernel in header["groups"]:
-        kernels[kernel["name"]] = {
+    layers = {}
+    for layer in header["groups"]:
+        layers[layer["name"]] = {
             name: np.frombuffer(data, array["type"], array["length"], header["start"] + array["offset"])
-            for name, array in kernel["arrays"].items()
+            for name, array in layer["arrays"].items()
         }
-    return header, kernels
+    return header, layers
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def page(tmp_path_factory):
 
 
 def test_the_connectome_can_be_read_back(page):
-    header, kernels = unpack(page[0])
-    for name, kernel in CONNECTOME.kernels.items():
-        bits = np.unpackbits(kernels[name]["bits"], count=kernel.size).reshape(kernel.shape)
-        np.testing.assert_array_equal(bits, kernel)
-        probs = kernels[name]["probs"].reshape(kernel.shape) / 255
+    header, layers = unpack(page[0])
+    for name, layer in CONNECTOME.layers.items():
+        bits = np.unpackbits(layers[name]["bits"], count=layer.size).reshape(layer.shape)
+        np.testing.assert_array_equal(bits, layer)
+        probs = layers[name]["probs"].reshape(layer.shape) / 255
         np.testing.assert_allclose(probs, CONNECTOME.probs[name], atol=0.5 / 255 + 1e-6)
     assert header["types"] == CONNECTOME.neuron_types.tolist()
     assert header["orders"] == {sort: neuron_order(CONNECTOME, sort).tolist() for sort in SORTS}
@@ -108,8 +108,8 @@ return Array.from(explorer.matrix.pen.getImageData(x * ratio, y * ratio, 1, 1).d
 NUMBERS = "return [...document.querySelectorAll(arguments[0])].map(chip => Number(chip.textContent.replace('−', '-')))"
 
 
-def cell(kernel: str, pre: int, post: int) -> dict:
-    return {"kernel": kernel, "pre": pre, "post": post}
+def cell(layer: str, pre: int, post: int) -> dict:
+    return {"kernel": layer, "pre": pre, "post": post}
 
 
 def rgb_of(css: str) -> list[int]:
@@ -142,11 +142,11 @@ class TestInTheBrowser:
         empty = rgb_of(opened.run("return explorer.styles.empty"))
         for pre, post in [(0, 0), (0, 1), (3, 17), (17, 3), (12, 12), (19, 5), (5, 19)]:
             kind = "E" if CONNECTOME.neuron_types[pre] > 0 else "I"
-            expected = rgb_of(colors[kind]) if CONNECTOME.kernels["recurrent"][pre, post] else empty
+            expected = rgb_of(colors[kind]) if CONNECTOME.layers["recurrent"][pre, post] else empty
             assert opened.run(PIXEL, cell("recurrent", pre, post)) == expected
         for pre, post in [(0, 1), (19, 0), (7, 1)]:
             kind = "E" if CONNECTOME.neuron_types[pre] > 0 else "I"
-            expected = rgb_of(colors[kind]) if CONNECTOME.kernels["output"][pre, post] else empty
+            expected = rgb_of(colors[kind]) if CONNECTOME.layers["output"][pre, post] else empty
             assert opened.run(PIXEL, cell("output", pre, post)) == expected
 
     def test_what_is_under_the_mouse_is_said(self, opened):
@@ -155,10 +155,10 @@ class TestInTheBrowser:
             kinds = ["E" if CONNECTOME.neuron_types[n] > 0 else "I" for n in (pre, post)]
             assert said.startswith(f"neuron {pre} ({kinds[0]}) → neuron {post} ({kinds[1]}): ")
             sign = "+1" if kinds[0] == "E" else "−1"
-            connected = CONNECTOME.kernels["recurrent"][pre, post]
+            connected = CONNECTOME.layers["recurrent"][pre, post]
             assert (f": connected, sign {sign}" in said) == connected and (": not connected" in said) != connected
             assert abs(float(said.split(" p ")[-1]) - CONNECTOME.probs["recurrent"][pre, post]) < 0.0071
-        net = CONNECTOME.kernels["input"].astype(int)[:3] - CONNECTOME.kernels["input"][3:]
+        net = CONNECTOME.layers["input"].astype(int)[:3] - CONNECTOME.layers["input"][3:]
         for observation, neuron in [(0, 0), (1, 5), (2, 19), (2, 8)]:
             said = opened.run(MOUSE, "mousemove", cell("input", observation, neuron))
             words = {1: "acts directly", -1: "acts reversed", 0: "not"}[net[observation, neuron]]
@@ -166,11 +166,11 @@ class TestInTheBrowser:
 
     def test_a_neuron_that_is_clicked_shows_its_connections(self, opened):
         opened.run(MOUSE, "click", cell("recurrent", 4, 11))
-        recurrent = CONNECTOME.kernels["recurrent"]
+        recurrent = CONNECTOME.layers["recurrent"]
         assert opened.run("return document.querySelector('#picked h2').textContent").startswith("Neuron 4, excitatory")
         assert opened.run(NUMBERS, "#to button") == np.flatnonzero(recurrent[4]).tolist()
         assert opened.run(NUMBERS, "#from button") == np.flatnonzero(recurrent[:, 4]).tolist()
-        assert opened.run(NUMBERS, "#acts span") == np.flatnonzero(CONNECTOME.kernels["output"][4]).tolist()
+        assert opened.run(NUMBERS, "#acts span") == np.flatnonzero(CONNECTOME.layers["output"][4]).tolist()
         before = opened.run("return explorer.matrix.order")
         opened.press("\ue015")  # arrow down
         assert opened.run("return explorer.picked") == before[before.index(4) + 1]

@@ -42,7 +42,7 @@ def test_neurons_are_ordered_by_type_and_then_as_asked(sort):
     assert sorted(order) == list(range(21))
     num_excitatory = int((connectome.neuron_types > 0).sum())
     assert set(order[:num_excitatory]) == set(range(num_excitatory))
-    recurrent = connectome.kernels["recurrent"]
+    recurrent = connectome.layers["recurrent"]
     degree = recurrent.sum(axis=0) + recurrent.sum(axis=1)
     for part in (order[:num_excitatory], order[num_excitatory:]):
         if sort == "none":
@@ -72,11 +72,11 @@ def test_every_connection_is_where_it_belongs():
     signs = connectome.neuron_types[order][:, None]
     panels = {panel.get_ylabel() or panel.get_xlabel(): panel for panel in figure.axes if panel.get_images()}
     recurrent = picture_of(panels["from neuron, by degree within a type"], "E", "I")
-    np.testing.assert_array_equal(recurrent, connectome.kernels["recurrent"][order][:, order] * signs)
-    np.testing.assert_array_equal(picture_of(panels["action"], "E", "I"), connectome.kernels["output"][order] * signs)
+    np.testing.assert_array_equal(recurrent, connectome.layers["recurrent"][order][:, order] * signs)
+    np.testing.assert_array_equal(picture_of(panels["action"], "E", "I"), connectome.layers["output"][order] * signs)
     seen = picture_of(panels["obs."], "+", "-")
     np.testing.assert_array_equal(seen, observation_weights(connectome)[:, order])
-    both = connectome.kernels["input"].astype(int)
+    both = connectome.layers["input"].astype(int)
     np.testing.assert_array_equal(seen, (both[:3] - both[3:])[:, order])
 
 
@@ -90,7 +90,7 @@ MANY_OBSERVATIONS = connectome_of(
 )
 def test_every_connection_has_a_pixel_in_the_saved_file(connectome, tmp_path):
     """Lines at edges and between types hide no connection either."""
-    small = connectome_of({name: np.ones((2, 2), bool) for name in connectome.kernels})
+    small = connectome_of({name: np.ones((2, 2), bool) for name in connectome.layers})
     figure = connectome_figure(connectome, connectome_statistics(small, num_random_graphs=2), "none")
     save_figure(figure, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
@@ -219,17 +219,17 @@ def test_the_bars_are_the_counts():
         assert drawn == 20
         random = panels[title].get_lines()
         assert sum(np.sum(line.get_ydata()) for line in random) == pytest.approx(20, rel=0.1)
-        degrees = connectome.kernels["recurrent"].sum(axis=axis)
+        degrees = connectome.layers["recurrent"].sum(axis=axis)
         assert panels[title].get_xlim()[0] <= degrees.min() and degrees.max() <= panels[title].get_xlim()[1]
 
 
 def test_changes_between_steps():
     connectomes = [random_connectome(seed=seed, generation=seed) for seed in (1, 2, 3)]
     changed, agreement = changed_connections(connectomes), agreement_with_last(connectomes)
-    first, second = (one.kernels["recurrent"] for one in connectomes[:2])
+    first, second = (one.layers["recurrent"] for one in connectomes[:2])
     assert changed[0]["recurrent"] == (first ^ second).sum() / 400
     assert agreement[-1] == {"input": 1, "recurrent": 1, "output": 1}
-    assert agreement[0]["input"] == (connectomes[0].kernels["input"] == connectomes[2].kernels["input"]).mean()
+    assert agreement[0]["input"] == (connectomes[0].layers["input"] == connectomes[2].layers["input"]).mean()
     statistics = [connectome_statistics(one, num_random_graphs=2) for one in connectomes]
     steps = evolution_as_json(connectomes, statistics)["steps"]
     assert [step["generation"] for step in steps] == [1, 2, 3]

@@ -14,7 +14,7 @@ from connectome_cases import connectome_of, random_connectome
 
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.export.analysis.reports import statistics_table
-from evoconn_cli.export.analysis.statistics import as_json, certainty, certainty_by_kernel, connectome_statistics
+from evoconn_cli.export.analysis.statistics import as_json, certainty, certainty_by_layer, connectome_statistics
 
 INPUT = np.array([[1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]], bool)  # one observation, as x and as -x
 RECURRENT = np.zeros((6, 6), bool)
@@ -72,7 +72,7 @@ def test_certainty_is_what_training_logs():
     rng = np.random.default_rng(0)
     bounds = np.float32([eps, 1 - eps, 2.5 * eps, 1 - 2.5 * eps, 3.5 * eps, 0.5, 0.2])
     probs = {name: rng.choice(bounds, shape) for name, shape in shapes.items()}
-    found = certainty_by_kernel(dataclasses.replace(random_connectome(), probs=probs))
+    found = certainty_by_layer(dataclasses.replace(random_connectome(), probs=probs))
     near = np.concatenate([np.isin(p, bounds[:4]).ravel() for p in probs.values()])
     assert found["all"].saturated == pytest.approx(near.mean())
     strategy = make_connectivity(connection_shapes=shapes, num_members=40, eps=eps)
@@ -85,8 +85,8 @@ def test_certainty_is_what_training_logs():
 
 def test_a_small_world_is_seen():
     ring = nx.to_numpy_array(nx.watts_strogatz_graph(60, 6, 0.1, seed=0)).astype(bool)
-    kernels = {"input": np.ones((2, 60), bool), "recurrent": ring, "output": np.ones((60, 1), bool)}
-    statistics = connectome_statistics(connectome_of(kernels))
+    layers = {"input": np.ones((2, 60), bool), "recurrent": ring, "output": np.ones((60, 1), bool)}
+    statistics = connectome_statistics(connectome_of(layers))
     assert statistics.small_worldness > 2
     assert statistics.clustering.z > 10 and statistics.modularity.z > 5 and statistics.reciprocity.z > 10
     assert statistics.reciprocity.value == 1

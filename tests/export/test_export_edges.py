@@ -9,7 +9,7 @@ import pytest
 from export_cases import small_connectome, small_source, without_probs
 
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table, kernels_from_edges
+from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table, layers_from_edges
 from evoconn_cli.export.table_files import read_table, write_csv, write_table
 from evoconn_cli.export.units import NODE_COLUMNS, node_table
 
@@ -19,9 +19,9 @@ def connectome():
     return small_connectome()
 
 
-def same(kernels, connectome) -> bool:
-    return set(kernels) == set(connectome.kernels) and all(
-        np.array_equal(kernels[name], kernel) for name, kernel in connectome.kernels.items()
+def same(layers, connectome) -> bool:
+    return set(layers) == set(connectome.layers) and all(
+        np.array_equal(layers[name], layer) for name, layer in connectome.layers.items()
     )
 
 
@@ -30,8 +30,8 @@ def test_every_row_is_a_connection_with_the_weight_that_the_engine_gives_it(conn
     assert list(table) == list(EDGE_COLUMNS)
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
     expected = []
-    for layer, kernel in connectome.kernels.items():
-        for pre, post in zip(*np.nonzero(kernel), strict=True):
+    for layer, matrix in connectome.layers.items():
+        for pre, post in zip(*np.nonzero(matrix), strict=True):
             sign = 1 if layer == "input" else (1 if pre < 3 else -1)
             size = connectome.observation_size
             sender = f"x{pre % size}{'+' if pre < size else '-'}" if layer == "input" else f"n{pre}"
@@ -65,10 +65,10 @@ def test_nodes_are_all_units_and_edges_refer_to_them(connectome):
     assert nodes["std"][row] == connectome.obs_std[2]
 
 
-def test_kernels_come_back_from_the_table(connectome):
-    assert same(kernels_from_edges(edge_table(connectome), connectome, "edges"), connectome)
+def test_layers_come_back_from_the_table(connectome):
+    assert same(layers_from_edges(edge_table(connectome), connectome, "edges"), connectome)
     bare = {column: edge_table(connectome)[column][::-1] for column in ("layer", "pre", "post")}
-    assert same(kernels_from_edges(bare, without_probs(connectome), "edges"), connectome)
+    assert same(layers_from_edges(bare, without_probs(connectome), "edges"), connectome)
 
 
 def test_csv_files_are_read_back_to_the_last_bit(connectome, tmp_path):
@@ -80,7 +80,7 @@ def test_csv_files_are_read_back_to_the_last_bit(connectome, tmp_path):
         read = np.array([row[column] for row in rows]).astype(table[column].dtype)
         np.testing.assert_array_equal(read, table[column])
     read = read_table(tmp_path / "out" / "edges.csv")
-    assert same(kernels_from_edges(read, connectome, "edges.csv", first_line=2), connectome)
+    assert same(layers_from_edges(read, connectome, "edges.csv", first_line=2), connectome)
     assert read_table(tmp_path / "out" / "nodes.csv")["node"].tolist() == node_table(connectome)["node"].tolist()
 
 
@@ -88,7 +88,7 @@ def test_a_spreadsheet_may_add_a_mark_and_spaces_and_an_empty_line_at_the_end(co
     path = tmp_path / "edges.csv"
     write_table(path, {c: edge_table(connectome)[c] for c in ("layer", "pre", "post")})
     path.write_text("\ufeff" + path.read_text().replace(",", ", ") + "\n\n", encoding="utf-8")
-    assert same(kernels_from_edges(read_table(path), connectome, "edges.csv"), connectome)
+    assert same(layers_from_edges(read_table(path), connectome, "edges.csv"), connectome)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said_with_its_line(connectome, tmp_path, line, says):
     path = tmp_path / "edges.csv"
     path.write_text(f"layer,pre,post,sign,weight\nrecurrent,n4,n0,,\n{line}\n")
     with pytest.raises(EvoconnError, match=r"edges\.csv, line 3: ") as caught:
-        kernels_from_edges(read_table(path), connectome, "edges.csv", first_line=2)
+        layers_from_edges(read_table(path), connectome, "edges.csv", first_line=2)
     assert says in str(caught.value)
 
 
@@ -124,13 +124,13 @@ def test_files_that_are_no_table(connectome, tmp_path, text, says):
     path = tmp_path / "edges.csv"
     path.write_text(text)
     with pytest.raises(EvoconnError) as caught:
-        kernels_from_edges(read_table(path), connectome, "edges.csv", first_line=2)
+        layers_from_edges(read_table(path), connectome, "edges.csv", first_line=2)
     assert says in str(caught.value)
 
 
 def test_an_empty_table_is_an_empty_network(connectome, tmp_path):
     path = tmp_path / "edges.csv"
     path.write_text("layer,pre,post\n")
-    kernels = kernels_from_edges(read_table(path), connectome, "edges.csv")
-    assert not any(kernel.any() for kernel in kernels.values())
-    assert kernels["input"].shape == (6, 6)
+    layers = layers_from_edges(read_table(path), connectome, "edges.csv")
+    assert not any(layer.any() for layer in layers.values())
+    assert layers["input"].shape == (6, 6)

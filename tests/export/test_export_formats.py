@@ -57,8 +57,8 @@ def test_all_of_one_run_hold_the_same_connections(export):
 def test_npz_has_all_that_the_network_computes_with(export, network):
     out = export(network, "--format", "npz")
     with np.load(out / "generation-6.npz") as arrays:
-        kernels = {name for name in arrays if name.startswith("kernels/")}
+        layers = {name for name in arrays if name.startswith("kernels/")}
         biases = {name for name in arrays if name.startswith("biases/")}
-        assert kernels and biases
-        assert all(arrays[name].ndim == 2 for name in kernels) and all(arrays[name].ndim == 1 for name in biases)
-        assert all(arrays[name].any() for name in kernels | biases)
+        assert layers and biases
+        assert all(arrays[name].ndim == 2 for name in layers) and all(arrays[name].ndim == 1 for name in biases)
+        assert all(arrays[name].any() for name in layers | biases)

@@ -37,19 +37,19 @@ def test_the_circuit_is_complete(circuit, written):
         "neurons": connectome.num_neurons,
         "actions": connectome.action_size,
     }
-    assert circuit.edge_populations == set(connectome.kernels)
+    assert circuit.edge_populations == set(connectome.layers)
 
 
-def test_kernels_come_back(circuit, written):
+def test_layers_come_back(circuit, written):
     connectome = written[1].connectome
-    for name, kernel in connectome.kernels.items():
+    for name, layer in connectome.layers.items():
         edges = circuit.edge_population(name)
         everything = edges.select_all()
-        read = np.zeros_like(kernel)
+        read = np.zeros_like(layer)
         pre, post = edges.source_nodes(everything), edges.target_nodes(everything)
         read[pre, post] = True
-        np.testing.assert_array_equal(read, kernel)
-        assert edges.size == kernel.sum()
+        np.testing.assert_array_equal(read, layer)
+        assert edges.size == layer.sum()
         probability = edges.get_attribute("probability", everything)
         np.testing.assert_array_equal(probability, connectome.probs[name][pre, post])
         sign = np.ones(len(pre)) if name == "input" else connectome.neuron_types[pre]
@@ -59,19 +59,19 @@ def test_kernels_come_back(circuit, written):
 
 
 def test_the_indices_find_the_edges_of_a_node(circuit, written):
-    kernel = written[1].connectome.kernels["recurrent"]
+    layer = written[1].connectome.layers["recurrent"]
     edges = circuit.edge_population("recurrent")
     for node in (0, 37, 69):
         sent = edges.target_nodes(edges.efferent_edges([node]))
-        assert sorted(sent) == np.flatnonzero(kernel[node]).tolist()
+        assert sorted(sent) == np.flatnonzero(layer[node]).tolist()
         received = edges.source_nodes(edges.afferent_edges([node]))
-        assert sorted(received) == np.flatnonzero(kernel[:, node]).tolist()
+        assert sorted(received) == np.flatnonzero(layer[:, node]).tolist()
 
 
 def test_the_index_has_the_name_that_each_reader_looks_for(written):
-    for kernel in written[1].connectome.kernels:
-        with h5py.File(written[0] / "network" / f"{kernel}_edges.h5") as file:
-            for index in file[f"edges/{kernel}/indices"].values():
+    for layer in written[1].connectome.layers:
+        with h5py.File(written[0] / "network" / f"{layer}_edges.h5") as file:
+            for index in file[f"edges/{layer}/indices"].values():
                 assert index["node_id_to_range"] == index["node_id_to_ranges"]  # one dataset with two names
     with h5py.File(written[0] / "output" / "action.h5") as file:
         mapping = file["report/actions/mapping"]

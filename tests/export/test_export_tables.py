@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.edges import edge_table, kernels_from_edges
+from evoconn_cli.export.edges import edge_table, layers_from_edges
 from evoconn_cli.export.table_files import write_graphml, write_npz, write_parquet
 from evoconn_cli.export.units import node_table
 
@@ -50,16 +50,16 @@ def test_npz(connectome, tmp_path):
     matrix = np.zeros((6, 6), bool)
     recurrent = edges["layer"] == "recurrent"
     matrix[edges["pre_index"][recurrent], edges["post_index"][recurrent]] = True
-    np.testing.assert_array_equal(matrix, connectome.kernels["recurrent"])
+    np.testing.assert_array_equal(matrix, connectome.layers["recurrent"])
 
 
 def test_npz_of_real_weights(tmp_path):
     config = load_config(None, ["task.name=probe_sign", "algo.name=es", "network.name=mlp", "network.num_neurons=4"])
     random = np.random.default_rng(0)
-    kernels = {"Dense_0/kernel": random.normal(size=(3, 4)).astype(np.float32)}
+    layers = {"Dense_0/kernel": random.normal(size=(3, 4)).astype(np.float32)}
     biases = {"Dense_0/bias": random.normal(size=4).astype(np.float32)}
     mean, std = np.arange(3, dtype=np.float32), np.ones(3, np.float32)
-    mlp = Connectome(config, 2, "deterministic", kernels, biases, {}, None, None, mean, std, 3, 2)
+    mlp = Connectome(config, 2, "deterministic", layers, biases, {}, None, None, mean, std, 3, 2)
     write_npz(unplayed_source(mlp), tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {
@@ -70,7 +70,7 @@ def test_npz_of_real_weights(tmp_path):
             "constants",
             "provenance",
         }
-        np.testing.assert_array_equal(arrays["kernels/Dense_0/kernel"], kernels["Dense_0/kernel"])
+        np.testing.assert_array_equal(arrays["kernels/Dense_0/kernel"], layers["Dense_0/kernel"])
         np.testing.assert_array_equal(arrays["biases/Dense_0/bias"], biases["Dense_0/bias"])
         np.testing.assert_array_equal(arrays["normalizer/mean"], mean)
 
@@ -100,9 +100,9 @@ def test_graphml(connectome, tmp_path):
     rows = [{"pre": pre, "post": post, **data} for pre, post, data in graph.edges(data=True)]
     table = {column: np.array([row[column] for row in rows]) for column in ("layer", "pre", "post", "sign")}
     table["weight"] = np.array([row["signed_weight"] for row in rows])
-    kernels = kernels_from_edges(table, connectome, "graph")
-    for name, kernel in connectome.kernels.items():
-        np.testing.assert_array_equal(kernels[name], kernel)
+    layers = layers_from_edges(table, connectome, "graph")
+    for name, layer in connectome.layers.items():
+        np.testing.assert_array_equal(layers[name], layer)
     assert all(row["weight"] == abs(row["signed_weight"]) for row in rows)
 
 

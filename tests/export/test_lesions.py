@@ -70,32 +70,32 @@ def cut_in_edges(bundle: Path, *beginnings: str) -> int:
     return len(lines) - len(kept)
 
 
-def edit_kernels(bundle: Path, name: str, change, *, packed: bool) -> None:
-    """Changes one kernel of kernels.npz, and writes it back as bits or as booleans."""
+def edit_layers(bundle: Path, name: str, change, *, packed: bool) -> None:
+    """Changes one layer of kernels.npz, and writes it back as bits or as booleans."""
     post = {"input": 40, "recurrent": 40, "output": 1}[name]
     with np.load(bundle / "kernels.npz") as arrays:
         found = dict(arrays)
-    kernel = np.unpackbits(found[name], axis=1, count=post).astype(bool)
-    change(kernel)
-    np.savez(bundle / "kernels.npz", **{**found, name: np.packbits(kernel, axis=1) if packed else kernel})
+    layer = np.unpackbits(found[name], axis=1, count=post).astype(bool)
+    change(layer)
+    np.savez(bundle / "kernels.npz", **{**found, name: np.packbits(layer, axis=1) if packed else layer})
 
 
 def edit_sparse(bundle: Path, name: str, change) -> None:
-    kernel = scipy.sparse.load_npz(bundle / "csr" / f"{name}.npz").toarray()
-    change(kernel)
-    scipy.sparse.save_npz(bundle / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
+    layer = scipy.sparse.load_npz(bundle / "csr" / f"{name}.npz").toarray()
+    change(layer)
+    scipy.sparse.save_npz(bundle / "csr" / f"{name}.npz", scipy.sparse.csr_array(layer))
 
 
-def silence(kernel: np.ndarray) -> None:
-    kernel[5] = False
+def silence(layer: np.ndarray) -> None:
+    layer[5] = False
 
 
 def test_a_bundle_is_the_network_that_was_exported(exported, bundle):
     run, read = evoconn_cli.load_run(exported / "run"), read_bundle(bundle)
     assert is_bundle(bundle) and not is_bundle(exported / "run")
     assert read.edit is None and str(read) == "bundle, as exported"
-    for name, kernel in read.connectome.kernels.items():
-        np.testing.assert_array_equal(kernel, getattr(run.connectivity(), name))
+    for name, layer in read.connectome.layers.items():
+        np.testing.assert_array_equal(layer, getattr(run.connectivity(), name))
         np.testing.assert_array_equal(read.connectome.probs[name], run.connectivity().probs[name])
     np.testing.assert_array_equal(read.connectome.obs_std, run.state.normalizer.std)
     assert read.connectome.config == run.config and read.connectome.gains == run._opened.network.gains
@@ -104,7 +104,7 @@ def test_a_bundle_is_the_network_that_was_exported(exported, bundle):
 def test_a_sampled_network_stays_the_one_that_was_drawn(exported):
     read, other = read_bundle(exported / "sampled"), read_bundle(exported / "deterministic")
     assert str(read) == "bundle, sampled connections, as exported"
-    assert (read.connectome.kernels["recurrent"] != other.connectome.kernels["recurrent"]).mean() > 0.1
+    assert (read.connectome.layers["recurrent"] != other.connectome.layers["recurrent"]).mean() > 0.1
 
 
 def test_a_lesion_study(exported, evoconn, tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_every_form_can_be_edited(exported, bundle, form):
     elif form == "csr":
         edit_sparse(bundle, "recurrent", silence)
     else:
-        edit_kernels(bundle, "recurrent", silence, packed=form.endswith("bits"))
+        edit_layers(bundle, "recurrent", silence, packed=form.endswith("bits"))
     loaded = evoconn_cli.load_bundle(bundle)
     after = loaded.connectivity()
     assert loaded.edit == (form.partition(" ")[0], 0, before.recurrent[5].sum())
@@ -158,7 +158,7 @@ def test_the_lesion_of_the_documentation(bundle, monkeypatch):
         for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
         if "lesioned/kernels.npz" in code
     )
-    outgoing = read_bundle(bundle).connectome.kernels["recurrent"][5].sum()
+    outgoing = read_bundle(bundle).connectome.layers["recurrent"][5].sum()
     bundle.rename(bundle.with_name("lesioned"))
     monkeypatch.chdir(bundle.parent)
     exec(code.replace("[89]", "[5]"), {})  # this network has fewer neurons than that of the docs
@@ -167,11 +167,11 @@ def test_the_lesion_of_the_documentation(bundle, monkeypatch):
 
 def test_connections_can_be_added(bundle):
     with (bundle / "edges.csv").open("a") as file:
-        kernel = read_bundle(bundle).connectome.kernels["recurrent"]
-        pre, post = np.argwhere(~kernel)[0]
+        layer = read_bundle(bundle).connectome.layers["recurrent"]
+        pre, post = np.argwhere(~layer)[0]
         file.write(f"recurrent,n{pre},n{post},,,,,,\n")
     read = read_bundle(bundle)
-    assert read.edit == ("edges.csv", 1, 0) and read.connectome.kernels["recurrent"][pre, post]
+    assert read.edit == ("edges.csv", 1, 0) and read.connectome.layers["recurrent"][pre, post]
 
 
 def test_the_policy_computes_with_what_was_edited(exported, bundle):
@@ -187,14 +187,14 @@ def test_the_policy_computes_with_what_was_edited(exported, bundle):
 
 
 def test_the_same_edit_in_two_forms_is_one(bundle):
-    edit_kernels(bundle, "recurrent", silence, packed=False)
+    edit_layers(bundle, "recurrent", silence, packed=False)
     edit_sparse(bundle, "recurrent", silence)
     assert read_bundle(bundle).edit.form == "kernels.npz and csr"
 
 
 def test_a_form_that_was_only_saved_again_contradicts_nothing(bundle):
     removed = cut_in_edges(bundle, "recurrent,n5,")
-    edit_kernels(bundle, "recurrent", lambda kernel: None, packed=False)
+    edit_layers(bundle, "recurrent", lambda layer: None, packed=False)
     assert read_bundle(bundle).edit == ("edges.csv", 0, removed)
 
 
@@ -207,12 +207,12 @@ def test_another_layout_of_the_same_connections_is_no_edit(bundle):
 
 def contradict(bundle: Path) -> None:
     cut_in_edges(bundle, "input,x0+,")
-    edit_kernels(bundle, "recurrent", silence, packed=True)
+    edit_layers(bundle, "recurrent", silence, packed=True)
 
 
 def change_all(bundle: Path) -> None:
     cut_in_edges(bundle, "recurrent,n5,")
-    edit_kernels(bundle, "recurrent", silence, packed=True)
+    edit_layers(bundle, "recurrent", silence, packed=True)
     edit_sparse(bundle, "recurrent", silence)
 
 
@@ -326,7 +326,7 @@ def test_sampled_episodes_of_a_bundle_are_those_of_its_run(exported, bundle, evo
 
 
 def test_the_simulator_does_not_run_what_it_cannot_see(bundle):
-    edit_kernels(bundle, "output", lambda kernel: kernel.fill(False), packed=False)
+    edit_layers(bundle, "output", lambda layer: layer.fill(False), packed=False)
     assert Network(bundle).step(np.zeros(2)) == 0.0
     cut_in_edges(bundle, "input,")
     with pytest.raises(ValueError, match=r"edges\.csv was changed"):
@@ -344,7 +344,7 @@ def test_an_edited_network_is_exported_again_with_an_episode_of_its_own(bundle, 
     assert code == 2 and "--step and --seed would do nothing" in err
     assert evoconn("export-connectivity", tmp_path / "new", "--verify")[0] == 0
     again = read_bundle(tmp_path / "new")
-    assert again.edit is None and not again.connectome.kernels["recurrent"].any()
+    assert again.edit is None and not again.connectome.layers["recurrent"].any()
     assert (again.provenance["policy"], again.provenance["run"]) == ("edited", "run")
     assert str(again) == "bundle, edited before, as exported"
     assert again.provenance["edit"]["form"] == "edges.csv"

@@ -63,12 +63,12 @@ class Step(NamedTuple):
     action: np.ndarray
 
 
-def simulate(c: Constants, kernels, v0, obs, one_by_one: bool = True) -> list[Step]:
+def simulate(c: Constants, layers, v0, obs, one_by_one: bool = True) -> list[Step]:
     """Returns what the package gives for observations `[T, B, O]`."""
     num_neurons = v0.shape[1]
-    sizes = kernels["input"].shape[1] // 2, kernels["output"].shape[2]
+    sizes = layers["input"].shape[1] // 2, layers["output"].shape[2]
     run = _compiled(c, sizes, num_neurons, one_by_one)
-    steps = run({name: jnp.asarray(kernel) for name, kernel in kernels.items()}, jnp.asarray(v0), jnp.asarray(obs))
+    steps = run({name: jnp.asarray(layer) for name, layer in layers.items()}, jnp.asarray(v0), jnp.asarray(obs))
     return [Step(*parts) for parts in zip(*(np.asarray(x) for x in steps), strict=True)]
 
 
@@ -77,8 +77,8 @@ def _compiled(c: Constants, sizes: tuple[int, int], num_neurons: int, one_by_one
     network = make_network(c, *sizes, num_neurons, one_by_one)
 
     @jax.jit
-    def run(kernels, v0, obs):
-        params = network.prepare({name: bits.pack(kernel, axis=1) for name, kernel in kernels.items()})
+    def run(layers, v0, obs):
+        params = network.prepare({name: bits.pack(layer, axis=1) for name, layer in layers.items()})
         carry = network.initial_carry(jax.random.split(jax.random.key(0), v0.shape[0]))
         carry = carry._replace(neurons=carry.neurons._replace(v=v0))
 
@@ -92,13 +92,13 @@ def _compiled(c: Constants, sizes: tuple[int, int], num_neurons: int, one_by_one
     return run
 
 
-def simulate_plainly(c: Constants, kernels, v0, obs) -> tuple[list[Step], list[float]]:
+def simulate_plainly(c: Constants, layers, v0, obs) -> tuple[list[Step], list[float]]:
     """Returns the same by dense products in float64, and how near a potential came to the threshold in each step.
 
     A spike may rightly differ where a potential lies on the threshold to within the rounding of float32, and
     everything may differ after that.
     """
-    k_in, k_rec, k_out = (kernels[name].astype(np.float64) for name in ("input", "recurrent", "output"))
+    k_in, k_rec, k_out = (layers[name].astype(np.float64) for name in ("input", "recurrent", "output"))
     num_neurons, num_inputs = k_rec.shape[1], k_in.shape[1] // 2
     r_in = c.gain_in * c.v_threshold * c.tau_m_ms * math.sqrt(2 / (c.expected_density * num_inputs))
     r = c.gain_recurrent * c.v_threshold * c.tau_m_ms / c.tau_syn_ms
@@ -134,10 +134,10 @@ def random_case(c: Constants, num_neurons, observation_size, action_size, member
         "recurrent": (num_neurons, num_neurons),
         "output": (num_neurons, action_size),
     }
-    kernels = {name: rng.random((members, *shape)) < density for name, shape in shapes.items()}
+    layers = {name: rng.random((members, *shape)) < density for name, shape in shapes.items()}
     v0 = rng.uniform(c.v_rest, c.v_threshold, (members, num_neurons)).astype(np.float32)
     obs = rng.normal(size=(num_steps, members, observation_size)).astype(np.float32)
-    return kernels, v0, obs
+    return layers, v0, obs
 
 
 def assert_same(ours: Step, theirs: Step, rtol=1e-5):
@@ -153,19 +153,19 @@ def assert_same(ours: Step, theirs: Step, rtol=1e-5):
 def test_counts_by_bytes_and_by_words_are_those_of_a_product(num_neurons, spiking, connected):
     """Also where all of 256 neurons spike and reach another one: more than a byte can count."""
     rng = np.random.default_rng(num_neurons)
-    kernel = rng.random((num_neurons, num_neurons)) < connected
+    layer = rng.random((num_neurons, num_neurons)) < connected
     spikes = rng.random(num_neurons) < spiking
     for inhibitory in (rng.random(num_neurons) < 0.5, np.zeros(num_neurons, bool)):
-        rows, inverted = bits.pack(kernel ^ inhibitory[:, None], axis=0), np.asarray(bits.pack(inhibitory, axis=0))
+        rows, inverted = bits.pack(layer ^ inhibitory[:, None], axis=0), np.asarray(bits.pack(inhibitory, axis=0))
         packed = bits.pack(spikes, axis=0)
-        expected = np.where(inhibitory, -1, 1) * spikes @ kernel
+        expected = np.where(inhibitory, -1, 1) * spikes @ layer
         np.testing.assert_array_equal(conn_snn._count(rows, packed, inverted), expected)
         in_bytes = conn_snn._rows_of_bytes(rows)
         np.testing.assert_array_equal(conn_snn._count(in_bytes, packed, inverted), expected)
         count = functools.partial(conn_snn._count_spiking_bytes, in_bytes, inverted, packed)
         np.testing.assert_array_equal(count(may_overflow=True), expected)
         eight_words = np.arange(num_neurons) % bits.num_words(num_neurons) // 8
-        reach = kernel ^ inhibitory[:, None]
+        reach = layer ^ inhibitory[:, None]
         most = max(np.sum(reach[eight_words == group], axis=0).max() for group in range(eight_words.max() + 1))
         assert conn_snn._may_overflow(rows[None]) == (most > 255)
         if most <= 255:
@@ -175,10 +175,10 @@ def test_counts_by_bytes_and_by_words_are_those_of_a_product(num_neurons, spikin
 @pytest.mark.parametrize("name", ["small", "hopper", "humanoid"])
 def test_golden_arrays(golden, name):
     arrays = golden(f"conn_snn_{name}")
-    kernels = {k: arrays[f"kernel_{short}"] for k, short in (("input", "in"), ("recurrent", "h"), ("output", "out"))}
+    layers = {k: arrays[f"kernel_{short}"] for k, short in (("input", "in"), ("recurrent", "h"), ("output", "out"))}
     c = PAPER._replace(excitatory_ratio=float(arrays["excitatory_ratio"]))
-    steps = simulate(c, kernels, arrays["v_m0"], arrays["obs"])
-    num_neurons = kernels["recurrent"].shape[1]
+    steps = simulate(c, layers, arrays["v_m0"], arrays["obs"])
+    num_neurons = layers["recurrent"].shape[1]
     sign = np.where(np.arange(num_neurons) < num_neurons * c.excitatory_ratio, 1, -1)
     assert arrays["spike"].any()
     for t, step in enumerate(steps):
@@ -243,10 +243,10 @@ def test_one_by_one_does_not_change_a_bit_of_the_neurons(num_neurons, excitatory
 def test_every_neuron_may_reach_every_other_at_once():
     """All of 256 excitatory neurons spike, more than a byte can count, in one member of three."""
     c = PAPER._replace(excitatory_ratio=1.0)
-    kernels, v0, obs = random_case(c, 256, 3, 2, members=3, num_steps=2, seed=6)
-    kernels["recurrent"][1] = True
-    kernels["input"][1] = [[True]] * 3 + [[False]] * 3
-    case = kernels, v0, np.full_like(obs, 30.0)
+    layers, v0, obs = random_case(c, 256, 3, 2, members=3, num_steps=2, seed=6)
+    layers["recurrent"][1] = True
+    layers["input"][1] = [[True]] * 3 + [[False]] * 3
+    case = layers, v0, np.full_like(obs, 30.0)
     (step, *_), (whole, *_) = (simulate(c, *case, one_by_one=how) for how in (True, False))
     assert step.spikes[1].all()
     assert [x.tobytes() for x in step[:-1]] == [x.tobytes() for x in whole[:-1]]
@@ -254,8 +254,8 @@ def test_every_neuron_may_reach_every_other_at_once():
 
 def test_members_that_are_not_active_are_passed_over():
     network = make_network(PAPER, 3, 2, 40)
-    kernels, _, (obs,) = random_case(PAPER, 40, 3, 2, members=4, num_steps=1, seed=5)
-    params = network.prepare({name: bits.pack(jnp.asarray(kernel), axis=1) for name, kernel in kernels.items()})
+    layers, _, (obs,) = random_case(PAPER, 40, 3, 2, members=4, num_steps=1, seed=5)
+    params = network.prepare({name: bits.pack(jnp.asarray(layer), axis=1) for name, layer in layers.items()})
     before = network.initial_carry(jax.random.split(jax.random.key(0), 4))
     active = np.array([True, False, True, False])
     some, everyone = (
@@ -268,17 +268,17 @@ def test_members_that_are_not_active_are_passed_over():
 
 
 def test_members_do_not_touch_each_other():
-    kernels, v0, obs = random_case(PAPER, 40, 3, 2, members=4, num_steps=2, seed=4)
-    together = simulate(PAPER, kernels, v0, obs)[-1]
+    layers, v0, obs = random_case(PAPER, 40, 3, 2, members=4, num_steps=2, seed=4)
+    together = simulate(PAPER, layers, v0, obs)[-1]
     for m in range(4):
-        alone = simulate(PAPER, {k: x[m : m + 1] for k, x in kernels.items()}, v0[m : m + 1], obs[:, m : m + 1])[-1]
+        alone = simulate(PAPER, {k: x[m : m + 1] for k, x in layers.items()}, v0[m : m + 1], obs[:, m : m + 1])[-1]
         np.testing.assert_array_equal(alone.spikes[0], together.spikes[m])
         np.testing.assert_array_equal(alone.action[0], together.action[m])
 
 
 def test_an_empty_network_does_nothing():
-    kernels, v0, obs = random_case(PAPER, 40, 3, 2, members=2, num_steps=2, seed=5)
-    empty = {name: np.zeros_like(kernel) for name, kernel in kernels.items()}
+    layers, v0, obs = random_case(PAPER, 40, 3, 2, members=2, num_steps=2, seed=5)
+    empty = {name: np.zeros_like(layer) for name, layer in layers.items()}
     for step in simulate(PAPER, empty, v0, obs):
         np.testing.assert_array_equal(step.action, 0)
         assert not step.spikes.any() and not step.i_syn.any() and not step.rate.any()

@@ -34,8 +34,8 @@ def candidates_of(network, key, num_members=B):
     if network.initial_weights is not None:
         return jax.vmap(network.initial_weights)(jax.random.split(key, num_members))
     return {
-        name: bits.pack(jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (num_members, *kernel.shape)), axis=1)
-        for i, (name, kernel) in enumerate(network.shapes.items())
+        name: bits.pack(jax.random.bernoulli(jax.random.fold_in(key, i), 0.5, (num_members, *layer.shape)), axis=1)
+        for i, (name, layer) in enumerate(network.shapes.items())
     }
 
 

@@ -12,33 +12,33 @@ from evoconn_cli.export.episode import Episode, NeuronState
 from evoconn_cli.networks import Gains
 
 
-def connectome_of(kernels: Mapping[str, np.ndarray], probs: Mapping[str, np.ndarray] | None = None, **given):
-    """Returns a conn_snn with these kernels.
+def connectome_of(layers: Mapping[str, np.ndarray], probs: Mapping[str, np.ndarray] | None = None, **given):
+    """Returns a conn_snn with these layers.
 
     Args:
-        kernels: `input` [2·O, N], `recurrent` [N, N] and `output` [N, A] bool.
+        layers: `input` [2·O, N], `recurrent` [N, N] and `output` [N, A] bool.
         probs: evolved probabilities; 0.9 and 0.1 by default.
         given: `excitatory_ratio` and `generation`.
     """
-    num_neurons = len(kernels["recurrent"])
+    num_neurons = len(layers["recurrent"])
     ratio = given.get("excitatory_ratio", 0.5)
     config = load_config(
         None, ["task.name=probe_sign", f"network.num_neurons={num_neurons}", f"network.excitatory_ratio={ratio}"]
     )
-    size = len(kernels["input"]) // 2
+    size = len(layers["input"]) // 2
     return Connectome(
         config=config,
         generation=given.get("generation", 7),
         policy="deterministic",
-        kernels=dict(kernels),
+        layers=dict(layers),
         biases={},
-        probs={n: np.where(k, 0.9, 0.1).astype(np.float32) for n, k in kernels.items()} if probs is None else probs,
+        probs={n: np.where(k, 0.9, 0.1).astype(np.float32) for n, k in layers.items()} if probs is None else probs,
         neuron_types=neuron_types(config.network),
         gains=Gains(0.3, 1.0, 0.5),
         obs_mean=np.zeros(size, np.float32),
         obs_std=np.ones(size, np.float32),
         observation_size=size,
-        action_size=kernels["output"].shape[1],
+        action_size=layers["output"].shape[1],
     )
 
 
@@ -57,7 +57,7 @@ def random_episode(connectome: Connectome, *, num_steps: int = 4, share: float =
     spikes = rng.random((num_steps, constants.num_substeps, num_neurons)) < share
     before, i_syn, after = rng.random(num_neurons) < share, np.zeros(num_neurons), []
     initial = NeuronState(*np.zeros((3, num_neurons), np.float32), before)
-    weights = connectome.gains.recurrent * connectome.neuron_types[:, None] * connectome.kernels["recurrent"]
+    weights = connectome.gains.recurrent * connectome.neuron_types[:, None] * connectome.layers["recurrent"]
     for step in spikes:
         for now in step:
             i_syn, before = constants.alpha_syn * i_syn + before @ weights, now

@@ -87,7 +87,7 @@ _LOW_BITS = 10
 class ConnectivityState(NamedTuple):
     """State of EC."""
 
-    probs: dict[str, jax.Array]  # kernel -> float32 Bernoulli probabilities
+    probs: dict[str, jax.Array]  # layer -> float32 Bernoulli probabilities
     adam: optax.ScaleByAdamState  # moments of the natural gradient
 
 
@@ -104,10 +104,10 @@ def make_connectivity(
     weight_decay: float = 0.0,
     initial_prob: float = 0.5,
 ) -> Strategy:
-    """Returns the strategy EC; its candidates are kernels packed along their first axis.
+    """Returns the strategy EC; its candidates are layers packed along their first axis.
 
     Args:
-        connection_shapes: shape of every kernel, pre-synaptic axis first.
+        connection_shapes: shape of every layer, pre-synaptic axis first.
         num_members: M, at most `MAX_MEMBERS`.
         keeps_candidates: whether members are held for a generation; otherwise they are drawn twice.
         learning_rate: step size.
@@ -196,14 +196,14 @@ def _weighted_sum(words: jax.Array, weights: jax.Array, length: int) -> jax.Arra
     """Returns int32 `sum over members of weight · bit`, shape `[pre, post]`.
 
     Args:
-        words: `[B, W, post]` uint32 packed kernels.
+        words: `[B, W, post]` uint32 packed layers.
         weights: `[B]` int32.
         length: pre.
     """
 
     def add_member(total: jax.Array, member: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        kernel, weight = member
-        return total + weight * bits.unpack(kernel, axis=0, length=length), None
+        layer, weight = member
+        return total + weight * bits.unpack(layer, axis=0, length=length), None
 
     start = jnp.zeros((length, *words.shape[2:]), jnp.int32)
     return lax.scan(add_member, start, (words, weights))[0]

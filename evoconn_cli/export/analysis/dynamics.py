@@ -34,7 +34,7 @@ def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
             and within one by degree; `none` by number.
     """
     assert sort in SORTS
-    recurrent, inhibitory = connectome.kernels["recurrent"], ~excitatory_neurons(connectome)
+    recurrent, inhibitory = connectome.layers["recurrent"], ~excitatory_neurons(connectome)
     if sort == "none":
         return np.argsort(inhibitory, kind="stable")
     fewest_last = -(recurrent.sum(axis=0) + recurrent.sum(axis=1))
@@ -67,7 +67,7 @@ def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
     assert gains is not None
     spikes = episode.spikes.reshape(-1, connectome.num_neurons)
     before = np.concatenate([episode.initial.spikes[None], spikes[:-1]])
-    onto = connectome.kernels["recurrent"].mean(axis=1)  # share of all neurons that each one reaches
+    onto = connectome.layers["recurrent"].mean(axis=1)  # share of all neurons that each one reaches
     window = max(1, round(SMOOTHED_MS / constants.dt_ms))
     rates, currents = {}, {"input": np.repeat(episode.input_currents.mean(axis=1), constants.num_substeps)}
     for name, chosen in neurons_by_type(connectome).items():

@@ -16,21 +16,21 @@ from rich.table import Table
 from evoconn_cli.export.analysis.statistics import Degrees, Measure, Statistics, as_json
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import KERNELS
+from evoconn_cli.export.units import LAYERS
 
 
 def changed_connections(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
-    """Returns by kernel, for every step but the first, the share of connections that differ from the step before."""
+    """Returns by layer, for every step but the first, the share of connections that differ from the step before."""
     return [
-        {name: float((after.kernels[name] != before.kernels[name]).mean()) for name in after.kernels}
+        {name: float((after.layers[name] != before.layers[name]).mean()) for name in after.layers}
         for before, after in zip(connectomes[:-1], connectomes[1:], strict=True)
     ]
 
 
 def agreement_with_last(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
-    """Returns by kernel, for every step, the share of connections that are as they are in the last step."""
-    last = connectomes[-1].kernels
-    return [{name: float((one.kernels[name] == last[name]).mean()) for name in last} for one in connectomes]
+    """Returns by layer, for every step, the share of connections that are as they are in the last step."""
+    last = connectomes[-1].layers
+    return [{name: float((one.layers[name] == last[name]).mean()) for name in last} for one in connectomes]
 
 
 def evolution_as_json(connectomes: Sequence[Connectome], statistics: Sequence[Statistics]) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def statistics_table(statistics: Sequence[Statistics]) -> Table:
 def statistics_rows(one: Statistics) -> list[list[Row]]:
     """Returns the rows of a connectome, in sections."""
     sizes, certainty = one.sizes, one.certainty["all"]
-    kernels = [
-        Row(f"{kernel} connections", f"{sizes[f'{kernel}_connections']:,}, density {one.density[kernel]:.3f}")
-        for kernel in KERNELS
+    layers = [
+        Row(f"{layer} connections", f"{sizes[f'{layer}_connections']:,}, density {one.density[layer]:.3f}")
+        for layer in LAYERS
     ]
     blocks = [Row(f"density {name}", f"{density:.3f}") for name, density in one.density.items() if "->" in name]
     compared: list[tuple[str, Measure]] = [(label, getattr(one, name)) for name, label in _NAMES.items()]
@@ -93,7 +93,7 @@ def statistics_rows(one: Statistics) -> list[list[Row]]:
         for action, counts in enumerate(one.onto_actions)
     ]
     return [
-        [Row("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I"), *kernels, *blocks],
+        [Row("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I"), *layers, *blocks],
         [
             *(Row(label, _number(m.value, ".4f"), _random(m), _number(m.z, "+.1f")) for label, m in compared),
             Row("small-worldness", _number(one.small_worldness, ".4f"), "1"),

@@ -36,8 +36,8 @@ class Certainty:
     saturated: float
 
 
-def certainty_by_kernel(connectome: Connectome) -> dict[str, Certainty]:
-    """Returns how decided the probabilities are, by kernel and for `all` of them."""
+def certainty_by_layer(connectome: Connectome) -> dict[str, Certainty]:
+    """Returns how decided the probabilities are, by layer and for `all` of them."""
     algo = connectome.config.algo
     assert isinstance(algo, EcConfig)
     every = np.concatenate([values.ravel() for values in connectome.probs.values()])
@@ -123,8 +123,8 @@ class Statistics:
     Attributes:
         generation: of the checkpoint.
         policy: how the network was drawn.
-        sizes: numbers of neurons by type, observations, actions and connections by kernel.
-        density: share of possible connections that exist, by kernel and by the types that they join.
+        sizes: numbers of neurons by type, observations, actions and connections by layer.
+        density: share of possible connections that exist, by layer and by the types that they join.
         self_connections: neurons that connect to themselves.
         random_graphs: how many the measures are compared with.
         reciprocity: share of connections whose reverse exists.
@@ -141,7 +141,7 @@ class Statistics:
         balance: mean over neurons of (E - I) / (E + I), counting recurrent connections onto the neuron.
         balance_std: over neurons.
         onto_actions: for each action, connections from excitatory (`E`) and inhibitory (`I`) neurons.
-        certainty: by kernel, and of all (`all`).
+        certainty: by layer, and of all (`all`).
     """
 
     generation: int
@@ -186,7 +186,7 @@ def connectome_statistics(
         num_random_graphs: at least 2.
         progress: is told the number of each random graph, from 1, before it is drawn.
     """
-    recurrent, output = connectome.kernels["recurrent"], connectome.kernels["output"]
+    recurrent, output = connectome.layers["recurrent"], connectome.layers["output"]
     excitatory = excitatory_neurons(connectome)
     graph = recurrent_graph(connectome)
     rng = np.random.default_rng(seed)
@@ -222,7 +222,7 @@ def connectome_statistics(
             {"E": int(e), "I": int(i)}
             for e, i in zip(output[excitatory].sum(axis=0), output[~excitatory].sum(axis=0), strict=True)
         ],
-        certainty=certainty_by_kernel(connectome),
+        certainty=certainty_by_layer(connectome),
     )
 
 
@@ -272,7 +272,7 @@ def _sizes(connectome: Connectome, excitatory: np.ndarray) -> dict[str, int]:
         "inhibitory": int((~excitatory).sum()),
         "observations": connectome.observation_size,
         "actions": connectome.action_size,
-        **{f"{name}_connections": int(kernel.sum()) for name, kernel in connectome.kernels.items()},
+        **{f"{name}_connections": int(layer.sum()) for name, layer in connectome.layers.items()},
     }
 
 

@@ -158,7 +158,7 @@ def readme(connectome: Connectome, episode: Episode, holds: Mapping[str, str]) -
         holds: what each file holds.
     """
     config = connectome.config
-    connections = {name: int(kernel.sum()) for name, kernel in connectome.kernels.items()}
+    connections = {name: int(layer.sum()) for name, layer in connectome.layers.items()}
     excitatory = int(excitatory_neurons(connectome).sum())
     files = "\n".join(f"| `{name}` | {what} |" for name, what in holds.items())
     update = "\n".join(f"    {line}" for line in UPDATE)

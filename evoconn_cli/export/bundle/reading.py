@@ -23,14 +23,14 @@ from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import changed_files, read_document
 from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, PROVENANCE_FILE
 from evoconn_cli.export.connectome import Connectome, neuron_types
-from evoconn_cli.export.edges import kernels_from_edges
+from evoconn_cli.export.edges import layers_from_edges
 from evoconn_cli.export.table_files import read_table
 from evoconn_cli.networks import Gains
 
-Kernels: TypeAlias = dict[str, np.ndarray]
+Layers: TypeAlias = dict[str, np.ndarray]
 """`[pre, post]` bool by name."""
 
-Read: TypeAlias = Callable[[Path, Connectome], Kernels]
+Read: TypeAlias = Callable[[Path, Connectome], Layers]
 """Reads one form of the connections, given whose they are."""
 
 _NO_MATTER = ("README.md", "run_network.py", "episode.npz")
@@ -94,9 +94,9 @@ def read_bundle(path: Path) -> Bundle:
             "put the others back."
         )
     exported = _read_connectome(path, document, provenance, _FORMS[untouched[0]])
-    kernels, edit = _read_edits(path, exported, edited)
+    layers, edit = _read_edits(path, exported, edited)
     policy = "edited" if edit else exported.policy
-    return Bundle(path, dataclasses.replace(exported, kernels=kernels, policy=policy), edit, provenance)
+    return Bundle(path, dataclasses.replace(exported, layers=layers, policy=policy), edit, provenance)
 
 
 def check_finite(path: Path) -> None:
@@ -138,7 +138,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             config=config,
             generation=provenance["generation"],
             policy=provenance["policy"],
-            kernels={},
+            layers={},
             biases={},
             probs=dict(probs),
             neuron_types=neuron_types(config.network),
@@ -148,10 +148,10 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             observation_size=sizes["observations"],
             action_size=sizes["actions"],
         )
-    return dataclasses.replace(connectome, kernels=read(path, connectome))
+    return dataclasses.replace(connectome, layers=read(path, connectome))
 
 
-def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Kernels, Edit | None]:
+def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Layers, Edit | None]:
     """Returns the connections as they are now, and what was edited; a form that was only saved again was not.
 
     Args:
@@ -159,14 +159,14 @@ def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Ke
         exported: the connectome as it was exported.
         edited: the forms whose files are not those that were exported.
     """
-    before = exported.kernels
+    before = exported.layers
     found = {form: _FORMS[form](path, exported) for form in edited}
-    found = {form: kernels for form, kernels in found.items() if _num_differences(kernels, before)}
+    found = {form: layers for form, layers in found.items() if _num_differences(layers, before)}
     if not found:
         return before, None
     first, now = next(iter(found.items()))
-    for form, kernels in found.items():
-        if _num_differences(now, kernels):
+    for form, layers in found.items():
+        if _num_differences(now, layers):
             raise EvoconnError(
                 f"{path}: {first} and {form} were both edited, and do not say the same. Edit one of them, and put "
                 "the other back."
@@ -174,56 +174,56 @@ def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Ke
     return now, Edit(" and ".join(found), _num_connections(now, before), _num_connections(before, now))
 
 
-def _num_connections(of: Kernels, without: Kernels) -> int:
+def _num_connections(of: Layers, without: Layers) -> int:
     """Returns how many connections there are that are not in `without`."""
-    return sum(int((kernel & ~without[name]).sum()) for name, kernel in of.items())
+    return sum(int((layer & ~without[name]).sum()) for name, layer in of.items())
 
 
-def _num_differences(one: Kernels, other: Kernels) -> int:
+def _num_differences(one: Layers, other: Layers) -> int:
     return _num_connections(one, other) + _num_connections(other, one)
 
 
 def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
-    """Returns the shape `(pre, post)` of every kernel."""
+    """Returns the shape `(pre, post)` of every layer."""
     return {name: probs.shape for name, probs in connectome.probs.items()}
 
 
-def _read_packed(path: Path, connectome: Connectome) -> Kernels:
+def _read_packed(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of kernels.npz; after an edit they may also be there as booleans `[pre, post]`."""
-    file, kernels = path / KERNELS_FILE, {}
+    file, layers = path / KERNELS_FILE, {}
     with _reading(file) as opened, np.load(opened) as arrays:
         found = {name: arrays[name] for name in connectome.probs}
     for name, (pre, post) in _shapes(connectome).items():
-        kernel = found[name]
-        if kernel.dtype == np.uint8 and kernel.shape == (pre, -(-post // 8)):
-            kernels[name] = np.unpackbits(kernel, axis=1, count=post).astype(bool)
-        elif kernel.dtype == bool and kernel.shape == (pre, post):
-            kernels[name] = kernel
+        layer = found[name]
+        if layer.dtype == np.uint8 and layer.shape == (pre, -(-post // 8)):
+            layers[name] = np.unpackbits(layer, axis=1, count=post).astype(bool)
+        elif layer.dtype == bool and layer.shape == (pre, post):
+            layers[name] = layer
         else:
             raise EvoconnError(
-                f"{file}: {name} is {kernel.dtype} {list(kernel.shape)}. Expected: bool [{pre}, {post}], or these "
+                f"{file}: {name} is {layer.dtype} {list(layer.shape)}. Expected: bool [{pre}, {post}], or these "
                 "packed along the second axis by numpy.packbits."
             )
-    return kernels
+    return layers
 
 
-def _read_sparse(path: Path, connectome: Connectome) -> Kernels:
+def _read_sparse(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of the SciPy files; what is not zero is a connection."""
-    kernels = {}
+    layers = {}
     for name, shape in _shapes(connectome).items():
         file = path / "csr" / f"{name}.npz"
         with _reading(file) as opened:
             sparse = scipy.sparse.load_npz(opened)
             if sparse.shape != shape:
                 raise EvoconnError(f"{file} is {list(sparse.shape)}. Expected: {list(shape)}.")
-            kernels[name] = sparse.toarray() != 0
-    return kernels
+            layers[name] = sparse.toarray() != 0
+    return layers
 
 
-def _read_edges(path: Path, connectome: Connectome) -> Kernels:
+def _read_edges(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of edges.csv, a line for each."""
     file = path / EDGES_FILE
-    return kernels_from_edges(read_table(file), connectome, str(file), first_line=2)
+    return layers_from_edges(read_table(file), connectome, str(file), first_line=2)
 
 
 @contextlib.contextmanager

@@ -70,10 +70,10 @@ def write_bundle(source: ExportSource, out: Path) -> None:
 
 
 def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
-    kernels = connectome.kernels
-    _save(out / KERNELS_FILE, {name: np.packbits(kernel, axis=1) for name, kernel in kernels.items()})
-    for name, kernel in kernels.items():
-        scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(kernel))
+    layers = connectome.layers
+    _save(out / KERNELS_FILE, {name: np.packbits(layer, axis=1) for name, layer in layers.items()})
+    for name, layer in layers.items():
+        scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(layer))
     write_table(out / EDGES_FILE, edge_table(connectome))
     write_table(out / "nodes.csv", node_table(connectome, episode))
     _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial._asdict()})

@@ -23,13 +23,13 @@ from evoconn_cli.drawing.canvas import (
     own_settings,
     style_panel,
 )
-from evoconn_cli.drawing.colors import KERNELS as KERNEL_COLORS
+from evoconn_cli.drawing.colors import LAYERS as LAYER_COLORS
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.pictures.panels import draw_dynamics, draw_matrix, least_pixels, strip_ratio
-from evoconn_cli.export.units import KERNELS, neurons_by_type, observation_weights, recurrent_inputs
+from evoconn_cli.export.units import LAYERS, neurons_by_type, observation_weights, recurrent_inputs
 from evoconn_cli.tasks.brax_v1 import task_labels
 
 _WIDE = 5.0
@@ -170,7 +170,7 @@ def _add_color_legend(panel: Axes) -> None:
 
 
 def _draw_distributions(axes: Mapping[str, Axes], connectome: Connectome) -> None:
-    recurrent, types = connectome.kernels["recurrent"], neurons_by_type(connectome)
+    recurrent, types = connectome.layers["recurrent"], neurons_by_type(connectome)
     if "b" in axes:
         density = {name: recurrent[:, chosen].mean() for name, chosen in types.items()}
         _draw_degrees(axes["b"], recurrent.sum(axis=0), types, density, "onto a neuron")
@@ -204,12 +204,12 @@ def _draw_degrees(
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:
     edges = np.linspace(0, 1, 41)
-    for name in KERNELS:
+    for name in LAYERS:
         probs = connectome.probs[name]
         shares = np.histogram(probs, edges)[0] / probs.size
         # Empty bins are gaps, and there is no baseline, since a logarithmic axis has no 0.
         shown = np.where(shares > 0, shares, np.nan)
-        panel.stairs(shown, edges, baseline=None, color=KERNEL_COLORS[name], linewidth=1.2, label=name)
+        panel.stairs(shown, edges, baseline=None, color=LAYER_COLORS[name], linewidth=1.2, label=name)
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")

@@ -22,14 +22,14 @@ from evoconn_cli.drawing.canvas import (
     own_settings,
     save_figure,
 )
-from evoconn_cli.drawing.colors import KERNELS as KERNEL_COLORS
+from evoconn_cli.drawing.colors import LAYERS as LAYER_COLORS
 from evoconn_cli.drawing.colors import MEASURES, ON_WHITE
 from evoconn_cli.export.analysis.reports import agreement_with_last, changed_connections, share_excitatory
 from evoconn_cli.export.analysis.statistics import Certainty, Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import KERNELS
+from evoconn_cli.export.units import LAYERS
 
 _TITLES = {
     "a": "Density",
@@ -39,7 +39,7 @@ _TITLES = {
     "e": "Beside random graphs",
     "f": "Excitation of actions",
 }
-_SENDERS = {"E": ON_WHITE["E"], "I": ON_WHITE["I"], "input": KERNEL_COLORS["input"]}
+_SENDERS = {"E": ON_WHITE["E"], "I": ON_WHITE["I"], "input": LAYER_COLORS["input"]}
 _RECEIVERS = {"E": "-", "I": "--", "output": ":"}
 
 
@@ -96,8 +96,8 @@ def _lines(panel: Axes, x: np.ndarray, series: dict[str, list[float]], colors: M
 def _draw_certainty(
     panel: Axes, generations: np.ndarray, certainty: Sequence[Mapping[str, Certainty]], of: str, y: str
 ) -> None:
-    series = {name: [getattr(one[name], of) for one in certainty] for name in KERNELS}
-    _lines(panel, generations, series, KERNEL_COLORS)
+    series = {name: [getattr(one[name], of) for one in certainty] for name in LAYERS}
+    _lines(panel, generations, series, LAYER_COLORS)
     label_axes(panel, "generation", y, legend=False)
     add_legend(panel, 3)
 
@@ -118,8 +118,8 @@ def _draw_densities(panel: Axes, generations: np.ndarray, statistics: Sequence[S
 def _draw_changes(panel: Axes, generations: np.ndarray, connectomes: Sequence[Connectome]) -> None:
     """Draws the changes since the step before, and dashed what still differs from the last step."""
     changed, agreement = changed_connections(connectomes), agreement_with_last(connectomes)
-    for name in KERNELS:
-        color = KERNEL_COLORS[name]
+    for name in LAYERS:
+        color = LAYER_COLORS[name]
         since = [step[name] for step in changed]
         panel.plot(generations[1:], since, color=color, linewidth=2.0, marker=".", markersize=3, label=name)
         panel.plot(generations, [1 - step[name] for step in agreement], color=color, linewidth=1.4, linestyle="--")

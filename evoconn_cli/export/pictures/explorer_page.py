@@ -22,7 +22,7 @@ from evoconn_cli.export.analysis.dynamics import (
 from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.source import ExportSource
-from evoconn_cli.export.units import KERNELS, neuron_signs
+from evoconn_cli.export.units import LAYERS, neuron_signs
 from evoconn_cli.tasks.brax_v1 import task_labels
 
 _SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "episode.js", "explorer.js")
@@ -39,7 +39,7 @@ def write_explorer(source: ExportSource, out: Path) -> None:
     )
     dynamics = episode_dynamics(connectome, source.episode)
     shown = window_of(dynamics, SHOWN_MS)
-    groups = [({"name": name}, _arrays(connectome, name)) for name in KERNELS]
+    groups = [({"name": name}, _arrays(connectome, name)) for name in LAYERS]
     groups.append(({"name": "episode"}, _episode_arrays(dynamics, shown)))
     header = _header(source, about) | {
         "episode_steps": shown.stop - shown.start,
@@ -85,7 +85,7 @@ def _header(source: ExportSource, about: str) -> dict[str, Any]:
 
 def _arrays(connectome: Connectome, name: str) -> dict[str, np.ndarray]:
     return {
-        "bits": np.packbits(connectome.kernels[name]),
+        "bits": np.packbits(connectome.layers[name]),
         "probs": np.round(connectome.probs[name] * _PROB_STEPS).astype(np.uint8),
     }
 

@@ -46,8 +46,8 @@ def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: str) -> N
     order = neuron_order(connectome, sort)
     excitatory = excitatory_neurons(connectome)[order]
     sign = np.where(excitatory, 1, -1)
-    recurrent = connectome.kernels["recurrent"][np.ix_(order, order)] * sign[:, None]
-    output = connectome.kernels["output"][order] * sign[:, None]
+    recurrent = connectome.layers["recurrent"][np.ix_(order, order)] * sign[:, None]
+    output = connectome.layers["output"][order] * sign[:, None]
     _show(panels["input"], observation_weights(connectome)[:, order], ON_WHITE["+"], ON_WHITE["-"])
     _show(panels["recurrent"], recurrent, ON_WHITE["E"], ON_WHITE["I"])
     _show(panels["output"], output, ON_WHITE["E"], ON_WHITE["I"])
