@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 import jax
 
+from benchmarks.report import EARLY
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import build_engine, choose_block
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
-
-EARLY = (10, 20)
-"""Generations that count as early."""
 
 LATE = 60
 """Generations after which a population counts as trained."""

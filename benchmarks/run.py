@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.baseline import make_dense_network_steps
 from benchmarks.full_episodes import measure_full_episodes
-from benchmarks.generations import EARLY, first_generations, make_config
+from benchmarks.generations import first_generations, make_config
 from benchmarks.machine import describe_machine
 from benchmarks.parts import (
     median_seconds_a_step,
@@ -27,38 +27,12 @@ from benchmarks.parts import (
     update_steps,
 )
 from benchmarks.processes import compile_seconds, first_generation_seconds, help_seconds, peak_memory
+from benchmarks.report import EARLY, MEMORY_POPULATIONS, markdown
 from evoconn_cli.engine.build import build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.mesh import WorkerMesh
 
 _STEPS, _DENSE_STEPS, _DENSE_REPETITIONS = 100, 6, 3
-_MEMORY_POPULATIONS = (512, 2048, 10240)
-
-_PARTS = {
-    "physics": "physics, members last",
-    "physics_vmap": "physics, `vmap`, on as many devices",
-    "network": "network, packed, before training",
-    "network_dense": "network, dense int8, before training, one device",
-    "generation": "whole generation, full episodes",
-    "generation_untrained": "the same, before training",
-    "baseline": "baseline: `vmap` and dense, one device",
-}
-_ONCE = {"sampling": "sampling", "update": "update"}
-_RATIOS = {
-    "speedup": "baseline / generation, full episodes",
-    **{f"early_speedup_{count}": f"the same over the first {count} generations" for count in EARLY},
-    "network_speedup": "dense / packed network, before training",
-    "over_physics": "generation / physics",
-    "over_physics_lowest": "the same, process with the lowest",
-    "over_physics_highest": "the same, process with the highest",
-    "over_physics_untrained": "the same, before training",
-    **{f"early_share_counted_{count}": f"share of simulated steps that count, first {count}" for count in EARLY},
-}
-_THROUGHPUTS = {
-    f"early_steps{which}_{count}": f"{label}, first {count} generations"
-    for count in EARLY
-    for which, label in {"": "evoconn", "_baseline": "baseline"}.items()
-}
 
 
 def main() -> None:
@@ -127,49 +101,11 @@ def measure_processes(task: str, population: int) -> dict[str, float]:
     _say("  memory, compiling, starting ...")
     cold, warm = compile_seconds(task, population)
     return {
-        **{f"memory_{size}": peak_memory(task, size) for size in _MEMORY_POPULATIONS},
+        **{f"memory_{size}": peak_memory(task, size) for size in MEMORY_POPULATIONS},
         "compile_cold": cold,
         "compile_warm": warm,
         "second_start": first_generation_seconds(task, population),
     }
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """Returns the report as tables."""
-    tasks = report["tasks"]
-    sections = {
-        "µs per environment step and member": (_PARTS, 2),
-        "µs per member, once a generation": (_ONCE, 2),
-        "Ratios": (_RATIOS, 2),
-        "Environment steps that count, a second": (_THROUGHPUTS, 0),
-        "Neurons that spike in a sub-step": (
-            {"spikes": "full episodes", "spikes_untrained": "the same, before training"},
-            1,
-        ),
-        "Peak memory above the bare process [MB]": (
-            {f"memory_{size}": f"population {size}" for size in _MEMORY_POPULATIONS},
-            0,
-        ),
-        "Seconds": (
-            {
-                "compile_cold": "compiling, cold",
-                "compile_warm": "compiling, from the cache",
-                "second_start": "second `evoconn train`, start to its first generation",
-            },
-            1,
-        ),
-    }
-    lines = [f"`{report['command']}`, {report['date']}, {report['machine']}, population {report['population']}", ""]
-    for title, (rows, digits) in sections.items():
-        if not any(name in figures for name in rows for figures in tasks.values()):
-            continue
-        lines += [f"| {title} | {' | '.join(tasks)} |", "|---|" + "---:|" * len(tasks)]
-        for name, label in rows.items():
-            lines.append(f"| {label} | {' | '.join(f'{figures[name]:,.{digits}f}' for figures in tasks.values())} |")
-        lines.append("")
-    if "help_seconds" in report:
-        lines.append(f"`evoconn --help`: {report['help_seconds']:.2f} s")
-    return "\n".join(lines)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The pages of docs/: what is generated is what the code says, and every command line in them can be typed."""
+"""The documentation: generated pages and figures are up to date, and every command line in it can be typed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from command_lines import COMMANDS, check_command_line
 
 from evoconn_cli import __version__
 from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
+from tools.reference.figures import MARKED, PAGES, pages_with_figures
 from tools.reference.pages import generate_pages, write_pages
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,16 @@ WRITTEN = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 @pytest.mark.parametrize("name", generate_pages())
 def test_a_generated_page_is_what_the_code_says(name):
     assert (DOCS / name).read_text() == generate_pages()[name], "write it anew: make docs"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_figures_of_a_page_are_those_of_the_benchmark(name):
+    assert (ROOT / name).read_text() == pages_with_figures()[name], "write them anew: make docs"
+
+
+def test_every_figure_of_the_benchmark_has_a_place():
+    marked = [name for page in PAGES for _, name, _ in MARKED.findall((ROOT / page).read_text())]
+    assert sorted(marked) == ["all", "estimates", "summary"]
 
 
 def test_writing_the_pages_removes_those_of_commands_that_are_no_more(tmp_path):

@@ -39,7 +39,7 @@ def test_presets_are_found_in_an_installed_package(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
         "from evoconn_cli.config.loading import load_config\n"
-        "from evoconn_cli.config.shipped import config_dir\n"
+        "from evoconn_cli.config.registry import config_dir\n"
         "print(config_dir())\n"
         "print(load_config('laptop').task.name)\n"
     )

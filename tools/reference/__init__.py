@@ -1,1 +1,1 @@
-"""Pages of docs/ that are written from the code, so that they cannot drift from it: `make docs` does."""
+"""Writes the pages and sections of the documentation that are generated from the code and from measured figures."""

@@ -1,12 +1,11 @@
-"""`python -m tools.reference`: writes the generated pages of docs/."""
+"""`python -m tools.reference`: writes the generated pages and sections of README.md and docs/."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from tools.reference.figures import ROOT, pages_with_figures
 from tools.reference.pages import write_pages
 
-DOCS = Path(__file__).parents[2] / "docs"
-
 if __name__ == "__main__":
-    write_pages(DOCS)
+    write_pages(ROOT / "docs")
+    for name, text in pages_with_figures().items():
+        (ROOT / name).write_text(text, encoding="utf-8")
