@@ -81,11 +81,11 @@ def _check(request: Request) -> None:
     parse_references(request.reference)
     settings = parse_perturbations(request.perturb)
     if request.plot or request.curve or len(settings) > 1:
-        from evoconn_cli.drawing.canvas import FORMATS
+        from evoconn_cli.drawing.canvas import PLOT_SUFFIXES
 
         for option, path in (("--plot", request.plot), ("--curve", request.curve)):
             if path is not None:
-                check_output(path, option, FORMATS)
+                check_output(path, option, PLOT_SUFFIXES)
     for option, path in (("--csv", request.csv), ("--json", None if request.json == "-" else request.json)):
         if path is not None:
             check_output(Path(path), option)

@@ -1,4 +1,4 @@
-"""What the command line asks for, checked before anything slow begins."""
+"""The options of `evoconn render`, checked before anything slow starts."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import NamedTuple
 from evoconn_cli.config.registry import BRAX_V1_TASKS
 from evoconn_cli.errors import ConfigError, unknown_name
 
-FORMATS = ("mp4", "gif", "html", "png")
+RENDER_FORMATS = ("mp4", "gif", "html", "png")
 CAMERAS = ("track", "side", "front")
 
 _SIZES = (64, 4096)
 _SMALLEST_WITH_OVERLAY = (320, 240)
-_FASTEST_GIF = 2  # [1/100 s] delay of a frame; most players read a shorter one as 1/10 s
-_DEFAULT_FPS = {"gif": 25.0}  # [frames/s] 30 where nothing is said here; a GIF holds 25 and not 30
+_SHORTEST_DELAY = 2  # [1/100 s] of a GIF frame; most players read a shorter one as 1/10 s
+_DEFAULT_FPS = {"gif": 25.0}  # [frames/s] 30 for other formats; a GIF can hold 25 and not 30
 
 
 class RenderOptions(NamedTuple):
     """How episodes are drawn."""
 
-    format: str  # one of FORMATS
-    fps: Fraction  # frames a second, as the file holds them
-    speed: float  # seconds of simulation that one second of video shows
+    format: str  # one of RENDER_FORMATS
+    fps: Fraction  # frames per second, as the file holds them
+    speed: float  # seconds of simulation per second of video
     width: int  # [pixels]
     height: int  # [pixels]
     camera: str  # one of CAMERAS
     has_overlay: bool
-    still_at_end: bool  # a still shows the last moment of the last episode, and not its middle
-    notes: tuple[str, ...]  # what was decided otherwise than asked
+    still_at_end: bool  # a still shows the last moment of the last episode instead of its middle
+    notes: tuple[str, ...]  # notices about options that could not be kept exactly
 
 
 def make_options(
@@ -43,26 +43,27 @@ def make_options(
     has_overlay: bool = True,
     still_at_end: bool = False,
 ) -> RenderOptions:
-    """Returns the options; None means what suits the format.
+    """Returns the options; None selects the default of the format.
 
     Args:
-        out: the file to write; its ending says the format.
-        fps: frames a second.
-        speed: seconds of simulation that one second of video shows.
-        size: such as `640x480`.
-        camera: one of CAMERAS.
-        has_overlay: draw the plots beside the body.
-        still_at_end: a still shows the last moment of the last episode, and not its middle.
+        out: File to write; its suffix selects the format.
+        fps: Frames per second.
+        speed: Seconds of simulation per second of video.
+        size: Size in pixels, such as `640x480`.
+        camera: One of `CAMERAS`.
+        has_overlay: Whether the plots are drawn beside the body.
+        still_at_end: Whether a still shows the last moment of the last episode instead of its middle.
 
     Raises:
-        ConfigError: what cannot be done, or has no meaning for the format.
+        ConfigError: An option is impossible, or has no meaning for the format.
     """
     suffix = out.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        raise ConfigError(f"--out {out}: the name has to end in one of {', '.join('.' + name for name in FORMATS)}.")
+    if suffix not in RENDER_FORMATS:
+        known = ", ".join(f".{name}" for name in RENDER_FORMATS)
+        raise ConfigError(f"--out {out}: the name has to end in one of {known}.")
     if suffix in ("html", "png"):
         without = {"--fps": fps} | ({"--size": size} if suffix == "html" else {"--speed": speed})
-        kind = "a page draws itself in the browser" if suffix == "html" else "a still does not move"
+        kind = "the browser draws the page" if suffix == "html" else "a still does not move"
         for name, value in without.items():
             if value is not None:
                 raise ConfigError(f"{name} has no meaning for {out.name}: {kind}. Leave it out.")
@@ -72,7 +73,7 @@ def make_options(
     if has_overlay and (width < _SMALLEST_WITH_OVERLAY[0] or height < _SMALLEST_WITH_OVERLAY[1]):
         smallest = "x".join(map(str, _SMALLEST_WITH_OVERLAY))
         raise ConfigError(
-            f"--size {size}: the plots need {smallest} pixels at least. Use --no-overlay, or a larger size."
+            f"--size {size}: the plots need at least {smallest} pixels. Use --no-overlay, or a larger size."
         )
     rate, notes = _rate(fps, suffix)
     if speed is not None and not 0.01 <= speed <= 100:
@@ -94,27 +95,27 @@ def check_task(name: str) -> None:
     """Checks that a task has bodies to draw.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: It has none.
     """
     if name not in BRAX_V1_TASKS:
         raise ConfigError(f"the task {name!r} has no body that could be drawn; Brax's tasks have.")
 
 
 def _rate(fps: float | None, fmt: str) -> tuple[Fraction, tuple[str, ...]]:
-    """Returns frames a second that the format can hold, and a note where they are not what was asked for."""
+    """Returns the nearest frames per second that the format can hold, and a notice if they differ from `fps`."""
     fps = _DEFAULT_FPS.get(fmt, 30.0) if fps is None else fps
     if not 1 <= fps <= 240:
-        raise ConfigError(f"--fps {fps:g}: expected 1 to 240 frames a second.")
+        raise ConfigError(f"--fps {fps:g}: expected 1 to 240 frames per second.")
     wanted = Fraction(str(fps))
     if fmt != "gif":
         return wanted, ()
-    delays = range(_FASTEST_GIF, 101)
+    delays = range(_SHORTEST_DELAY, 101)
     rate = min((Fraction(100, delay) for delay in delays), key=lambda held: abs(held - wanted))
     if abs(rate / wanted - 1) < 1e-3:
         return rate, ()
     return rate, (
-        f"a GIF holds delays of whole hundredths of a second: {float(rate):.4g} frames a second instead of "
-        f"{float(wanted):g}, each at its own time.",
+        f"a GIF holds delays of whole hundredths of a second: {float(rate):.4g} frames per second instead of "
+        f"{float(wanted):g}; the speed stays the same.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The look of all plots: one figure without pyplot and its global state, saved whole or not at all."""
+"""The look of all plots: figures without pyplot and its global state, saved atomically."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-except (OSError, ValueError) as error:  # no folder for its cache, or a matplotlibrc that is no text
+except (OSError, ValueError) as error:  # no directory for its cache, or an unreadable matplotlibrc
     raise EvoconnError(f"plots cannot be drawn: {first_line(error)}.") from None
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart by the colour-blind too. Source: Okabe and Ito, Color Universal Design, 2008."""
+"""Distinguishable with colour blindness. Source: Okabe and Ito, Color Universal Design, 2008."""
 
-FORMATS = (".png", ".pdf", ".svg")
+PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 INK, FAINT = "#222222", "#9a9a9a"
 
 
 @contextlib.contextmanager
 def own_settings() -> Iterator[None]:
-    """Keeps a user's matplotlibrc out of what is drawn or saved meanwhile; all functions that make a figure have it."""
+    """Ignores a user's matplotlibrc while a figure is made or saved."""
     # TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
     with style.context(["default", {"pdf.fonttype": 42, "ps.fonttype": 42}]):
         yield
 
 
 def make_figure(titles: Sequence[str], columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with a panel for every title, at most `columns` beside each other."""
+    """Returns a figure with one panel per title, at most `columns` in a row."""
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     figure = empty_figure(0.6 + 5.4 * columns, 4.0 * rows)
@@ -56,7 +56,7 @@ def empty_figure(width: float, height: float) -> Figure:
 
 
 def style_panel(panel: Axes, title: str) -> None:
-    """Gives a panel its title and the look that all panels share."""
+    """Sets the title of a panel and the look that all panels share."""
     panel.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, parse_math=False)
     panel.grid(axis="y", color="#e8e8e8", linewidth=0.8)
     panel.set_axisbelow(True)
@@ -72,9 +72,17 @@ def color_of(index: int) -> str:
 
 
 def draw_series(
-    panel: Axes, x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray, *, index: int, label: str, marker: str
+    panel: Axes,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    low: np.ndarray,
+    high: np.ndarray,
+    index: int,
+    label: str,
+    marker: str,
 ) -> None:
-    """Draws a line and the band around it, which is left out where it has no width."""
+    """Draws a line and the band around it, unless the band has no width."""
     color = color_of(index)
     style = "-" if index < len(COLORS) else "--"
     if np.any(high > low):
@@ -83,7 +91,7 @@ def draw_series(
 
 
 def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = True) -> None:
-    """Writes what the axes are, with a note below them, and the legend; `$` in a name means nothing."""
+    """Labels the axes, with a note below, and adds the legend; `$` in a name is not mathematics."""
     panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=INK, parse_math=False)
     panel.set_ylabel(y, fontsize=10, color=INK, parse_math=False)
     if legend:
@@ -92,7 +100,7 @@ def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = Tr
 
 
 def for_print(figure: Figure) -> None:
-    """Sets sizes of text and lines for a figure that is printed as wide as it is, and its resolution [300 dpi]."""
+    """Sets sizes of text and lines for a figure that is printed at its own width, and a resolution of 300 dpi."""
     figure.set_dpi(max(figure.dpi, 300))
     for panel in figure.axes:
         panel.title.set_fontsize(8)
@@ -110,21 +118,21 @@ def for_print(figure: Figure) -> None:
 
 
 def add_heading(figure: Figure, text: str) -> None:
-    """Writes what the figure shows above all panels, in as many lines as it needs."""
+    """Writes a heading above all panels, in as many lines as it needs."""
     lines = textwrap.wrap(text, max(20, int(15 * figure.get_figwidth())))
     figure.set_figheight(figure.get_figheight() + 0.08 + 0.14 * len(lines))
     figure.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=8, color=INK)
 
 
 def add_legend(panel: Axes, columns: int) -> None:
-    """Puts the legend between title and panel, where it hides nothing, in rows of `columns` entries."""
+    """Puts the legend between title and panel, in rows of `columns` entries."""
     entries = len(panel.get_legend_handles_labels()[1])
     legend = panel.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderpad=0.2, borderaxespad=0.0,
         handlelength=1.1, handleheight=0.5, columnspacing=0.6, handletextpad=0.3, labelspacing=0.2,
         frameon=False, labelcolor=INK,
     )  # fmt: skip
-    legend.set_in_layout(False)  # the title above it keeps its height free, and its width must not narrow the panel
+    legend.set_in_layout(False)  # the title reserves its height, and its width must not narrow the panel
     title, rows = panel.get_title(loc="left"), -(-entries // columns)
     panel.set_title(title, loc="left", fontweight="bold", color=INK, pad=4.5 + 9 * rows)
 
@@ -133,7 +141,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Writes the figure to `path` in the format of its suffix.
 
     Raises:
-        EvoconnError: it cannot be written.
+        EvoconnError: The file cannot be written.
     """
     with own_settings(), whole_file(path) as partial:
         figure.savefig(partial, dpi=figure.dpi)  # by default savefig takes the resolution the figure was made with

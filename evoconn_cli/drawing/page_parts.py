@@ -1,9 +1,10 @@
-"""What pages have in common: a template that is filled in, and data as one compressed text."""
+"""The parts that interactive pages share: filling in the template, and packing data as one compressed text."""
 
 from __future__ import annotations
 
 import base64
 import gzip
+import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -12,19 +13,37 @@ from typing import Any
 import numpy as np
 
 ARRAY_TYPES = ("float32", "int16", "uint8")
-"""Types of numbers that `unpack.js` knows."""
+"""Element types that `unpack.js` reads."""
 
 
-def read_web(package: str, name: str) -> str:
-    """Returns the text of a file in the directory `web` of a package."""
-    return resources.files(package).joinpath("web", name).read_text(encoding="utf-8")
+def fill_page(
+    package: str, *, scripts: Sequence[str], title: str, data: str, files: Mapping[str, str] | None = None
+) -> str:
+    """Returns the page of a package: its `web/page.html` with style, scripts and data filled in.
 
-
-def fill(template: str, parts: Mapping[str, str]) -> str:
-    """Returns `template` with every `{{name}}` replaced by that part.
-
-    Every part is put in once, so that nothing in one of them is taken for the place of another.
+    Args:
+        package: Package whose directory `web` has the files.
+        scripts: Names of its scripts, in order; `unpack.js` precedes them.
+        title: Title of the page as plain text.
+        data: Packed data, from `pack`.
+        files: Names of further files by the placeholder that they fill.
     """
+
+    def read(name: str, package: str = package) -> str:
+        return resources.files(package).joinpath("web", name).read_text(encoding="utf-8")
+
+    parts = {
+        "title": html.escape(title),
+        "style": read("style.css"),
+        "data": data,
+        "scripts": "\n".join([read("unpack.js", "evoconn_cli.drawing"), *map(read, scripts)]),
+        **{placeholder: read(name) for placeholder, name in (files or {}).items()},
+    }
+    return _fill(read("page.html"), parts)
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    """Returns `template` with every `{{name}}` replaced by that part; placeholders within parts stay as they are."""
     first, *rest = template.split("{{")
     pieces = [first]
     for piece in rest:
@@ -36,15 +55,15 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 def pack(
     header: Mapping[str, Any], name: str, groups: Sequence[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]
 ) -> str:
-    """Returns data for `unpack.js`: length of the header, the header as JSON, then the arrays on whole words.
+    """Returns data for `unpack.js`: length of the header, the header as JSON, then the arrays aligned to 4 bytes.
 
     Args:
-        header: what the page knows besides, as JSON values.
-        name: of the list of groups in the header.
-        groups: facts of a group, and its arrays, of `ARRAY_TYPES`.
+        header: Other values that the page needs, as JSON values.
+        name: Name of the list of groups in the header.
+        groups: Per group its facts, as JSON values, and its arrays, of `ARRAY_TYPES`.
 
     Raises:
-        TypeError: an array of another type.
+        TypeError: An array has another type.
     """
     described, chunks, offset = [], [], 0
     for facts, arrays in groups:
@@ -57,7 +76,7 @@ def pack(
             chunks += [data, bytes(-len(data) % 4)]
             offset += len(data) + len(chunks[-1])
         described.append({**facts, "arrays": entry})
-    # The place of the first array is a part of the header that says it: a number of fixed width.
+    # The offset of the first array is in the header and depends on its length, so it has a fixed width.
     text = json.dumps({"start": "#" * 8, **header, "packed": name, name: described}, allow_nan=False).encode()
     start = (4 + len(text) + 3) // 4 * 4
     text = text.replace(b'"########"', f"{start:10d}".encode(), 1)

@@ -109,7 +109,7 @@ def _draw_one(panel: Axes, curve: Curve, scale: float) -> None:
     std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
     x = curve.x / scale
     label = f"evaluation copies ({curve.group})"
-    draw_series(panel, x, curve.fitness, curve.fitness, curve.fitness, index=0, label=label, marker="")
+    draw_series(panel, x, curve.fitness, low=curve.fitness, high=curve.fitness, index=0, label=label, marker="")
     panel.fill_between(x, mean - std, mean + std, color=color_of(5), alpha=0.2, linewidth=0, zorder=1)
     panel.plot(x, mean, color=color_of(5), linewidth=1.5, zorder=1.5, label="population, mean ± standard deviation")
 
@@ -127,7 +127,7 @@ def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, order: Mapp
             x = x / scale
         seeds = f"{len(members)} seeds" if len(members) > 1 else "1 run"
         label = f"{group} ({seeds})"
-        draw_series(panel, x, mean, mean - std, mean + std, index=index, label=label, marker="")
+        draw_series(panel, x, mean, low=mean - std, high=mean + std, index=index, label=label, marker="")
 
 
 def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -227,8 +227,8 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
                 panel,
                 np.asarray([point.x for point in points]),
                 np.asarray([point.iqm for point in points]),
-                np.asarray(low),
-                np.asarray(high),
+                low=np.asarray(low),
+                high=np.asarray(high),
                 index=index,
                 label=label,
                 marker="o",

@@ -1,4 +1,4 @@
-"""The path of the camera."""
+"""The path of the camera, and the space that bodies take up."""
 
 from __future__ import annotations
 
@@ -8,39 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evoconn_cli.rendering.clock import Moment, rotate
+from evoconn_cli.rendering.clock import Moment
 from evoconn_cli.rendering.recording import Motion
-from evoconn_cli.rendering.shapes import Figure, Shape
-
-
-def bounds(figure: Figure, episodes: Sequence[Motion]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
-    extents = [extent(figure, episode, ("body", "left", "mount", "target")) for episode in episodes]
-    low, high = (np.concatenate(ends) for ends in zip(*extents, strict=True))
-    return low.min(axis=0), high.max(axis=0)
-
-
-def extent(figure: Figure, episode: Motion, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `[T + 1, 3]` the lowest and the highest coordinates of the shapes of these roles, at every state [m]."""
-    shapes = [shape for shape in figure.shapes if shape.role in roles]
-    paths = [_path_of(shape, episode) for shape in shapes]
-    low = np.min([path - shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
-    high = np.max([path + shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
-    return low, high
-
-
-def floor_height(figure: Figure, episodes: Sequence[Motion]) -> float | None:
-    """Returns where to put a floor under a figure that has none of its own [m]; None where it has one."""
-    if figure.bodies_with("floor"):
-        return None
-    low, high = bounds(figure, episodes)
-    return float(low[2] - 0.02 * (high[2] - low[2]))
-
-
-def _path_of(shape: Shape, episode: Motion) -> np.ndarray:
-    """Returns `[T + 1, 3]` the centre of a shape [m]."""
-    return episode.positions[:, shape.body] + rotate(shape.position, episode.rotations[:, shape.body])
-
+from evoconn_cli.rendering.shapes import Shape, TaskBodies
 
 FIELD_OF_VIEW = 30.0
 """Vertical angle of view [degrees]."""
@@ -48,59 +18,60 @@ FIELD_OF_VIEW = 30.0
 _SMOOTHING = 0.35
 """Standard deviation of the filter along the path [s]."""
 
+_ANGLES = {"track": (112.0, -14.0), "side": (90.0, -7.0), "front": (180.0, -10.0)}
+"""Azimuth and elevation per camera [degrees]."""
+
+_ANGLES_PLANAR = {"track": (100.0, -55.0), "side": (90.0, -30.0), "front": (180.0, -30.0)}
+"""The same for figures that move in the ground plane and are seen from above."""
+
 
 class View(NamedTuple):
     """A camera. At azimuth 90 it looks along y, at elevation -90 straight down."""
 
-    target: np.ndarray  # [3] what it looks at [m]
-    distance: float  # from there [m]
+    target: np.ndarray  # [3] point that it looks at [m]
+    distance: float  # from the target [m]
     azimuth: float  # [degrees]
     elevation: float  # [degrees]
 
     @property
     def forward(self) -> np.ndarray:
-        """`[3]` unit vector in which it looks."""
+        """`[3]` unit vector of the viewing direction."""
         azimuth, elevation = math.radians(self.azimuth), math.radians(self.elevation)
         level = math.cos(elevation)
         return np.array([level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)])
 
     @property
     def eye(self) -> np.ndarray:
-        """`[3]` where it is [m]."""
+        """`[3]` position of the camera [m]."""
         return self.target - self.distance * self.forward
-
-
-_ANGLES = {"track": (112.0, -14.0), "side": (90.0, -7.0), "front": (180.0, -10.0)}
-"""Azimuth and elevation by the name of the camera."""
-
-_ANGLES_PLANAR = {"track": (100.0, -55.0), "side": (90.0, -30.0), "front": (180.0, -30.0)}
-"""The same for what moves in the ground plane and is seen from above."""
 
 
 class CameraPath:
     """The camera at every moment of a recording.
 
     Args:
-        figure: what is drawn.
-        episodes: how it moves.
-        dt: time between two states [s].
+        bodies: Bodies to draw.
+        episodes: Motion of the bodies.
+        dt: Time between two states [s].
         camera: `track`, `side` or `front`.
-        aspect: width of the picture by its height.
+        aspect: Width of the picture divided by its height.
 
     Attributes:
-        radius: of what the camera keeps in view [m].
+        radius: Radius of the sphere that the camera keeps in view [m].
     """
 
-    def __init__(self, figure: Figure, episodes: Sequence[Motion], *, dt: float, camera: str, aspect: float) -> None:
-        self._azimuth, self._elevation = angles_of(figure)[camera]
-        extents = [extent(figure, episode, ("body", "left")) for episode in episodes]
+    def __init__(
+        self, bodies: TaskBodies, episodes: Sequence[Motion], *, dt: float, camera: str, aspect: float
+    ) -> None:
+        self._azimuth, self._elevation = angles_of(bodies)[camera]
+        extents = [extent(bodies, episode, ("body", "left")) for episode in episodes]
         centers = [(low + high) / 2 for low, high in extents]
         paths = [_smooth(center, _SMOOTHING / dt) for center in centers]
         # Rare poses, such as of a fall, may leave the picture.
         reach = [np.maximum(high - path, path - low) for path, (low, high) in zip(paths, extents, strict=True)]
         radius = float(np.percentile(np.linalg.norm(np.concatenate(reach), axis=-1), 95))
         if np.ptp(np.concatenate(centers)[:, :2], axis=0).max() < radius:
-            low, high = bounds(figure, episodes)
+            low, high = bounds(bodies, episodes)
             paths = [np.broadcast_to((low + high) / 2, path.shape) for path in paths]
             radius = float(np.linalg.norm(high - low)) / 2
         self._targets = paths
@@ -109,7 +80,7 @@ class CameraPath:
         self._distance = self.radius / math.sin(math.atan(narrow))
 
     def targets(self, episode: int) -> np.ndarray:
-        """Returns `[T + 1, 3]` what the camera looks at, at every state of an episode [m]."""
+        """Returns `[T + 1, 3]` the point that the camera looks at, at every state of an episode [m]."""
         return self._targets[episode]
 
     def view(self, moment: Moment) -> View:
@@ -120,17 +91,52 @@ class CameraPath:
         return View(target, self._distance, self._azimuth, self._elevation)
 
 
-def angles_of(figure: Figure) -> dict[str, tuple[float, float]]:
-    """Returns azimuth and elevation of each camera [degrees]."""
-    return _ANGLES_PLANAR if figure.is_planar else _ANGLES
+def angles_of(bodies: TaskBodies) -> dict[str, tuple[float, float]]:
+    """Returns azimuth and elevation per camera [degrees]."""
+    return _ANGLES_PLANAR if bodies.is_planar else _ANGLES
+
+
+def bounds(bodies: TaskBodies, episodes: Sequence[Motion]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `[3]` the lowest and `[3]` the highest coordinates that anything but a floor ever has [m]."""
+    extents = [extent(bodies, episode, ("body", "left", "mount", "target")) for episode in episodes]
+    low, high = (np.concatenate(ends) for ends in zip(*extents, strict=True))
+    return low.min(axis=0), high.max(axis=0)
+
+
+def extent(bodies: TaskBodies, episode: Motion, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `[T + 1, 3]` the lowest and the highest coordinates of the shapes with these roles at every state [m]."""
+    shapes = [shape for shape in bodies.shapes if shape.role in roles]
+    paths = [_path_of(shape, episode) for shape in shapes]
+    low = np.min([path - shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
+    high = np.max([path + shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
+    return low, high
+
+
+def floor_height(bodies: TaskBodies, episodes: Sequence[Motion]) -> float | None:
+    """Returns the height of the floor to add [m]; None if the task has a floor."""
+    if bodies.with_role("floor"):
+        return None
+    low, high = bounds(bodies, episodes)
+    return float(low[2] - 0.02 * (high[2] - low[2]))
+
+
+def rotate(vector: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Returns `[..., 3]` a vector `[..., 3]` rotated by unit quaternions `[..., 4]`."""
+    w, axis = rotation[..., :1], rotation[..., 1:]
+    return vector + 2 * np.cross(axis, np.cross(axis, vector) + w * vector)
+
+
+def _path_of(shape: Shape, episode: Motion) -> np.ndarray:
+    """Returns `[T + 1, 3]` the centre of a shape [m]."""
+    return episode.positions[:, shape.body] + rotate(shape.position, episode.rotations[:, shape.body])
 
 
 def _smooth(path: np.ndarray, sigma: float) -> np.ndarray:
-    """Returns `[T, 3]` a path without its quick movements; one of constant speed stays as it is, its ends included.
+    """Returns `[T, 3]` a path without its quick movements; one of constant speed is unchanged, its ends included.
 
     Args:
-        path: `[T, 3]`.
-        sigma: standard deviation of the Gaussian filter, in states.
+        path: `[T, 3]` path to smooth.
+        sigma: Standard deviation of the Gaussian filter, in states.
     """
     reach = max(1, min(round(3 * sigma), len(path) - 1))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-6)) ** 2)

@@ -1,4 +1,4 @@
-"""The video's clock: the moment of an episode that each frame shows."""
+"""The clock of a video: the moment of an episode that each frame shows."""
 
 from __future__ import annotations
 
@@ -11,47 +11,26 @@ import numpy as np
 
 from evoconn_cli.rendering.recording import Motion
 
-
-def rotate(vector: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Returns `[..., 3]`, a vector `[..., 3]` turned by unit quaternions `[..., 4]`."""
-    w, axis = rotation[..., :1], rotation[..., 1:]
-    return vector + 2 * np.cross(axis, np.cross(axis, vector) + w * vector)
-
-
-def multiply(last: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Returns `[4]` the rotation `first`, then `last`."""
-    (w, v), (w_first, v_first) = (last[0], last[1:]), (first[0], first[1:])
-    return np.concatenate([[w * w_first - v @ v_first], w * v_first + w_first * v + np.cross(v, v_first)])
-
-
-def between(before: np.ndarray, after: np.ndarray, fraction: float) -> np.ndarray:
-    """Returns `[..., 4]` unit quaternions a `fraction` of the way between two that are not far apart."""
-    # A quaternion and its negative are the same rotation: the nearer one is taken.
-    side = np.where(np.sum(before * after, axis=-1, keepdims=True) < 0, -1.0, 1.0)
-    mixed = (1 - fraction) * before + fraction * side * after
-    return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
-
-
 _HOLD = 0.5
-"""How long the last state of an episode is seen [s of video]; two frames at least."""
+"""Time for which the last state of an episode is shown [s of video], at least two frames."""
 
 
 class Moment(NamedTuple):
     """A moment of a recording."""
 
     episode: int  # from 0
-    step: int  # the state that it lies at or after, from 0
-    fraction: float  # of the way to the next state, [0, 1)
+    step: int  # last state at or before the moment, from 0
+    fraction: float  # share of the way to the next state, [0, 1)
 
 
 class Clock:
-    """Frames of a video and the moments they show.
+    """Frames of a video and the moments that they show.
 
     Args:
-        episodes: what is shown, one after the other.
-        dt: time between two states [s].
-        fps: frames a second.
-        speed: seconds of simulation that one second of video shows.
+        episodes: Episodes to show, one after the other.
+        dt: Time between two states [s].
+        fps: Frames per second.
+        speed: Seconds of simulation per second of video.
     """
 
     def __init__(self, episodes: Sequence[Motion], *, dt: float, fps: Fraction, speed: float = 1.0) -> None:
@@ -64,13 +43,13 @@ class Clock:
 
     @property
     def num_frames(self) -> int:
-        """Frames that cover all episodes."""
+        """Number of frames of all episodes."""
         # The tolerance keeps 8.000001 s, which is 8 s in single precision, from having a frame of its own.
         return math.ceil(self.duration * float(self.fps) / self.speed - 1e-3)
 
     @property
     def duration(self) -> float:
-        """Time that all episodes take, with what is held of each [s of simulation]."""
+        """Duration of all episodes with their held last states [s of simulation]."""
         return float(self._starts[-1]) * self.dt
 
     def time_of(self, frame: int) -> float:
@@ -78,7 +57,7 @@ class Clock:
         return frame * self.speed / float(self.fps)
 
     def moment(self, time: float) -> Moment:
-        """Returns the moment at `time` [s], the very last state for anything after the end."""
+        """Returns the moment at `time` [s]; after the end, that of the very last state."""
         steps = time / self.dt + 1e-6
         last = len(self._lengths) - 1
         episode = min(int(np.searchsorted(self._starts, steps, side="right")) - 1, last)
@@ -93,13 +72,21 @@ class Clock:
         return float(self._starts[episode]) * self.dt
 
     def end_of(self, episode: int) -> float:
-        """Returns the time at which an episode ends, and its last state begins to be held [s]."""
+        """Returns the time at which an episode ends and its last state begins to be held [s]."""
         return self.start_of(episode) + self._lengths[episode] * self.dt
 
 
 def pose_at(episode: Motion, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
     """Returns the poses of all bodies at `moment`: `[bodies, 3]` [m], `[bodies, 4]` unit quaternions (w, x, y, z)."""
-    here, to_next = moment.step, moment.fraction
+    here, fraction = moment.step, moment.fraction
     after = min(here + 1, episode.num_steps)
-    positions = (1 - to_next) * episode.positions[here] + to_next * episode.positions[after]
-    return positions, between(episode.rotations[here], episode.rotations[after], to_next)
+    positions = (1 - fraction) * episode.positions[here] + fraction * episode.positions[after]
+    return positions, interpolate_rotations(episode.rotations[here], episode.rotations[after], fraction)
+
+
+def interpolate_rotations(before: np.ndarray, after: np.ndarray, fraction: float) -> np.ndarray:
+    """Returns `[..., 4]` unit quaternions a `fraction` of the way between two that are close to each other."""
+    # A quaternion and its negative are the same rotation, so the nearer one is taken.
+    side = np.where(np.sum(before * after, axis=-1, keepdims=True) < 0, -1.0, 1.0)
+    mixed = (1 - fraction) * before + fraction * side * after
+    return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)

@@ -1,7 +1,4 @@
-"""Files that frames are streamed into: mp4 and gif through ffmpeg, png through Pillow.
-
-A file is written under another name beside its place and renamed when it is whole.
-"""
+"""Encodes frames: mp4 and gif with ffmpeg, png with Pillow. Files are written atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from evoconn_cli.output import whole_file
 _REMEDY = "Install one, or set IMAGEIO_FFMPEG_EXE to one; without that variable the one of imageio-ffmpeg is taken."
 _PALETTE_SIZE = 64
 _PALETTE_PIXELS = 400_000
-"""Pixels of all sample frames that a palette is made from."""
+"""Number of pixels of the sample frames from which a palette is made."""
 
 
 def write_png(path: Path, frame: np.ndarray) -> None:
@@ -33,13 +30,13 @@ def write_png(path: Path, frame: np.ndarray) -> None:
 
 
 def check_encoder(fmt: str) -> None:
-    """Checks that a video can be encoded, with one of a single frame.
+    """Checks that a video can be encoded, by encoding a single frame.
 
     Args:
-        fmt: of the file; ffmpeg is for mp4 and gif alone.
+        fmt: Format of the file; only mp4 and gif need ffmpeg.
 
     Raises:
-        EvoconnError: there is no ffmpeg, or one that cannot do that.
+        EvoconnError: ffmpeg is missing or cannot encode the format.
     """
     if fmt not in ("mp4", "gif"):
         return
@@ -59,63 +56,51 @@ def write_mp4(path: Path, frames: Iterator[np.ndarray], *, fps: Fraction, size: 
     """Writes frames `[height, width, 3]` uint8 as H.264, which every browser and player shows.
 
     Args:
-        path: of the file.
-        frames: in order; one at a time is in memory.
-        fps: frames a second.
-        size: width and height, even [pixels].
+        path: File to write.
+        frames: Frames in order; one at a time is in memory.
+        fps: Frames per second.
+        size: Width and height, both even [pixels].
 
     Raises:
         EvoconnError: ffmpeg fails or the file cannot be written.
     """
     with whole_file(path) as partial:
-        _run_ffmpeg(frames, fps, size, [], [*_codec_options(), "-f", "mp4", f"file:{partial}"])
+        _run_ffmpeg(frames, fps=fps, size=size, output=[*_codec_options(), "-f", "mp4", f"file:{partial}"])
 
 
 def _codec_options() -> list[str]:
-    # Colours by the standard that players assume, and that is written into the file for those which read it.
+    # Players assume this standard of colours; it is also written into the file for those that read it.
     bt709 = [part for name in ("colorspace", "color_primaries", "color_trc") for part in (f"-{name}", "bt709")]
     scale = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv", *bt709]
-    return [
-        "-c:v",
-        "libx264",
-        "-preset",
-        "medium",
-        "-crf",
-        "18",
-        "-pix_fmt",
-        "yuv420p",
-        *scale,
-        "-movflags",
-        "+faststart",
-    ]
+    codec = ["-c:v", "libx264", "-preset", "medium", "-crf", "18", "-pix_fmt", "yuv420p"]
+    return [*codec, *scale, "-movflags", "+faststart"]
 
 
 def write_gif(
     path: Path, frames: Iterator[np.ndarray], samples: Sequence[np.ndarray], *, fps: Fraction, size: tuple[int, int]
 ) -> None:
-    """Writes frames `[height, width, 3]` uint8 as a GIF that repeats for ever, with one palette for all of them.
+    """Writes frames `[height, width, 3]` uint8 as a GIF that repeats for ever, with one palette for all frames.
 
     Args:
-        path: of the file.
-        frames: in order; one at a time is in memory.
-        samples: a few of the frames, which the palette is made from.
-        fps: frames a second, 100 by a whole number.
-        size: width and height [pixels].
+        path: File to write.
+        frames: Frames in order; one at a time is in memory.
+        samples: A few of the frames, from which the palette is made.
+        fps: Frames per second, 100 divided by a whole number.
+        size: Width and height [pixels].
 
     Raises:
         EvoconnError: ffmpeg fails or the file cannot be written.
     """
     with _palette_file(make_palette(samples)) as palette, whole_file(path) as partial:
         use = "[0:v][1:v]paletteuse=dither=none:diff_mode=rectangle"
-        _run_ffmpeg(
-            frames, fps, size, ["-i", str(palette)], ["-lavfi", use, "-loop", "0", "-f", "gif", f"file:{partial}"]
-        )
+        output = ["-lavfi", use, "-loop", "0", "-f", "gif", f"file:{partial}"]
+        _run_ffmpeg(frames, fps=fps, size=size, inputs=["-i", str(palette)], output=output)
 
 
 def make_palette(samples: Sequence[np.ndarray]) -> Image.Image:
-    """Returns a picture of 16 x 16 colours: those of the plots, and those that suit `samples` best.
+    """Returns a picture of 16 x 16 pixels with `_PALETTE_SIZE` colours: those of the plots, and the best for `samples`.
 
-    It has `_PALETTE_SIZE` of them: with few colours neighbouring pixels are often equal, which makes small files.
+    With few colours neighbouring pixels are often equal, which makes small files.
     """
     shades = np.linspace(0.2, 1.0, 5)[:, None]
     plots = [np.array(TRACK) + shades * (np.array(color) - TRACK) for color in (EXCITATORY, INHIBITORY, REWARD, TEXT)]
@@ -130,7 +115,7 @@ def make_palette(samples: Sequence[np.ndarray]) -> Image.Image:
 
 @contextlib.contextmanager
 def _palette_file(palette: Image.Image) -> Iterator[Path]:
-    """Gives a picture as a temporary file."""
+    """Yields the path of a temporary file with a picture."""
     with contextlib.ExitStack() as stack:
         with _naming_temporary_files():
             path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "palette.png"
@@ -140,7 +125,7 @@ def _palette_file(palette: Image.Image) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming_temporary_files() -> Iterator[None]:
-    """Turns what goes wrong with a temporary file into an error that says so."""
+    """Turns an OSError about a temporary file into an EvoconnError."""
     try:
         yield
     except OSError as error:
@@ -160,7 +145,7 @@ def _find_ffmpeg() -> str:
 
 
 def _run_ffmpeg(
-    frames: Iterator[np.ndarray], fps: Fraction, size: tuple[int, int], inputs: list[str], output: list[str]
+    frames: Iterator[np.ndarray], *, fps: Fraction, size: tuple[int, int], inputs: Sequence[str] = (), output: list[str]
 ) -> None:
     width, height = size
     command = [
@@ -172,7 +157,7 @@ def _run_ffmpeg(
         log = tempfile.TemporaryFile()
     with log:
         try:
-            # A session of its own, so that Ctrl-C reaches it through this process alone.
+            # A session of its own, so that Ctrl-C only reaches it through this process.
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
         except OSError as error:
             raise EvoconnError(
@@ -180,7 +165,7 @@ def _run_ffmpeg(
             ) from error
         assert process.stdin is not None
         try:
-            # Where it reads no more, its exit code says why.
+            # If ffmpeg stops reading, its exit code says why.
             with contextlib.suppress(BrokenPipeError):
                 for frame in frames:
                     process.stdin.write(np.ascontiguousarray(frame).tobytes())
@@ -198,6 +183,6 @@ def _run_ffmpeg(
 
 
 def _first_error(log: bytes) -> str:
-    """Returns the first error that ffmpeg reports, which those after it follow from, without the part it is of."""
+    """Returns the first error that ffmpeg reports, without the name of its component; later ones follow from it."""
     lines = log.decode(errors="replace").strip().splitlines()
     return re.sub(r"^\[[^]]*\] ", "", lines[0]) if lines else ""

@@ -17,7 +17,7 @@ from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Motion, PolicyParams, RecordablePolicy, make_recorder
-from evoconn_cli.rendering.shapes import Figure, make_figure
+from evoconn_cli.rendering.shapes import TaskBodies, task_bodies
 from evoconn_cli.tasks import Task
 
 _PALETTE_SAMPLES = 8
@@ -94,12 +94,20 @@ def write_episodes(
     Raises:
         EvoconnError: the renderer or the encoder fails.
     """
-    figure = make_figure(subject.task.name)
+    bodies = task_bodies(subject.task.name)
     if options.format == "html":
-        write_page(out, figure, episodes, subject.policy.neurons, options, dt=subject.task.dt, about=subject.about)
+        write_page(
+            out,
+            bodies,
+            episodes,
+            neurons=subject.policy.neurons,
+            options=options,
+            dt=subject.task.dt,
+            about=subject.about,
+        )
         return
     clock = Clock(episodes, dt=subject.task.dt, fps=options.fps, speed=options.speed)
-    draw, close = _open_drawing(subject, figure, episodes, clock, options, progress)
+    draw, close = _open_drawing(subject, bodies, episodes, clock, options, progress)
     size = (options.width, options.height)
     try:
         if options.format == "png":
@@ -119,18 +127,23 @@ def write_episodes(
 
 
 def _open_drawing(
-    subject: Subject, figure: Figure, episodes: list[Motion], clock: Clock, options: RenderOptions, progress: Progress
+    subject: Subject,
+    bodies: TaskBodies,
+    episodes: list[Motion],
+    clock: Clock,
+    options: RenderOptions,
+    progress: Progress,
 ) -> tuple[Callable[[float], np.ndarray], Callable[[], None]]:
     """Returns `draw(time) -> [height, width, 3]` uint8, and what ends it."""
     width, height = options.width, options.height
     overlay = None
     if options.has_overlay:
         title = (subject.task.name, subject.about)
-        overlay = Overlay(title, episodes, subject.policy.neurons, clock, width=width, height=height)
+        overlay = Overlay(title, episodes, subject.policy.neurons, clock=clock, width=width, height=height)
         width, height = overlay.layout.scene.width, overlay.layout.scene.height
-    path = CameraPath(figure, episodes, dt=subject.task.dt, camera=options.camera, aspect=width / height)
+    path = CameraPath(bodies, episodes, dt=subject.task.dt, camera=options.camera, aspect=width / height)
     renderer = MujocoRenderer(
-        figure, width=width, height=height, radius=path.radius, floor_height=floor_height(figure, episodes)
+        bodies, width=width, height=height, radius=path.radius, floor_height=floor_height(bodies, episodes)
     )
     progress.note(f"Drawn by {renderer.name}.")
 

@@ -1,4 +1,4 @@
-"""Pictures by MuJoCo's off-screen renderer."""
+"""Draws pictures with MuJoCo's off-screen renderer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, Rgb, shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
-from evoconn_cli.rendering.shapes import FOG, SUN, Figure, Shape, square_size
+from evoconn_cli.rendering.shapes import FOG, SUN, Shape, TaskBodies, square_size
 
 _BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}
 
@@ -32,19 +32,21 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     renderer.update_scene(data)
     sys.exit(0 if renderer.render().any() else 'the picture is black')
 """
-"""Draws a sphere: some drivers create a context that draws nothing."""
+"""Draws a sphere, because some drivers create a context that draws nothing."""
 
 _PROBE_TIMEOUT = 60.0  # [s]
 
 
 def require_backend() -> str:
-    """Returns what MuJoCo draws with on this machine.
+    """Returns the backend with which MuJoCo draws on this machine.
 
     Raises:
-        EvoconnError: nothing can draw here.
+        EvoconnError: No backend works.
     """
     if importlib.util.find_spec("mujoco") is None:
-        raise EvoconnError("mujoco is not installed here: pip install mujoco. A page does without: --out FILE.html")
+        raise EvoconnError(
+            "mujoco is not installed here: pip install mujoco. An interactive page does not need it: --out FILE.html"
+        )
     backend, reasons = find_backend()
     if backend is None:
         raise cannot_draw(reasons)
@@ -55,16 +57,16 @@ def cannot_draw(reasons: str) -> EvoconnError:
     """Returns the error for a machine that cannot draw, for `reasons`."""
     return EvoconnError(
         f"MuJoCo cannot draw on this machine ({reasons}). Install a driver, on Debian libegl1 and libgl1-mesa-dri, or "
-        "libosmesa6 with MUJOCO_GL=osmesa. A page needs none: --out FILE.html"
+        "libosmesa6 with MUJOCO_GL=osmesa. An interactive page needs none: --out FILE.html"
     )
 
 
 @functools.cache
 def find_backend() -> tuple[str | None, str]:
-    """Returns what MuJoCo can draw with, None for nothing, and one line that says why others were not taken.
+    """Returns the backend with which MuJoCo can draw, or None, and one line that says why others do not work.
 
-    Each is tried in a process of its own, because a driver that cannot create a context may end the process. Where
-    the user has set MUJOCO_GL, that one is tried alone.
+    Each is tried in a process of its own, because a driver that cannot create a context may end the process. If the
+    user has set MUJOCO_GL, only that one is tried.
     """
     asked = os.environ.get("MUJOCO_GL", "").strip().lower()
     reasons = []
@@ -86,7 +88,7 @@ def import_mujoco(backend: str) -> ModuleType:
 
 def _set_backend(environment: MutableMapping[str, str], backend: str) -> None:
     environment["MUJOCO_GL"] = backend
-    environment.pop("PYOPENGL_PLATFORM", None)  # which MuJoCo sets itself, and refuses if it is set otherwise
+    environment.pop("PYOPENGL_PLATFORM", None)  # MuJoCo sets it itself, and refuses another value
 
 
 def _try_backend(backend: str) -> str | None:
@@ -94,13 +96,8 @@ def _try_backend(backend: str) -> str | None:
     environment = dict(os.environ)
     _set_backend(environment, backend)
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", _PROBE],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_TIMEOUT,
-        )
+        command = [sys.executable, "-P", "-c", _PROBE]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         return type(error).__name__
     if done.returncode == 0:
@@ -111,37 +108,31 @@ def _try_backend(backend: str) -> str | None:
     return lines[-1] if lines else f"exit code {done.returncode}"
 
 
-def make_mjcf(figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> str:
-    """Returns the XML of the model that draws `figure`.
+def make_mjcf(bodies: TaskBodies, *, width: int, height: int, radius: float, floor_height: float | None) -> str:
+    """Returns the XML of the model that draws `bodies`.
 
-    Its mocap bodies are in the order of Brax's bodies and have their frames, so that Brax's poses can be copied.
+    Its mocap bodies have the order and the frames of Brax's bodies, so that Brax's poses can be copied.
 
     Args:
-        figure: what is drawn.
-        width: of the picture [pixels].
-        height: of the picture [pixels].
-        radius: of what the camera keeps in view; distances of fog and shadows follow it [m].
-        floor_height: where to put a floor under a figure that has none [m]; None for one that has.
+        bodies: Bodies to draw.
+        width: Width of the picture [pixels].
+        height: Height of the picture [pixels].
+        radius: Radius of the sphere that the camera keeps in view; it scales fog and shadows [m].
+        floor_height: Height of the floor to add [m]; None if the task has one.
     """
-    root = ET.Element("mujoco", {"model": figure.name})
+    root = ET.Element("mujoco", {"model": bodies.name})
     _add_visual(root, width, height, radius)
     _add_assets(root, square_size(radius))
     world = ET.SubElement(root, "worldbody")
     ET.SubElement(
-        world,
-        "light",
-        name="sun",
-        type="directional",
-        dir=_text(-x for x in SUN),
-        diffuse="0.72 0.70 0.66",
-        specular="0.2 0.2 0.2",
-        castshadow="true",
-    )
+        world, "light", name="sun", type="directional", dir=_text(-x for x in SUN), diffuse="0.72 0.70 0.66",
+        specular="0.2 0.2 0.2", castshadow="true",
+    )  # fmt: skip
     if floor_height is not None:
         ET.SubElement(world, "geom", type="plane", size="0 0 1", material="floor", pos=_text([0, 0, floor_height]))
-    for index, name in enumerate(figure.bodies):
+    for index, name in enumerate(bodies.names):
         body = ET.SubElement(world, "body", name=f"{index} {name}", mocap="true")
-        for shape in figure.shapes:
+        for shape in bodies.shapes:
             if shape.body == index:
                 _add_geom(body, shape)
     return ET.tostring(root, encoding="unicode")
@@ -154,15 +145,9 @@ def _add_visual(root: ET.Element, width: int, height: int, radius: float) -> Non
     ET.SubElement(visual, "quality", shadowsize="4096", offsamples="4")
     ET.SubElement(visual, "headlight", ambient="0.40 0.40 0.42", diffuse="0.22 0.22 0.22", specular="0 0 0")
     ET.SubElement(
-        visual,
-        "map",
-        znear="0.02",
-        zfar="60",
-        fogstart=_text(FOG[:1]),
-        fogend=_text(FOG[1:]),
-        shadowclip="4",
+        visual, "map", znear="0.02", zfar="60", fogstart=_text(FOG[:1]), fogend=_text(FOG[1:]), shadowclip="4",
         shadowscale="0.8",
-    )
+    )  # fmt: skip
     ET.SubElement(visual, "rgba", fog=_rgba(BACKGROUND), haze=_rgba(BACKGROUND))
 
 
@@ -213,28 +198,30 @@ def _rgba(color: Rgb) -> str:
 
 
 class MujocoRenderer:
-    """Draws a figure with shadows.
+    """Draws the bodies of a task with shadows.
 
     Args:
-        figure: what is drawn.
-        width: of the picture [pixels].
-        height: of the picture [pixels].
-        radius: of what the camera keeps in view [m].
-        floor_height: where to put a floor under a figure that has none [m].
+        bodies: Bodies to draw.
+        width: Width of the picture [pixels].
+        height: Height of the picture [pixels].
+        radius: Radius of the sphere that the camera keeps in view [m].
+        floor_height: Height of the floor to add [m]; None if the task has one.
 
     Raises:
-        EvoconnError: this machine cannot draw.
+        EvoconnError: This machine cannot draw.
     """
 
-    def __init__(self, figure: Figure, *, width: int, height: int, radius: float, floor_height: float | None) -> None:
+    def __init__(
+        self, bodies: TaskBodies, *, width: int, height: int, radius: float, floor_height: float | None
+    ) -> None:
         backend = require_backend()
         self._mujoco = mujoco = import_mujoco(backend)
-        xml = make_mjcf(figure, width=width, height=height, radius=radius, floor_height=floor_height)
+        xml = make_mjcf(bodies, width=width, height=height, radius=radius, floor_height=floor_height)
         self._model = mujoco.MjModel.from_xml_string(xml)
         self._data = mujoco.MjData(self._model)
         try:
             self._renderer = mujoco.Renderer(self._model, height, width)
-        except Exception as error:  # of a driver that drew the small picture of the probe
+        except Exception as error:  # from a driver that drew the small picture of the probe
             raise cannot_draw(f"{backend}: {type(error).__name__}: {error}") from error
         self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_FOG] = True
         self._camera = mujoco.MjvCamera()
@@ -245,14 +232,14 @@ class MujocoRenderer:
         """Returns `[height, width, 3]` uint8.
 
         Args:
-            positions: `[bodies, 3]` [m].
+            positions: `[bodies, 3]` positions [m].
             rotations: `[bodies, 4]` quaternions (w, x, y, z).
-            view: the camera.
+            view: Camera.
         """
         mujoco, model, data = self._mujoco, self._model, self._data
         data.mocap_pos[:] = positions
         data.mocap_quat[:] = rotations
-        # Shadows are cast within some distance of the sun, so it has to come along.
+        # Shadows are cast within some distance of the sun, so it follows the target.
         model.light_pos[0] = view.target + self._sun
         mujoco.mj_kinematics(model, data)
         mujoco.mj_camlight(model, data)

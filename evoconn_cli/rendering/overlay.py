@@ -1,4 +1,4 @@
-"""The plots and numbers beside or below the scene."""
+"""The overlay of a picture: plots and numbers beside or below the scene."""
 
 from __future__ import annotations
 
@@ -24,9 +24,16 @@ from evoconn_cli.rendering.plots import (
 from evoconn_cli.rendering.recording import Motion, Neurons
 
 _WIDE = 1.5
-"""Pictures of at least this ratio of width to height have their plots beside the scene."""
-
+"""Pictures with at least this ratio of width to height have their plots beside the scene."""
 _SMALLEST_TEXT = 9.5  # [pixels]
+_SHOWN_SECONDS = 2.6
+"""Length of the scrolling plots [s of video]."""
+_LEFT_OF_BODY = 0.44
+"""Share of the width of a scene that lies left of the body."""
+_MOST_LINES = 3
+_TOTAL_SIZE = 2.6
+_NAME_SIZES = (1.7, 1.5, 1.3, 1.1, 1.0)
+"""Heights of the return and of the name, relative to small text; the name has the first that fits."""
 
 
 class Box(NamedTuple):
@@ -42,9 +49,9 @@ class Layout(NamedTuple):
     """The parts of a picture."""
 
     scene: Box
-    title: tuple[int, int]  # left top of the name, with a line about it below
-    total: tuple[int, int]  # right top of the return
-    clock: tuple[int, int]  # left bottom of the time
+    title: tuple[int, int]  # top left of the name, with the lines about it below
+    total: tuple[int, int]  # top right of the return
+    clock: tuple[int, int]  # bottom left of the time
     raster: Box | None  # None for a network without spikes
     rate: Box | None
     reward: Box
@@ -94,7 +101,7 @@ def _beside(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, R
     raster = rate = None
     if rows is not None:
         raster = Box(left, top, right - left, rows.num * rows.zoom)
-        # What the raster leaves goes to the curves.
+        # The curves share the room that the raster leaves.
         track += (room - raster.height) // 2
         rate = Box(left, raster.y + raster.height + gap, right - left, track)
     reward = Box(left, height - margin - track, right - left, track)
@@ -111,33 +118,19 @@ def _beside(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, R
     return layout, rows
 
 
-_WINDOW = 2.6
-"""Seconds of video that the scrolling plots show."""
-
-
-_LEFT_OF_BODY = 0.44
-"""Share of the width of a scene that no body takes."""
-
-_MOST_LINES = 3
-
-_TOTAL_SIZE = 2.6
-_NAME_SIZES = (1.7, 1.5, 1.3, 1.1, 1.0)
-"""Heights of the return and of the name, in those of small text; the name has the first that fits."""
-
-
 class Overlay:
     """Draws the plots and texts around a scene.
 
     Args:
-        title: name of what is seen, and a line below it.
-        episodes: what is shown.
-        neurons: of the network, None where it has no spikes.
-        clock: of the video.
-        width: of the picture [pixels].
-        height: of the picture [pixels].
+        title: Name of the task, and a line below it.
+        episodes: Episodes of the video.
+        neurons: Neurons of the network, None without spikes.
+        clock: Clock of the video.
+        width: Width of the picture [pixels].
+        height: Height of the picture [pixels].
 
     Attributes:
-        layout: where everything stands; the scene has to have the size of its box.
+        layout: Places of all parts; the scene must have the size of its box.
     """
 
     def __init__(
@@ -145,8 +138,8 @@ class Overlay:
         title: tuple[str, str],
         episodes: Sequence[Motion],
         neurons: Neurons | None,
-        clock: Clock,
         *,
+        clock: Clock,
         width: int,
         height: int,
     ) -> None:
@@ -160,7 +153,7 @@ class Overlay:
             _decimals(max(np.abs(episode.rewards).max() for episode in episodes), 3),
         )
         self._title = self._fit_title(*title)
-        self._per_frame = per_frame = max(1, round(self.layout.reward.width / (_WINDOW * float(clock.fps))))
+        self._per_frame = per_frame = max(1, round(self.layout.reward.width / (_SHOWN_SECONDS * float(clock.fps))))
         self._marks = [self._column(clock.start_of(index)) for index in range(len(episodes))]
         self._rewards = reward_columns(episodes, clock, per_frame=per_frame)
         strips = [
@@ -184,7 +177,7 @@ class Overlay:
         picture = self._blank.copy()
         box = self.layout.scene
         picture[box.y : box.y + box.height, box.x : box.x + box.width] = scene
-        # At the very end plots stand still with the body; between episodes they scroll on to the next one.
+        # At the very end the plots stop with the body; between episodes they scroll on to the next one.
         end = max(1, self._column(min(time, self._clock.end_of(len(self._episodes) - 1))))
         for box, strip in self._strips:
             shown = window(strip, end, box.width, self._marks)
@@ -201,27 +194,27 @@ class Overlay:
         layout, unit = self.layout, self.layout.unit
         moment = self._clock.moment(time)
         for line, (x, y), size, color in self._title:
-            self._text(draw, (x, y), line, size, color, "la")
+            self._text(draw, (x, y), line, size=size, color=color, anchor="la")
         x, y = layout.total
         total = format_number(self._returns[moment.episode][moment.step], self._decimals[0])
-        self._text(draw, (x, y), total, _TOTAL_SIZE, TEXT, "ra")
-        self._text(draw, (x, y + round(3.1 * unit)), "return", 1.0, FAINT, "ra")
+        self._text(draw, (x, y), total, size=_TOTAL_SIZE, color=TEXT, anchor="ra")
+        self._text(draw, (x, y + round(3.1 * unit)), "return", anchor="ra")
         seconds = (moment.step + moment.fraction) * self._clock.dt
         line = f"{seconds:.2f} s"
         if self._clock.speed != 1:
             line += f"   {self._clock.speed:g} x speed"
         if len(self._episodes) > 1:
             line += f"   episode {moment.episode + 1} of {len(self._episodes)}"
-        self._text(draw, layout.clock, line, 1.0, FAINT, "ls")
+        self._text(draw, layout.clock, line, anchor="ls")
         self._value(draw, layout.reward, format_number(self._mean(self._rewards, end), self._decimals[1], plus=True))
         if self._spikes is not None and layout.rate is not None:
             rate = sum(w * self._mean(r, end, 3) for w, r in zip(self._shares, self._spikes.rates, strict=True))
             self._value(draw, layout.rate, f"{rate:.0f}")
 
     def _fit_title(self, name: str, about: str) -> list[tuple[str, tuple[int, int], float, Rgb]]:
-        """Returns the lines at the left top, as large and as long as the return at the right top lets them be.
+        """Returns the lines at the top left, as large and as long as the return at the top right allows.
 
-        Above a body, which is in the middle of its scene, the lines about it also end before that.
+        Above a scene the lines about the task also end before the body, which is in the middle.
         """
         unit, (x, y) = self.layout.unit, self.layout.title
         extremes = [extreme for values in self._returns for extreme in (values.min(), values.max())]
@@ -241,19 +234,18 @@ class Overlay:
 
     def _value(self, draw: ImageDraw.ImageDraw, box: Box, text: str) -> None:
         unit = self.layout.unit
-        self._text(
-            draw, (box.x - round(0.8 * unit), box.y + box.height // 2 + round(0.62 * unit)), text, 1.15, TEXT, "rm"
-        )
+        at = (box.x - round(0.8 * unit), box.y + box.height // 2 + round(0.62 * unit))
+        self._text(draw, at, text, size=1.15, color=TEXT, anchor="rm")
 
     def _draw_blank(self, neurons: Neurons | None, rows: RasterRows | None) -> np.ndarray:
-        """Returns the picture without a scene and without anything that changes."""
+        """Returns the parts of the picture that never change."""
         layout, unit = self.layout, self.layout.unit
         image = Image.new("RGB", self._size, BACKGROUND)
         draw = ImageDraw.Draw(image)
         for box, label in ((layout.reward, "reward"), (layout.rate, "spikes/s")):
             if box is not None:
                 y = box.y + box.height // 2 - round(0.62 * unit)
-                self._text(draw, (box.x - round(0.8 * unit), y), label, 1.0, FAINT, "rm")
+                self._text(draw, (box.x - round(0.8 * unit), y), label, anchor="rm")
         if layout.raster is not None and neurons is not None and rows is not None:
             self._label_raster(draw, layout.raster, neurons, rows)
         return np.asarray(image)
@@ -271,17 +263,24 @@ class Overlay:
         centers = [box.y + round(share * box.height / 2), box.y + round((1 + share) * box.height / 2)]
         for (label, number, color), center in zip(groups, centers, strict=False):
             if number:
-                self._text(draw, (x, center - round(0.62 * unit)), str(number), 1.15, color, "rm")
-                self._text(draw, (x, center + round(0.62 * unit)), label, 1.0, color, "rm")
+                self._text(draw, (x, center - round(0.62 * unit)), str(number), size=1.15, color=color, anchor="rm")
+                self._text(draw, (x, center + round(0.62 * unit)), label, color=color, anchor="rm")
 
     def _text(
-        self, draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: float, color: Rgb, anchor: str
+        self,
+        draw: ImageDraw.ImageDraw,
+        at: tuple[int, int],
+        text: str,
+        *,
+        size: float = 1.0,
+        color: Rgb = FAINT,
+        anchor: str,
     ) -> None:
         draw.text(at, text, font=_font(round(size * self.layout.unit)), fill=color, anchor=anchor)
 
 
 def format_number(value: float, decimals: int, *, plus: bool = False) -> str:
-    """Returns a number, without a sign where it rounds to zero."""
+    """Returns a number as text, without a sign if it rounds to zero."""
     text = f"{abs(value):,.{decimals}f}"
     if not text.strip("0.,"):
         return text
@@ -289,17 +288,17 @@ def format_number(value: float, decimals: int, *, plus: bool = False) -> str:
 
 
 def _decimals(most: float, digits: int) -> int:
-    """Returns decimals that show so many digits of the greatest value, 0 to 3."""
+    """Returns the number of decimals, 0 to 3, that shows `digits` digits of the greatest value."""
     return int(np.clip(digits - 1 - np.floor(np.log10(max(float(most), 1e-3))), 0, 3))
 
 
 def _width(text: str, height: float) -> float:
-    """Returns the width of a text of this height [pixels]."""
+    """Returns the width of a text with this height [pixels]."""
     return _font(round(height)).getlength(text)
 
 
 def _wrap(text: str, height: float, room: float) -> list[str]:
-    """Returns a text in at most three lines that end at its commas; what does not fit even so is shortened."""
+    """Returns a text in at most three lines, broken at its commas; lines that do not fit are shortened."""
     lines = [""]
     for part in text.split(", "):
         longer = f"{lines[-1]}, {part}" if lines[-1] else part
@@ -311,7 +310,7 @@ def _wrap(text: str, height: float, room: float) -> list[str]:
 
 
 def _shorten(text: str, height: float, room: float) -> str:
-    """Returns a text that fits into `room` [pixels]: itself, or its beginning."""
+    """Returns the longest beginning of a text that fits into `room` [pixels]."""
     if _width(text, height) <= room:
         return text
     kept = (text[:length].rstrip(" ,") + "…" for length in range(len(text) - 1, 0, -1))
@@ -320,5 +319,5 @@ def _shorten(text: str, height: float, room: float) -> str:
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Returns Aileron, which ships with Pillow, or Pillow's bitmap font where it has no FreeType."""
+    """Returns Aileron, which ships with Pillow, or Pillow's bitmap font if it was built without FreeType."""
     return ImageFont.load_default(size)

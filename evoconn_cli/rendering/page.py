@@ -1,8 +1,7 @@
-"""A page that plays episodes in a browser, without a network: one file with three.js, the recording and the player."""
+"""Writes the interactive page of episodes: one file with three.js, the recording and the player."""
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +9,56 @@ import numpy as np
 
 from evoconn_cli.config.rendering import RenderOptions
 from evoconn_cli.drawing import colors
-from evoconn_cli.drawing.page_parts import fill, pack, read_web
+from evoconn_cli.drawing.page_parts import fill_page, pack
 from evoconn_cli.output import whole_file
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, angles_of, floor_height
 from evoconn_cli.rendering.recording import Motion, Neurons
-from evoconn_cli.rendering.shapes import FOG, SUN, Figure, Shape, square_size
+from evoconn_cli.rendering.shapes import FOG, SUN, Shape, TaskBodies, square_size
 
 _SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
 _ROTATION_SCALE = 32767
-"""Quaternions are stored as whole numbers of 16 bits, to about 0.003 degrees."""
+"""Quaternions are stored as 16-bit integers, to about 0.003 degrees."""
 
 
 def write_page(
     out: Path,
-    figure: Figure,
+    bodies: TaskBodies,
     episodes: list[Motion],
+    *,
     neurons: Neurons | None,
     options: RenderOptions,
-    *,
     dt: float,
     about: str,
 ) -> None:
-    """Writes the page, which appears whole or not at all.
+    """Writes the page atomically.
 
     Args:
-        out: the file.
-        figure: what is drawn.
-        episodes: one after the other.
-        neurons: of the network, None where it has no spikes.
-        options: the first camera and speed, and whether there are plots.
-        dt: time between two states [s].
-        about: a line below the name of the task.
+        out: File to write.
+        bodies: Bodies to draw.
+        episodes: Episodes, one after the other.
+        neurons: Neurons of the network, None without spikes.
+        options: Initial camera and speed, and whether plots are drawn.
+        dt: Time between two states [s].
+        about: Line below the name of the task.
 
     Raises:
-        EvoconnError: the file cannot be written.
+        EvoconnError: The file cannot be written.
     """
-    path = CameraPath(figure, episodes, dt=dt, camera=options.camera, aspect=1.0)
+    path = CameraPath(bodies, episodes, dt=dt, camera=options.camera, aspect=1.0)
     header = {
-        "name": figure.name,
+        "name": bodies.name,
         "about": about,
         "dt": dt,
         "speed": options.speed,
         "overlay": options.has_overlay,
         "camera": options.camera,
-        "views": angles_of(figure),
+        "views": angles_of(bodies),
         "field_of_view": FIELD_OF_VIEW,
         "radius": path.radius,
         "square": square_size(path.radius),
         "fog": FOG,
         "sun": SUN,
-        "floor": _floor(figure, episodes),
+        "floor": _floor(bodies, episodes),
         "colors": {
             "background": colors.BACKGROUND,
             "track": colors.TRACK,
@@ -71,28 +70,23 @@ def write_page(
             "untyped": colors.UNTYPED,
             "floor": colors.FLOOR,
         },
-        "bodies": figure.bodies,
-        "shapes": [_shape(shape) for shape in figure.shapes if shape.kind != "plane"],
+        "bodies": bodies.names,
+        "shapes": [_shape(shape) for shape in bodies.shapes if shape.kind != "plane"],
         "neurons": _neurons(episodes, neurons),
     }
     groups = [
         ({"steps": len(episode.rewards)}, _arrays(episode, path.targets(index)))
         for index, episode in enumerate(episodes)
     ]
-    parts = {
-        "title": html.escape(f"{figure.name}: {about}"),
-        "style": _read("style.css"),
-        "data": pack(header, "episodes", groups),
-        "three_license": _read("three.LICENSE"),
-        "three": _read("three.js"),
-        "scripts": "\n".join([read_web("evoconn_cli.drawing", "unpack.js"), *map(_read, _SCRIPTS)]),
-    }
+    page = fill_page(
+        "evoconn_cli.rendering",
+        scripts=_SCRIPTS,
+        title=f"{bodies.name}: {about}",
+        data=pack(header, "episodes", groups),
+        files={"three": "three.js", "three_license": "three.LICENSE"},
+    )
     with whole_file(out) as partial:
-        partial.write_text(fill(_read("page.html"), parts), encoding="utf-8")
-
-
-def _read(name: str) -> str:
-    return read_web("evoconn_cli.rendering", name)
+        partial.write_text(page, encoding="utf-8")
 
 
 def _shape(shape: Shape) -> dict[str, Any]:
@@ -106,10 +100,10 @@ def _shape(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _floor(figure: Figure, episodes: list[Motion]) -> dict[str, Any]:
-    """Returns the body that the floor belongs to, or the height of a floor that the figure does not have."""
-    bodies = figure.bodies_with("floor")
-    return {"body": bodies[0] if bodies else None, "height": floor_height(figure, episodes)}
+def _floor(bodies: TaskBodies, episodes: list[Motion]) -> dict[str, Any]:
+    """Returns the body of the floor, or the height of the floor to add if the task has none."""
+    floor = bodies.with_role("floor")
+    return {"body": floor[0] if floor else None, "height": floor_height(bodies, episodes)}
 
 
 def _neurons(episodes: list[Motion], neurons: Neurons | None) -> dict[str, Any] | None:

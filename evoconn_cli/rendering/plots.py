@@ -12,25 +12,33 @@ from evoconn_cli.drawing.colors import EXCITATORY, INHIBITORY, LINE, TRACK, UNTY
 from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.recording import Motion, Neurons
 
+_SUPERSAMPLING = 3
+_PIECE = 1024  # columns
+_FADE = 0.12
+"""Share of a window over which the past fades out."""
+
 
 class SpikeColumns(NamedTuple):
-    """Spikes by row of the raster and column of pixels."""
+    """Spikes per row of the raster and column of pixels."""
 
-    counts: np.ndarray  # [rows, columns] uint8, spikes of the neurons of a row, at most 255
-    rates: np.ndarray  # [types, columns] of a neuron, in network time [spikes/s], excitatory before inhibitory
+    counts: np.ndarray  # [rows, columns] uint8 spikes of the neurons of a row, at most 255
+    rates: np.ndarray  # [types, columns] mean rate in network time [spikes/s per neuron], excitatory first
 
 
 class RasterRows(NamedTuple):
-    """Which neuron is in which row of the raster."""
+    """The rows of the raster and their neurons."""
 
-    row: np.ndarray  # [N]
+    row: np.ndarray  # [N] row of each neuron
     num: int  # rows
-    num_excitatory: int | None  # the first so many hold the excitatory neurons; None where neurons have no types
+    num_excitatory: int | None  # rows of excitatory neurons, which come first; None if neurons have no types
     zoom: int  # height of a row [pixels]
 
 
 def fit_rows(neurons: Neurons, max_height: int) -> RasterRows:
-    """Returns the rows of a raster of at most `max_height` pixels: few neurons a row, and never of two types."""
+    """Returns the rows of a raster of at most `max_height` pixels, with as few neurons per row as possible.
+
+    No row has neurons of two types.
+    """
     types = [neurons.num]
     if neurons.num_excitatory is not None:
         types = [neurons.num_excitatory, neurons.num - neurons.num_excitatory]
@@ -48,14 +56,14 @@ def fit_rows(neurons: Neurons, max_height: int) -> RasterRows:
 def spike_columns(
     episodes: Sequence[Motion], neurons: Neurons, rows: RasterRows, clock: Clock, *, per_frame: int
 ) -> SpikeColumns:
-    """Returns the spikes of all episodes by columns.
+    """Returns the spikes of all episodes per column.
 
     Args:
-        episodes: with spikes.
-        neurons: which there are.
-        rows: of the raster.
-        clock: of the video.
-        per_frame: columns that a frame adds.
+        episodes: Episodes with spikes.
+        neurons: Neurons of the network.
+        rows: Rows of the raster.
+        clock: Clock of the video.
+        per_frame: Number of columns per frame.
     """
     boundaries = [0, *(np.flatnonzero(np.diff(rows.row)) + 1)]
     num_excitatory = neurons.num_excitatory
@@ -81,11 +89,11 @@ def spike_columns(
 
 
 def reward_columns(episodes: Sequence[Motion], clock: Clock, *, per_frame: int) -> np.ndarray:
-    """Returns `[columns]` the mean reward of the steps that end in a column; the one before it where none does."""
+    """Returns `[columns]` the mean reward of the steps that end in a column, or the last one if none does."""
     num_columns = clock.num_frames * per_frame
     total, count = np.zeros(num_columns), np.zeros(num_columns)
     for index, episode in enumerate(episodes):
-        # A step that ends where a column does belongs to it, and not to the next one.
+        # A step that ends at the end of a column belongs to that column.
         time = clock.start_of(index) + (np.arange(episode.num_steps) + 1 - 1e-3) * clock.dt
         column = _column(time, clock, per_frame, num_columns)
         np.add.at(total, column, episode.rewards)
@@ -99,20 +107,14 @@ def _column(time: np.ndarray, clock: Clock, per_frame: int, num_columns: int) ->
 
 
 def _held(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Returns `[columns, ...]` with the last known value where none is known; before them all, the first one."""
+    """Returns `[columns, ...]` with unknown values replaced by the last known one, or by the first at the start."""
     last = np.maximum.accumulate(np.where(known, np.arange(len(known)), known.argmax()))
     return values[last]
 
 
-_SUPERSAMPLING = 3
-_PIECE = 1024  # columns
-_FADE = 0.12
-"""Share of a window over which the past fades out."""
-
-
 def raster_strip(spikes: SpikeColumns, rows: RasterRows) -> np.ndarray:
-    """Returns `[rows * zoom, columns, 3]` uint8, brighter where the neurons of a row have more spikes."""
-    # A single spike has to be seen, and more of them in one pixel have to stay apart.
+    """Returns `[rows * zoom, columns, 3]` uint8, brighter for more spikes."""
+    # A single spike must be visible, and several in one pixel must look different.
     present = spikes.counts[spikes.counts > 0]
     most = float(np.percentile(present, 99)) if present.size else 1.0
     strength = np.minimum(1.0, 0.35 + 0.65 * np.sqrt(np.arange(256) / most))
@@ -127,32 +129,32 @@ def raster_strip(spikes: SpikeColumns, rows: RasterRows) -> np.ndarray:
 
 
 def curve_strip(curves: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, *, smoothing: int) -> np.ndarray:
-    """Returns `[height, columns, 3]` uint8 with one line for each curve, from the least value or 0 to the greatest.
+    """Returns `[height, columns, 3]` uint8 with one line per curve, from the least value or 0 to the greatest.
 
     Args:
-        curves: `[columns]` each.
-        colors: of the lines.
-        height: of the strip [pixels].
-        smoothing: columns that a value is averaged over.
+        curves: `[columns]` values of each line.
+        colors: Colours of the lines.
+        height: Height of the strip [pixels].
+        smoothing: Number of columns over which a value is averaged.
     """
     smooth = [_moving_mean(curve, smoothing) for curve in curves]
     low = min(0.0, *(float(curve.min()) for curve in smooth))
     span = max(float(curve.max()) for curve in smooth) - low or 1.0
     room = 0.1 * height
     lines = [height - room - (curve - low) / span * (height - 2 * room) for curve in smooth]
-    # Drawn in pieces: a picture of a whole recording would be several times as large as what is kept of it.
+    # In pieces, because a supersampled picture of a whole recording would take several times as much memory.
     pieces = [_draw_lines(lines, colors, height, start) for start in range(0, len(curves[0]), _PIECE)]
     return np.concatenate(pieces, axis=1)
 
 
 def window(strip: np.ndarray, end: int, width: int, marks: Sequence[int] = ()) -> np.ndarray:
-    """Returns `[height, width, 3]` uint8, the columns before `end`; what lies before the beginning is empty.
+    """Returns `[height, width, 3]` uint8, the columns before `end`; those before the beginning are empty.
 
     Args:
-        strip: `[height, columns, 3]`.
-        end: first column of the future.
-        width: of the window.
-        marks: columns at which an episode begins.
+        strip: `[height, columns, 3]` strip of the whole video.
+        end: First column of the future.
+        width: Width of the window.
+        marks: Columns at which an episode begins.
     """
     view = np.empty((strip.shape[0], width, 3), np.float32)
     view[:] = TRACK
@@ -168,8 +170,8 @@ def window(strip: np.ndarray, end: int, width: int, marks: Sequence[int] = ()) -
 
 
 def _draw_lines(lines: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, start: int) -> np.ndarray:
-    """Returns `[height, columns, 3]` uint8, a piece of the lines, whose y are given by column [pixels]."""
-    before = min(1, start)  # a column of the piece before, and one of the next, so that lines have no seams
+    """Returns `[height, columns, 3]` uint8, a piece of the lines, given as y per column [pixels]."""
+    before = min(1, start)  # with a column of both neighbouring pieces, lines have no seams
     num_columns = min(_PIECE, len(lines[0]) - start)
     scale = _SUPERSAMPLING
     image = Image.new("RGB", ((num_columns + before) * scale, height * scale), TRACK)
@@ -184,6 +186,6 @@ def _draw_lines(lines: Sequence[np.ndarray], colors: Sequence[Rgb], height: int,
 
 
 def _moving_mean(curve: np.ndarray, over: int) -> np.ndarray:
-    """Returns `[columns]` the mean of each value and those before it."""
+    """Returns `[columns]` the mean of each value and the `over - 1` before it."""
     total = np.cumsum(np.concatenate([np.full(over, curve[0]), curve]))
     return (total[over:] - total[:-over]) / over

@@ -11,16 +11,16 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
 
 FOG = (7.0, 26.0)
-"""Distances at which the floor begins to fade and is gone, in radii of what the camera keeps in view."""
+"""Distances at which the floor begins to fade and is gone, in radii of the sphere that the camera keeps in view."""
 
 SUN = (0.75, -0.3, 1.0)
-"""Direction in which the sun is."""
+"""Direction towards the sun."""
 
 _ROUND_LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def square_size(radius: float) -> float:
-    """Returns the edge of the floor's squares that suits a body of this radius [m]: a length that is easy to read."""
+    """Returns the edge of the floor's squares for a body of this radius [m]: a round length that is easy to read."""
     return min(_ROUND_LENGTHS, key=lambda length: abs(length - 0.6 * radius))
 
 
@@ -29,10 +29,10 @@ class Shape(NamedTuple):
 
     | kind | size |
     |---|---|
-    | `capsule` | radius, and half the length of its straight part, which lies along z |
+    | `capsule` | radius, half the length of its straight part, which lies along z |
     | `sphere` | radius |
-    | `box` | half of each edge, x, y, z |
-    | `plane` | nothing: it is infinite, and its normal is z |
+    | `box` | half of each edge: x, y, z |
+    | `plane` | empty: it is infinite, with the normal z |
     """
 
     body: int
@@ -49,31 +49,31 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """All that is drawn of a task.
+class TaskBodies:
+    """The bodies of a task as shapes to draw.
 
     Attributes:
-        name: of the task.
-        bodies: names of Brax's bodies, in the order of its poses.
-        shapes: their colliders.
-        is_planar: everything moves in the plane that is seen from above.
+        name: Name of the task.
+        names: Names of the bodies, in the order of Brax's poses.
+        shapes: Colliders of the bodies.
+        is_planar: Whether everything moves in the ground plane, which is seen from above.
     """
 
     name: str
-    bodies: tuple[str, ...]
+    names: tuple[str, ...]
     shapes: tuple[Shape, ...]
     is_planar: bool
 
-    def bodies_with(self, *roles: str) -> list[int]:
-        """Returns the bodies that have a shape of one of the `roles`."""
+    def with_role(self, *roles: str) -> list[int]:
+        """Returns the numbers of the bodies that have a shape with one of the `roles`."""
         return sorted({shape.body for shape in self.shapes if shape.role in roles})
 
 
-def make_figure(name: str) -> Figure:
-    """Returns what is drawn of the Brax v1 task `name`.
+def task_bodies(name: str) -> TaskBodies:
+    """Returns the bodies of the Brax v1 task `name`.
 
     Raises:
-        EvoconnError: it has a collider that cannot be drawn; none of Brax's own tasks does.
+        EvoconnError: A collider cannot be drawn, which none of Brax's own tasks has.
     """
     config = brax_v1_environment(name).sys.config
     shapes = [
@@ -83,9 +83,9 @@ def make_figure(name: str) -> Figure:
         if not collider.hidden
     ]
     frozen = config.frozen.rotation
-    return Figure(
+    return TaskBodies(
         name=name,
-        bodies=tuple(body.name for body in config.bodies),
+        names=tuple(body.name for body in config.bodies),
         shapes=tuple(shapes),
         is_planar=bool(frozen.x and frozen.y),
     )

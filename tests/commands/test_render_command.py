@@ -100,7 +100,7 @@ def test_a_gif_runs_at_a_rate_that_it_can_hold(run, recordings, tmp_path, capsys
             gif.seek(index)
             delays.append(gif.info["duration"])
     assert set(delays) == {30} and sum(delays) / 1000 == pytest.approx(duration(recordings), abs=0.03)
-    assert "33.33 frames a second" in capsys.readouterr().out
+    assert "33.33 frames per second" in capsys.readouterr().out
 
 
 def test_a_still_shows_the_moment_after_its_steps(run, recordings, tmp_path):

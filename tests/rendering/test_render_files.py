@@ -19,7 +19,8 @@ from evoconn_cli.config.rendering import check_task, make_options
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.output import replace_text, whole_file
 from evoconn_cli.rendering import encoders
-from evoconn_cli.rendering.clock import Clock, Moment, between, multiply, pose_at, rotate
+from evoconn_cli.rendering.camera import rotate
+from evoconn_cli.rendering.clock import Clock, Moment, interpolate_rotations, pose_at
 from evoconn_cli.rendering.encoders import make_palette, write_gif, write_mp4, write_png
 from evoconn_cli.rendering.recording import Motion
 
@@ -88,14 +89,16 @@ def test_poses_lie_between_two_states_and_never_between_episodes():
 
 def test_a_quaternion_whose_sign_flips_is_no_turn():
     turned = np.array([[np.cos(0.3), 0.0, np.sin(0.3), 0.0]])
-    np.testing.assert_allclose(between(turned, -turned, 0.5), turned)
+    np.testing.assert_allclose(interpolate_rotations(turned, -turned, 0.5), turned)
 
 
 def test_quaternions_compose_as_matrices_do():
     rng = np.random.default_rng(0)
     last, first = (q / np.linalg.norm(q) for q in rng.normal(size=(2, 4)))
     vector = rng.normal(size=3)
-    np.testing.assert_allclose(rotate(vector, multiply(last, first)), rotate(rotate(vector, first), last))
+    (w, v), (w_first, v_first) = (last[0], last[1:]), (first[0], first[1:])
+    both = np.concatenate([[w * w_first - v @ v_first], w * v_first + w_first * v + np.cross(v, v_first)])
+    np.testing.assert_allclose(rotate(vector, both), rotate(rotate(vector, first), last))
     half = np.sqrt(0.5)
     np.testing.assert_allclose(rotate(np.array([1.0, 0, 0]), np.array([half, 0, 0, half])), [0, 1, 0], atol=1e-12)
 

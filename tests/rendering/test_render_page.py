@@ -19,7 +19,7 @@ from evoconn_cli.config.rendering import make_options
 from evoconn_cli.rendering.overlay import format_number
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Neurons
-from evoconn_cli.rendering.shapes import make_figure
+from evoconn_cli.rendering.shapes import task_bodies
 
 pytestmark = pytest.mark.xdist_group("render_page")  # that share a browser
 
@@ -29,10 +29,10 @@ WEB = PACKAGE / "rendering" / "web"
 
 
 def make_page(path: Path, *, name: str = "hopper", neurons: Neurons | None = NEURONS, **given):
-    figure = make_figure(name)
-    episodes = [make_episode(figure, steps, neurons, speed=0.02) for steps in (100, 50)]
+    bodies = task_bodies(name)
+    episodes = [make_episode(bodies, steps, neurons, speed=0.02) for steps in (100, 50)]
     options = make_options(path, **given)
-    write_page(path, figure, episodes, neurons, options, dt=DT, about="20 neurons </script> & more")
+    write_page(path, bodies, episodes, neurons=neurons, options=options, dt=DT, about="20 neurons </script> & more")
     return episodes
 
 
@@ -188,15 +188,16 @@ class TestInTheBrowser:
 
     def test_every_neuron_of_a_large_network_is_seen(self, browser, tmp_path):
         neurons = Neurons(600, 300, 0.5)
-        figure = make_figure("hopper")
+        bodies = task_bodies("hopper")
         episodes = []
         for neuron in (300, 301, 302):
             spikes = np.zeros((20, 33, 600), bool)
             spikes[:, :, neuron] = True
-            episode = make_episode(figure, 20, neurons)
+            episode = make_episode(bodies, 20, neurons)
             episodes.append(replace(episode, spikes=np.packbits(spikes, axis=-1)))
         path = tmp_path / "a.html"
-        write_page(path, figure, episodes, neurons, make_options(path, speed=4.0), dt=0.004, about="600 neurons")
+        options = make_options(path, speed=4.0)
+        write_page(path, bodies, episodes, neurons=neurons, options=options, dt=0.004, about="600 neurons")
         open_page(browser, path)
         for index in range(3):
             browser.run("viewer.seek(arguments[0])", (20 * index + 19.9) * 0.004)

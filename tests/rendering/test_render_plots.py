@@ -185,7 +185,7 @@ def test_everything_is_inside_the_picture_and_nothing_covers_anything(width, hei
 def overlay_of(spikes: np.ndarray, neurons: Neurons | None, **given) -> tuple[Overlay, Clock]:
     episodes = [episode_of(spikes)]
     clock = Clock(episodes, dt=DT, fps=Fraction(25), **given)
-    return Overlay(("hopper", "about"), episodes, neurons, clock, width=640, height=480), clock
+    return Overlay(("hopper", "about"), episodes, neurons, clock=clock, width=640, height=480), clock
 
 
 def scene_of(overlay: Overlay) -> np.ndarray:
@@ -239,7 +239,7 @@ def test_the_title_leaves_room_for_the_longest_return(name, size):
     rewards = np.full(100, -1234.5)
     clock = Clock(episodes := [episode_of(random_spikes(100, 8), rewards)], dt=DT, fps=Fraction(25))
     pictures = [
-        Overlay(title, episodes, Neurons(8, 4, 0.5), clock, width=width, height=height)
+        Overlay(title, episodes, Neurons(8, 4, 0.5), clock=clock, width=width, height=height)
         for title in (("", ""), (name, "conn_snn, 256 neurons, generation 1000, edited bundle, sampled"))
     ]
     bare, titled = (o.compose(2.0, scene_of(o)).astype(int).sum(axis=-1) for o in pictures)
@@ -257,7 +257,7 @@ def test_the_last_frame_has_the_whole_return_and_stands_still():
     rewards = np.arange(7.0)  # 0 to 6: each digit of the return differs from that of the step before
     episodes = [episode_of(random_spikes(7, 8), rewards)]
     clock = Clock(episodes, dt=DT, fps=Fraction(25))
-    overlay = Overlay(("", ""), episodes, None, clock, width=640, height=480)
+    overlay = Overlay(("", ""), episodes, None, clock=clock, width=640, height=480)
     last, end = (overlay.compose(time, scene_of(overlay)) for time in (clock.time_of(clock.num_frames - 1), 7 * DT))
     np.testing.assert_array_equal(last, end)
     assert clock.moment(clock.time_of(clock.num_frames - 1)).step == 7
@@ -269,7 +269,7 @@ def test_the_lines_about_a_picture_are_whole_and_leave_the_body_free(size):
     width, height = size
     clock = Clock(episodes := [episode_of(random_spikes(100, 8), np.full(100, 9.0))], dt=DT, fps=Fraction(25))
     overlays = [
-        Overlay(("hopper", about), episodes, Neurons(8, 4, 0.5), clock, width=width, height=height)
+        Overlay(("hopper", about), episodes, Neurons(8, 4, 0.5), clock=clock, width=width, height=height)
         for about in ("", "conn_snn, 128 neurons, generation 120")
     ]
     lines = [text for text, *_ in overlays[1]._title[1:]]

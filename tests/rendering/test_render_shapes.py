@@ -21,7 +21,7 @@ from evoconn_cli.rendering import shapes
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.mujoco import MujocoRenderer, make_mjcf
-from evoconn_cli.rendering.shapes import make_figure, square_size
+from evoconn_cli.rendering.shapes import square_size, task_bodies
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
 
@@ -52,18 +52,18 @@ def random_poses(num_bodies: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("name", BRAX_V1_TASKS)
 def test_colliders_are_where_brax_has_them(name, mujoco):
     config = brax_v1_environment(name).sys.config
-    figure = make_figure(name)
+    bodies = task_bodies(name)
     from brax import math as brax_math
     from brax.physics.base import vec_to_arr
 
     positions, rotations = random_poses(len(config.bodies))
-    model = mujoco.MjModel.from_xml_string(make_mjcf(figure, width=64, height=48, radius=1.0, floor_height=None))
+    model = mujoco.MjModel.from_xml_string(make_mjcf(bodies, width=64, height=48, radius=1.0, floor_height=None))
     data = mujoco.MjData(model)
     assert model.nmocap == len(config.bodies)
     data.mocap_pos[:], data.mocap_quat[:] = positions, rotations
     mujoco.mj_kinematics(model, data)
     colliders = [(index, collider) for index, body in enumerate(config.bodies) for collider in body.colliders]
-    assert model.ngeom == len(colliders) == len(figure.shapes)
+    assert model.ngeom == len(colliders) == len(bodies.shapes)
     for geom, (body, collider) in enumerate(colliders):
         # As Brax's own image renderer composes them.
         offset = brax_math.rotate(np.asarray(vec_to_arr(collider.position)), rotations[body])
@@ -76,7 +76,7 @@ def test_colliders_are_where_brax_has_them(name, mujoco):
 @pytest.mark.parametrize("name", ["ant", "humanoid", "pusher"])
 def test_capsules_end_where_brax_lets_them_touch(name, mujoco):
     config = brax_v1_environment(name).sys.config
-    figure = make_figure(name)
+    bodies = task_bodies(name)
     from brax.physics.base import vec_to_arr
     from brax.physics.geometry import CapsuleEnd
 
@@ -85,7 +85,7 @@ def test_capsules_end_where_brax_lets_them_touch(name, mujoco):
         if len(body.colliders) == 1 and body.colliders[0].WhichOneof("type") == "capsule":
             body.colliders[0].capsule.end = 0  # that is, both of them
             ends = np.asarray(CapsuleEnd([body], brax_v1_environment(name).sys.body).end)[0]
-            (shape,) = [shape for shape in figure.shapes if shape.body == index]
+            (shape,) = [shape for shape in bodies.shapes if shape.body == index]
             reach = ends.max(axis=0) - np.asarray(vec_to_arr(body.colliders[0].position))
             half = shape.size[1] if shape.kind == "capsule" else 0.0
             assert np.linalg.norm(reach) == pytest.approx(half, abs=1e-5)
@@ -94,7 +94,7 @@ def test_capsules_end_where_brax_lets_them_touch(name, mujoco):
 
 
 def test_every_kind_of_shape_is_in_some_task():
-    kinds = {shape.kind for name in BRAX_V1_TASKS for shape in make_figure(name).shapes}
+    kinds = {shape.kind for name in BRAX_V1_TASKS for shape in task_bodies(name).shapes}
     assert kinds == {"capsule", "sphere", "box", "plane"}
 
 
@@ -108,19 +108,19 @@ def test_a_collider_that_cannot_be_drawn_is_named(monkeypatch):
 
     monkeypatch.setattr(shapes, "brax_v1_environment", lambda name: Environment)
     with pytest.raises(EvoconnError, match="heightMap.*hill"):
-        make_figure("other")
+        task_bodies("other")
 
 
 def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
-    figure = make_figure("acrobot")
-    episode = make_episode(figure, 20)
-    ground = floor_height(figure, [episode])
+    bodies = task_bodies("acrobot")
+    episode = make_episode(bodies, 20)
+    ground = floor_height(bodies, [episode])
     assert ground is not None
     assert ground < episode.positions[..., 2].min() - 0.05
-    xml = make_mjcf(figure, width=64, height=48, radius=1.0, floor_height=ground)
+    xml = make_mjcf(bodies, width=64, height=48, radius=1.0, floor_height=ground)
     model = mujoco.MjModel.from_xml_string(xml)
     assert model.geom_pos[0][2] == pytest.approx(ground)
-    assert floor_height(make_figure("hopper"), [episode]) is None
+    assert floor_height(task_bodies("hopper"), [episode]) is None
 
 
 # The camera
@@ -129,16 +129,16 @@ def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
 @pytest.mark.parametrize("camera", ["track", "side", "front"])
 @pytest.mark.parametrize("name", BRAX_V1_TASKS)
 def test_every_camera_sees_all_of_every_body(name, camera):
-    figure = make_figure(name)
+    bodies = task_bodies(name)
     for speed in (0.0, 0.05):
-        episode = make_episode(figure, 60, speed=speed)
-        path = CameraPath(figure, [episode], dt=0.02, camera=camera, aspect=4 / 3)
+        episode = make_episode(bodies, 60, speed=speed)
+        path = CameraPath(bodies, [episode], dt=0.02, camera=camera, aspect=4 / 3)
         for step in (0, 30, 60):
             view = path.view(Moment(0, step, 0.0))
             right = np.cross(view.forward, [0.0, 0.0, 1.0])
             right /= np.linalg.norm(right)
             up = np.cross(right, view.forward)
-            away = episode.positions[step, figure.bodies_with("body", "left")] - view.eye
+            away = episode.positions[step, bodies.with_role("body", "left")] - view.eye
             depth = away @ view.forward
             limit = depth * np.tan(np.radians(FIELD_OF_VIEW / 2))
             assert (depth > 0).all()
@@ -146,10 +146,10 @@ def test_every_camera_sees_all_of_every_body(name, camera):
 
 
 def test_side_looks_along_y_and_front_against_the_way_of_the_body():
-    figure = make_figure("hopper")
-    episode = make_episode(figure, 100, speed=0.05)
+    bodies = task_bodies("hopper")
+    episode = make_episode(bodies, 100, speed=0.05)
     forward = {
-        name: CameraPath(figure, [episode], dt=0.01, camera=name, aspect=1.3).view(Moment(0, 0, 0.0)).forward
+        name: CameraPath(bodies, [episode], dt=0.01, camera=name, aspect=1.3).view(Moment(0, 0, 0.0)).forward
         for name in ("side", "front")
     }
     assert forward["side"] @ [0, 1, 0] > 0.95
@@ -157,26 +157,26 @@ def test_side_looks_along_y_and_front_against_the_way_of_the_body():
 
 
 def test_a_body_at_constant_speed_stays_in_the_middle_to_the_very_ends():
-    figure = make_figure("hopper")
-    episode = make_episode(figure, 200, speed=0.05, turn=0.0)
-    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0)
+    bodies = task_bodies("hopper")
+    episode = make_episode(bodies, 200, speed=0.05, turn=0.0)
+    path = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=1.0)
     ahead = [path.view(Moment(0, step, 0.0)).target[0] - 0.05 * step for step in (0, 1, 100, 199, 200)]
     assert np.ptp(ahead) < 0.02
 
 
 def test_the_camera_rests_where_the_body_does_not_travel():
-    figure = make_figure("inverted_pendulum")
-    path = CameraPath(figure, [make_episode(figure, 50)], dt=0.04, camera="track", aspect=1.0)
+    bodies = task_bodies("inverted_pendulum")
+    path = CameraPath(bodies, [make_episode(bodies, 50)], dt=0.04, camera="track", aspect=1.0)
     targets = path.targets(0)
     assert (targets == targets[0]).all()
 
 
 def test_hops_are_smoothed_away():
-    figure = make_figure("hopper")
-    episode = make_episode(figure, 400, speed=0.05, turn=0.0)
+    bodies = task_bodies("hopper")
+    episode = make_episode(bodies, 400, speed=0.05, turn=0.0)
     hop = 0.2 * np.sin(np.arange(401) * 2 * np.pi * 0.01 * 3)  # 3 Hz
     episode.positions[:, :4, 2] += hop[:, None]
-    height = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=1.0).targets(0)[100:300, 2]
+    height = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=1.0).targets(0)[100:300, 2]
     assert np.ptp(height) < 0.2 * 0.4
 
 
@@ -192,16 +192,16 @@ def bright(image: np.ndarray) -> np.ndarray:
     return image.astype(int).min(axis=-1) > 75
 
 
-def sphere_figure() -> shapes.Figure:
+def sphere_bodies() -> shapes.TaskBodies:
     origin, unturned = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
     floor = shapes.Shape(0, "plane", (), origin, unturned, "floor")
     ball = shapes.Shape(1, "sphere", (0.1,), origin, unturned, "body")
-    return shapes.Figure("ball", ("ground", "ball"), (floor, ball), is_planar=False)
+    return shapes.TaskBodies("ball", ("ground", "ball"), (floor, ball), is_planar=False)
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 150), (640, 120), (120, 200)])
 def test_a_small_sphere_appears_where_the_geometry_of_the_camera_has_it(backend, width, height):
-    renderer = MujocoRenderer(sphere_figure(), width=width, height=height, radius=1.0, floor_height=None)
+    renderer = MujocoRenderer(sphere_bodies(), width=width, height=height, radius=1.0, floor_height=None)
     view = View(np.array([0.0, 0.0, 1.0]), distance=6.0, azimuth=90.0, elevation=0.0)
     positions = np.zeros((2, 3))
     positions[1] = [0.8, 0.0, 1.4]
@@ -214,10 +214,10 @@ def test_a_small_sphere_appears_where_the_geometry_of_the_camera_has_it(backend,
 
 
 def test_the_floor_shows_motion_and_the_body_has_a_shadow(backend):
-    figure = make_figure("hopper")
-    episode = make_episode(figure, 100, speed=0.04)
-    path = CameraPath(figure, [episode], dt=0.01, camera="track", aspect=4 / 3)
-    renderer = MujocoRenderer(figure, width=160, height=120, radius=path.radius, floor_height=None)
+    bodies = task_bodies("hopper")
+    episode = make_episode(bodies, 100, speed=0.04)
+    path = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=4 / 3)
+    renderer = MujocoRenderer(bodies, width=160, height=120, radius=path.radius, floor_height=None)
     clock = Clock([episode], dt=0.01, fps=Fraction(30))
     images = [
         renderer.draw(*pose_at(episode, moment), path.view(moment)).astype(int)
@@ -268,7 +268,7 @@ def test_a_driver_that_fails_after_its_probe_is_reported(monkeypatch):
     monkeypatch.setattr(mujoco, "Renderer", broken)
     monkeypatch.setattr(mujoco_renderer, "import_mujoco", lambda _: mujoco)
     with pytest.raises(EvoconnError, match="egl: RuntimeError: no framebuffer.*libegl1"):
-        MujocoRenderer(sphere_figure(), width=32, height=32, radius=1.0, floor_height=None)
+        MujocoRenderer(sphere_bodies(), width=32, height=32, radius=1.0, floor_height=None)
 
 
 def test_a_platform_of_pyopengl_does_not_stand_in_the_way(monkeypatch):

@@ -10,24 +10,24 @@ import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from evoconn_cli.rendering.recording import Motion, Neurons
-from evoconn_cli.rendering.shapes import Figure
+from evoconn_cli.rendering.shapes import TaskBodies
 
 
 def make_episode(
-    figure: Figure, num_steps: int, neurons: Neurons | None = None, *, speed: float = 0.0, turn: float = 0.02
+    bodies: TaskBodies, num_steps: int, neurons: Neurons | None = None, *, speed: float = 0.0, turn: float = 0.02
 ) -> Motion:
     """Returns an episode in which all but the floor travels along x at `speed` [m] and turns by `turn` [rad] a step."""
     rng = np.random.default_rng(0)
-    bodies = len(figure.bodies)
-    start = rng.uniform(-0.4, 0.4, (bodies, 3)) + np.array([0.0, 0.0, 0.8])
-    for floor in figure.bodies_with("floor"):
+    num_bodies = len(bodies.names)
+    start = rng.uniform(-0.4, 0.4, (num_bodies, 3)) + np.array([0.0, 0.0, 0.8])
+    for floor in bodies.with_role("floor"):
         start[floor] = 0.0
     steps = np.arange(num_steps + 1)
-    positions = np.broadcast_to(start, (num_steps + 1, bodies, 3)).copy()
-    positions[:, [b for b in range(bodies) if b not in figure.bodies_with("floor")], 0] += speed * steps[:, None]
-    angle = turn * steps[:, None] * np.arange(bodies)
+    positions = np.broadcast_to(start, (num_steps + 1, num_bodies, 3)).copy()
+    positions[:, [b for b in range(num_bodies) if b not in bodies.with_role("floor")], 0] += speed * steps[:, None]
+    angle = turn * steps[:, None] * np.arange(num_bodies)
     rotations = np.stack([np.cos(angle), 0 * angle, np.sin(angle), 0 * angle], axis=-1)
-    for floor in figure.bodies_with("floor"):
+    for floor in bodies.with_role("floor"):
         rotations[:, floor] = [1.0, 0.0, 0.0, 0.0]
     spikes = None
     if neurons is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from evoconn_cli.config.formats import SORTS
 from evoconn_cli.drawing import colors
-from evoconn_cli.drawing.page_parts import fill, pack, read_web
+from evoconn_cli.drawing.page_parts import fill_page, pack
 from evoconn_cli.export.analysis.dynamics import (
     SHOWN_MS,
     Dynamics,
@@ -45,17 +44,9 @@ def write_explorer(source: ExportSource, out: Path) -> None:
         "episode_steps": shown.stop - shown.start,
         "episode_ms": [float(time) for time in dynamics.times_ms[shown][[0, -1]]],
     }
-    parts = {
-        "title": html.escape(f"{connectome.config.task.name}: {about}"),
-        "style": _read("style.css"),
-        "data": pack(header, "groups", groups),
-        "scripts": "\n".join([read_web("evoconn_cli.drawing", "unpack.js"), *map(_read, _SCRIPTS)]),
-    }
-    out.write_text(fill(_read("page.html"), parts), encoding="utf-8")
-
-
-def _read(name: str) -> str:
-    return read_web("evoconn_cli.export", name)
+    title, data = f"{connectome.config.task.name}: {about}", pack(header, "groups", groups)
+    page = fill_page("evoconn_cli.export", scripts=_SCRIPTS, title=title, data=data)
+    out.write_text(page, encoding="utf-8")
 
 
 def _header(source: ExportSource, about: str) -> dict[str, Any]:
