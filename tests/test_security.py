@@ -117,7 +117,7 @@ def test_children_import_nothing_from_the_working_directory(tmp_path, command):
 
 def test_looking_for_a_renderer_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(fill_with_modules(tmp_path))
-    assert "working directory" not in (gl._try_backend("egl") or "")
+    assert "working directory" not in (gl.try_backend("egl") or "")
 
 
 # Configurations

@@ -71,7 +71,7 @@ def find_backend() -> tuple[str | None, str]:
     asked = os.environ.get("MUJOCO_GL", "").strip().lower()
     reasons = []
     for backend in (asked,) if asked else _BACKENDS.get(sys.platform, ("glfw",)):
-        reason = _try_backend(backend)
+        reason = try_backend(backend)
         if reason is None:
             return backend, "; ".join(reasons)
         reasons.append(f"{backend}: {reason}")
@@ -91,12 +91,17 @@ def _set_backend(environment: MutableMapping[str, str], backend: str) -> None:
     environment.pop("PYOPENGL_PLATFORM", None)  # MuJoCo sets it itself, and refuses another value
 
 
-def _try_backend(backend: str) -> str | None:
-    """Returns None if MuJoCo draws a picture with `backend`, else what went wrong."""
+def try_backend(backend: str, *, probe: str = _PROBE) -> str | None:
+    """Returns None if MuJoCo draws a picture with `backend`, else why not.
+
+    Args:
+        backend: Value of MUJOCO_GL.
+        probe: Program that draws the picture and exits with 0.
+    """
     environment = dict(os.environ)
     _set_backend(environment, backend)
     try:
-        command = [sys.executable, "-P", "-c", _PROBE]
+        command = [sys.executable, "-P", "-c", probe]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PROBE_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         return type(error).__name__

@@ -15,7 +15,6 @@ from rendering_cases import make_episode
 from evoconn_cli.config.registry import BRAX_V1_TASKS
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.rendering import mujoco as gl
 from evoconn_cli.rendering import mujoco as mujoco_renderer
 from evoconn_cli.rendering import shapes
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
@@ -29,12 +28,12 @@ from evoconn_cli.tasks.brax_v1 import brax_v1_environment
 @pytest.fixture(scope="session")
 def mujoco():
     """The module, set up so that later tests can draw with it where this machine can."""
-    return gl.import_mujoco(gl.find_backend()[0] or "disable")
+    return mujoco_renderer.import_mujoco(mujoco_renderer.find_backend()[0] or "disable")
 
 
 @pytest.fixture(scope="session")
 def backend():
-    found, reasons = gl.find_backend()
+    found, reasons = mujoco_renderer.find_backend()
     if found is None:
         pytest.skip(f"no GL on this machine: {reasons}")
     return found
@@ -238,24 +237,22 @@ def test_limbs_differ_and_targets_stand_out():
 # Machines that cannot draw
 
 
-def test_a_driver_that_ends_the_process_is_reported(monkeypatch):
-    monkeypatch.setattr(gl, "_PROBE", "import os; os.abort()")
-    assert "signal 6" in str(gl._try_backend("egl"))
+def test_a_driver_that_ends_the_process_is_reported():
+    assert "signal 6" in str(mujoco_renderer.try_backend("egl", probe="import os; os.abort()"))
 
 
-def test_the_last_line_of_a_failing_probe_is_the_reason(monkeypatch):
-    monkeypatch.setattr(gl, "_PROBE", "raise ImportError('no EGL here')")
-    assert gl._try_backend("egl") == "ImportError: no EGL here"
+def test_the_last_line_of_a_failing_probe_is_the_reason():
+    assert mujoco_renderer.try_backend("egl", probe="raise ImportError('no EGL here')") == "ImportError: no EGL here"
 
 
 def test_a_variable_set_by_the_user_is_the_only_one_tried(monkeypatch):
     tried = []
-    monkeypatch.setattr(gl, "_try_backend", lambda name: tried.append(name) or "none")
+    monkeypatch.setattr(mujoco_renderer, "try_backend", lambda name: tried.append(name) or "none")
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    assert gl.find_backend.__wrapped__() == (None, "osmesa: none")
+    assert mujoco_renderer.find_backend.__wrapped__() == (None, "osmesa: none")
     monkeypatch.delenv("MUJOCO_GL")
     monkeypatch.setattr(sys, "platform", "linux")
-    assert gl.find_backend.__wrapped__() == (None, "egl: none; osmesa: none")
+    assert mujoco_renderer.find_backend.__wrapped__() == (None, "egl: none; osmesa: none")
     assert tried == ["osmesa", "egl", "osmesa"]
 
 
@@ -263,8 +260,8 @@ def test_a_driver_that_fails_after_its_probe_is_reported(monkeypatch):
     def broken(*args):
         raise RuntimeError("no framebuffer of this size")
 
-    mujoco = gl.import_mujoco(gl.find_backend()[0] or "disable")
-    monkeypatch.setattr(gl, "find_backend", lambda: ("egl", ""))
+    mujoco = mujoco_renderer.import_mujoco(mujoco_renderer.find_backend()[0] or "disable")
+    monkeypatch.setattr(mujoco_renderer, "find_backend", lambda: ("egl", ""))
     monkeypatch.setattr(mujoco, "Renderer", broken)
     monkeypatch.setattr(mujoco_renderer, "import_mujoco", lambda _: mujoco)
     with pytest.raises(EvoconnError, match="egl: RuntimeError: no framebuffer.*libegl1"):
@@ -275,7 +272,7 @@ def test_a_platform_of_pyopengl_does_not_stand_in_the_way(monkeypatch):
     environment = {"PYOPENGL_PLATFORM": "osmesa", "HOME": "/home"}
     monkeypatch.setattr(os, "environ", environment)
     monkeypatch.setitem(sys.modules, "mujoco", ModuleType("mujoco"))
-    gl.import_mujoco("egl")
+    mujoco_renderer.import_mujoco("egl")
     assert environment == {"MUJOCO_GL": "egl", "HOME": "/home"}
 
 
@@ -287,4 +284,4 @@ def test_mujoco_is_imported_in_one_place():
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.split(".")[0] == "mujoco" for name in names):
                 importing.add(os.path.relpath(path, PACKAGE))
-    assert importing == {os.path.join("rendering", "gl.py")}
+    assert importing == {os.path.join("rendering", "mujoco.py")}
