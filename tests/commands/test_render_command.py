@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from paths import ROOT
 from PIL import Image
 from rendering_cases import probe_video
 from saved_runs import files_of, save_run
@@ -233,15 +231,6 @@ def test_the_file_is_uploaded_where_that_is_asked_for(run, tmp_path, monkeypatch
 def test_a_probe_has_nothing_to_show(tmp_path):
     with pytest.raises(ConfigError, match="no body"):
         render(save_run(tmp_path / "probe"))
-
-
-def test_every_option_is_documented():
-    text = (ROOT / "docs" / "render.md").read_text()
-    source = (ROOT / "evoconn_cli" / "commands" / "render.py").read_text()
-    names = set(re.findall(r"^    (\w+): Annotated", source, flags=re.MULTILINE)) - {"path", "overlay"}
-    assert {"out", "steps", "seed", "step", "fps", "speed", "size", "camera", "episodes", "wandb"} <= names
-    for name in names | {"no-overlay"}:
-        assert f"--{name}" in text, name
 
 
 @pytest.mark.parametrize("program", ["nowhere", "/bin/false", "/bin/true"])
