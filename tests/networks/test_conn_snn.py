@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from evoconn_cli.networks import bits, conn_snn
+from evoconn_cli.networks import bits, spike_counts
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.lif import LifConstants
 
@@ -159,17 +159,17 @@ def test_counts_by_bytes_and_by_words_are_those_of_a_product(num_neurons, spikin
         rows, inverted = bits.pack(layer ^ inhibitory[:, None], axis=0), np.asarray(bits.pack(inhibitory, axis=0))
         packed = bits.pack(spikes, axis=0)
         expected = np.where(inhibitory, -1, 1) * spikes @ layer
-        np.testing.assert_array_equal(conn_snn._count(rows, packed, inverted), expected)
-        in_bytes = conn_snn._rows_of_bytes(rows)
-        np.testing.assert_array_equal(conn_snn._count(in_bytes, packed, inverted), expected)
-        count = functools.partial(conn_snn._count_spiking_bytes, in_bytes, inverted, packed)
-        np.testing.assert_array_equal(count(may_overflow=True), expected)
+        np.testing.assert_array_equal(spike_counts.count_words(rows, inverted, packed), expected)
+        in_bytes = spike_counts.rows_of_bytes(rows)
+        np.testing.assert_array_equal(spike_counts.count_words(in_bytes, inverted, packed), expected)
+        count = functools.partial(spike_counts.count_spiking_bytes, in_bytes, inverted, packed)
+        np.testing.assert_array_equal(count(overflow=True), expected)
         eight_words = np.arange(num_neurons) % bits.num_words(num_neurons) // 8
         reach = layer ^ inhibitory[:, None]
         most = max(np.sum(reach[eight_words == group], axis=0).max() for group in range(eight_words.max() + 1))
-        assert conn_snn._may_overflow(rows[None]) == (most > 255)
+        assert spike_counts.may_overflow(rows[None]) == (most > 255)
         if most <= 255:
-            np.testing.assert_array_equal(count(may_overflow=False), expected)
+            np.testing.assert_array_equal(count(overflow=False), expected)
 
 
 @pytest.mark.parametrize("name", ["small", "hopper", "humanoid"])
