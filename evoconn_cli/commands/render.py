@@ -17,7 +17,7 @@ from evoconn_cli.output import check_output, in_a_run
 
 if TYPE_CHECKING:
     from evoconn_cli.evaluation.opened import OpenedRun
-    from evoconn_cli.rendering.episodes import Subject
+    from evoconn_cli.rendering.recording import Subject
 
 
 class RenderProgress:
@@ -76,29 +76,23 @@ def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
     """Returns what is rendered.
 
     Args:
-        opened: the run.
-        policy: `deterministic`, or `sampled`: other connections in each episode, the same as in an evaluation.
-        seed: of what is sampled.
+        opened: Opened run.
+        policy: `deterministic`, or `sampled` for other connections in each episode, the same as in an evaluation.
+        seed: Random seed of sampled connections.
     """
-    from evoconn_cli.evaluation.opened import candidates_of
-    from evoconn_cli.rendering.episodes import Subject
-    from evoconn_cli.rendering.recording import PolicyParams, make_policy, policy_params
+    from evoconn_cli.rendering.recording import Subject, neurons_of
 
     config = opened.config
-
-    def params_of(episode: int) -> PolicyParams:
-        candidates = candidates_of(opened, policy, seed, episode)
-        return policy_params(opened.network, candidates, opened.state.normalizer)
-
     about = [config.network.name, f"{config.network.num_neurons} neurons", f"generation {opened.generation}"]
     if opened.bundle is not None:
-        about.append("edited bundle" if opened.bundle.edit else "bundle")
+        about.append("edited bundle" if opened.edit else "bundle")
     if policy == "sampled":
         about.append("sampled")
     return Subject(
         task=opened.task,
-        policy=make_policy(opened.network, config.network),
-        params_of=params_of,
+        network=opened.network,
+        neurons=neurons_of(config.network),
+        params_of=lambda episode: opened.policy_params(policy, seed, episode),
         about=", ".join(about),
         warmup_steps=config.rollout.warmup_steps,
     )
@@ -202,8 +196,9 @@ def render(
     check_task(opened.task.name)
 
     from evoconn_cli.rendering.encoders import check_encoder
-    from evoconn_cli.rendering.episodes import record_episodes, write_episodes
+    from evoconn_cli.rendering.episodes import write_episodes
     from evoconn_cli.rendering.mujoco import require_backend
+    from evoconn_cli.rendering.recording import record_episodes
 
     target = out or in_a_run(default_target(opened, policy=policy, seed=seed, episode=episode))
     check_output(target, "--out")
@@ -216,7 +211,7 @@ def render(
         for note in options.notes:
             progress.note(note)
         played = record_episodes(subject, progress, seed=seed, first=episode, num_episodes=episodes, max_steps=steps)
-        write_episodes(subject, played, options, target, progress)
+        write_episodes(subject, played, options, target, progress=progress)
     say(console, f"{'Replaced' if replaces else 'Written'}: {target}")
     if wandb:
         from evoconn_cli.training.tracking import upload

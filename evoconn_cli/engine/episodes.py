@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import jax
@@ -11,19 +14,19 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
-from evoconn_cli.engine.normalizer import NormalizerState
-from evoconn_cli.engine.rollout import batch_task, initial_returns, start_over
+from evoconn_cli.engine.normalizer import NormalizerState, normalize
+from evoconn_cli.engine.policy import PolicyParams, act
+from evoconn_cli.engine.rollout import BatchedTask, batch_task, initial_returns, start_over
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.engine.strategies import Strategy, StrategyState
-from evoconn_cli.networks import Activity, Candidates, Carry, Layer, Network, Params
+from evoconn_cli.networks import Activity, Candidates, Carry, Layer, Network
 from evoconn_cli.networks.layers import fan_out, keep_connections, num_neurons
 from evoconn_cli.tasks import Task, TaskState
 
 
 class Perturbation(NamedTuple):
-    """How strongly a policy is disturbed; None where it is not."""
+    """Strengths of the disturbances of a policy, None for those it does not have."""
 
     obs_noise: jax.Array | None = None  # [] standard deviation of noise on the normalised observations
     lesion_synapses: jax.Array | None = None  # [] probability that a connection is lost
@@ -31,13 +34,13 @@ class Perturbation(NamedTuple):
 
 
 def lesion_synapses(network: Network, keys: jax.Array, candidates: Candidates, share: jax.Array) -> Candidates:
-    """Returns `candidates` that have lost each connection with the probability `share`.
+    """Returns `candidates` after losing each connection with the probability `share`.
 
     Args:
-        network: whose candidates they are.
-        keys: `[B]`.
-        candidates: of a block.
-        share: `[]`, 0 to 1.
+        network: Network of the candidates.
+        keys: `[B]` keys.
+        candidates: Candidates of a block.
+        share: `[]` probability, 0 to 1.
     """
     order = {name: index for index, name in enumerate(sorted(network.layers))}
 
@@ -51,13 +54,13 @@ def lesion_synapses(network: Network, keys: jax.Array, candidates: Candidates, s
 
 
 def lesion_neurons(network: Network, keys: jax.Array, candidates: Candidates, share: jax.Array) -> Candidates:
-    """Returns `candidates` that have lost each neuron with the probability `share`: all connections from and to it.
+    """Returns `candidates` after losing each neuron, with all its connections, with the probability `share`.
 
     Args:
-        network: whose candidates they are.
-        keys: `[B]`.
-        candidates: of a block.
-        share: `[]`, 0 to 1.
+        network: Network of the candidates.
+        keys: `[B]` keys.
+        candidates: Candidates of a block.
+        share: `[]` probability, 0 to 1.
     """
     alive = jax.vmap(lambda key: jax.random.uniform(key, (num_neurons(network),)) >= share)(keys)
 
@@ -73,10 +76,10 @@ def lesion_neurons(network: Network, keys: jax.Array, candidates: Candidates, sh
 
 
 def observation_noise(keys: jax.Array, step: jax.Array, size: int, std: jax.Array) -> jax.Array:
-    """Returns `[B, O]` Gaussian noise, another one in every step.
+    """Returns `[B, O]` Gaussian noise, different in every step.
 
     Args:
-        keys: `[B]`.
+        keys: `[B]` keys.
         step: `[]` number of the step.
         size: O.
         std: `[]` standard deviation.
@@ -85,37 +88,38 @@ def observation_noise(keys: jax.Array, step: jax.Array, size: int, std: jax.Arra
 
 
 _EVALUATION = 2**32 - 2
-"""Stands where training has the number of a generation, so that no draw is one of training's."""
+"""Takes the place of the number of a generation in training, so that no draw is one of training's."""
 
-_CANDIDATES, _CARRY, _RESET, _NOISE, _SYNAPSES, _NEURONS = range(6)
-"""Streams of random numbers."""
+
+class Stream(IntEnum):
+    """Streams of random numbers of an evaluation."""
+
+    CANDIDATES = 0
+    CARRY = 1
+    RESET = 2
+    NOISE = 3
+    SYNAPSES = 4
+    NEURONS = 5
 
 
 class SpikeCounts(NamedTuple):
-    """What the neurons of a spiking network did, added up over the steps of an episode."""
+    """Activity of the neurons of a spiking network, summed over the steps of an episode."""
 
     emitted: jax.Array  # [E, N] int32 spikes fired
-    delivered: jax.Array  # [E, N] int32 spikes that arrived: those of the sub-step before
-    nonzero_rates: jax.Array  # [E, N] int32 steps in which the rate that is read out was not 0
+    delivered: jax.Array  # [E, N] int32 spikes that arrived, one sub-step after they were fired
+    nonzero_rates: jax.Array  # [E, N] int32 steps in which the read-out rate was not 0
     updates: jax.Array  # [E] int32 membrane potentials that changed, over neurons and sub-steps
 
 
 class EpisodeResults(NamedTuple):
-    """What `E` episodes gave."""
+    """Results of `E` episodes."""
 
     returns: jax.Array  # [E] float32
     lengths: jax.Array  # [E] int32 environment steps
     ended_early: jax.Array  # [E] bool, whether the episode ended before its limit
     nonzero_obs: jax.Array  # [E, O] int32 steps in which a normalised observation was not 0
     fan_out: dict[str, jax.Array]  # layer -> [E, pre] int32 connections that leave a unit
-    spikes: SpikeCounts | None  # of spiking networks
-
-
-class Evaluation(NamedTuple):
-    """Episodes, to be compiled and called as `run(strategy_state, normalizer, key, perturbation, episodes)`."""
-
-    run: Callable[[StrategyState, NormalizerState, jax.Array, Perturbation, jax.Array], EpisodeResults]
-    episodes: np.ndarray  # [blocks, B] int32 numbers of the episodes; those beyond the last are not to be read
+    spikes: SpikeCounts | None  # None for networks without spikes
 
 
 class _Lanes(NamedTuple):
@@ -132,139 +136,160 @@ class _Lanes(NamedTuple):
 
 
 def evaluation_key(seed: int) -> jax.Array:
-    """Returns the data `[2]` of the key that all draws of an evaluation come from."""
-    key = jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION)
-    return jax.random.key_data(jax.random.fold_in(key, _EVALUATION))
+    """Returns the key that all draws of an evaluation come from."""
+    return jax.random.fold_in(jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION), _EVALUATION)
 
 
 def candidates_key(seed: int) -> jax.Array:
-    """Returns the key that draws the networks of a sampled evaluation, one for each episode."""
-    return jax.random.fold_in(jax.random.wrap_key_data(evaluation_key(seed), impl=KEY_IMPLEMENTATION), _CANDIDATES)
+    """Returns the key that draws the networks of a sampled evaluation, one per episode."""
+    return jax.random.fold_in(evaluation_key(seed), Stream.CANDIDATES)
 
 
 def episode_keys(seed: int, episode: int) -> tuple[jax.Array, jax.Array]:
     """Returns the keys that draw the initial states of the task and of the network in one episode of an evaluation."""
-    key = jax.random.wrap_key_data(evaluation_key(seed), impl=KEY_IMPLEMENTATION)
-    reset, carry = (jax.random.fold_in(jax.random.fold_in(key, stream), episode) for stream in (_RESET, _CARRY))
+    key = evaluation_key(seed)
+    reset, carry = (jax.random.fold_in(jax.random.fold_in(key, s), episode) for s in (Stream.RESET, Stream.CARRY))
     return reset, carry
 
 
-def make_evaluation(
-    task: Task,
-    network: Network,
-    strategy: Strategy,
-    workers: WorkerMesh,
-    *,
-    num_episodes: int,
-    block: int,
-    sampled: bool,
-    warmup_steps: int = 0,
-) -> Evaluation:
-    """Returns the program that evaluates a policy, not yet compiled.
+class Learned(NamedTuple):
+    """State that training gives a policy."""
 
-    Args:
-        task: with its episode limit; an episode that ends before it has ended early.
-        network: the policy.
-        strategy: gives the policy's parameters.
-        workers: the devices.
+    strategy: StrategyState
+    normalizer: NormalizerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Evaluation episodes of a policy; `run` is to be compiled by the caller.
+
+    Attributes:
+        task: Task with its episode limit.
+        network: Network of the policy.
+        strategy: Strategy that gives its parameters.
+        workers: Devices.
         num_episodes: E.
         block: B, episodes in lock-step.
-        sampled: every episode has a member of its own, drawn as in training; otherwise all have the centre.
-        warmup_steps: steps that settle the network before the episode, as in training.
+        sampled: Whether every episode has a member of its own, drawn as in training, instead of the centre.
+        warmup_steps: Steps that settle the network before the episode, as in training.
     """
-    batched, episode_length = batch_task(task, on_cpu=workers.on_cpu), task.episode_length
-    assert episode_length is not None
 
-    def run_block(
-        strategy_state: StrategyState,
-        normalizer: NormalizerState,
-        key: jax.Array,
-        perturbation: Perturbation,
-        episodes: jax.Array,
+    task: Task
+    network: Network
+    strategy: Strategy
+    workers: WorkerMesh
+    num_episodes: int
+    block: int
+    sampled: bool
+    warmup_steps: int = 0
+
+    @cached_property
+    def batched(self) -> BatchedTask:
+        """The task for a block of episodes."""
+        return batch_task(self.task, on_cpu=self.workers.on_cpu)
+
+    @property
+    def episodes(self) -> np.ndarray:
+        """`[blocks, B]` int32 numbers of the episodes; those after the last one give nothing of use."""
+        return self.workers.deal_blocks(-(-self.num_episodes // self.block), self.block, absent=self.num_episodes)
+
+    def run(self, learned: Learned, key: jax.Array, perturbation: Perturbation, episodes: jax.Array) -> EpisodeResults:
+        """Returns the results of all episodes.
+
+        Args:
+            learned: State of strategy and normaliser.
+            key: Key from `evaluation_key`.
+            perturbation: Disturbances of the policy.
+            episodes: `[blocks, B]` numbers of the episodes.
+        """
+        whole, sharded = PartitionSpec(), PartitionSpec(DEVICES)
+        run = jax.shard_map(
+            self._run_blocks,
+            mesh=self.workers.mesh,
+            in_specs=(whole, whole, whole, sharded),
+            out_specs=sharded,
+            check_vma=False,
+        )
+        return run(learned, key, perturbation, episodes)
+
+    def _run_blocks(
+        self, learned: Learned, key: jax.Array, perturbation: Perturbation, episodes: jax.Array
     ) -> EpisodeResults:
-        def keys(stream: int) -> jax.Array:
-            return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, stream), episodes)
+        results = lax.map(lambda block: self._run_block(learned, key, perturbation, block), episodes)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
 
-        def policy() -> Candidates:
-            if sampled:
-                found = strategy.ask(jax.random.fold_in(key, _CANDIDATES), strategy_state, episodes)
-            else:
-                center = strategy.center(strategy_state)
-                found = jax.tree.map(lambda x: jnp.broadcast_to(x, (*episodes.shape, *x.shape[1:])), center)
-            if perturbation.lesion_synapses is not None:
-                found = lesion_synapses(network, keys(_SYNAPSES), found, perturbation.lesion_synapses)
-            if perturbation.lesion_neurons is not None:
-                found = lesion_neurons(network, keys(_NEURONS), found, perturbation.lesion_neurons)
-            return found
-
-        def advance(params: Params, now: _Lanes) -> _Lanes:
-            obs = norm.normalize(normalizer, now.task.obs).T
-            if perturbation.obs_noise is not None:
-                obs += observation_noise(noise_keys, now.step, task.observation_size, perturbation.obs_noise)
-            carry, action, activity = _act(network, params, now.carry, obs)
-            state = batched.step(now.task, action)
-            counted = _count_spikes(now, activity) if activity is not None else {}
-            return now._replace(
-                task=state,
-                carry=carry,
-                step=now.step + 1,
-                running=now.running & ~state.done,
-                returns=now.returns + jnp.where(now.running, state.reward, 0.0),
-                lengths=now.lengths + now.running,
-                ended_early=now.ended_early | (now.running & state.done & (state.steps < episode_length)),
-                nonzero_obs=now.nonzero_obs + (now.running[:, None] & (obs != 0.0)),
-                **counted,
-            )
+    def _run_block(
+        self, learned: Learned, key: jax.Array, perturbation: Perturbation, episodes: jax.Array
+    ) -> EpisodeResults:
+        keys = partial(_episode_keys, key, episodes)
+        candidates = self._candidates(learned.strategy, key, perturbation, episodes)
+        params = PolicyParams(self.network.prepare(candidates), learned.normalizer)
+        noise, std = None, perturbation.obs_noise
+        if std is not None:
+            noise = partial(observation_noise, keys(Stream.NOISE), size=self.task.observation_size, std=std)
+        advance = partial(self._advance, params, noise)
+        initial = self.batched.reset(keys(Stream.RESET))
 
         def warm_up(_: jax.Array, now: _Lanes) -> _Lanes:
-            now = advance(params, now)
+            now = advance(now)
             return now._replace(task=start_over(now.task, initial))
 
-        candidates = policy()
-        params = network.prepare(candidates)
-        noise_keys = keys(_NOISE)
-        initial = batched.reset(keys(_RESET))
-        lanes = _empty_lanes(network, initial, network.initial_carry(keys(_CARRY)), task.observation_size)
-        lanes = lax.fori_loop(0, warmup_steps, warm_up, lanes)
-        lanes = lanes._replace(task=initial, running=episodes < num_episodes, returns=initial_returns(initial))
-        lanes = lax.while_loop(lambda now: jnp.any(now.running), lambda now: advance(params, now), lanes)
+        lanes = _empty_lanes(self.network, initial, self.network.initial_carry(keys(Stream.CARRY)))
+        lanes = lax.fori_loop(0, self.warmup_steps, warm_up, lanes)
+        lanes = lanes._replace(task=initial, running=episodes < self.num_episodes, returns=initial_returns(initial))
+        lanes = lax.while_loop(lambda now: jnp.any(now.running), advance, lanes)
         return EpisodeResults(
             returns=lanes.returns,
             lengths=lanes.lengths,
             ended_early=lanes.ended_early,
             nonzero_obs=lanes.nonzero_obs,
-            fan_out=fan_out(network, candidates),
+            fan_out=fan_out(self.network, candidates),
             spikes=lanes.spikes,
         )
 
-    def run(
-        strategy_state: StrategyState,
-        normalizer: NormalizerState,
-        key: jax.Array,
-        perturbation: Perturbation,
-        episodes: jax.Array,
-    ) -> EpisodeResults:
-        wrapped = jax.random.wrap_key_data(key, impl=KEY_IMPLEMENTATION)
-        results = lax.map(lambda e: run_block(strategy_state, normalizer, wrapped, perturbation, e), episodes)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+    def _candidates(
+        self, state: StrategyState, key: jax.Array, perturbation: Perturbation, episodes: jax.Array
+    ) -> Candidates:
+        """Returns the candidates of a block, with their lesions."""
+        if self.sampled:
+            found = self.strategy.ask(jax.random.fold_in(key, Stream.CANDIDATES), state, episodes)
+        else:
+            center = self.strategy.center(state)
+            found = jax.tree.map(lambda x: jnp.broadcast_to(x, (*episodes.shape, *x.shape[1:])), center)
+        for lesion, stream, share in (
+            (lesion_synapses, Stream.SYNAPSES, perturbation.lesion_synapses),
+            (lesion_neurons, Stream.NEURONS, perturbation.lesion_neurons),
+        ):
+            if share is not None:
+                found = lesion(self.network, _episode_keys(key, episodes, stream), found, share)
+        return found
 
-    whole, sharded = PartitionSpec(), PartitionSpec(DEVICES)
-    return Evaluation(
-        run=jax.shard_map(
-            run,
-            mesh=workers.mesh,
-            in_specs=(whole, whole, whole, whole, sharded),
-            out_specs=sharded,
-            check_vma=False,
-        ),
-        episodes=workers.deal_blocks(-(-num_episodes // block), block, absent=num_episodes),
-    )
+    def _advance(self, params: PolicyParams, noise: Callable[[jax.Array], jax.Array] | None, now: _Lanes) -> _Lanes:
+        """Returns the lanes of a block after one more step."""
+        assert self.task.episode_length is not None
+        obs = normalize(params.normalizer, now.task.obs).T
+        if noise is not None:
+            obs += noise(now.step)
+        carry, action, activity = act(self.network, params.network, now.carry, obs)
+        state = self.batched.step(now.task, action)
+        counted = _count_spikes(now, activity) if activity is not None else {}
+        ended = now.running & state.done
+        return now._replace(
+            task=state,
+            carry=carry,
+            step=now.step + 1,
+            running=now.running & ~state.done,
+            returns=now.returns + jnp.where(now.running, state.reward, 0.0),
+            lengths=now.lengths + now.running,
+            ended_early=now.ended_early | (ended & (state.steps < self.task.episode_length)),
+            nonzero_obs=now.nonzero_obs + (now.running[:, None] & (obs != 0.0)),
+            **counted,
+        )
 
 
-def _act(network: Network, params: Params, carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity | None]:
-    if network.record is None:
-        return *network.step(params, carry, obs), None
-    return network.record(params, carry, obs)
+def _episode_keys(key: jax.Array, episodes: jax.Array, stream: int) -> jax.Array:
+    """Returns a key `[B]` per episode of one stream of random numbers."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, stream), episodes)
 
 
 def _count_spikes(now: _Lanes, activity: Activity) -> dict[str, jax.Array | SpikeCounts]:
@@ -284,9 +309,9 @@ def _count_spikes(now: _Lanes, activity: Activity) -> dict[str, jax.Array | Spik
     }
 
 
-def _empty_lanes(network: Network, initial: TaskState, carry: Carry, observation_size: int) -> _Lanes:
-    """Returns the lanes of a block before its first step, with nobody counting yet."""
-    num_lanes = initial.done.shape[0]
+def _empty_lanes(network: Network, initial: TaskState, carry: Carry) -> _Lanes:
+    """Returns the lanes of a block before its first step, none of them running yet."""
+    observation_size, num_lanes = initial.obs.shape
     none = jnp.zeros((num_lanes,), jnp.int32)
     last = spikes = None
     if network.record is not None:

@@ -1,4 +1,4 @@
-"""A saved network as a policy for one episode at a time."""
+"""What a policy does in one step: a network with its normaliser, for a block or for one episode at a time."""
 
 from __future__ import annotations
 
@@ -8,22 +8,60 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.devices import in_our_arithmetic
-from evoconn_cli.networks import Activity, Candidates, Carry, Network
+from evoconn_cli.engine.normalizer import NormalizerState, normalize
+from evoconn_cli.networks import Activity, Candidates, Carry, Network, Params
 from evoconn_cli.tasks import Task
 
 
+class PolicyParams(NamedTuple):
+    """Arrays that a policy computes with; as arguments of a program they let it serve every generation."""
+
+    network: Params
+    normalizer: NormalizerState
+
+
+def prepare_policy(network: Network, candidates: Candidates, normalizer: NormalizerState) -> PolicyParams:
+    """Returns the parameters of a policy.
+
+    Args:
+        network: Network of the policy.
+        candidates: `[1, ...]` connections or weights.
+        normalizer: Statistics of the observations, which no step changes.
+    """
+    return PolicyParams(network.prepare(candidates), normalizer)
+
+
+def act(network: Network, params: Params, carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity | None]:
+    """Returns the carry, the actions `[B, A]` and, for a network with spikes, the activity of its neurons.
+
+    Args:
+        network: Network of the policy.
+        params: Parameters from `network.prepare`.
+        carry: State of the network.
+        obs: `[B, O]` normalised observations.
+    """
+    if network.record is None:
+        return *network.step(params, carry, obs), None
+    return network.record(params, carry, obs)
+
+
+def normalize_one(normalizer: NormalizerState, obs: jax.Array) -> jax.Array:
+    """Returns `[1, O]`, one observation `[O]` normalised."""
+    return normalize(normalizer, obs[:, None]).T
+
+
 class Policy(NamedTuple):
-    """A network with its normaliser, for one episode at a time; all functions are compiled at their first call.
+    """A saved network as a policy for one episode at a time. Every function is compiled when it is first called.
 
     Attributes:
         observation_size: O.
         action_size: A.
-        initial_carry: `initial_carry(key) -> carry`, the state of the network before an episode.
-        step: `step(carry, obs [O]) -> (carry, action [A])`; observations as the task gives them, actions in [-1, 1].
-        record: `record(carry, obs [O]) -> (carry, action [A], activity)`, what happened inside beside; spikes are
-            `[S, N]` there, for S sub-steps, and all else `[N]`. None for networks without spikes.
+        initial_carry: `initial_carry(key) -> carry`, state of the network before an episode.
+        step: `step(carry, obs [O]) -> (carry, action [A])`; takes observations as the task gives them, and returns
+            actions in [-1, 1].
+        record: `record(carry, obs [O]) -> (carry, action [A], activity)`, the same with the activity of the neurons:
+            spikes `[S, N]` per sub-step, all else `[N]`. None for networks without spikes.
     """
 
     observation_size: int
@@ -33,9 +71,14 @@ class Policy(NamedTuple):
     record: Callable[[Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
 
 
-def make_policy(network: Network, task: Task, candidates: Candidates, normalizer: norm.NormalizerState) -> Policy:
-    """Returns a policy of one member; the axis of the members is added and taken away here."""
-    params = network.prepare(candidates)
+def make_policy(network: Network, task: Task, params: PolicyParams) -> Policy:
+    """Returns a network as a policy whose arrays have no member axis.
+
+    Args:
+        network: Network of the policy.
+        task: Task, which gives the sizes of observation and action.
+        params: Parameters from `prepare_policy`.
+    """
 
     def normalized(obs: jax.Array) -> jax.Array:
         obs = jnp.asarray(obs, jnp.float32)
@@ -43,7 +86,7 @@ def make_policy(network: Network, task: Task, candidates: Candidates, normalizer
             raise ValueError(
                 f"an observation of {task.name!r} has the shape ({task.observation_size},), not {obs.shape}"
             )
-        return norm.normalize(normalizer, obs[:, None]).T
+        return normalize_one(params.normalizer, obs)
 
     def with_member(carry: Carry) -> Carry:
         return jax.tree.map(lambda x: x[None], carry)
@@ -60,18 +103,18 @@ def make_policy(network: Network, task: Task, candidates: Candidates, normalizer
 
         Args:
             carry: State of the network, from `initial_carry` or the step before.
-            obs: `[O]`, an observation as the task gives it; it is normalised here.
+            obs: `[O]` observation as the task gives it.
 
         Raises:
             ValueError: The observation has another shape.
         """
-        carry, action = network.step(params, with_member(carry), normalized(obs))
+        carry, action = network.step(params.network, with_member(carry), normalized(obs))
         return without(carry), jnp.clip(action[0], -1.0, 1.0)
 
     def record(carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity]:
         """Returns what `step` does, and the activity of the neurons: spikes `[S, N]` per sub-step, all else `[N]`."""
-        assert network.record is not None
-        carry, action, activity = network.record(params, with_member(carry), normalized(obs))
+        carry, action, activity = act(network, params.network, with_member(carry), normalized(obs))
+        assert activity is not None
         one = Activity(activity.spikes[:, 0], activity.i_in[0], activity.rate[0], activity.updates[0])
         return without(carry), jnp.clip(action[0], -1.0, 1.0), one
 

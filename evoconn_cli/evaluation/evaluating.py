@@ -12,7 +12,7 @@ from evoconn_cli.config.perturbations import KINDS, setting_text
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import CPU_BLOCK
 from evoconn_cli.engine.devices import memory_for
-from evoconn_cli.engine.episodes import EpisodeResults, Perturbation, evaluation_key, make_evaluation
+from evoconn_cli.engine.episodes import EpisodeResults, Evaluation, Learned, Perturbation, evaluation_key
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import DeviceMemoryError
@@ -142,21 +142,22 @@ def _make_task(config: RunConfig, physics: PhysicsScale) -> Task:
 
 def _compile(opened: OpenedRun, physics: PhysicsScale, *, num_episodes: int, sampled: bool) -> _Program:
     config, workers = opened.config, opened.workers
-    evaluation = make_evaluation(
-        _make_task(config, physics),
-        opened.network,
-        opened.strategy,
-        workers,
+    evaluation = Evaluation(
+        task=_make_task(config, physics),
+        network=opened.network,
+        strategy=opened.strategy,
+        workers=workers,
         num_episodes=num_episodes,
         block=episodes_in_lock_step(num_episodes, workers),
         sampled=sampled,
         warmup_steps=config.rollout.warmup_steps,
     )
     whole, sharded = workers.whole, workers.sharded
-    program = jax.jit(evaluation.run, in_shardings=(whole, whole, whole, whole, sharded), out_shardings=sharded)
+    program = jax.jit(evaluation.run, in_shardings=(whole, whole, whole, sharded), out_shardings=sharded)
     episodes = jax.device_put(evaluation.episodes, sharded)
 
     def run(state: RunState, key: jax.Array, perturbation: Perturbation) -> EpisodeResults:
-        return program(*jax.device_put((state.strategy, state.normalizer, key, perturbation), whole), episodes)
+        learned = Learned(state.strategy, state.normalizer)
+        return program(*jax.device_put((learned, key, perturbation), whole), episodes)
 
     return run

@@ -1,4 +1,4 @@
-"""From saved runs to what is exported: connectomes, where they come from, and a recorded episode."""
+"""Collects what is exported of a saved run: connectomes, their provenance, and a recorded episode."""
 
 from __future__ import annotations
 
@@ -13,28 +13,18 @@ import jax
 
 from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.engine.devices import start_jax
-from evoconn_cli.engine.strategies.connectivity import ConnectivityState
-from evoconn_cli.evaluation.opened import FrozenState, OpenedRun, candidates_of, open_checkpoints
+from evoconn_cli.evaluation.opened import OpenedRun, open_checkpoints
 from evoconn_cli.export.connectome import Connectome, make_connectome
 from evoconn_cli.export.episode import AnyEpisode, record_episode
 from evoconn_cli.export.source import ExportSource
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id")
-"""What run.json says that belongs to where a network comes from."""
+"""Entries of run.json that become part of the provenance."""
 
 
 def open_steps(path: Path, step: str | None, note: Callable[[str], None] = warnings.warn) -> list[OpenedRun]:
-    """Returns a run at all checkpoints that are asked for, each once, by generation. JAX computes on the CPU.
-
-    Args:
-        path: as for `open_checkpoints`.
-        step: as for `open_checkpoints`.
-        note: is told about each damaged checkpoint that is passed over.
-
-    Raises:
-        EvoconnError: as `open_checkpoints`.
-    """
+    """Returns what `open_checkpoints` does, for the same arguments, with JAX on the CPU."""
     jax.config.update("jax_platforms", "cpu")
     return open_checkpoints(path, step, start_jax(1), note=note)
 
@@ -51,12 +41,12 @@ def make_source(
     """Returns what is exported.
 
     Args:
-        opened: a run at one or several checkpoints.
+        opened: Run at one or several checkpoints.
         policy: `deterministic` or `sampled`; sampled connections are those of episode 0 of an evaluation with `seed`.
-        seed: of sampled connections and of the initial states of the recorded episode.
-        max_steps: the recorded episode is cut after so many steps.
-        options: of single formats.
-        progress: is told in words how far the statistics are.
+        seed: Random seed of sampled connections and of the initial states of the recorded episode.
+        max_steps: Number of steps after which the recorded episode is cut.
+        options: Options of single formats.
+        progress: Called with the progress of the statistics in words.
     """
 
     def record() -> AnyEpisode:
@@ -64,8 +54,7 @@ def make_source(
         return record_episode(
             last.task,
             last.network,
-            candidates_of(last, policy, seed),
-            last.state.normalizer,
+            last.policy_params(policy, seed),
             seed=seed,
             max_steps=max_steps,
             warmup_steps=last.config.rollout.warmup_steps,
@@ -81,26 +70,25 @@ def make_source(
 
 
 def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
-    state = opened.state.strategy
     return make_connectome(
         opened.config,
         opened.generation,
         opened.network,
-        candidates_of(opened, policy, seed),
+        opened.candidates(policy, seed),
         opened.state.normalizer,
         policy=_drawn(opened, policy),
-        probs=state.probs if isinstance(state, ConnectivityState | FrozenState) else None,
+        probs=opened.probs,
         action_size=opened.task.action_size,
     )
 
 
 def _drawn(opened: OpenedRun, policy: str) -> str:
-    """Returns how connections were drawn; those of a bundle are deterministic only where they were when exported."""
+    """Returns how connections were drawn; a bundle keeps the policy that it was exported with."""
     return opened.bundle.connectome.policy if policy == "deterministic" and opened.bundle else policy
 
 
 def _provenance(opened: OpenedRun, policy: str, seed: int) -> dict[str, Any]:
-    """Returns where a network comes from, as JSON values."""
+    """Returns the provenance of a network, as JSON values."""
     if opened.bundle is None:
         run, facts = opened.directory.path.name, opened.directory.read_facts()
         training = {name: facts[name] for name in _RUN_FACTS if name in facts}
@@ -110,7 +98,7 @@ def _provenance(opened: OpenedRun, policy: str, seed: int) -> dict[str, Any]:
         "run": run,
         "generation": opened.generation,
         "policy": _drawn(opened, policy),
-        "edit": opened.bundle.edit._asdict() if opened.bundle and opened.bundle.edit else None,
+        "edit": opened.edit._asdict() if opened.edit else None,
         "seed": seed,
         "training": training,
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -76,7 +76,7 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
         per_step["energy_technology"] = energy
     return {
         **_facts(one),
-        "edited": _edited(one),
+        "edited": one.opened.edit._asdict() if one.opened.edit else None,
         "episodes": len(lengths),
         "perturbations": one.setting,
         "return": {**returns._asdict(), "iqm_interval": _interval(returns.iqm_interval)},
@@ -89,12 +89,6 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
         "ended_early": int(one.results.ended_early.sum()),
         "per_step": per_step,
     }
-
-
-def _edited(one: Evaluated) -> dict[str, Any] | None:
-    """Returns what was edited in a bundle, None where nothing was."""
-    bundle = one.opened.bundle
-    return bundle.edit._asdict() if bundle is not None and bundle.edit is not None else None
 
 
 def _aggregate(one: Aggregate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Opens a saved run or a bundle for evaluating, rendering or exporting."""
+"""Opens a saved run or a bundle for use."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.episodes import candidates_key
 from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.policy import PolicyParams, prepare_policy
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.engine.strategies.connectivity import ConnectivityState
@@ -31,32 +32,281 @@ from evoconn_cli.errors import (
     NothingYetError,
     program,
 )
-from evoconn_cli.export.bundle.reading import Bundle, read_bundle
+from evoconn_cli.export.bundle.reading import Bundle, Edit, read_bundle
 from evoconn_cli.networks import Candidates, Network, bits
 from evoconn_cli.runs.directory import RunDirectory, locate, readable
 from evoconn_cli.tasks import Task
 from evoconn_cli.training.checkpoints import CheckpointStore
+
+_STEPS = "latest, best or the number of a generation that is saved"
+
+
+class OpenedRun(NamedTuple):
+    """A run at one of its checkpoints, or a bundle."""
+
+    directory: RunDirectory
+    config: RunConfig
+    generation: int  # of the checkpoint
+    task: Task  # with its episode limit
+    network: Network
+    strategy: Strategy
+    state: RunState  # on the first device of `workers`
+    workers: WorkerMesh
+    bundle: Bundle | None = None  # None for a checkpoint of a run
+
+    @property
+    def kind(self) -> str:
+        """Strategy, network and size in words, such as `ec, conn_snn, 256 neurons`."""
+        config = self.config
+        return f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
+
+    @property
+    def edit(self) -> Edit | None:
+        """What was changed by hand in a bundle; None if nothing was."""
+        return self.bundle.edit if self.bundle is not None else None
+
+    @property
+    def probs(self) -> dict[str, jax.Array] | None:
+        """Probabilities of the connections `[pre, post]` by layer; None for a network with real weights."""
+        state = self.state.strategy
+        return state.probs if isinstance(state, ConnectivityState | FrozenState) else None
+
+    def candidates(self, policy: str, seed: int, episode: int = 0) -> Candidates:
+        """Returns the connections or weights `[1, ...]` of a policy.
+
+        Args:
+            policy: `deterministic` or `sampled`.
+            seed: Random seed of an evaluation, for a sampled policy.
+            episode: Number of the episode in that evaluation; each has its own sample.
+        """
+        if policy == "deterministic":
+            return self.strategy.center(self.state.strategy)
+        return self.strategy.ask(candidates_key(seed), self.state.strategy, jnp.array([episode], jnp.int32))
+
+    def policy_params(self, policy: str, seed: int, episode: int = 0) -> PolicyParams:
+        """Returns the parameters of a policy; the arguments are those of `candidates`."""
+        return prepare_policy(self.network, self.candidates(policy, seed, episode), self.state.normalizer)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=3)
+
+
+def open_run(
+    path: Path,
+    step: str | None = None,
+    workers: WorkerMesh | None = None,
+    *,
+    note: Callable[[str], None] = _warn,
+) -> OpenedRun:
+    """Returns the run that `path` belongs to at one checkpoint, or a bundle. Nothing is written.
+
+    If the latest checkpoint is damaged and no other is asked for, the one before it is used.
+
+    Args:
+        path: Run directory, its `checkpoints` directory, one step in that, such as `checkpoints/40`, or a bundle that
+            `evoconn export-connectivity` wrote, edited or not.
+        step: `latest` (default), `best` by evaluation fitness, or a generation; not for a path that names one.
+        workers: Devices; by default those of this machine, whatever the run was trained on.
+        note: Called with a message about each damaged checkpoint that is skipped; a Python warning by default.
+
+    Raises:
+        CheckpointError: The step does not exist, is damaged or belongs to another run.
+        ConfigError: The step or the configuration is invalid.
+        RunDirectoryError: The path is not part of a run.
+        EvoconnError: The bundle cannot be read.
+    """
+    if is_exported(path):
+        return _open_bundle(path, step, workers or start_jax(None))
+    with _saved(path, workers) as saved:
+        return saved.open(step, note)
+
+
+def open_checkpoints(
+    path: Path,
+    steps: str | None = None,
+    workers: WorkerMesh | None = None,
+    *,
+    note: Callable[[str], None] = _warn,
+) -> list[OpenedRun]:
+    """Returns the run that `path` belongs to at all checkpoints that are asked for, each once, by generation.
+
+    Args:
+        path: As for `open_run`.
+        steps: Steps as for `open_run`, separated by commas, or `all`.
+        workers: As for `open_run`.
+        note: As for `open_run`.
+
+    Raises:
+        EvoconnError: As for `open_run`.
+    """
+    if is_exported(path):
+        return [open_run(path, steps, workers, note=note)]
+    with _saved(path, workers) as saved:
+        opened: dict[int, OpenedRun] = {}
+        for step in saved.expand(steps):
+            try:
+                run = saved.open(step, note)
+            except DeletedCheckpointError:
+                if steps != "all":
+                    raise
+                continue
+            opened[run.generation] = run
+    return [opened[generation] for generation in sorted(opened)]
+
+
+class _Saved(NamedTuple):
+    """A run and its checkpoints, open for reading."""
+
+    path: Path  # as it was given
+    named: int | None  # generation that the path names
+    directory: RunDirectory
+    config: RunConfig
+    workers: WorkerMesh
+    engine: Engine
+    store: CheckpointStore
+
+    def expand(self, steps: str | None) -> list[str | None]:
+        """Returns the single steps that `steps` lists."""
+        if steps is None:
+            return [None]
+        if steps == "all" and self.named is None:
+            return [str(generation) for generation in self.store.generations()]
+        asked = [step.strip() for step in steps.split(",")]
+        if "" in asked:
+            raise ConfigError(
+                f"--step {steps}: a name is missing beside a comma. Expected {_STEPS}, several with commas between."
+            )
+        return list(asked)
+
+    def open(self, step: str | None, note: Callable[[str], None]) -> OpenedRun:
+        """Returns the run at one checkpoint."""
+        if self.named is not None and step is not None and step != str(self.named):
+            raise ConfigError(
+                f"{self.path} is the checkpoint of generation {self.named} and --step says {step}: leave one out."
+            )
+        state = self._restore(str(self.named) if self.named is not None else step or "latest", note)
+        return _opened(self.directory, self.config, self.engine, self.workers, state=state)
+
+    def _restore(self, step: str, note: Callable[[str], None]) -> RunState:
+        like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
+        while True:
+            found = self.store.restore_latest(like, device, note, self.config) if step == "latest" else None
+            if found is not None:
+                return found.state
+            generation = self._find(step)
+            try:
+                return self.store.restore(generation, like, device, self.config)[0]
+            except DeletedCheckpointError:
+                if step not in ("latest", "best"):  # by now, these name another checkpoint
+                    raise
+
+    def _find(self, step: str) -> int:
+        """Returns the generation that a step names.
+
+        Raises:
+            CheckpointError: It is not saved.
+            ConfigError: The step is not one of `_STEPS`.
+        """
+        saved, short = self.store.generations(), self.directory.short_path()
+        names = ", ".join(str(generation) for generation in saved) or "none"
+        if step == "latest":
+            found = self.store.latest()
+        elif step == "best":
+            found = self.store.best()
+        elif step.isdecimal():
+            found = int(step) if int(step) in saved else None
+        else:
+            raise ConfigError(f"--step {step}: expected {_STEPS}. Saved in {short}: {names}.")
+        if found is None:
+            asked = f"generation {step}" if step.isdecimal() else f"{step} checkpoint"
+            raise CheckpointError(f"the run {short} has no {asked}. Saved: {names}.")
+        return found
+
+
+@contextlib.contextmanager
+def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
+    run_path, named = locate(path)
+    directory = RunDirectory.open(run_path)
+    config = directory.read_config()
+    if directory.last_saved_generation() == 0:
+        raise NothingYetError(
+            f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
+            f"{min(config.checkpoint.every, config.algo.generations)}. Resume it: {program()} resume "
+            f"{shlex.quote(directory.short_path())}"
+        )
+    workers = workers or start_jax(None)
+    engine = _build(config, workers)
+    store = CheckpointStore(directory.checkpoints)
+    try:
+        yield _Saved(path, named, directory, config, workers, engine, store)
+    finally:
+        store.close()
+
+
+def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
+    """Returns an engine without training's GPU kernel, which may not run here and does not record neurons."""
+    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
+    return build_engine(dataclasses.replace(config, engine=given), workers)
+
+
+def _opened(
+    directory: RunDirectory, config: RunConfig, engine: Engine, workers: WorkerMesh, *, state: RunState
+) -> OpenedRun:
+    return OpenedRun(
+        directory=directory,
+        config=config,
+        generation=int(state.generation),
+        task=engine.task,
+        network=engine.network,
+        strategy=engine.strategy,
+        state=state,
+        workers=workers,
+    )
+
+
+def is_exported(path: Path) -> bool:
+    """Returns whether `path` is a bundle.
+
+    Raises:
+        RunDirectoryError: The path cannot be read.
+    """
+    with readable(path):
+        return is_bundle(path)
+
+
+def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun:
+    """Returns the network of a bundle as a run that does not learn."""
+    if step is not None:
+        raise ConfigError(f"{path} is a bundle, which holds one network, and --step says {step}: leave it out.")
+    bundle = read_bundle(path)
+    config = bundle.connectome.config
+    engine = _build(config, workers)
+    strategy, state = _freeze(engine.strategy, engine.initial_state(), bundle)
+    state = jax.device_put(state, workers.first_device)
+    opened = _opened(RunDirectory(path), config, engine, workers, state=state)
+    return opened._replace(strategy=strategy, bundle=bundle)
 
 
 class FrozenState(NamedTuple):
     """State of a strategy that gives one network."""
 
     layers: dict[str, jax.Array]  # layer -> [1, W, post] uint32 packed connections
-    evolved: ConnectivityState  # the probabilities that the connections come from; its moments are zeros
+    evolved: ConnectivityState  # probabilities that the connections come from; its moments are zeros
 
     @property
     def probs(self) -> dict[str, jax.Array]:
-        """The evolved probabilities by layer."""
+        """Evolved probabilities by layer."""
         return self.evolved.probs
 
 
-def freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strategy, RunState]:
-    """Returns the strategy and the state of a run with the network of a bundle in their place.
+def _freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strategy, RunState]:
+    """Returns the strategy and the state of a run, replaced by those of the network of a bundle.
 
     Args:
         strategy: EC, of the bundle's configuration.
-        state: any state of that run.
-        bundle: with the network.
+        state: Any state of that run.
+        bundle: Bundle that holds the network.
     """
 
     def ask(key: jax.Array, state: FrozenState, members: jax.Array) -> Any:
@@ -79,237 +329,10 @@ def check_sampling(bundle: Bundle) -> None:
     """Checks that connections can be drawn from the probabilities of a bundle.
 
     Raises:
-        EvoconnError: it was edited.
+        EvoconnError: The bundle was edited.
     """
     if bundle.edit:
         raise EvoconnError(
-            f"{bundle.path} was edited, and sampled connections come from the probabilities, which know nothing of "
-            "that. Use the deterministic policy, `--policy deterministic`."
+            f"{bundle.path} was edited, and sampled connections come from the probabilities, which the edit did not "
+            "change. Use the deterministic policy, `--policy deterministic`."
         )
-
-
-STEPS = "latest, best or the number of a generation that is saved"
-"""What a step may be, in words."""
-
-
-class OpenedRun(NamedTuple):
-    """A run as it was at one of its checkpoints."""
-
-    directory: RunDirectory
-    config: RunConfig
-    generation: int  # of the checkpoint
-    task: Task  # with its episode limit
-    network: Network
-    strategy: Strategy
-    state: RunState  # on the first device of `workers`
-    workers: WorkerMesh
-    bundle: Bundle | None = None  # that the network comes from; None for a checkpoint of a run
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=3)
-
-
-def open_run(
-    path: Path,
-    step: str | None = None,
-    workers: WorkerMesh | None = None,
-    *,
-    note: Callable[[str], None] = _warn,
-) -> OpenedRun:
-    """Returns the run that `path` belongs to, as it was at one checkpoint, or a bundle. Nothing is written.
-
-    Where the latest checkpoint is damaged and no other is asked for, the one before is taken.
-
-    Args:
-        path: a run directory, its `checkpoints` directory, or one step in that, such as `checkpoints/40`; or a bundle
-            that `evoconn export-connectivity` wrote, edited or not.
-        step: `latest` (default), `best` by evaluation fitness, or a generation; the path's own where it names one.
-        workers: the devices; those of this machine by default, whatever the run was trained on.
-        note: is told about each damaged checkpoint that is passed over; a Python warning by default.
-
-    Raises:
-        CheckpointError: no such step, or one that is damaged or of another run.
-        ConfigError: a step that cannot be read, or a configuration that was edited into nonsense.
-        RunDirectoryError: the path is not part of a run.
-        EvoconnError: a bundle that cannot be read.
-    """
-    if is_exported(path):
-        return _open_bundle(path, step, workers or start_jax(None))
-    with _saved(path, workers) as saved:
-        return saved.open(step, note)
-
-
-def open_checkpoints(
-    path: Path,
-    steps: str | None = None,
-    workers: WorkerMesh | None = None,
-    *,
-    note: Callable[[str], None] = _warn,
-) -> list[OpenedRun]:
-    """Returns the run that `path` belongs to at all checkpoints that are asked for, each once, by generation.
-
-    Args:
-        path: as for `open_run`.
-        steps: as for `open_run`, several of them with commas between, or `all`.
-        workers: as for `open_run`.
-        note: as for `open_run`.
-
-    Raises:
-        EvoconnError: as `open_run`.
-    """
-    if is_exported(path):
-        return [open_run(path, steps, workers, note=note)]
-    with _saved(path, workers) as saved:
-        if steps is None:
-            asked = [None]
-        elif steps == "all" and saved.named is None:
-            asked = [str(generation) for generation in saved.store.generations()]
-        else:
-            asked = [step.strip() for step in steps.split(",")]
-        if "" in asked:
-            raise ConfigError(
-                f"--step {steps}: a name is missing beside a comma. Expected {STEPS}, several with commas between."
-            )
-        opened: dict[int, OpenedRun] = {}
-        for one in asked:
-            try:
-                run = saved.open(one, note)
-            except DeletedCheckpointError:
-                if steps != "all":
-                    raise
-                continue
-            opened[run.generation] = run
-    return [opened[generation] for generation in sorted(opened)]
-
-
-class _Saved(NamedTuple):
-    """A run with its checkpoints, to be read."""
-
-    path: Path  # as it was given
-    named: int | None  # the generation that it names
-    directory: RunDirectory
-    config: RunConfig
-    workers: WorkerMesh
-    engine: Engine
-    store: CheckpointStore
-
-    def open(self, step: str | None, note: Callable[[str], None]) -> OpenedRun:
-        """Returns the run as it was at one checkpoint."""
-        if self.named is not None and step is not None and step != str(self.named):
-            raise ConfigError(
-                f"{self.path} is the checkpoint of generation {self.named} and --step says {step}: leave one out."
-            )
-        asked = str(self.named) if self.named is not None else "latest" if step is None else step
-        state = self._restore(asked, note)
-        engine, generation = self.engine, int(state.generation)
-        return OpenedRun(
-            self.directory, self.config, generation, engine.task, engine.network, engine.strategy, state, self.workers
-        )
-
-    def _restore(self, step: str, note: Callable[[str], None]) -> RunState:
-        like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
-        while True:
-            found = self.store.restore_latest(like, device, note, self.config) if step == "latest" else None
-            if found is not None:
-                return found.state
-            generation = _find(self.store, self.directory, step)
-            try:
-                return self.store.restore(generation, like, device, self.config)[0]
-            except DeletedCheckpointError:
-                if step not in ("latest", "best"):  # these mean another one by now
-                    raise
-
-
-@contextlib.contextmanager
-def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
-    run_path, named = locate(path)
-    directory = RunDirectory.open(run_path)
-    config = directory.read_config()
-    if directory.last_saved_generation() == 0:
-        raise NothingYetError(
-            f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
-            f"{min(config.checkpoint.every, config.algo.generations)}. Go on with it: {program()} resume "
-            f"{shlex.quote(directory.short_path())}"
-        )
-    workers = workers or start_jax(None)
-    engine = _build(config, workers)
-    store = CheckpointStore(directory.checkpoints)
-    try:
-        yield _Saved(path, named, directory, config, workers, engine, store)
-    finally:
-        store.close()
-
-
-def is_exported(path: Path) -> bool:
-    """Returns whether `path` is a bundle.
-
-    Raises:
-        RunDirectoryError: it cannot be looked at.
-    """
-    with readable(path):
-        return is_bundle(path)
-
-
-def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun:
-    """Returns the network of a bundle as a run that learns no more."""
-    if step is not None:
-        raise ConfigError(f"{path} is a bundle, which holds one network, and --step says {step}: leave it out.")
-    bundle = read_bundle(path)
-    config = bundle.connectome.config
-    engine = _build(config, workers)
-    strategy, state = freeze(engine.strategy, engine.initial_state(), bundle)
-    return OpenedRun(
-        directory=RunDirectory(path),
-        config=config,
-        generation=bundle.connectome.generation,
-        task=engine.task,
-        network=engine.network,
-        strategy=strategy,
-        state=jax.device_put(state, workers.first_device),
-        workers=workers,
-        bundle=bundle,
-    )
-
-
-def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
-    """Returns an engine without the GPU kernel of a training, which need not run here and does not record neurons."""
-    given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
-    return build_engine(dataclasses.replace(config, engine=given), workers)
-
-
-def _find(store: CheckpointStore, directory: RunDirectory, step: str) -> int:
-    """Returns the generation that `step` means.
-
-    Raises:
-        CheckpointError: it is not saved.
-        ConfigError: it says something else than `STEPS`.
-    """
-    saved = store.generations()
-    names = ", ".join(str(generation) for generation in saved) or "none"
-    if step == "latest":
-        found = store.latest()
-    elif step == "best":
-        found = store.best()
-    elif step.isdecimal():
-        found = int(step) if int(step) in saved else None
-    else:
-        raise ConfigError(f"--step {step}: expected {STEPS}. Saved in {directory.short_path()}: {names}.")
-    if found is None:
-        asked = f"generation {step}" if step.isdecimal() else f"{step} checkpoint"
-        raise CheckpointError(f"the run {directory.short_path()} has no {asked}. Saved: {names}.")
-    return found
-
-
-def candidates_of(opened: OpenedRun, policy: str, seed: int, episode: int = 0) -> Candidates:
-    """Returns `[1, ...]` connections or weights.
-
-    Args:
-        opened: the run.
-        policy: `deterministic`, or `sampled`.
-        seed: of what is sampled, as of an evaluation.
-        episode: number of the episode of that evaluation; each has a sample of its own.
-    """
-    if policy == "deterministic":
-        return opened.strategy.center(opened.state.strategy)
-    return opened.strategy.ask(candidates_key(seed), opened.state.strategy, jnp.array([episode], jnp.int32))

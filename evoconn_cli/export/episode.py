@@ -1,7 +1,7 @@
-"""A recorded episode: what a spiking network saw, computed and did, so that others can compute it again.
+"""A recorded episode, which other simulators can replay without the task.
 
-An episode can be replayed without its task: observations are recorded as the network saw them, so a simulator that is
-given these computes the same spikes, whatever its actions would have led to.
+Observations are recorded as the network saw them, so a simulator that is given them computes the same spikes,
+whatever its actions would have led to.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from evoconn_cli.engine.episodes import episode_keys
-from evoconn_cli.engine.normalizer import NormalizerState, normalize
+from evoconn_cli.engine.policy import PolicyParams
+from evoconn_cli.engine.recording import Step, play_in_parts
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.networks import Activity, Candidates, Carry, Network, bits
-from evoconn_cli.networks.conn_snn import ConnSnnCarry
-from evoconn_cli.tasks import Task, TaskState
+from evoconn_cli.networks import Carry, Network, bits
+from evoconn_cli.tasks import Task
 
 
 class NeuronState(NamedTuple):
@@ -32,19 +32,19 @@ class NeuronState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AnyEpisode:
-    """One episode of T environment steps of any network.
+    """One episode of T environment steps.
 
     Attributes:
-        seed: of the initial states; the episode is number 0 of `evoconn evaluate` with this seed.
-        dt_s: time that a step simulates in the task [s].
+        seed: Random seed of the initial states; the episode is number 0 of `evoconn evaluate` with this seed.
+        dt_s: Time that the task simulates per step [s].
         observations: `[T, O]` float32 as the task gave them.
         normalized: `[T, O]` float32 as the network saw them.
         raw_actions: `[T, A]` float32 as the network gave them.
         actions: `[T, A]` float32, clipped to [-1, 1], as the task took them.
         rewards: `[T]` float32.
-        ended: whether the task was over after the last step; otherwise the episode was cut.
-        steps_as_trained: steps in which the program of training, from the same state, gave the same next state to the
-            last bit.
+        ended: Whether the task was over after the last step; otherwise the episode was cut.
+        steps_as_trained: Number of steps after which training's program, from the same state, gives the same next
+            state to the last bit.
     """
 
     seed: int
@@ -63,7 +63,7 @@ class AnyEpisode:
         return len(self.rewards)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays by the names that they have in the equations of the network."""
+        """Returns the arrays by their names in the equations of the network."""
         return {
             "observation": self.observations,
             "x": self.normalized,
@@ -118,23 +118,10 @@ class HiddenEpisode(AnyEpisode):
         return {**super().arrays(), **self.states}
 
 
-class _Seen(NamedTuple):
-    """What is recorded of a step, or of all of them, of any network."""
-
-    observations: Any
-    normalized: Any
-    states: Any
-    raw_actions: Any
-    actions: Any
-    rewards: Any
-    neurons: dict[str, Any]  # of a spiking network: input currents and spikes
-
-
 def record_episode(
     task: Task,
     network: Network,
-    candidates: Candidates,
-    normalizer: NormalizerState,
+    params: PolicyParams,
     *,
     seed: int = 0,
     max_steps: int | None = None,
@@ -142,110 +129,78 @@ def record_episode(
 ) -> Episode | HiddenEpisode:
     """Returns an episode, recorded on the CPU: an `Episode` of a spiking network, else a `HiddenEpisode`.
 
-    The network's step is a program of its own, so that its roundings depend neither on the task nor on what else is
-    compiled with it.
-
     Args:
-        task: with its episode limit.
-        network: any.
-        candidates: `[1, ...]` its connections or weights.
-        normalizer: of the observations, which stays as it is.
-        seed: of the initial states, 0 to 2^32 - 1.
-        max_steps: the episode is cut after so many steps.
-        warmup_steps: steps that settle the network before the episode, as in training.
+        task: Task with its episode limit.
+        network: Network that plays.
+        params: Parameters of the policy.
+        seed: Random seed of the initial states, 0 to 2^32 - 1.
+        max_steps: Number of steps after which the episode is cut.
+        warmup_steps: Steps that settle the network before the episode, as in training.
 
     Raises:
-        EvoconnError: task or network gave numbers that are not finite in the first step.
+        EvoconnError: Task or network gave numbers that are not finite in the first step.
     """
     cpu = jax.devices("cpu")[0]
     with jax.default_device(cpu):
-        candidates, normalizer = jax.device_put((candidates, normalizer), cpu)
-        params = jax.jit(network.prepare)(candidates)
-        look, train = jax.jit(_normalized), jax.jit(network.step)
-        record = jax.jit(network.record or _without_activity(network))
-        advance = jax.jit(task.step)
-        reset_key, carry_key = episode_keys(seed, 0)
-        first = jax.jit(task.reset)(reset_key)
-        carry = _settled(
-            first,
-            network.initial_carry(carry_key[None]),
-            warmup_steps,
-            lambda state, carry: train(params, carry, look(normalizer, state.obs)),
-            advance,
-        )
-        initial, state = _state(carry, network), first
-        steps: list[_Seen] = []
+        params = jax.device_put(params, cpu)
+        as_in_training = jax.jit(network.step)
+        steps: list[dict[str, Any]] = []
+        initial: Any = None
         ended, as_trained = False, 0
-        while not ended and len(steps) < (max_steps or np.inf):
-            seen = look(normalizer, state.obs)
-            trained, _ = train(params, carry, seen)
-            carry, action, activity = record(params, carry, seen)
-            before, state = state, advance(state, action[0])
-            if not _is_finite(before.obs, action, state.reward):
+        for step in play_in_parts(task, network, params, episode_keys(seed, 0), warmup_steps=warmup_steps):
+            if not _is_finite(step.before.task.obs, step.action, step.after.task.reward):
                 break
-            as_trained += _equal(trained, carry)
-            ended = bool(state.done)
-            steps.append(_seen(before, seen, activity, _state(carry, network), action, state))
+            if not steps:
+                initial = _state(step.before.carry, network)
+            trained, _ = as_in_training(params.network, step.before.carry, step.obs)
+            as_trained += _equal(trained, step.after.carry)
+            steps.append(_seen(step, network))
+            ended = bool(step.after.task.done)
+            if len(steps) == max_steps:
+                break
     if not steps:
         raise EvoconnError(
             "the first step has numbers that are not finite, in observations, actions or the reward: there is nothing "
             "to record. Export another checkpoint, or a format without an episode, such as statistics."
         )
-    recorded = jax.tree.map(lambda *rows: np.stack(rows), *steps)._asdict()
     return (Episode if network.record else HiddenEpisode)(
         seed=seed,
         dt_s=task.dt,
         initial=initial,
         ended=ended,
         steps_as_trained=as_trained,
-        **recorded.pop("neurons"),
-        **recorded,
+        **jax.tree.map(lambda *rows: np.stack(rows), *steps),
     )
 
 
-def _without_activity(network: Network) -> Any:
-    """Returns what stands in for `record` of a network without spikes."""
-    return lambda params, carry, obs: (*network.step(params, carry, obs), None)
-
-
-def _settled(first: TaskState, carry: Carry, num_steps: int, act: Any, advance: Any) -> Carry:
-    """Returns the state of the network after its warm-up, in which the task starts over whenever it ends."""
-    state = first
-    for _ in range(num_steps):
-        carry, action = act(state, carry)
-        state = advance(state, action[0])
-        state = first if bool(state.done) else state
-    return carry
-
-
-def _normalized(normalizer: NormalizerState, obs: jax.Array) -> jax.Array:
-    return normalize(normalizer, obs[:, None]).T
-
-
-def _seen(
-    before: TaskState, normalized: jax.Array, activity: Activity | None, states: Any, action: jax.Array, after: Any
-) -> _Seen:
-    raw = np.asarray(action[0])
+def _seen(step: Step, network: Network) -> dict[str, Any]:
+    """Returns what is recorded of a step, by the attributes of an episode."""
+    raw = np.asarray(step.action)
     neurons = {}
-    if activity is not None:
-        neurons = {"input_currents": np.asarray(activity.i_in[0]), "spikes": np.asarray(activity.spikes[:, 0])}
-    return _Seen(
-        observations=np.asarray(before.obs),
-        normalized=np.asarray(normalized[0]),
-        states=states,
-        raw_actions=raw,
-        actions=np.clip(raw, -1.0, 1.0),
-        rewards=np.asarray(after.reward),
-        neurons=neurons,
-    )
+    if step.activity is not None:
+        neurons = {
+            "input_currents": np.asarray(step.activity.i_in[0]),
+            "spikes": np.asarray(step.activity.spikes[:, 0]),
+        }
+    return {
+        "observations": np.asarray(step.before.task.obs),
+        "normalized": np.asarray(step.obs[0]),
+        "states": _state(step.after.carry, network),
+        "raw_actions": raw,
+        "actions": np.clip(raw, -1.0, 1.0),
+        "rewards": np.asarray(step.after.task.reward),
+        **neurons,
+    }
 
 
 def _state(carry: Carry, network: Network) -> Any:
+    """Returns the state of the neurons or hidden units of the one member of a block."""
     if network.record is None:
-        names = {"gru": ("h",), "lstm": ("c", "h"), "mlp": ()}[network.name]
-        return {name: np.asarray(x[0]) for name, x in zip(names, jax.tree.leaves(carry), strict=True)}
+        leaves = jax.tree.leaves(carry)
+        names = ("c", "h")[2 - len(leaves) :]  # lstm has both, gru only h, mlp none
+        return {name: np.asarray(x[0]) for name, x in zip(names, leaves, strict=True)}
     neurons, spikes = carry.neurons, carry.spikes
-    if isinstance(carry, ConnSnnCarry):
+    if spikes.dtype != bool:
         spikes = bits.unpack(spikes, axis=1, length=neurons.v.shape[1])
     return NeuronState(*(np.asarray(x[0]) for x in (*neurons, spikes)))
 

@@ -1,161 +1,90 @@
-"""From a policy to a file: episodes are played, drawn and encoded."""
+"""Draws recorded episodes into a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from evoconn_cli.config.rendering import RenderOptions
-from evoconn_cli.engine.episodes import episode_keys
 from evoconn_cli.rendering.camera import CameraPath, floor_height
 from evoconn_cli.rendering.clock import Clock, pose_at
 from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
 from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
-from evoconn_cli.rendering.recording import Motion, PolicyParams, RecordablePolicy, make_recorder
-from evoconn_cli.rendering.shapes import TaskBodies, task_bodies
-from evoconn_cli.tasks import Task
+from evoconn_cli.rendering.recording import Motion, Progress, Subject
+from evoconn_cli.rendering.shapes import task_bodies
 
 _PALETTE_SAMPLES = 8
+"""Frames that the colours of a .gif are chosen from."""
 
 
-class Progress(Protocol):
-    """What rendering tells; it never prints by itself."""
+class _Drawing:
+    """Draws moments of recorded episodes, with the overlay if it is asked for."""
 
-    def start(self, what: str, total: int, unit: str) -> None:
-        """Begins a part of the work with so many units, such as `drawing`, 240, `frames`."""
-        ...
+    def __init__(self, subject: Subject, episodes: list[Motion], options: RenderOptions, clock: Clock) -> None:
+        bodies, width, height = task_bodies(subject.task.name), options.width, options.height
+        self._episodes, self._clock, self._overlay = episodes, clock, None
+        if options.has_overlay:
+            title = (subject.task.name, subject.about)
+            self._overlay = Overlay(title, episodes, subject.neurons, clock=clock, width=width, height=height)
+            width, height = self._overlay.layout.scene.width, self._overlay.layout.scene.height
+        self._path = CameraPath(bodies, episodes, dt=subject.task.dt, camera=options.camera, aspect=width / height)
+        self.renderer = MujocoRenderer(
+            bodies, width=width, height=height, radius=self._path.radius, floor_height=floor_height(bodies, episodes)
+        )
 
-    def advance(self, done: int) -> None:
-        """Shows that `done` units of it are done."""
-        ...
-
-    def note(self, message: str) -> None:
-        """Shows a sentence; it stays."""
-        ...
-
-
-class Subject(NamedTuple):
-    """What is rendered."""
-
-    task: Task  # of Brax v1, with its episode limit
-    policy: RecordablePolicy
-    params_of: Callable[[int], PolicyParams]  # of an episode, by its number
-    about: str  # a line below the name of the task
-    warmup_steps: int = 0  # that settle the network before an episode
-
-
-def record_episodes(
-    subject: Subject,
-    progress: Progress,
-    *,
-    seed: int,
-    first: int = 0,
-    num_episodes: int = 1,
-    max_steps: int | None = None,
-) -> list[Motion]:
-    """Returns episodes of a seed, the same as in an evaluation with it.
-
-    Args:
-        subject: what plays.
-        progress: is told what happens.
-        seed: of the initial states, 0 to 2^32 - 1.
-        first: number of the first episode, from 0.
-        num_episodes: how many.
-        max_steps: an episode is cut after so many steps.
-    """
-    progress.start("playing", num_episodes, "episode" if num_episodes == 1 else "episodes")
-    record = make_recorder(subject.task, subject.policy, max_steps=max_steps, warmup_steps=subject.warmup_steps)
-    episodes = []
-    for number in range(first, first + num_episodes):
-        episodes.append(record(subject.params_of(number), *episode_keys(seed, number)))
-        progress.advance(len(episodes))
-        if episodes[-1].broke:
-            progress.note(f"episode {number} ends where the physics or the reward is not finite any more.")
-    return episodes
+    def at(self, time: float) -> np.ndarray:
+        """Returns `[height, width, 3]` uint8 what is seen at a time of the video [s]."""
+        moment = self._clock.moment(time)
+        scene = self.renderer.draw(*pose_at(self._episodes[moment.episode], moment), self._path.view(moment))
+        return scene if self._overlay is None else self._overlay.compose(time, scene)
 
 
 def write_episodes(
-    subject: Subject, episodes: list[Motion], options: RenderOptions, out: Path, progress: Progress
+    subject: Subject, episodes: list[Motion], options: RenderOptions, out: Path, *, progress: Progress
 ) -> None:
-    """Draws episodes into the file `out`, which appears whole or not at all.
+    """Draws episodes, one after the other, into the file `out`, which is written atomically.
 
     Args:
-        subject: what is seen.
-        episodes: one after the other.
-        options: how.
-        out: the file.
-        progress: is told what happens.
+        subject: Task and policy that are shown.
+        episodes: Recordings.
+        options: Options of the drawing.
+        out: File to write.
+        progress: Display of the progress.
 
     Raises:
-        EvoconnError: the renderer or the encoder fails.
+        EvoconnError: The renderer or the encoder fails.
     """
-    bodies = task_bodies(subject.task.name)
+    dt = subject.task.dt
     if options.format == "html":
-        write_page(
-            out,
-            bodies,
-            episodes,
-            neurons=subject.policy.neurons,
-            options=options,
-            dt=subject.task.dt,
-            about=subject.about,
-        )
+        bodies = task_bodies(subject.task.name)
+        write_page(out, bodies, episodes, neurons=subject.neurons, options=options, dt=dt, about=subject.about)
         return
-    clock = Clock(episodes, dt=subject.task.dt, fps=options.fps, speed=options.speed)
-    draw, close = _open_drawing(subject, bodies, episodes, clock, options, progress)
+    clock = Clock(episodes, dt=dt, fps=options.fps, speed=options.speed)
+    drawing = _Drawing(subject, episodes, options, clock)
+    progress.note(f"Drawn by {drawing.renderer.name}.")
     size = (options.width, options.height)
     try:
         if options.format == "png":
             start, end = clock.start_of(len(episodes) - 1), clock.end_of(len(episodes) - 1)
-            write_png(out, draw(end if options.still_at_end else (start + end) / 2))
+            write_png(out, drawing.at(end if options.still_at_end else (start + end) / 2))
             return
         progress.start("drawing", clock.num_frames, "frame" if clock.num_frames == 1 else "frames")
-        frames = _told((draw(clock.time_of(frame)) for frame in range(clock.num_frames)), progress)
+        frames = _shown((drawing.at(clock.time_of(frame)) for frame in range(clock.num_frames)), progress)
         if options.format == "mp4":
             write_mp4(out, frames, fps=options.fps, size=size)
             return
         chosen = np.linspace(0, clock.num_frames - 1, min(_PALETTE_SAMPLES, clock.num_frames)).astype(int)
-        samples = [draw(clock.time_of(int(frame))) for frame in chosen]
+        samples = [drawing.at(clock.time_of(int(frame))) for frame in chosen]
         write_gif(out, frames, samples, fps=options.fps, size=size)
     finally:
-        close()
+        drawing.renderer.close()
 
 
-def _open_drawing(
-    subject: Subject,
-    bodies: TaskBodies,
-    episodes: list[Motion],
-    clock: Clock,
-    options: RenderOptions,
-    progress: Progress,
-) -> tuple[Callable[[float], np.ndarray], Callable[[], None]]:
-    """Returns `draw(time) -> [height, width, 3]` uint8, and what ends it."""
-    width, height = options.width, options.height
-    overlay = None
-    if options.has_overlay:
-        title = (subject.task.name, subject.about)
-        overlay = Overlay(title, episodes, subject.policy.neurons, clock=clock, width=width, height=height)
-        width, height = overlay.layout.scene.width, overlay.layout.scene.height
-    path = CameraPath(bodies, episodes, dt=subject.task.dt, camera=options.camera, aspect=width / height)
-    renderer = MujocoRenderer(
-        bodies, width=width, height=height, radius=path.radius, floor_height=floor_height(bodies, episodes)
-    )
-    progress.note(f"Drawn by {renderer.name}.")
-
-    def draw(time: float) -> np.ndarray:
-        moment = clock.moment(time)
-        scene = renderer.draw(*pose_at(episodes[moment.episode], moment), path.view(moment))
-        return scene if overlay is None else overlay.compose(time, scene)
-
-    return draw, renderer.close
-
-
-def _told(frames: Iterator[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
+def _shown(frames: Iterator[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
     for number, frame in enumerate(frames, start=1):
         yield frame
         progress.advance(number)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_generation import CASES, make_winding_task
 
-from evoconn_cli.engine.episodes import Perturbation, episode_keys, evaluation_key, make_evaluation
+from evoconn_cli.engine.episodes import Evaluation, Learned, Perturbation, episode_keys, evaluation_key
 from evoconn_cli.engine.generation import make_generation
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
@@ -135,9 +135,17 @@ def test_an_evaluation_fails_the_same_episodes():
     network = failing_network(task)
     strategy = make_gaussian(initial_center=network.initial_weights, num_members=2, sigma=0.1, learning_rate=0.1)
     workers = make_worker_mesh(jax.devices(), 2)
-    program = make_evaluation(task, network, strategy, workers, num_episodes=num_episodes, block=50, sampled=False)
-    arguments = strategy.init(jax.random.key(0)), initial_normalizer(3), evaluation_key(seed), Perturbation()
-    results = jax.jit(program.run)(*arguments, program.episodes)
+    program = Evaluation(
+        task=task,
+        network=network,
+        strategy=strategy,
+        workers=workers,
+        num_episodes=num_episodes,
+        block=50,
+        sampled=False,
+    )
+    learned = Learned(strategy.init(jax.random.key(0)), initial_normalizer(3))
+    results = jax.jit(program.run)(learned, evaluation_key(seed), Perturbation(), program.episodes)
     kinds = np.asarray([kind_of(task.reset(episode_keys(seed, e)[0]).physics.cue) for e in range(num_episodes)])
     assert set(kinds) == set(range(NUM_KINDS)), "every kind occurs"
     np.testing.assert_array_equal(np.isfinite(results.returns), kinds >= 11)

@@ -47,7 +47,7 @@ def run_one(opened, setting=None, *, episodes=EPISODES, seed=3, sampled=False):
 
 def plain_episode(opened, episode: int, *, seed=3, sampled=False, noise=None):
     """Returns return, length and whether it ended early, one step after the other, for one member."""
-    key = jax.random.wrap_key_data(ev.evaluation_key(seed), impl=KEY_IMPLEMENTATION)
+    key = ev.evaluation_key(seed)
 
     def draw(stream):
         return jax.random.fold_in(jax.random.fold_in(key, stream), episode)
@@ -56,14 +56,14 @@ def plain_episode(opened, episode: int, *, seed=3, sampled=False, noise=None):
     candidates = opened.strategy.center(state.strategy)
     if sampled:
         members = jnp.asarray([episode])
-        candidates = opened.strategy.ask(jax.random.fold_in(key, ev._CANDIDATES), state.strategy, members)
+        candidates = opened.strategy.ask(jax.random.fold_in(key, ev.Stream.CANDIDATES), state.strategy, members)
     params, step, task_step = network.prepare(candidates), jax.jit(network.step), jax.jit(task.step)
-    now, carry = task.reset(draw(ev._RESET)), network.initial_carry(draw(ev._CARRY)[None])
+    now, carry = task.reset(draw(ev.Stream.RESET)), network.initial_carry(draw(ev.Stream.CARRY)[None])
     total = 0.0
     while True:
         obs = normalize(state.normalizer, now.obs[:, None]).T
         if noise is not None:
-            obs += noise * jax.random.normal(jax.random.fold_in(draw(ev._NOISE), int(now.steps)), obs[0].shape)
+            obs += noise * jax.random.normal(jax.random.fold_in(draw(ev.Stream.NOISE), int(now.steps)), obs[0].shape)
         carry, action = step(params, carry, obs)
         now = task_step(now, action[0])
         total += float(now.reward)
@@ -150,7 +150,7 @@ def test_no_draw_is_one_of_training(opened):
     run_key = jax.random.key(3, impl=KEY_IMPLEMENTATION)
     of_training = {tuple(jax.random.key_data(jax.random.fold_in(run_key, g)).tolist()) for g in range(2000)}
     of_training.add(tuple(jax.random.key_data(run_key).tolist()))
-    assert tuple(ev.evaluation_key(3).tolist()) not in of_training
+    assert tuple(jax.random.key_data(ev.evaluation_key(3)).tolist()) not in of_training
 
 
 def test_the_normaliser_stays_as_it_is_and_matters(opened):

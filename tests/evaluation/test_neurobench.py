@@ -9,7 +9,7 @@ from saved_runs import save_run
 
 from evoconn_cli.api import load_run
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.engine.episodes import EpisodeResults, SpikeCounts
+from evoconn_cli.engine.episodes import EpisodeResults, SpikeCounts, episode_keys
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.evaluation.evaluating import evaluate
 from evoconn_cli.evaluation.neurobench import energy_nj, neurobench_figures
@@ -69,13 +69,8 @@ def test_the_figures_are_what_is_counted_by_hand(run):
     (one,) = evaluate([opened], [{}], num_episodes=episodes, seed=seed, sampled=False)
 
     def starts(task, policy):
-        from evoconn_cli.engine import episodes as ev
-
-        key = jax.random.wrap_key_data(ev.evaluation_key(seed))
         for episode in range(episodes):
-            reset, carry = (
-                jax.random.fold_in(jax.random.fold_in(key, stream), episode) for stream in (ev._RESET, ev._CARRY)
-            )
+            reset, carry = episode_keys(seed, episode)
             yield task.reset(reset), policy.initial_carry(carry)
 
     acs, macs, spikes, updates, by_type = count_by_hand(run, starts)

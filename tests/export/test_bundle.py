@@ -323,8 +323,7 @@ def test_actions_that_are_not_numbers_are_not_recorded(exported):
         record_episode(
             opened.task,
             dataclasses.replace(network, record=record),
-            opened.strategy.center(opened.state.strategy),
-            opened.state.normalizer,
+            opened.policy_params("deterministic", seed=0),
         )
 
 

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig, MlpConfig
-from evoconn_cli.engine.episodes import Perturbation, episode_keys, evaluation_key, make_evaluation
+from evoconn_cli.engine.episodes import Evaluation, Learned, Perturbation, episode_keys, evaluation_key
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
+from evoconn_cli.engine.policy import PolicyParams, prepare_policy
 from evoconn_cli.errors import EvoconnError
+from evoconn_cli.networks import Activity
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.rendering.recording import Neurons, RecordablePolicy, make_policy, make_recorder, policy_params
+from evoconn_cli.rendering.recording import Motion, Neurons, Subject, neurons_of, record_episodes
 from evoconn_cli.tasks import Task, TaskState
 from evoconn_cli.tasks.registry import limit_episodes
 
@@ -55,27 +57,54 @@ class SimpleNamespacePytree(SimpleNamespace):
         return cls(pos=children[0], rot=children[1])
 
 
-def counting_policy() -> RecordablePolicy:
-    """Returns a policy whose carry counts its steps, whose action is that count, and whose spikes show it in bits.
+def counting_network(on_step=lambda: None) -> SimpleNamespace:
+    """Returns a network whose carry counts its steps, whose action is that count, and whose spikes show it in bits.
 
-    Its parameters are nothing, or a number that is added to the action.
+    Its parameters are a number that is added to the action.
     """
 
-    def step(params, carry, obs):
+    def record(params, carry, obs):
         del obs
-        spikes = jnp.stack([(carry >> jnp.arange(NEURONS)) & 1, jnp.zeros(NEURONS, int)]).astype(bool)
-        return carry + 1, carry[None] + jnp.float32(sum(params)), spikes
+        on_step()
+        spikes = jnp.stack([(carry[:, None] >> jnp.arange(NEURONS)) & 1, jnp.zeros((1, NEURONS), int)]).astype(bool)
+        nothing = jnp.zeros((1, NEURONS))
+        return carry + 1, carry[:, None] + jnp.float32(params), Activity(spikes, nothing, nothing, nothing)
 
-    return RecordablePolicy(lambda key: jnp.zeros((), int), step, Neurons(NEURONS, 6, 0.5))
+    return SimpleNamespace(
+        initial_carry=lambda keys: jnp.zeros(keys.shape, int),
+        step=lambda params, carry, obs: record(params, carry, obs)[:2],
+        record=record,
+    )
 
 
-def keys(number: int = 0):
-    return episode_keys(0, number)
+def subject(task: Task, network, params_of=lambda number: 0.0, **options) -> Subject:
+    """Returns a subject with a normaliser that leaves observations as they are."""
+
+    def with_normalizer(number):
+        return PolicyParams(params_of(number), initial_normalizer(2))
+
+    return Subject(task, network, None, with_normalizer, "", **options)
+
+
+class Notes(list):
+    """Takes the place of a progress bar."""
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        """Shows nothing."""
+
+    def advance(self, done: int) -> None:
+        """Shows nothing."""
+
+    note = list.append
+
+
+def record(subject: Subject, *, seed: int = 0, notes: Notes | None = None, **options) -> list[Motion]:
+    return record_episodes(subject, Notes() if notes is None else notes, seed=seed, **options)
 
 
 def test_every_step_is_recorded_in_order():
     task = limit_episodes(travelling_task(), episode_length=230)
-    episode = make_recorder(task, counting_policy())((), *keys())
+    (episode,) = record(subject(task, counting_network()))
     assert episode.num_steps == 230
     assert episode.positions.shape == (231, 1, 3) and episode.rotations.shape == (231, 1, 4)
     np.testing.assert_array_equal(episode.rewards, np.arange(230))
@@ -89,64 +118,59 @@ def test_every_step_is_recorded_in_order():
     ("ends_after", "max_steps", "length"), [(57, None, 57), (57, 30, 30), (57, 400, 57), (150, 100, 100)]
 )
 def test_an_episode_ends_with_the_task_or_with_the_limit(ends_after, max_steps, length):
-    record = make_recorder(travelling_task(ends_after=ends_after), counting_policy(), max_steps=max_steps)
-    assert record((), *keys()).num_steps == length
+    task = travelling_task(ends_after=ends_after)
+    (episode,) = record(subject(task, counting_network()), max_steps=max_steps)
+    assert episode.num_steps == length
 
 
 @pytest.mark.parametrize("task", [travelling_task(breaks_after=40), travelling_task(worthless_after=40)])
 def test_an_episode_ends_before_numbers_that_are_not_finite(task):
-    episode = make_recorder(task, counting_policy(), max_steps=90)((), *keys())
+    notes = Notes()
+    (episode,) = record(subject(task, counting_network()), max_steps=90, notes=notes, first=3)
     assert episode.num_steps == 40 and episode.broke
     assert np.isfinite(episode.positions).all() and np.isfinite(episode.rewards).all()
+    assert notes == ["Episode 3 ends where the physics or the reward is no longer finite."]
 
 
 def test_an_episode_without_a_single_finite_step_is_an_error():
     with pytest.raises(EvoconnError, match="first step"):
-        make_recorder(travelling_task(breaks_after=0), counting_policy())((), *keys())
+        record(subject(travelling_task(breaks_after=0), counting_network()), max_steps=10)
 
 
 def test_a_warm_up_settles_the_network_and_starts_the_episode_where_it_would_start():
     task = travelling_task(ends_after=20)
-    without = make_recorder(task, counting_policy())((), *keys())
-    settled = make_recorder(task, counting_policy(), warmup_steps=33)((), *keys())
+    (without,) = record(subject(task, counting_network()))
+    (settled,) = record(subject(task, counting_network(), warmup_steps=33))
     np.testing.assert_array_equal(without.positions[0], settled.positions[0])
     np.testing.assert_array_equal(settled.rewards, without.rewards + 33)
 
 
 def test_a_recorder_is_compiled_once_for_all_parameters():
     traces = []
-    policy = counting_policy()
-
-    def step(params, carry, obs):
-        traces.append(1)
-        return policy.step(params, carry, obs)
-
-    record = make_recorder(travelling_task(ends_after=5), policy._replace(step=step))
-    once = record((jnp.zeros(()),), *keys())
+    network = counting_network(lambda: traces.append(1))
+    task = travelling_task(ends_after=5)
+    (once,) = record(subject(task, network))
     first = len(traces)
-    other = record((jnp.ones(()),), *keys(1))
-    assert len(traces) == first
-    np.testing.assert_array_equal(other.rewards, once.rewards + 1)
+    both = record(subject(task, network, params_of=float), num_episodes=2)
+    assert len(traces) == 2 * first
+    np.testing.assert_array_equal(both[0].rewards, once.rewards)
+    np.testing.assert_array_equal(both[1].rewards, once.rewards + 1)
 
 
 def test_the_recorded_spikes_are_those_of_the_network():
     network = make_conn_snn(observation_size=2, action_size=1, num_neurons=NEURONS)
     rng = np.random.default_rng(0)
-    kernels = {
+    layers = {
         name: rng.integers(0, 2**NEURONS, (1, 1, *shape.shape[1:]), np.uint32) for name, shape in network.shapes.items()
     }
-    candidates = jax.tree.map(jnp.asarray, kernels)
-    config = ConnSnnConfig(num_neurons=NEURONS, excitatory_ratio=0.25)
-    policy = make_policy(network, config)
-    assert policy.neurons == Neurons(NEURONS, 3, 0.5)
+    params = network.prepare(jax.tree.map(jnp.asarray, layers))
     task = travelling_task(ends_after=8)
-    episode = make_recorder(task, policy)(policy_params(network, candidates, initial_normalizer(2)), *keys())
-    reset_key, carry_key = keys()
+    (episode,) = record(subject(task, network, lambda number: params))
+    reset_key, carry_key = episode_keys(0, 0)
     state, carry = task.reset(reset_key), network.initial_carry(carry_key[None])
-    record = jax.jit(network.record)
-    params = network.prepare(candidates)
+    network_record = jax.jit(network.record)
     for step in range(8):
-        carry, action, activity = record(params, carry, state.obs[None])
+        carry, action, activity = network_record(params, carry, state.obs[None])
         spikes = np.unpackbits(episode.spikes[step], axis=-1, count=NEURONS)
         np.testing.assert_array_equal(spikes, activity.spikes[:, 0])
         state = task.step(state, action[0])
@@ -154,31 +178,32 @@ def test_the_recorded_spikes_are_those_of_the_network():
     assert 0 < episode.spikes.sum()
 
 
-def test_networks_without_types_or_spikes():
-    mlp = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=4)
-    weights = jax.tree.map(lambda x: x[None], mlp.initial_weights(jax.random.key(0)))
-    policy = make_policy(mlp, MlpConfig(num_neurons=4))
-    assert policy.neurons is None
-    params = policy_params(mlp, weights, initial_normalizer(2))
-    assert make_recorder(travelling_task(ends_after=8), policy)(params, *keys()).spikes is None
-    dense = make_policy(mlp, DenseSnnConfig(num_neurons=4, dt_ms=0.25))
-    assert dense.neurons == Neurons(4, None, 0.25)
+def test_neurons_are_those_of_the_configuration():
+    assert neurons_of(ConnSnnConfig(num_neurons=NEURONS, excitatory_ratio=0.25)) == Neurons(NEURONS, 3, 0.5)
+    assert neurons_of(DenseSnnConfig(num_neurons=4, dt_ms=0.25)) == Neurons(4, None, 0.25)
+    assert neurons_of(MlpConfig(num_neurons=4)) is None
 
 
 def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
     task = limit_episodes(travelling_task(), episode_length=12)
     mlp = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=4)
     weights = jax.tree.map(lambda x: x[None], mlp.initial_weights(jax.random.key(0)))
-    strategy = SimpleNamespace(center=lambda state: weights)
-    evaluation = make_evaluation(
-        task, mlp, strategy, make_worker_mesh(jax.local_devices(), 1),
-        num_episodes=3, block=3, sampled=False, warmup_steps=2,
-    )  # fmt: skip
+    evaluation = Evaluation(
+        task=task,
+        network=mlp,
+        strategy=SimpleNamespace(center=lambda state: weights),
+        workers=make_worker_mesh(jax.local_devices(), 1),
+        num_episodes=3,
+        block=3,
+        sampled=False,
+        warmup_steps=2,
+    )
     normalizer = initial_normalizer(2)
-    results = jax.jit(evaluation.run)((), normalizer, evaluation_key(7), Perturbation(), evaluation.episodes)
-    record = make_recorder(task, make_policy(mlp, MlpConfig(num_neurons=4)), warmup_steps=2)
-    params = policy_params(mlp, weights, normalizer)
-    episodes = [record(params, *episode_keys(7, number)) for number in range(3)]
+    run = jax.jit(evaluation.run)
+    results = run(Learned((), normalizer), evaluation_key(7), Perturbation(), evaluation.episodes)
+    params = prepare_policy(mlp, weights, normalizer)
+    episodes = record(Subject(task, mlp, None, lambda number: params, "", warmup_steps=2), seed=7, num_episodes=3)
+    assert all(episode.spikes is None for episode in episodes)
     returns = [episode.rewards.sum() for episode in episodes]
     np.testing.assert_allclose(returns, results.returns[:3], rtol=1e-5)
     assert len(set(returns)) == 3

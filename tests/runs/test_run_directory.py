@@ -13,9 +13,8 @@ import pytest
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import RunDirectoryError
-from evoconn_cli.evaluation.opened import locate
 from evoconn_cli.runs import provenance
-from evoconn_cli.runs.directory import RunDirectory, default_run_dir
+from evoconn_cli.runs.directory import RunDirectory, default_run_dir, locate
 from evoconn_cli.runs.metrics import MetricsFile, read_metrics
 from evoconn_cli.runs.provenance import start_facts
 
