@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from evoconn_cli.errors import ConfigError, EvoconnError
 
@@ -170,6 +172,15 @@ def _take_rights(path: Path, old: os.stat_result) -> None:
     with contextlib.suppress(OSError):
         os.chown(path, old.st_uid, old.st_gid)
     os.chmod(path, stat.S_IMODE(old.st_mode))
+
+
+def finite_json(value: Any) -> Any:
+    """Returns `value`, with None in place of numbers that JSON cannot hold: NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: finite_json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def replace_text(path: Path, text: str) -> None:

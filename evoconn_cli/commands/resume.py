@@ -86,9 +86,9 @@ def resume(
     from evoconn_cli.training.opening import reopen_run
 
     run_training(
-        lambda processes: reopen_run(run_dir, entries, from_step, processes),
+        lambda processes: reopen_run(
+            run_dir, entries, from_step=from_step, discard_later=discard_later, processes=processes
+        ),
         cluster=cluster,
         max_time=max_time,
-        from_step=from_step,
-        discard_later=discard_later,
     )

@@ -61,7 +61,7 @@ def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
 
         sys.argv = ["evoconn", "resume", str(cell_dir)]  # what run.json records
         run_training(
-            lambda processes: reopen_run(cell_dir, [], None, processes), max_time=max_time, interrupts=interrupts
+            lambda processes: reopen_run(cell_dir, [], processes=processes), max_time=max_time, interrupts=interrupts
         )
         return ExitCode.DONE
     except KeyboardInterrupt:

@@ -32,7 +32,7 @@ from evoconn_cli.runs.signals import Deadline, Interrupts
 
 if TYPE_CHECKING:
     from evoconn_cli.training.cluster import Cluster
-    from evoconn_cli.training.opening import Run
+    from evoconn_cli.training.opening import TrainingRun
     from evoconn_cli.training.processes import Processes
 
 _ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb")
@@ -40,12 +40,10 @@ _ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "track
 
 
 def run_training(
-    open_run: Callable[[Processes], Run],
+    open_run: Callable[[Processes], TrainingRun],
     *,
     cluster: Cluster | None = None,
     max_time: str | None = None,
-    from_step: int | None = None,
-    discard_later: bool = False,
     interrupts: Interrupts | None = None,
 ) -> None:
     """Trains the run that `open_run` gives, and ends the process with the exit code that says how it went."""
@@ -56,14 +54,7 @@ def run_training(
         processes = join(cluster)
         try:
             if processes.is_writer:
-                exit_code = _train(
-                    open_run,
-                    processes,
-                    interrupts,
-                    deadline,
-                    from_step=from_step,
-                    discard_later=discard_later,
-                )
+                exit_code = _train(open_run, processes, interrupts, deadline)
             else:
                 exit_code = _follow(processes, interrupts, deadline)
             if exit_code == ExitCode.QUIT:
@@ -78,13 +69,7 @@ def run_training(
 
 
 def _train(
-    open_run: Callable[[Processes], Run],
-    processes: Processes,
-    interrupts: Interrupts,
-    deadline: Deadline,
-    *,
-    from_step: int | None,
-    discard_later: bool,
+    open_run: Callable[[Processes], TrainingRun], processes: Processes, interrupts: Interrupts, deadline: Deadline
 ) -> ExitCode:
     """Trains in the process that writes the run, and says how it went."""
     from evoconn_cli.commands.terminal import lasting_stdout
@@ -97,17 +82,7 @@ def _train(
     try:
         run = open_run(processes)
         where = shlex.quote(run.directory.short_path())
-        outcome = train(
-            run.directory,
-            run.config,
-            run.workers,
-            make_progress(console),
-            interrupts=interrupts,
-            deadline=deadline,
-            from_step=from_step,
-            discard_later=discard_later,
-            processes=processes,
-        )
+        outcome = train(run, make_progress(console), interrupts=interrupts, deadline=deadline)
     except KeyboardInterrupt:
         message = "Quit."
         if run is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from evoconn_cli.evaluation.comparison import Aggregate
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.neurobench import energy_nj
 from evoconn_cli.evaluation.statistics import Interval
+from evoconn_cli.output import finite_json
 
 
 def to_json(
@@ -35,7 +35,7 @@ def to_json(
         "evaluations": [_evaluation(one, energy) for one in evaluated],
         "aggregates": [_aggregate(one) for one in aggregates],
     }
-    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(finite_json(document), indent=2, allow_nan=False) + "\n"
 
 
 def to_csv(evaluated: Sequence[Evaluated], *, policy: str, seed: int) -> str:
@@ -107,12 +107,3 @@ def _aggregate(one: Aggregate) -> dict[str, Any]:
 
 def _interval(interval: Interval | None) -> list[float] | None:
     return None if interval is None else list(interval)
-
-
-def _finite(value: Any) -> Any:
-    """Returns `value` with None in place of numbers that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _finite(x) for key, x in value.items()}
-    if isinstance(value, list):
-        return [_finite(x) for x in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

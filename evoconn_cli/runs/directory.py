@@ -1,4 +1,4 @@
-"""A run directory: where its files are, and the facts about the run that are not configuration."""
+"""Creates, opens and finds run directories, and reads and writes their configuration and facts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from evoconn_cli.runs.provenance import what_changed
 
 
 def saved_generations(checkpoints: Path) -> list[int]:
-    """Returns the generations that the directory `checkpoints` holds, in order; none if it does not exist.
+    """Returns the generations in the directory `checkpoints`, in order; none if it does not exist.
 
     Raises:
         UnreadableCheckpointError: the directory cannot be read.
@@ -34,11 +34,21 @@ def saved_generations(checkpoints: Path) -> list[int]:
         raise UnreadableCheckpointError(f"cannot read {checkpoints}: {error.strerror}.") from None
 
 
+def default_run_dir(config: RunConfig) -> Path:
+    """Returns a directory under runs/ that does not exist yet, named after what is trained."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{config.task.name}-{config.algo.name}-{config.network.name}-seed{config.seed}-{stamp}"
+    path, number = Path("runs") / name, 2
+    while path.exists():
+        path, number = Path("runs") / f"{name}-{number}", number + 1
+    return path
+
+
 class RunDirectory:
     """The directory of one run.
 
     Attributes:
-        path: absolute path of the directory.
+        path: Absolute path of the directory.
     """
 
     def __init__(self, path: Path):
@@ -52,10 +62,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, facts: dict[str, Any]) -> RunDirectory:
-        """Returns a new run directory, which appears whole or not at all; one that exists and is empty is filled.
+        """Returns a new run directory, created atomically; an empty directory that exists is filled.
 
         Raises:
-            RunDirectoryError: it holds something already, or cannot be written.
+            RunDirectoryError: it is not empty or cannot be written.
         """
         run = cls(path)
         run.check_new()
@@ -65,12 +75,12 @@ class RunDirectory:
             else:
                 run._appear(config, facts)
         except OSError as error:
-            run.check_new()  # another process may have been quicker
+            run.check_new()  # another process may have been faster
             raise RunDirectoryError(f"cannot create {run.path}: {error.strerror}. Name another --run-dir.") from None
         return run
 
     def _appear(self, config: RunConfig, facts: dict[str, Any]) -> None:
-        """Makes the directory under another name, and gives it its own when it is whole."""
+        """Makes the directory under another name, and renames it when it is complete."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with partial_path(self.path, directory=True) as partial:
             write_config(config, partial / self.config_file.name)
@@ -78,8 +88,8 @@ class RunDirectory:
             partial.rename(self.path)
 
     def _fill(self, config: RunConfig, facts: dict[str, Any]) -> None:
-        """Writes into the directory as it is, with its owner and its mode; it is a run when it has config.yaml."""
-        with self.facts_file.open("x", encoding="utf-8") as file:  # one process alone makes it
+        """Writes into the existing directory, which keeps owner and mode; config.yaml makes it a run."""
+        with self.facts_file.open("x", encoding="utf-8") as file:  # only one process succeeds
             file.write(_to_json(facts))
         try:
             replace_text(self.config_file, config_to_yaml(config))
@@ -108,20 +118,20 @@ class RunDirectory:
         """Checks that the directory can be created.
 
         Raises:
-            RunDirectoryError: it holds something already, cannot be written, or its name cannot be used.
+            RunDirectoryError: it is not empty, cannot be written, or its name cannot be used.
         """
         self._check_name()
         with readable(self.path):
             occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
-        if occupied and self.config_file.exists():  # asked in this order, since a run appears whole
+        if occupied and self.config_file.exists():  # in this order, because a run appears at once
             try:
                 facts = self.read_facts()
             except RunDirectoryError:
                 facts = {}
             raise RunDirectoryError(
                 f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
-                f"{facts.get('host', '?')}. To go on with it: {program()} resume {shlex.quote(str(self.path))}. "
-                "For a new run name another --run-dir."
+                f"{facts.get('host', '?')}. To resume it: {program()} resume {shlex.quote(str(self.path))}. "
+                "For a new run, name another --run-dir."
             )
         if occupied:
             raise RunDirectoryError(f"{self.path} exists already and is not empty. Name another --run-dir.")
@@ -129,10 +139,10 @@ class RunDirectory:
             raise RunDirectoryError(f"cannot create {self.path}: {problem}. Name another --run-dir.")
 
     def check_stays_inside(self) -> None:
-        """Checks that what a training writes stays in the directory of its run.
+        """Checks that a training writes nowhere but in the directory of its run.
 
         Raises:
-            RunDirectoryError: something in it is a symbolic link, or its name cannot be used.
+            RunDirectoryError: a part of it is a symbolic link, or its name cannot be used.
         """
         self._check_name()
         for entry in (
@@ -144,27 +154,27 @@ class RunDirectory:
         ):
             if entry.is_symlink():
                 raise RunDirectoryError(
-                    f"{entry} is a symbolic link: a training writes nowhere but in the directory of its run. Move what "
-                    "it points to in its place; the run directory as a whole may be a link."
+                    f"{entry} is a symbolic link, and a training writes only in the directory of its run. Replace the "
+                    "link with what it points to; only the run directory as a whole may be a link."
                 )
 
     def _check_name(self) -> None:
-        """Refuses names with which Orbax fails, or, where there are brackets, saves empty checkpoints."""
+        """Refuses names with which Orbax fails or, if they contain brackets, saves empty checkpoints."""
         name = os.fspath(self.path)
         surrogates = any("\ud800" <= c <= "\udfff" for c in name)
         if surrogates and _is_utf8(os.fsencode(name)):
             raise RunDirectoryError(
-                f"checkpoints cannot be saved in {name}: the locale has {sys.getfilesystemencoding()} for the names of "
-                "files, and this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or name another directory."
+                f"checkpoints cannot be saved in {name}: the locale encodes file names as {sys.getfilesystemencoding()}"
+                ", and this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or name another directory."
             )
         if "[" in name or surrogates:
             raise RunDirectoryError(
-                f"checkpoints cannot be saved in {name}: a path with '[', or that is not UTF-8, is not safe with "
-                "Orbax. Name another directory."
+                f"checkpoints cannot be saved in {name}: Orbax cannot handle a path that contains '[' or is not UTF-8. "
+                "Name another directory."
             )
 
     def last_saved_generation(self) -> int:
-        """Returns the newest generation in the checkpoint store, 0 where nothing is saved.
+        """Returns the newest generation in the checkpoint store, 0 if nothing is saved.
 
         Raises:
             UnreadableCheckpointError: the store cannot be read.
@@ -172,10 +182,10 @@ class RunDirectory:
         return max(saved_generations(self.checkpoints), default=0)
 
     def short_path(self) -> str:
-        """Returns the path as the user would type it: relative where the directory is below the current one."""
+        """Returns the path as the user would type it: relative if the directory is below the current one."""
         try:
             relative = str(self.path.relative_to(Path.cwd()))
-        except (ValueError, FileNotFoundError):  # the latter where the current directory was removed
+        except (ValueError, FileNotFoundError):  # the latter if the current directory was removed
             return str(self.path)
         return f"./{relative}" if relative.startswith(("-", "~")) else relative
 
@@ -183,8 +193,8 @@ class RunDirectory:
         """Returns the configuration of the run.
 
         Raises:
-            ConfigError: it was edited into nonsense; the message names the file.
-            NoRunError: it is of another program, and nothing else is here that a run has.
+            ConfigError: it is not valid; the message names the file.
+            NoRunError: it belongs to another program, and the directory has no other file of a run.
             RunDirectoryError: this user may not read it.
         """
         try:
@@ -198,7 +208,7 @@ class RunDirectory:
         except ConfigError as error:
             if not (self.facts_file.exists() or self.checkpoints.exists()):
                 raise NoRunError(
-                    f"{self.path} is not a run of evoconn: its config.yaml is of another program."
+                    f"{self.path} is not a run of evoconn: its config.yaml belongs to another program."
                 ) from None
             raise ConfigError(f"{self.config_file} is not the configuration of a run: {error}") from None
 
@@ -211,7 +221,7 @@ class RunDirectory:
         self._replace(self.config_file, config_to_yaml(config))
 
     def read_facts(self) -> dict[str, Any]:
-        """Returns what run.json holds; nothing where it is missing or damaged, since a run does not depend on it.
+        """Returns the content of run.json; nothing if it is missing or damaged, because a run does not depend on it.
 
         Raises:
             RunDirectoryError: this user may not read it, and so must not replace it.
@@ -236,7 +246,7 @@ class RunDirectory:
         """Adds the facts of this start to run.json.
 
         Returns:
-            In words what has changed since the start before, None where nothing is known to.
+            A message about what has changed since the previous start; None if nothing is known to have changed.
 
         Raises:
             RunDirectoryError: it cannot be written.
@@ -257,45 +267,8 @@ class RunDirectory:
             raise RunDirectoryError(f"cannot write {file}: {error.strerror}.") from None
 
 
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns the error of looking at a `path` that this user may not look at into a message."""
-    try:
-        yield
-    except OSError as error:
-        raise RunDirectoryError(f"cannot look at {path}: {error.strerror}.") from None
-
-
-def where_runs_are(path: Path) -> str:
-    """Returns a sentence for a `path` that does not exist: what may be meant."""
-    near = Path("runs") / path.name
-    return f"Did you mean {near}?" if path.name and near.is_dir() else "`evoconn train` makes runs under runs/."
-
-
-def default_run_dir(config: RunConfig) -> Path:
-    """Returns a directory under runs/ that does not exist yet, named by what is trained."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{config.task.name}-{config.algo.name}-{config.network.name}-seed{config.seed}-{stamp}"
-    path, number = Path("runs") / name, 2
-    while path.exists():
-        path, number = Path("runs") / f"{name}-{number}", number + 1
-    return path
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _to_json(facts: dict[str, Any]) -> str:
-    return json.dumps(facts, indent=2) + "\n"
-
-
 def locate(path: Path) -> tuple[Path, int | None]:
-    """Returns the run directory that `path` belongs to, and the generation where it names one.
+    """Returns the run directory that `path` belongs to, and the generation if it names one.
 
     Raises:
         NoRunError: it exists and is not part of a run.
@@ -319,12 +292,39 @@ def locate(path: Path) -> tuple[Path, int | None]:
                 f"It is inside the run {owner}: name that, its checkpoints directory, or one step in there."
                 if owner and (owner / "checkpoints").is_dir()
                 else "Name a directory that `evoconn train` made, its checkpoints directory, or one step in there; "
-                "the run's config.yaml says how to read its checkpoints, so keep them together."
+                "checkpoints can only be read with the run's config.yaml, so keep them together."
             )
             raise NoRunError(f"{path} is not a run or a checkpoint of evoconn. {hint}")
         return whole, None
 
 
 def _runs_below(folder: Path) -> str:
-    """Returns the pattern of the runs in a folder, such as that of a grid; empty if it holds none."""
+    """Returns a pattern that matches the runs in a folder, such as a grid; empty if there are none."""
     return next((below for below in ("*", "*/*") if any(folder.glob(f"{below}/run.json"))), "")
+
+
+def where_runs_are(path: Path) -> str:
+    """Returns a hint for a `path` that does not exist."""
+    near = Path("runs") / path.name
+    return f"Did you mean {near}?" if path.name and near.is_dir() else "`evoconn train` makes runs under runs/."
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns an error of the file system about `path` into a message."""
+    try:
+        yield
+    except OSError as error:
+        raise RunDirectoryError(f"cannot access {path}: {error.strerror}.") from None
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _to_json(facts: dict[str, Any]) -> str:
+    return json.dumps(facts, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Calling a library that may hang, or that takes over what belongs to the process."""
+"""Limits what a library can do to the process: hang, print, or replace its hooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @contextmanager
 def process_hooks_kept() -> Iterator[None]:
-    """Puts back `sys.exit` and `sys.excepthook`, which wandb replaces for good."""
+    """Restores `sys.exit` and `sys.excepthook` at the end, which wandb replaces."""
     exit_function, excepthook = sys.exit, sys.excepthook
     try:
         yield
@@ -28,10 +28,10 @@ def process_hooks_kept() -> Iterator[None]:
 
 @contextmanager
 def output_discarded(descriptor: int) -> Iterator[None]:
-    """Discards what this process, libraries and processes that it starts included, would write on 1 or 2."""
+    """Discards what this process, its libraries and its children write to file descriptor 1 or 2."""
     try:
         kept = os.dup(descriptor)
-    except OSError:  # it is closed already
+    except OSError:  # it is closed
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -48,8 +48,8 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     """Returns what `call` returns.
 
     Raises:
-        TimeoutError: it takes more than `seconds`; its daemon thread is left alone.
-        Exception: what it raises.
+        TimeoutError: it takes more than `seconds`; its daemon thread keeps running.
+        Exception: whatever it raises.
     """
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
@@ -58,7 +58,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
             outcome.set_result(call())
         except Exception as error:
             outcome.set_exception(error)
-        except BaseException as error:  # SystemExit: it must not be raised again outside
+        except BaseException as error:  # SystemExit must not end this process
             outcome.set_exception(RuntimeError(repr(error)))
 
     threading.Thread(target=work, name="guarded", daemon=True).start()
@@ -66,11 +66,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def reason_of(error: Exception, *secrets: str) -> str:
-    """Returns one line about `error` without anything secret, `secrets` included."""
+    """Returns one line about `error`, without `secrets` and other credentials."""
     text = first_line(error)
     errors = getattr(error, "errors", None)
     refusals: Any = errors() if callable(errors) else None
-    if refusals:  # of pydantic, whose first line only counts them
+    if refusals:  # from pydantic, whose first line only counts them
         refused = refusals[0]
         text = f"the setting {'.'.join(map(str, refused['loc']))}: {refused['msg']}"
     text = without_secrets(text, *secrets)

@@ -1,4 +1,4 @@
-"""The lock of a run directory: one process trains a run at a time."""
+"""The lock of a run directory, so that one process at a time trains a run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from typing import Any
 from evoconn_cli.errors import RunBusyError, RunDirectoryError
 
 PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is free
+RENEWED_EVERY = 10.0  # [s]
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+"""Errors of file systems without locks."""
 
 
 def owner_of(file: Path) -> dict[str, Any] | None:
-    """Returns host, pid and start of the process that a lock file names; None if it names none.
+    """Returns host, pid and start time of the process that a lock file names; None if it names none.
 
     Raises:
         RunDirectoryError: this user may not read it.
@@ -37,10 +41,10 @@ def owner_of(file: Path) -> dict[str, Any] | None:
 
 
 def living_owner(file: Path) -> dict[str, Any] | None:
-    """Returns host, pid and start of the process that trains the run; None where none does. The lock is not touched.
+    """Returns host, pid and start time of the process that trains the run; None if none does. The lock is not touched.
 
-    A process counts that has renewed the lock a short while ago and, on this host, is still there. Clocks of hosts that
-    differ by a minute or more mislead it; taking the lock does not depend on clocks.
+    A process counts if it has renewed the lock recently and, on this host, still exists. This is wrong if the clocks of
+    the hosts differ by a minute or more; taking the lock does not depend on clocks.
     """
     owner = owner_of(file)
     try:
@@ -52,13 +56,13 @@ def living_owner(file: Path) -> dict[str, Any] | None:
     return owner
 
 
-def in_words(owner: dict[str, Any] | None) -> str:
-    """Returns the owner of a lock in words."""
+def _in_words(owner: dict[str, Any] | None) -> str:
+    """Returns the owner of a lock, for messages."""
     return f"process {owner['pid']} on {owner['host']}, since {owner['since']}" if owner else "another process"
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether this host has a process with a number."""
+    """Returns whether this host has a process with this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -73,55 +77,49 @@ def host_name() -> str:
     return os.uname().nodename
 
 
-RENEWED_EVERY = 10.0  # [s]
-
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
-"""What file systems without locks answer."""
-
-
 class RunLock:
     """The lock of a run that this process has taken.
 
-    Another host may take it over from a process that stood still for longer than `PATIENCE`.
+    Another host may take it over if this process is suspended for longer than `PATIENCE`.
 
     Args:
-        file: in the run directory.
-        descriptor: of that file; the operating system holds the lock as long as it is open.
+        file: Lock file in the run directory.
+        descriptor: Its descriptor; the operating system holds the lock while it is open.
     """
 
     def __init__(self, file: Path, descriptor: int) -> None:
         self._file = file
         self._descriptor = descriptor
         self._owner = {"pid": os.getpid(), "host": host_name(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OSError):  # a full disk: the lock itself is held all the same
+        with suppress(OSError):  # on a full disk the lock is held without naming its owner
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{json.dumps(self._owner)}\n".encode(), 0)
 
     def is_held(self) -> bool:
-        """Returns whether nobody has taken it over."""
+        """Returns whether no other process has taken it over."""
         return _is_still(self._file, self._descriptor) and owner_of(self._file) in (None, self._owner)
 
     def check(self) -> None:
-        """Checks that this process still is the one that trains the run.
+        """Checks that this process still holds the lock.
 
         Raises:
-            RunBusyError: another one has taken it over.
+            RunBusyError: another process has taken it over.
         """
         if not self.is_held():
             raise RunBusyError(
-                f"the run {self._file.parent} was taken over by {in_words(owner_of(self._file))} while this process "
-                "stood still, or its lock was removed. The training ends here and writes nothing more; when the other "
-                "one has ended, the run can be resumed."
+                f"the run {self._file.parent} was taken over by {_in_words(owner_of(self._file))} while this process "
+                "was suspended, or its lock was removed. The training ends here and writes nothing more. Resume the "
+                "run when the other process has ended."
             )
 
     def renew(self) -> None:
-        """Shows other hosts that its owner lives."""
+        """Shows other hosts that the owner is alive."""
         if self.is_held():
             with suppress(OSError):
                 os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Gives the lock back, and leaves alone one that is another process's by now."""
+        """Releases the lock, but leaves the file alone if another process has taken it over."""
         if self.is_held():
             with suppress(OSError):
                 self._file.unlink()
@@ -129,13 +127,20 @@ class RunLock:
 
 
 @contextmanager
-def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], None] = time.sleep) -> Iterator[RunLock]:
+def run_lock(
+    file: Path,
+    note: Callable[[str], None],
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    renewed_every: float = RENEWED_EVERY,
+) -> Iterator[RunLock]:
     """Holds the lock of a run; `file` exists while it is held.
 
     Args:
-        file: in the run directory.
-        note: is told why it takes long.
-        pause: waits for so many seconds.
+        file: Lock file in the run directory.
+        note: Called with a message if it takes long.
+        pause: Waits for a number of seconds.
+        renewed_every: Time between renewals [s].
 
     Raises:
         RunBusyError: another process trains the run.
@@ -143,7 +148,12 @@ def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], N
     """
     lock = RunLock(file, _acquire(file, note, pause))
     done = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(lock, done), name="lock", daemon=True)
+
+    def renew() -> None:
+        while not done.wait(renewed_every):
+            lock.renew()
+
+    renewal = threading.Thread(target=renew, name="lock", daemon=True)
     renewal.start()
     try:
         yield lock
@@ -154,7 +164,7 @@ def run_lock(file: Path, note: Callable[[str], None], pause: Callable[[float], N
 
 
 def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], None]) -> int:
-    """Returns the descriptor of the lock file, whose lock is held as long as it is open."""
+    """Returns the descriptor of the locked file."""
     while True:
         try:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -168,11 +178,11 @@ def _acquire(file: Path, note: Callable[[str], None], pause: Callable[[float], N
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its owner has just removed it
+        os.close(descriptor)  # the previous owner has just removed the file
 
 
 def _lock(descriptor: int, file: Path) -> bool:
-    """Takes the lock of the operating system; returns whether the file system has such locks."""
+    """Takes the lock of the operating system; returns False if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -185,7 +195,7 @@ def _lock(descriptor: int, file: Path) -> bool:
 
 
 def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], pause: Callable[[float], None]) -> None:
-    """Refuses a lock whose owner lives, where the operating system did not know."""
+    """Refuses a lock whose owner is alive on a host, or a file system, that the lock does not cover."""
     owner = owner_of(file)
     if owner is None:
         return
@@ -194,7 +204,7 @@ def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], paus
             raise _refusal(file)
         return
     note(
-        f"the run was trained by process {owner['pid']} on {owner['host']}, which has not closed it. "
+        f"the run was trained by process {owner['pid']} on {owner['host']}, which has not released its lock. "
         f"Waiting {PATIENCE:.0f} s to see whether it still runs."
     )
     try:
@@ -204,26 +214,21 @@ def _check_owner(file: Path, locks_work: bool, note: Callable[[str], None], paus
             if file.stat().st_mtime_ns != renewed:
                 raise _refusal(file)
     except FileNotFoundError:
-        return  # it has closed its run meanwhile
+        return  # it has been released meanwhile
 
 
 def _refusal(file: Path) -> RunBusyError:
     return RunBusyError(
-        f"the run {file.parent} is being trained by {in_words(owner_of(file))}. Wait until it has ended, or end it: "
-        "the run can then be resumed."
+        f"the run {file.parent} is being trained by {_in_words(owner_of(file))}. Wait until that has ended, or end it, "
+        "and then resume the run."
     )
 
 
-def _renew(lock: RunLock, done: threading.Event) -> None:
-    while not done.wait(RENEWED_EVERY):
-        lock.renew()
-
-
 def _is_still(file: Path, descriptor: int) -> bool:
-    """Returns whether `file` is the one that was opened, and was not removed since."""
+    """Returns whether `file` is still the one that was opened."""
     try:
         return os.path.samestat(file.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # a file system that is out of reach for a while says nothing
+        return True  # the file system is out of reach for a while

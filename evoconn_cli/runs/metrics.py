@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a generation."""
+"""Reads and writes metrics.jsonl, which has one line per generation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from evoconn_cli.errors import RunDirectoryError
-from evoconn_cli.output import replace_text
+from evoconn_cli.output import finite_json, replace_text
 
 MetricsLine: TypeAlias = dict[str, float | int | None]
-"""One generation; None stands for a value that is not a finite number."""
+"""Metrics of one generation; None stands for a value that is not a finite number."""
 
 
 def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[MetricsLine]:
     """Returns the lines of `path`; none if there is no file.
 
-    Lines that were cut off when their process died, or that something else wrote, are left out.
+    Lines that were cut off when their process died, or that another program wrote, are left out.
 
     Args:
-        path: of the file.
-        up_to: last generation wanted; None for all.
-        after: generation before the first one wanted.
+        path: File to read.
+        up_to: Last generation to return; None for all.
+        after: Generation before the first one to return.
 
     Raises:
         RunDirectoryError: the file cannot be read.
@@ -41,7 +41,7 @@ def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[M
 
 
 def parse_lines(text: str) -> list[MetricsLine]:
-    """Returns the lines of a part of metrics.jsonl that are whole."""
+    """Returns the complete lines in a part of metrics.jsonl."""
     return [line for part in text.splitlines() if (line := _parse(part)) is not None]
 
 
@@ -49,19 +49,19 @@ def write_metrics(lines: Iterable[MetricsLine], path: Path) -> None:
     """Replaces the content of `path`.
 
     Raises:
-        OSError: it cannot be written; the old content stays.
+        OSError: it cannot be written and keeps its content.
     """
     replace_text(path, "".join(map(_to_text, lines)))
 
 
 class MetricsFile:
-    """The metrics.jsonl of a run that goes on after generation `start`; later lines are dropped.
+    """The metrics.jsonl of a run that resumes after generation `start`; later lines are dropped.
 
     Attributes:
-        history: the lines that the file holds.
+        history: Lines of the file.
 
     Raises:
-        RunDirectoryError: the file cannot be written; it stays as it is.
+        RunDirectoryError: the file cannot be written and keeps its content.
     """
 
     def __init__(self, path: Path, start: int = 0):
@@ -73,19 +73,19 @@ class MetricsFile:
             raise RunDirectoryError(f"cannot write {path}: {error.strerror}.") from None
 
     def append(self, line: Mapping[str, Any]) -> MetricsLine:
-        """Writes one generation and returns it as written.
+        """Writes the metrics of one generation and returns them as written.
 
         Raises:
             OSError: it cannot be written.
         """
-        finite = {name: _finite_or_none(value) for name, value in line.items()}
+        finite = finite_json(dict(line))
         self._file.write(_to_text(finite))
         self._file.flush()
         self.history.append(finite)
         return finite
 
     def flush(self) -> None:
-        """Has all lines written to the disk, where they survive that the power fails.
+        """Flushes all lines to the disk, to survive a power failure.
 
         Raises:
             OSError: they cannot be written.
@@ -113,11 +113,7 @@ def _is_number_or_none(value: object) -> bool:
 
 
 def _number(text: str) -> float | None:
-    return _finite_or_none(float(text))
-
-
-def _finite_or_none(value: float | int | None) -> float | int | None:
-    return None if value is None or not math.isfinite(value) else value
+    return finite_json(float(text))
 
 
 def _to_text(line: MetricsLine) -> str:

@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from: command line, versions, devices, commit."""
+"""Records where the numbers of a run come from: command line, versions, devices, commit."""
 
 from __future__ import annotations
 
@@ -15,36 +15,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-_MIN_LENGTH = 8
-"""Shorter values are words that occur by chance."""
-
-
-def without_secrets(text: str, *values: str) -> str:
-    """Returns `text` with secrets left out.
-
-    Args:
-        text: anything.
-        values: secrets, besides the environment variables whose names say that they are and logins in addresses.
-    """
-    named = {value: f"[{name}]" for name, value in os.environ.items() if _NAMES.search(name)}
-    found = {**dict.fromkeys(values, "[key]"), **named}
-    for value in sorted(found, key=len, reverse=True):  # one may be a part of another
-        if len(value) >= _MIN_LENGTH:
-            text = text.replace(value, found[value])
-    return re.sub(r"//[^/@\s]+@", "//", text)
-
-
 _PACKAGES = ("evoconn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "brax", "numpy", "wandb")
 _DECIDING = ("evoconn", "jax", "jaxlib", "brax")
-"""Packages of which another version may round otherwise."""
+"""Packages whose version may change how arithmetic rounds."""
+
+_SECRETS = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+"""Names of environment variables whose values are secret."""
+
+_MIN_LENGTH = 8
+"""Shorter values are words that may occur by chance."""
 
 
 def start_facts(devices: str, arithmetic: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
-    """Returns the facts of this start: command line, versions, devices, commit, the job of SLURM if it is one.
+    """Returns the facts of this start: command line, versions, devices, commit, and SLURM's job number, if any.
 
     Args:
-        devices: Devices of the run, in words.
+        devices: Description of the devices.
         arithmetic: Environment variables that may change how they round.
     """
     return {
@@ -56,9 +42,46 @@ def start_facts(devices: str, arithmetic: Mapping[str, str] = MappingProxyType({
         "python": sys.version.split()[0],
         "versions": versions(),
         "arithmetic": {name: without_folders(value) for name, value in arithmetic.items()},
-        **_checkout(),
+        **checkout_facts(Path(__file__).parents[2]),
         **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
     }
+
+
+@functools.cache
+def checkout_facts(root: Path) -> dict[str, Any]:
+    """Returns the commit of the checkout in `root`, and whether its files differ from it; both None without one."""
+    if not (root / ".git").exists():
+        return {"git_commit": None, "git_dirty": None}
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"git_commit": _git(root, "rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Returns the output of git about a checkout, None if it fails."""
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    # In a hook, GIT_DIR and other variables name the repository of the hook.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def without_secrets(text: str, *values: str) -> str:
+    """Returns `text` without secrets.
+
+    Args:
+        text: Any text.
+        values: Secrets, besides environment variables named as such and logins in addresses.
+    """
+    named = {value: f"[{name}]" for name, value in os.environ.items() if _SECRETS.search(name)}
+    found = {**dict.fromkeys(values, "[key]"), **named}
+    for value in sorted(found, key=len, reverse=True):  # one may be a part of another
+        if len(value) >= _MIN_LENGTH:
+            text = text.replace(value, found[value])
+    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def without_folders(text: str) -> str:
@@ -67,20 +90,27 @@ def without_folders(text: str) -> str:
 
 
 def versions() -> dict[str, str | None]:
-    """Returns the versions of this package and of those that it computes with."""
+    """Returns the versions of this package and those it computes with, None for those that are not installed."""
     return {name: _version(name) for name in _PACKAGES}
 
 
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Returns in words what may make a run go on with other bits than it would have; None where nothing is known.
+    """Returns a message about changes that may round otherwise than the run did so far; None if none are known.
 
     Args:
-        before: facts of an earlier start, as `start_facts` gave them, and its kernel.
-        now: facts of this one.
+        before: Facts of an earlier start, from `start_facts`, and its kernel.
+        now: Facts of this start.
     """
     then, versions = before.get("versions"), now["versions"]
     changes = [
-        f"{name} {then[name]} is {versions[name]} now"
+        f"{name} was {then[name]} and is {versions[name]} now"
         for name in _DECIDING
         if isinstance(then, dict) and then.get(name) not in (None, versions[name])
     ]
@@ -93,40 +123,7 @@ def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     settings = [given for facts in (before, now) if isinstance(given := facts.get("arithmetic"), dict)]
     if len(settings) == 2 and settings[0] != settings[1]:
         then, today = (" ".join(f"{k}={v}" for k, v in given.items()) or "none" for given in settings)
-        changes.append(f"variables that change how devices round were {then}, and are {today} now")
+        changes.append(f"variables that change how devices round were {then} and are {today} now")
     if not changes:
         return None
-    return f"{'; '.join(changes)}: the run goes on from where it was, but not to the same bits as before."
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-@functools.cache
-def _checkout() -> dict[str, Any]:
-    """Returns the commit of the checkout that this package runs from, and whether its files differ from it.
-
-    Both are None where the package is installed.
-    """
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return {"git_commit": None, "git_dirty": None}
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return {"git_commit": _git(root, "rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """Returns what git says about a checkout, None where it does not."""
-    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-    # Within a hook, GIT_DIR and others name the repository that the hook is of.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+    return f"{'; '.join(changes)}: the run resumes, but is no longer reproducible to the last bit."

@@ -1,4 +1,4 @@
-"""Ends a training early and safely: signals and `--max-time`."""
+"""Ends a training early and safely, on signals and before the time limit of `--max-time`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,35 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-_LOOK_EVERY = 0.1  # [s] between looks at whether a signal has come
+PROCESS_STARTED = time.monotonic()
+"""Time at which this module was imported, which the commands do first [s]."""
 
-_computations: list[threading.Event] = []
+_POLL_INTERVAL = 0.1  # [s] between looks at whether a signal has come
+
+_RECENT = 20
+"""Number of recent generations, of which the longest is the estimate for the next one."""
+
+_SAVING = 5.0
+"""Estimated time to save until it has been measured [s]."""
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
+_computations: list[threading.Event] = []
+
 
 def is_computing() -> bool:
-    """Returns whether something that was abandoned goes on: then the interpreter must not be taken down under it."""
+    """Returns whether an abandoned computation still runs, so that the interpreter must not shut down under it."""
     return not all(is_done.is_set() for is_done in _computations)
 
 
 class Interrupts:
-    """A context in which signals ask for the end of a training; it may be entered again inside itself.
+    """A context in which signals ask the training to end; it may be nested in itself.
 
     Attributes:
-        requested: whether a signal came.
-        notify: called with a sentence for the user at the first signal; None as long as there is nobody to tell.
-        training: whether there is something to save; before, Ctrl-C quits at once.
+        requested: Whether a signal came.
+        notify: Called with a message for the user at the first signal; None while there is no display.
+        training: Whether there is something to save; before that, Ctrl-C quits at once.
     """
 
     def __init__(self) -> None:
@@ -42,7 +51,7 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        """Takes over the signals; elsewhere than in the main thread there is nothing to take over."""
+        """Takes over the signals, if this is the main thread."""
         self._depth += 1
         if self._depth == 1 and threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
@@ -51,7 +60,7 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back."""
+        """Restores the signal handlers."""
         self._depth -= 1
         if self._depth == 0:
             for number, handler in self._previous.items():
@@ -59,10 +68,10 @@ class Interrupts:
             self._previous = {}
 
     def unless_interrupted(self, compute: Callable[[], Result]) -> Result | None:
-        """Returns what `compute` returns; None if a signal asks for the end before that.
+        """Returns what `compute` returns; None if a signal comes first.
 
-        XLA compiles for a minute without letting Python handle a signal, so a thread does that and this one waits.
-        What is abandoned goes on in its thread, see `is_computing`.
+        XLA compiles for a minute without letting Python handle a signal, so another thread computes and this one waits.
+        An abandoned computation goes on in its thread; see `is_computing`.
         """
         if threading.current_thread() is not threading.main_thread():
             return compute()
@@ -73,12 +82,12 @@ class Interrupts:
         def run() -> None:
             try:
                 outcome.append(compute())
-            except BaseException as error:  # for the thread that waits
+            except BaseException as error:  # raised by the waiting thread
                 outcome.append(error)
             is_done.set()
 
         threading.Thread(target=run, daemon=True).start()
-        while not is_done.wait(_LOOK_EVERY):
+        while not is_done.wait(_POLL_INTERVAL):
             if self.requested:
                 return None
         (result,) = outcome
@@ -92,31 +101,24 @@ class Interrupts:
         quits, first = by_hand and (self.requested or not self.training), not self.requested
         self.requested = True
         if quits:
-            raise KeyboardInterrupt  # where a library swallows it, the request remains
+            raise KeyboardInterrupt  # if a library swallows it, the request remains
         if first and self.notify is not None:
             name = "Ctrl-C" if by_hand else signal.Signals(number).name
             again = "Ctrl-C again" if by_hand else "Ctrl-C"
-            what = "this generation is finished and saved" if self.training else "the run ends before it has trained"
+            what = "this generation is finished and saved" if self.training else "the run ends before training"
             self.notify(f"{name}: {what}; {again} to quit at once.")
 
 
-PROCESS_STARTED = time.monotonic()
-"""When this module was imported [s]: the commands import it first of all."""
-
-_RECENT = 20
-"""Generations whose longest the next one is expected to last at most."""
-
-_SAVING = 5.0
-"""Saving is expected to take so long until it was measured [s]."""
-
-
 class Deadline:
-    """Whether another generation still fits.
+    """Time limit of a process, and whether another generation still fits.
 
     Args:
-        seconds: that the process may run; None for any time.
-        started: when it started, by `clock`.
-        clock: seconds that only ever grow.
+        seconds: Time that the process may run [s]; None for no limit.
+        started: Time of `clock` at which it started.
+        clock: Monotonic clock [s].
+
+    Attributes:
+        end: Time of `clock` at which the limit is reached; None for no limit.
     """
 
     def __init__(
@@ -125,22 +127,22 @@ class Deadline:
         started: float = PROCESS_STARTED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._end = None if seconds is None else started + seconds
+        self.end = None if seconds is None else started + seconds
         self._clock = clock
         self._generations: deque[float] = deque(maxlen=_RECENT)
         self._saves: list[float] = []
 
     def generation_took(self, seconds: float) -> None:
-        """Takes in how long a generation lasted [s]."""
+        """Notes how long a generation took [s]."""
         self._generations.append(seconds)
 
     def save_took(self, seconds: float) -> None:
-        """Takes in how long saving lasted [s]."""
+        """Notes how long saving took [s]."""
         self._saves.append(seconds)
 
     def is_near(self) -> bool:
-        """Returns whether another generation as long as the longest recent one, and saving it, could be too long."""
-        if self._end is None:
+        """Returns whether a generation as long as the longest recent one, and saving it, could exceed the limit."""
+        if self.end is None:
             return False
         needed = max(self._generations, default=0.0) + max(self._saves, default=_SAVING)
-        return self._clock() + needed > self._end
+        return self._clock() + needed > self.end

@@ -1,7 +1,7 @@
-"""What a checkpoint says about itself, and whether it is what it says and what a run needs.
+"""Writes and checks `facts.json` of a checkpoint.
 
-`facts.json` in every checkpoint has its format, the generator of random numbers, the configuration that it was
-trained with, and the SHA-256 of every other file and of itself.
+It holds the format, the generator of random numbers, the configuration of the run, and the SHA-256 of every other file
+and of itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TYPES: dict[str, Any] = {
 }
 
 _FREE = ("algo.generations", "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
-"""Keys, or beginnings of keys, that may change on resume: they say how long, where and with which records."""
+"""Keys, or prefixes of keys, that may change on resume: how long, where and with which records a run is trained."""
 
 
 def write_facts(
@@ -52,15 +52,15 @@ def write_facts(
     elapsed: float,
     env_steps_simulated: int,
 ) -> None:
-    """Writes the facts of a checkpoint whose other files are in the directory `path`, and all of it to the disk.
+    """Writes the facts of a checkpoint beside its other files, and flushes all of them to the disk.
 
     Args:
-        path: of the checkpoint.
-        config: of the run.
-        generation: of the state.
-        eval_fitness: of that generation; None where it was not finite.
-        elapsed: time of training so far, over resumes [s].
-        env_steps_simulated: environment steps so far, wasted ones included.
+        path: Directory of the checkpoint.
+        config: Configuration of the run.
+        generation: Generation of the state.
+        eval_fitness: Evaluation fitness of that generation; None if it was not finite.
+        elapsed: Time of training so far, over resumptions [s].
+        env_steps_simulated: Environment steps so far, including those that do not count.
     """
     facts = {
         "format": FORMAT,
@@ -82,16 +82,16 @@ def read_facts(name: str, path: Path) -> dict[str, Any]:
     """Returns the facts of the checkpoint in the directory `path`.
 
     Args:
-        name: of the checkpoint, for messages.
-        path: its directory.
+        name: Name of the checkpoint, for messages.
+        path: Its directory.
 
     Raises:
         DamagedCheckpointError: they are missing or not what was written.
         UnreadableCheckpointError: this user may not read them.
-        CheckpointError: they are of another format.
+        CheckpointError: they have another format.
     """
     try:
-        with _damage_told(name, FACTS_FILE):
+        with _as_damage(name, FACTS_FILE):
             text = (path / FACTS_FILE).read_bytes()
         facts = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -114,12 +114,12 @@ def check_files(name: str, path: Path, facts: dict[str, Any]) -> None:
         DamagedCheckpointError: one is missing or not what was saved.
         UnreadableCheckpointError: this user may not read one.
     """
-    with _damage_told(name, "a directory"):
+    with _as_damage(name, "a directory"):
         found = _files(path)
     for file, expected in facts["files"].items():
         if file not in found:
             raise DamagedCheckpointError(f"{name} is damaged: {file} is missing.")
-        with _damage_told(name, file):
+        with _as_damage(name, file):
             actual = _hash(path / file)
         if actual != expected:
             raise DamagedCheckpointError(f"{name} is damaged: {file} is cut off or changed.")
@@ -135,15 +135,15 @@ def is_whole(path: Path) -> bool:
 
 
 def check_run(name: str, facts: dict[str, Any], config: RunConfig | None) -> None:
-    """Checks that this version can go on from a checkpoint, and that it belongs to the run of `config`.
+    """Checks that this version can resume from a checkpoint, and that it belongs to the run of `config`.
 
     Args:
-        name: of the checkpoint, for messages.
-        facts: what it says about itself.
-        config: of the run; None where it need not belong to one.
+        name: Name of the checkpoint, for messages.
+        facts: Its facts.
+        config: Configuration of the run; None to skip that check.
 
     Raises:
-        CheckpointError: another generator or configuration.
+        CheckpointError: it has another generator or configuration.
     """
     if facts["rng"] != KEY_IMPLEMENTATION:
         raise CheckpointError(
@@ -156,15 +156,15 @@ def check_run(name: str, facts: dict[str, Any], config: RunConfig | None) -> Non
     trained, wanted = facts["config"], what_shapes_a_run(config)
     differ = [key for key in trained if key not in wanted or trained[key] != wanted[key]]
     if differ:
-        was, now = (", ".join(f"{key}={_as_yaml(of.get(key))}" for key in differ[:3]) for of in (trained, wanted))
+        was, now = (", ".join(f"{key}={as_yaml(of.get(key))}" for key in differ[:3]) for of in (trained, wanted))
         raise CheckpointError(
             f"{name} is of another configuration: it was trained with {was}, and the run's configuration says {now}"
-            f"{', and more' * (len(differ) > 3)}. Put that back to go on, or start a new run."
+            f"{', and more' * (len(differ) > 3)}. Change it back to resume, or start a new run."
         )
 
 
 def what_shapes_a_run(config: RunConfig) -> dict[str, Any]:
-    """Returns the keys and values that decide what a run computes."""
+    """Returns the configuration keys, with their values, that determine what a run computes."""
     return {key: value for key, value, _ in walk(config) if not key.startswith(_FREE)}
 
 
@@ -172,9 +172,9 @@ def check_shapes(name: str, saved: Any, expected: RunState) -> None:
     """Checks type and shape of every array.
 
     Args:
-        name: of the checkpoint, for messages.
-        saved: the arrays in it, or their shapes.
-        expected: a state of the run, or its shapes.
+        name: Name of the checkpoint, for messages.
+        saved: The arrays in it, or their shapes.
+        expected: A state of the run, or its shapes.
 
     Raises:
         CheckpointError: the first array that is not as expected.
@@ -198,8 +198,8 @@ def _arrays_by_name(tree: Any) -> dict[str, str]:
 
 
 @contextmanager
-def _damage_told(name: str, file: str) -> Iterator[None]:
-    """Turns the error of reading a file into damage, but for one that says nothing about what the file holds."""
+def _as_damage(name: str, file: str) -> Iterator[None]:
+    """Reports an error of reading a file as damage, unless it says nothing about the content of the file."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -232,7 +232,7 @@ def _is_regular(file: Path) -> bool:
 
 
 def _hash(file: Path, *, flush: bool = False) -> str:
-    """Returns the SHA-256 of a file; `flush` has it written to the disk, where it survives that the power fails."""
+    """Returns the SHA-256 of a file; with `flush` it is flushed to the disk, to survive a power failure."""
     with file.open("rb") as opened:
         if flush:
             os.fsync(opened.fileno())
@@ -243,5 +243,6 @@ def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """Returns a value of the configuration as a message shows it."""
     return "null" if value is None else str(value)

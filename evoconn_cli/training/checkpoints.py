@@ -1,21 +1,23 @@
-"""The checkpoint store of a run: a directory a generation, with the whole RunState as Orbax writes it and its facts.
+"""The checkpoint store of a run: one directory per generation, with the whole RunState and its facts.
 
-A checkpoint is written under another name, flushed to the disk and renamed, so it exists whole or not at all; one
-that is to go is renamed before it is deleted. What happens to it later, on a bad disk or in a copy that was cut off,
-is found when it is read: nothing is restored that is not, to the last bit, what was saved.
+A checkpoint is written under another name, flushed to the disk and renamed, so it exists whole or not at all; it is
+renamed before it is deleted. Later damage, by a bad disk or an incomplete copy, is detected when it is read: only what
+was saved, to the last bit, is restored.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -32,22 +34,25 @@ from evoconn_cli.errors import (
     first_line,
     program,
 )
+from evoconn_cli.output import finite_json
 from evoconn_cli.runs.directory import saved_generations
 from evoconn_cli.training.checkpoint_facts import check_files, check_run, check_shapes, read_facts, write_facts
-from evoconn_cli.training.late_writes import late_writes_ignored, remove_for_good
 
 _STATE, _COMMITTED = "state", "commit_success.txt"
-"""Orbax's directory in a checkpoint, and the file in it whose being there says that all was written."""
+"""Orbax's directory in a checkpoint, and the file in it that marks it as complete."""
 
 _SAVING, _DELETING = ".saving-", ".deleting-"
-"""What the names of checkpoints begin with that are not whole yet, or not any more."""
+"""Prefixes of checkpoints that are being written or deleted."""
+
+_QUIET, _PATIENCE, _PAUSE = 0.5, 5.0, 0.01
+"""[s] A removed directory must stay away this long; removing is given up after that; time between looks."""
 
 
 class HostFacts(NamedTuple):
-    """What a run has to remember besides its arrays."""
+    """What a run remembers besides its arrays."""
 
-    elapsed: float = 0.0  # [s] of training so far, over resumes
-    env_steps_simulated: int = 0  # environment steps so far, wasted ones included
+    elapsed: float = 0.0  # [s] of training so far, over resumptions
+    env_steps_simulated: int = 0  # environment steps so far, including those that do not count
 
 
 class Restored(NamedTuple):
@@ -59,64 +64,68 @@ class Restored(NamedTuple):
 
 
 class CheckpointStore:
-    """Checkpoints by generation: the newest, the best by evaluation fitness, and each so many are kept.
+    """Checkpoints by generation. Kept are the newest, the best by evaluation fitness, and every `keep_every`-th.
 
     Args:
-        directory: of the checkpoints; created when the first one is saved.
-        config: of the run that is trained; None opens the store for reading only.
+        directory: Directory of the checkpoints; created with the first one.
+        config: Configuration of the run that is trained; None opens the store for reading only.
     """
 
     def __init__(self, directory: Path, config: RunConfig | None = None):
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax prints what it raises, and that is said here
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also prints what it raises
         self._directory = directory.absolute()
         self._config = config
-        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})  # whoever computes besides
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})  # other processes only compute
         handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
         self._checkpointer = ocp.Checkpointer(handler, multiprocessing_options=alone)
         if config is not None:
             for remains in [*self._directory.glob(f"{_SAVING}*"), *self._directory.glob(f"{_DELETING}*")]:
                 shutil.rmtree(remains, ignore_errors=True)
 
+    def close(self) -> None:
+        """Releases what Orbax holds."""
+        self._checkpointer.close()
+
+    def generations(self) -> list[int]:
+        """Returns all saved generations, in order."""
+        return saved_generations(self._directory)
+
     def latest(self) -> int | None:
-        """Returns the newest generation that was saved; None if nothing is saved."""
+        """Returns the newest saved generation; None if nothing is saved."""
         return max(self.generations(), default=None)
 
     def best(self) -> int | None:
-        """Returns the saved generation of the highest evaluation fitness, the newest of equals; None without any.
+        """Returns the saved generation with the highest evaluation fitness, the newest of equals; None without any.
 
         Raises:
             UnreadableCheckpointError: one of them cannot be read, so the best is not known.
         """
         return self._best_of(self.generations())
 
-    def generations(self) -> list[int]:
-        """Returns all generations that are saved, in order."""
-        return saved_generations(self._directory)
-
     def path(self, generation: int) -> Path:
         """Returns the directory of a checkpoint."""
         return self._directory / str(generation)
 
     def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
-        """Saves a checkpoint, which exists whole or not at all, and deletes those that need not be kept.
+        """Saves a checkpoint atomically, and deletes those that need not be kept.
 
         Raises:
-            CheckpointError: it could not be written; those before it stay.
+            CheckpointError: it could not be written; earlier ones stay.
         """
         if self._config is None:
             raise ValueError("the store was opened for reading")
         generation = int(state.generation)
         partial = self._directory / f"{_SAVING}{generation}"
-        rated = eval_fitness if math.isfinite(eval_fitness) else None
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            with late_writes_ignored():
-                # Of several processes Orbax takes no arrays that are on a device of one.
+            with _late_writes_ignored():
+                # With several processes, Orbax takes no arrays that are on a device of one of them.
                 held = state if jax.process_count() == 1 else jax.device_get(state)
                 self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(held))
-            # Orbax writes there where that was, on this machine.
+            # Orbax has written a path of this machine into it.
             (partial / _STATE / _COMMITTED).write_text("Checkpoint commit was successful\n", encoding="utf-8")
+            rated = finite_json(eval_fitness)
             write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
             _flush_directory(partial)
             partial.rename(self.path(generation))
@@ -130,39 +139,48 @@ class CheckpointStore:
             ) from error
         self._delete_old(self._config.checkpoint)
 
+    def delete(self, generation: int) -> None:
+        """Deletes a checkpoint atomically.
+
+        Raises:
+            OSError: it could not be deleted and stays.
+        """
+        doomed = self._directory / f"{_DELETING}{generation}"
+        self.path(generation).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
     def restore(
         self, generation: int, like: RunState, device: Device, config: RunConfig | None = None
     ) -> tuple[RunState, HostFacts]:
         """Returns a saved state, placed on `device`, and its host facts.
 
         Args:
-            generation: one of `generations()`.
-            like: a state of the same run, or its shapes.
-            device: where the arrays go, whatever device they were on when they were saved.
-            config: of the run that goes on; every part of it that shapes a run has to be as it was.
+            generation: One of `generations()`.
+            like: A state of the same run, or its shapes.
+            device: Device for the arrays, whatever device they were on when they were saved.
+            config: Configuration of the run that resumes; the keys that shape a run must be unchanged.
 
         Raises:
             DamagedCheckpointError: something is missing or not what was saved.
-            DeletedCheckpointError: it is gone, or was deleted before all of it was read.
+            DeletedCheckpointError: it is gone, or was deleted while it was read.
             UnreadableCheckpointError: this user may not read it.
-            CheckpointError: it is of another format, generator or configuration.
+            CheckpointError: it has another format, generator or configuration.
         """
-        name = self._name(generation)
-        deleted = DeletedCheckpointError(f"{name} was deleted while it was read: name another step.")
+        deleted = DeletedCheckpointError(f"{self._name(generation)} was deleted while it was read: name another step.")
         try:
-            restored = self._restore(name, generation, like, device, config)
+            restored = self._restore(generation, like, device, config)
         except CheckpointError:
-            if self._is_saved(generation):
+            if generation in self.generations():
                 raise
             raise deleted from None
-        if not self._is_saved(generation):
+        if generation not in self.generations():
             raise deleted
         return restored
 
     def _restore(
-        self, name: str, generation: int, like: RunState, device: Device, config: RunConfig | None
+        self, generation: int, like: RunState, device: Device, config: RunConfig | None
     ) -> tuple[RunState, HostFacts]:
-        path = self.path(generation)
+        name, path = self._name(generation), self.path(generation)
         facts = read_facts(name, path)
         check_files(name, path, facts)
         if facts["generation"] != generation:
@@ -188,18 +206,18 @@ class CheckpointStore:
     def restore_latest(
         self, like: RunState, device: Device, note: Callable[[str], None], config: RunConfig | None = None
     ) -> Restored | None:
-        """Returns the newest checkpoint that is not damaged; None where nothing is saved.
+        """Returns the newest checkpoint that is not damaged; None if nothing is saved.
 
         Args:
-            like: as for `restore`.
-            device: as for `restore`.
-            note: is told about each damaged one.
-            config: as for `restore`.
+            like: As for `restore`.
+            device: As for `restore`.
+            note: Called with a message about each damaged one.
+            config: As for `restore`.
 
         Raises:
-            DamagedCheckpointError: there are only damaged ones.
+            DamagedCheckpointError: all are damaged.
             UnreadableCheckpointError: this user may not read the newest one.
-            CheckpointError: the newest whole one is of another format, generator or configuration.
+            CheckpointError: the newest undamaged one has another format, generator or configuration.
         """
         damaged: list[int] = []
         left = self.generations()
@@ -207,37 +225,20 @@ class CheckpointStore:
             generation = left.pop()
             try:
                 return Restored(*self.restore(generation, like, device, config), damaged)
-            except DeletedCheckpointError:  # by the training, which has saved newer ones before
+            except DeletedCheckpointError:  # by the training, which has saved newer ones since
                 left = [g for g in self.generations() if g not in damaged]
             except DamagedCheckpointError as error:
                 damaged.append(generation)
-                note(f"{error} The one before it is tried.")
+                note(f"{error} Trying the one before it.")
         if damaged:
             raise DamagedCheckpointError(
-                f"none of the checkpoints in {self._directory} can be read, all are damaged. Copy them again from "
-                f"where they came, or train from the start: {program()} resume RUN_DIR --from-step 0"
+                f"all checkpoints in {self._directory} are damaged. Copy them again from where they came, or train "
+                f"from the start: {program()} resume RUN_DIR --from-step 0"
             )
         return None
 
-    def delete(self, generation: int) -> None:
-        """Deletes a checkpoint, which is gone whole or, if that cannot be, stays.
-
-        Raises:
-            OSError: it stays.
-        """
-        doomed = self._directory / f"{_DELETING}{generation}"
-        self.path(generation).rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-
     def _name(self, generation: int) -> str:
         return f"the checkpoint of generation {generation} in {self._directory}"
-
-    def _is_saved(self, generation: int) -> bool:
-        return generation in self.generations()
-
-    def close(self) -> None:
-        """Releases what Orbax holds."""
-        self._checkpointer.close()
 
     def _best_of(self, generations: Iterable[int]) -> int | None:
         rated = [(fitness, g) for g in generations if (fitness := self._eval_fitness(g)) is not None]
@@ -259,12 +260,12 @@ class CheckpointStore:
             return  # it may be the best
         kept = {best, *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
         for generation in set(saved) - kept:
-            with suppress(OSError):  # it costs some space
+            with suppress(OSError):  # it only takes some space
                 self.delete(generation)
 
 
 def _flush_directory(path: Path) -> None:
-    """Has the names in a directory written to the disk."""
+    """Flushes the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     try:
         os.fsync(descriptor)
@@ -275,7 +276,61 @@ def _flush_directory(path: Path) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    # TensorStore tells every layer that the error went through.
+    # TensorStore lists every layer that the error went through.
     if code := re.search(r"os_error_code='(\d+)'", str(error)):
         return os.strerror(int(code[1]))
     return first_line(error)
+
+
+@contextmanager
+def _late_writes_ignored() -> Iterator[None]:
+    """Keeps Python from printing the errors that follow after one of several writes has failed.
+
+    Orbax writes all arrays at once and closes its event loop at the first failure. TensorStore reports the other
+    failures to that loop from its own threads, asyncio those that nobody awaited, and Python the writes that never
+    began, perhaps a while later. So after a failure this stays in force.
+    """
+    previous = sys.unraisablehook
+    if isinstance(previous, _IgnoreClosedLoops):
+        yield
+        return
+    filters = ExitStack()
+    filters.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    sys.unraisablehook = _IgnoreClosedLoops(previous)
+    yield
+    sys.unraisablehook = previous
+    logger.setLevel(level)
+    filters.close()
+
+
+class _IgnoreClosedLoops:
+    def __init__(self, previous: Any) -> None:
+        self._previous = previous
+
+    def __call__(self, unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, RuntimeError) or str(unraisable.exc_value) != "Event loop is closed":
+            self._previous(unraisable)
+
+
+def remove_for_good(
+    path: Path, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep
+) -> None:
+    """Removes the directory of a checkpoint that could not be written, also if it comes back within seconds.
+
+    TensorStore makes the directory of a file that it is about to write, and so restores one that was removed.
+
+    Args:
+        path: Directory to remove.
+        clock: Monotonic clock [s].
+        pause: Waits for a number of seconds.
+    """
+    start = quiet_since = clock()
+    while (now := clock()) - quiet_since < _QUIET and now - start < _PATIENCE:
+        if path.exists():
+            shutil.rmtree(path, ignore_errors=True)
+            quiet_since = now
+        pause(_PAUSE)

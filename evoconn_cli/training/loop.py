@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import jax
 
@@ -26,138 +27,101 @@ from evoconn_cli.training.processes import Processes, digest
 from evoconn_cli.training.tracking import Tracker
 
 _LONG_RUN = 3600.0
-"""Runs that take longer than this on a CPU deserve a word [s]."""
+"""Runs on a CPU that are expected to take longer than this get advice [s]."""
+
+_NOT_IN_EVERY_STRATEGY = ("spikes_per_ms", "density", "entropy", "saturated")
+"""Keys of every line of metrics that are null for strategies and networks without them."""
 
 
-def speed_advice(config: RunConfig, workers: WorkerMesh, start: int, seconds: float) -> str | None:
-    """Returns what to tell after a first generation of `seconds` beyond `start`, None where there is nothing to say."""
-    if workers.first_device.platform != "cpu":
-        return None
-    left = config.algo.generations - start
-    expected = seconds * left
-    if expected < _LONG_RUN:
-        return None
-    return (
-        f"{count(left)} generations like the first take {duration(expected)} on this CPU, and they "
-        "get slower as episodes get longer. Use a GPU, or --config laptop for a run of minutes."
-    )
-
-
-class Recorder(Protocol):
-    """What a session of training tells; all of it happens at once, in the order of the generations."""
+class Recorder:
+    """Receives what the training loop reports, in the order of the generations; this class discards it."""
 
     def compiling(self) -> None:
-        """Takes in that the generation is being compiled."""
-        ...
+        """Receives that the generation is being compiled."""
 
     def compiled(self, seconds: float) -> None:
-        """Takes in how long that took [s]."""
-        ...
+        """Receives how long the compilation took [s]."""
 
     def note(self, message: str) -> None:
-        """Takes in an advice or a warning."""
-        ...
+        """Receives advice or a warning."""
 
     def record(self, line: dict[str, Any]) -> None:
-        """Takes in the metrics of a generation."""
-        ...
-
-    def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
-        """Takes in a state that is to be kept."""
-        ...
-
-
-class RunRecorder(NamedTuple):
-    """Records a run in its directory, in the terminal and with the trackers."""
-
-    store: CheckpointStore
-    metrics: MetricsFile
-    progress: Progress
-    trackers: Sequence[Tracker]
-    lock: RunLock
-
-    def compiling(self) -> None:
-        """Shows that the generation is being compiled."""
-        self.progress.compiling()
-
-    def compiled(self, seconds: float) -> None:
-        """Shows how long that took [s]."""
-        self.progress.compiled(seconds)
-
-    def note(self, message: str) -> None:
-        """Shows an advice or a warning."""
-        self.progress.note(message)
-
-    def record(self, line: dict[str, Any]) -> None:
-        """Writes, shows and tracks the metrics of a generation.
+        """Receives the metrics of a generation.
 
         Raises:
             RunBusyError: another process has taken over the run.
             TrainingError: they could not be written.
         """
-        self.lock.check()
-        try:
-            written = self.metrics.append(line)
-        except OSError as error:
-            raise self._cannot_write(error) from None
-        self.progress.generation(written)
-        for tracker in self.trackers:
-            tracker.log(written, int(line["generation"]))
 
     def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
-        """Saves a checkpoint, and before it the metrics up to there.
+        """Receives a state to be saved.
 
         Raises:
             CheckpointError: it could not be written.
             RunBusyError: another process has taken over the run.
-            TrainingError: the metrics could not be written.
+            TrainingError: the metrics before it could not be written.
         """
-        self.lock.check()
+
+
+class RunRecorder(Recorder):
+    """Records a run in its directory, in the terminal and with the trackers."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        metrics: MetricsFile,
+        *,
+        progress: Progress,
+        trackers: Sequence[Tracker],
+        lock: RunLock,
+    ) -> None:
+        self._store, self._metrics, self._trackers, self._lock = store, metrics, trackers, lock
+        self._progress = progress
+        self.compiling, self.compiled, self.note = progress.compiling, progress.compiled, progress.note
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Writes, shows and tracks the metrics of a generation."""
+        self._lock.check()
         try:
-            self.metrics.flush()
+            written = self._metrics.append(line)
         except OSError as error:
             raise self._cannot_write(error) from None
-        self.store.save(state, host, eval_fitness)
+        self._progress.generation(written)
+        for tracker in self._trackers:
+            tracker.log(written, int(line["generation"]))
+
+    def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+        """Saves a checkpoint, after flushing the metrics before it."""
+        self._lock.check()
+        try:
+            self._metrics.flush()
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        self._store.save(state, host, eval_fitness)
 
     def _cannot_write(self, error: OSError) -> TrainingError:
-        kept = what_is_kept(self.store.latest())
+        kept = _what_is_kept(self._store.latest())
         return TrainingError(f"metrics.jsonl cannot be written: {error.strerror}. The training ends here; {kept}.")
 
 
-def what_is_kept(latest: int | None) -> str:
+def _what_is_kept(latest: int | None) -> str:
     """Returns in words what is left of a training that fails, whose newest checkpoint is `latest`."""
     return f"the checkpoint of generation {latest} is kept" if latest else "nothing is saved yet"
 
 
-class NoRecorder:
-    """Records nothing: another process does."""
-
-    def compiling(self) -> None:
-        """Does nothing."""
-
-    def compiled(self, seconds: float) -> None:
-        """Does nothing."""
-
-    def note(self, message: str) -> None:
-        """Does nothing."""
-
-    def record(self, line: dict[str, Any]) -> None:
-        """Does nothing."""
-
-    def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
-        """Does nothing."""
-
-
-class Session(NamedTuple):
-    """What a training works with, from its first generation in this process to the last one."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingLoop:
+    """Trains generation after generation until the run is finished or has to end early."""
 
     config: RunConfig
+    workers: WorkerMesh
+    processes: Processes
+    engine: Engine
     recorder: Recorder
     interrupts: Interrupts
     deadline: Deadline
-    processes: Processes
 
-    def train(self, engine: Engine, workers: WorkerMesh, state: RunState, host: HostFacts) -> RunState:
+    def train(self, state: RunState, host: HostFacts) -> RunState:
         """Returns the last state, which is saved.
 
         Raises:
@@ -173,7 +137,7 @@ class Session(NamedTuple):
         recorder.compiling()
         before = time.perf_counter()
         with self._memory():
-            step = self._compile(engine, state)
+            step = self._compile(state)
         if step is None:
             return state
         recorder.compiled(time.perf_counter() - before)
@@ -195,7 +159,7 @@ class Session(NamedTuple):
                 recorder.record(line)
                 _check_alive(line, config, saved)
                 _check_finite(state, saved)
-                if generation == start + 1 and (advice := speed_advice(config, workers, start, seconds)):
+                if generation == start + 1 and (advice := speed_advice(config, self.workers, start, seconds)):
                     recorder.note(advice)
                 if generation % config.checkpoint.every == 0 or self._is_overdue(saved_at):
                     self._save(state, host, eval_fitness)
@@ -208,11 +172,11 @@ class Session(NamedTuple):
             self._save(state, host, eval_fitness)
         return state
 
-    def _compile(self, engine: Engine, state: RunState) -> Callable | None:
+    def _compile(self, state: RunState) -> Callable | None:
         """Returns the compiled generation; None if a signal came. Several processes agree on that only afterwards."""
         if self.processes.count > 1:
-            return engine.compile(state)
-        return self.interrupts.unless_interrupted(lambda: engine.compile(state))
+            return self.engine.compile(state)
+        return self.interrupts.unless_interrupted(lambda: self.engine.compile(state))
 
     def _compute(self, step: Callable, state: RunState) -> tuple[RunState, Metrics]:
         """Returns the state after a generation, and its metrics in the memory of the host."""
@@ -239,7 +203,7 @@ class Session(NamedTuple):
         self.deadline.save_took(time.perf_counter() - before)
 
     def _is_overdue(self, saved_at: float) -> bool:
-        """Returns whether too much would be lost by now, which all processes agree on."""
+        """Returns whether the last checkpoint is too long ago, which all processes agree on."""
         (overdue,) = self.processes.agree_on(time.perf_counter() - saved_at >= 60 * self.config.checkpoint.minutes)
         return overdue
 
@@ -248,7 +212,7 @@ class Session(NamedTuple):
         return asked
 
     def _must_end(self, *, is_first: bool) -> bool:
-        """Returns whether no other generation is to begin, which all processes agree on."""
+        """Returns whether no other generation may begin, which all processes agree on."""
         asked, is_late = self.processes.agree_on(self.interrupts.requested, self.deadline.is_near())
         if asked:
             if not self.interrupts.requested:
@@ -256,8 +220,8 @@ class Session(NamedTuple):
             return True
         if is_late and is_first:
             raise TrainingError(
-                "the time of --max-time was over before the first generation could be trained: starting took too "
-                "long for it. Allow more, or none of the next starts will come further."
+                "the time of --max-time was over before the first generation could be trained, because starting took "
+                "too long. Allow more time, or every restart will stop here too."
             )
         if is_late:
             self.recorder.note("the time of --max-time is nearly over: the run is saved and ends here.")
@@ -277,15 +241,11 @@ def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: Ho
     }
 
 
-_NOT_IN_EVERY_STRATEGY = ("spikes_per_ms", "density", "entropy", "saturated")
-"""Keys of every line that are null where a strategy or a network has no such thing."""
-
-
 def _check_alive(line: dict[str, Any], config: RunConfig, saved: int) -> None:
     if line["failed_members"] == num_members(config):
         raise TrainingError(
-            f"the fitness of all members was NaN or infinite in generation {line['generation']}: nothing is left to "
-            f"learn from, and {what_is_kept(saved)}. Look at the task and the network's constants."
+            f"the fitness of all members was NaN or infinite in generation {line['generation']}: there is nothing to "
+            f"learn from, and {_what_is_kept(saved)}. Look at the task and the network's constants."
         )
 
 
@@ -293,6 +253,20 @@ def _check_finite(state: RunState, saved: int) -> None:
     if arrays := not_finite(state):
         raise TrainingError(
             f"the run has diverged: after generation {int(state.generation)}, {', '.join(arrays[:3])} "
-            f"{'hold' if len(arrays) > 1 else 'holds'} numbers that are not finite, and {what_is_kept(saved)}. Start a "
-            "new run with a smaller algo.learning_rate or a larger algo.adam_eps."
+            f"{'hold' if len(arrays) > 1 else 'holds'} numbers that are not finite, and {_what_is_kept(saved)}. Start "
+            "a new run with a smaller algo.learning_rate or a larger algo.adam_eps."
         )
+
+
+def speed_advice(config: RunConfig, workers: WorkerMesh, start: int, seconds: float) -> str | None:
+    """Returns advice after a first generation of `seconds` beyond `start`; None if the run is short or not on a CPU."""
+    if workers.first_device.platform != "cpu":
+        return None
+    left = config.algo.generations - start
+    expected = seconds * left
+    if expected < _LONG_RUN:
+        return None
+    return (
+        f"{count(left)} generations like the first take {duration(expected)} on this CPU, and they "
+        "get slower as episodes get longer. Use a GPU, or --config laptop for a run of minutes."
+    )

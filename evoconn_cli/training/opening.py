@@ -1,4 +1,4 @@
-"""Creates or reopens a run for training, and chooses the checkpoint it starts from."""
+"""Opens a run for training: its directory, configuration and devices, and the state it starts from."""
 
 from __future__ import annotations
 
@@ -13,34 +13,182 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import choose_block
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices, start_jax
 from evoconn_cli.engine.kernel_choice import check_kernel
-from evoconn_cli.engine.mesh import Device, WorkerMesh
+from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.metrics import read_metrics, write_metrics
 from evoconn_cli.runs.provenance import start_facts
-from evoconn_cli.training.checkpoint_facts import what_shapes_a_run
+from evoconn_cli.training.checkpoint_facts import as_yaml, what_shapes_a_run
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
-from evoconn_cli.training.processes import OneProcess, Processes, connect_devices
+from evoconn_cli.training.cluster import connect_devices
+from evoconn_cli.training.processes import Processes
 
 
-def set_aside_later(directory: RunDirectory, store: CheckpointStore, generation: int, *, discard: bool) -> str | None:
-    """Moves checkpoints and metrics of generations beyond `generation` into a dated folder of `set-aside`.
+class TrainingRun(NamedTuple):
+    """A run opened for training, in the process that writes it."""
 
-    The newest checkpoint goes first: if the process dies on the way, the run is one that ended a little later than
-    `generation`, and nothing is lost.
+    directory: RunDirectory
+    config: RunConfig  # with the block chosen
+    workers: WorkerMesh
+    processes: Processes
+    from_step: int | None = None  # generation to start from, 0 for the beginning; None for the latest checkpoint
+    discard_later: bool = False  # delete what came after `from_step` instead of setting it aside
+
+
+def create_run(config: RunConfig, path: Path | None, processes: Processes | None = None) -> TrainingRun:
+    """Returns a new run in the directory `path`, or in a new one under runs/.
 
     Args:
-        directory: of the run.
-        store: of the run.
-        generation: the last one that stays.
-        discard: delete them instead.
-
-    Returns:
-        What was done, for the user; None where there was nothing to do.
+        config: Configuration of the run; the block is chosen here if it is null.
+        path: Directory that does not exist yet or is empty.
+        processes: Processes that train the run, of which this is the writer; this one alone by default.
 
     Raises:
-        RunDirectoryError: it cannot be written.
+        ConfigError: there are too few devices, or they cannot run the kernel.
+        RunDirectoryError: the directory is not empty or cannot be written.
+    """
+    processes = processes or Processes()
+    RunDirectory(path or default_run_dir(config)).check_new()
+    config, workers = _start_writer(config, processes)
+    facts = {
+        **start_facts(describe_devices(workers), arithmetic_variables()),
+        "status": "created",
+        "wandb_id": None,
+        "resumed": [],
+    }
+    while True:
+        chosen = path or default_run_dir(config)
+        try:
+            return TrainingRun(RunDirectory.create(chosen, config, facts), config, workers, processes)
+        except RunDirectoryError:
+            if path is not None or not chosen.exists():
+                raise  # otherwise another process took the name within this second
+
+
+def reopen_run(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    from_step: int | None = None,
+    discard_later: bool = False,
+    processes: Processes | None = None,
+) -> TrainingRun:
+    """Returns the run in the directory `path`, to be resumed with some keys changed. Nothing is written yet.
+
+    Args:
+        path: Directory of the run.
+        overrides: `KEY=VALUE` entries.
+        from_step: Generation to resume from, 0 for the beginning; the latest checkpoint by default.
+        discard_later: Whether to delete what came later instead of setting it aside.
+        processes: Processes that train the run, of which this is the writer; this one alone by default.
+
+    Raises:
+        ConfigError: a wrong value, one that would make it another run, or fewer generations than are done.
+        RunDirectoryError: there is no run.
+    """
+    processes = processes or Processes()
+    directory = RunDirectory.open(path)
+    before = directory.read_config()
+    config = override_config(before, overrides)
+    _check_same_run(before, config)
+    done = directory.last_saved_generation() if from_step is None else from_step
+    if config.algo.generations < done:
+        raise ConfigError(
+            f"algo.generations={config.algo.generations}: the run has {done} generations already. Ask for more."
+        )
+    config, workers = _start_writer(config, processes)
+    return TrainingRun(directory, config, workers, processes, from_step, discard_later)
+
+
+def join_run(processes: Processes) -> tuple[RunConfig, WorkerMesh]:
+    """Returns configuration and devices of the run that the writer has opened, in a process without run directory."""
+    return _start(config_from_yaml(processes.broadcast(b"").decode()), processes)
+
+
+def _check_same_run(before: RunConfig, now: RunConfig) -> None:
+    was, wanted = what_shapes_a_run(before), what_shapes_a_run(now)
+    changed = [key for key in wanted.keys() | was.keys() if wanted.get(key) != was.get(key)]
+    if changed:
+        key = min(changed)
+        raise ConfigError(
+            f"{key}={as_yaml(wanted.get(key))}: the run has {key}={as_yaml(was.get(key))}, and another value would "
+            "make it another run. Start that with evoconn train."
+        )
+
+
+def _start_writer(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
+    """Starts JAX here, and in the other processes with the configuration of this one."""
+    if processes.count > 1:
+        processes.broadcast(config_to_yaml(config).encode())
+    return _start(config, processes)
+
+
+def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
+    workers = start_jax(config.engine.devices, num_processes=processes.count)
+    check_kernel(config, workers)
+    connect_devices(processes, workers)
+    # The block is part of the arithmetic, so a resumed run must not choose it anew.
+    block = choose_block(config, workers)
+    return dataclasses.replace(config, engine=dataclasses.replace(config.engine, block=block)), workers
+
+
+def starting_state(
+    run: TrainingRun, store: CheckpointStore, initial: RunState, note: Callable[[str], None]
+) -> tuple[RunState, HostFacts]:
+    """Returns the state that the next generation starts from.
+
+    Later checkpoints and metrics, after `run.from_step` or because the latest checkpoints are damaged, are set aside.
+
+    Args:
+        run: Run that is trained.
+        store: Its checkpoints, open for writing.
+        initial: State before the first generation, on the device for the state.
+        note: Called with messages for the user.
+
+    Raises:
+        CheckpointError: a checkpoint is missing, damaged or of another run.
+        RunDirectoryError: the directory cannot be written.
+    """
+    device = run.workers.first_device
+    state, host = initial, HostFacts()
+    if run.from_step is None:
+        found = store.restore_latest(initial, device, note, run.config)
+        if found is None:
+            return state, host
+        state, host = found.state, found.host
+        if not found.damaged:
+            return state, host
+    elif run.from_step > 0:
+        saved = store.generations()
+        if run.from_step not in saved:
+            names = ", ".join(map(str, saved)) or "none"
+            raise CheckpointError(
+                f"generation {run.from_step} is not saved in {run.directory.path}. Saved: {names}; 0 is the beginning."
+            )
+        state, host = store.restore(run.from_step, initial, device, run.config)
+    done = _set_aside_later(run.directory, store, int(state.generation), discard=run.discard_later)
+    if done is not None:
+        note(done)
+    return state, host
+
+
+def _set_aside_later(directory: RunDirectory, store: CheckpointStore, generation: int, *, discard: bool) -> str | None:
+    """Moves checkpoints and metrics of generations after `generation` into a dated folder of `set-aside`.
+
+    The newest checkpoint goes first. If the process dies meanwhile, the run merely ends a little after `generation`.
+
+    Args:
+        directory: Directory of the run.
+        store: Its checkpoints.
+        generation: Last generation to keep.
+        discard: Whether to delete them instead.
+
+    Returns:
+        A message about what was done; None if nothing came later.
+
+    Raises:
+        RunDirectoryError: the directory cannot be written.
     """
     checkpoints = [later for later in store.generations() if later > generation]
     lines = read_metrics(directory.metrics_file, after=generation)
@@ -59,7 +207,7 @@ def set_aside_later(directory: RunDirectory, store: CheckpointStore, generation:
             target.mkdir(exist_ok=True)
             store.path(later).rename(target / str(later))
     except OSError as error:
-        raise RunDirectoryError(f"cannot take away what came after generation {generation}: {error}.") from None
+        raise RunDirectoryError(f"cannot set aside what came after generation {generation}: {error}.") from None
     return f"going back to generation {generation}; set aside in {folder}: {what}."
 
 
@@ -73,158 +221,3 @@ def _new_folder(parent: Path) -> Path:
             number += 1
             continue
         return folder
-
-
-def starting_point(
-    directory: RunDirectory,
-    store: CheckpointStore,
-    config: RunConfig,
-    initial: RunState,
-    device: Device,
-    note: Callable[[str], None],
-    *,
-    from_step: int | None = None,
-    discard_later: bool = False,
-) -> tuple[RunState, HostFacts]:
-    """Returns the state that the next generation starts from.
-
-    What came later, at `from_step` or where the latest checkpoints are damaged, is out of the way afterwards.
-
-    Args:
-        directory: of the run.
-        store: of the run, open for writing.
-        config: of the run.
-        initial: the state before the first generation.
-        device: that holds the state.
-        note: is told what the user has to know.
-        from_step: generation to start from, 0 for the beginning; None for the latest.
-        discard_later: delete what came later instead of setting it aside.
-
-    Raises:
-        CheckpointError: a checkpoint is missing, damaged or of another run.
-        RunDirectoryError: the directory cannot be written.
-    """
-    if from_step is None:
-        found = store.restore_latest(initial, device, note, config)
-        if found is None:
-            return initial, HostFacts()
-        state, host = found.state, found.host
-        if not found.damaged:
-            return state, host
-    elif from_step == 0:
-        state, host = initial, HostFacts()
-    else:
-        saved = store.generations()
-        if from_step not in saved:
-            names = ", ".join(map(str, saved)) or "none"
-            raise CheckpointError(
-                f"generation {from_step} is not saved in {directory.path}. Saved: {names}; 0 is the beginning."
-            )
-        state, host = store.restore(from_step, initial, device, config)
-    done = set_aside_later(directory, store, int(state.generation), discard=discard_later)
-    if done is not None:
-        note(done)
-    return state, host
-
-
-class Run(NamedTuple):
-    """A run that can be trained."""
-
-    directory: RunDirectory
-    config: RunConfig
-    workers: WorkerMesh
-
-
-def create_run(config: RunConfig, path: Path | None, processes: Processes | None = None) -> Run:
-    """Returns a new run in the directory `path`, or in a new one under runs/.
-
-    Args:
-        config: of the run; the block is chosen here where it is not set.
-        path: that does not exist yet, or is an empty directory.
-        processes: that train the run; this is their writer.
-
-    Raises:
-        ConfigError: more devices than there are, or a kernel that they cannot run.
-        RunDirectoryError: the directory holds something already or cannot be written.
-    """
-    RunDirectory(path or default_run_dir(config)).check_new()
-    config, workers = _start_writer(config, processes or OneProcess())
-    facts = {
-        **start_facts(describe_devices(workers), arithmetic_variables()),
-        "status": "created",
-        "wandb_id": None,
-        "resumed": [],
-    }
-    if path is not None:
-        return Run(RunDirectory.create(path, config, facts), config, workers)
-    while True:
-        path = default_run_dir(config)
-        try:
-            return Run(RunDirectory.create(path, config, facts), config, workers)
-        except RunDirectoryError:
-            if not path.exists():
-                raise  # otherwise another process took the name in this very second
-
-
-def reopen_run(
-    path: Path, overrides: Sequence[str], from_step: int | None = None, processes: Processes | None = None
-) -> Run:
-    """Returns the run in the directory `path`, to go on with some keys changed. Nothing is written yet.
-
-    Args:
-        path: of the run.
-        overrides: `KEY=VALUE` entries.
-        from_step: generation to go on from; None for the latest.
-        processes: that train the run; this is their writer.
-
-    Raises:
-        ConfigError: a wrong value, one that would make it another run, or fewer generations than are done.
-        RunDirectoryError: there is no run.
-    """
-    directory = RunDirectory.open(path)
-    before = directory.read_config()
-    config = override_config(before, overrides)
-    _check_same_run(before, config)
-    done = directory.last_saved_generation() if from_step is None else from_step
-    if config.algo.generations < done:
-        raise ConfigError(
-            f"algo.generations={config.algo.generations}: the run has {done} generations already. Ask for more."
-        )
-    return Run(directory, *_start_writer(config, processes or OneProcess()))
-
-
-def _check_same_run(before: RunConfig, now: RunConfig) -> None:
-    was, wanted = what_shapes_a_run(before), what_shapes_a_run(now)
-    changed = [key for key in wanted.keys() | was.keys() if wanted.get(key) != was.get(key)]
-    if changed:
-        key = min(changed)
-        old, new = _as_written(was.get(key)), _as_written(wanted.get(key))
-        raise ConfigError(
-            f"{key}={new}: the run has {key}={old}, and with another value it would be another run. Start that with "
-            "evoconn train."
-        )
-
-
-def _as_written(value: object) -> object:
-    return "null" if value is None else value
-
-
-def join_run(processes: Processes) -> tuple[RunConfig, WorkerMesh]:
-    """Returns what the writer of a run has opened, in a process that has no run directory."""
-    return _start(config_from_yaml(processes.broadcast(b"").decode()), processes)
-
-
-def _start_writer(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
-    """Starts JAX here, and in the other processes with the configuration of this one."""
-    if processes.count > 1:
-        processes.broadcast(config_to_yaml(config).encode())
-    return _start(config, processes)
-
-
-def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
-    workers = start_jax(config.engine.devices, num_processes=processes.count)
-    check_kernel(config, workers)
-    connect_devices(processes, workers)
-    # The block is part of the arithmetic, so a resumed run must not choose it anew.
-    block = choose_block(config, workers)
-    return dataclasses.replace(config, engine=dataclasses.replace(config.engine, block=block)), workers

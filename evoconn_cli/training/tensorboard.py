@@ -1,7 +1,7 @@
-"""TensorBoard event files of a run, in `tensorboard/`: one for each start, all of them one log.
+"""Writes TensorBoard's event files of a run into `tensorboard/`: one file per start, which together are one log.
 
-They are written in the training's own thread. tensorboardX's writer has another thread, and where that dies, of a full
-disk, the training waits for it forever.
+They are written in the training's own thread: tensorboardX's writer has another one, and if that dies on a full disk,
+the training waits for it forever.
 """
 
 from __future__ import annotations
@@ -16,32 +16,36 @@ from typing import Any
 
 from evoconn_cli.errors import first_line
 from evoconn_cli.runs.metrics import MetricsLine
-from evoconn_cli.training.tracking import NullTracker, Tracker
+from evoconn_cli.training.tracking import Tracker
 
 
-class EventLog:
-    """A tracker that writes an event file, and turns itself off, with one note, at the first write that fails."""
+class EventLog(Tracker):
+    """A tracker that writes an event file, and turns itself off, with one note, at the first write that fails.
 
-    run_id = None
+    Readers skip what earlier files hold of generations after `start`. If there is no earlier file, this one begins
+    with `history`.
+
+    Args:
+        folder: Directory of the event files.
+        history: Metrics of the generations before.
+        start: Generation that the run resumes after.
+        note: Called with messages for the user.
+
+    Raises:
+        OSError: the file cannot be created.
+    """
 
     def __init__(self, folder: Path, history: Sequence[MetricsLine], start: int, note: Callable[[str], None]) -> None:
-        """Opens the log of a run that goes on after generation `start`.
-
-        A reader passes over what earlier files have of later generations. Where there is no earlier file, this one
-        begins with `history`.
-
-        Raises:
-            OSError: the file cannot be created.
-        """
+        super().__init__()
         self._note = note
         folder.mkdir(exist_ok=True)
         earlier = list(folder.glob("events.out.tfevents.*"))
         now = time.time()
-        # Readers take the files in the order of their names.
+        # Readers read the files in the order of their names.
         name = f"events.out.tfevents.{now:017.6f}.{os.uname().nodename}.{os.getpid()}"
         self._file = (folder / name).open("xb")
         try:
-            self._begin(history, start, now, goes_on=bool(earlier))
+            self._begin(history, start, now, continues=bool(earlier))
         except OSError:
             self.finish()
             raise
@@ -60,12 +64,12 @@ class EventLog:
     def finish(self, exit_code: int = 0) -> None:
         """Closes the file."""
         del exit_code
-        with suppress(OSError):  # what was not written was noted
+        with suppress(OSError):  # the user has been told
             self._file.close()
 
-    def _begin(self, history: Sequence[MetricsLine], start: int, now: float, *, goes_on: bool) -> None:
+    def _begin(self, history: Sequence[MetricsLine], start: int, now: float, *, continues: bool) -> None:
         self._write(wall_time=now, file_version="brain.Event:2")
-        if goes_on:
+        if continues:
             self._write(wall_time=now, step=start + 1, session_log={"status": "START"})
         else:
             took = [_seconds(line.get("elapsed")) for line in history]
@@ -87,29 +91,22 @@ class EventLog:
         self._file.write(b"".join(_record(Event(**fields).SerializeToString())))
 
 
-def open_event_log(
-    asked: bool, run_dir: Path, history: Sequence[MetricsLine], start: int, note: Callable[[str], None]
-) -> Tracker:
-    """Returns the tracker that writes event files into `run_dir`/tensorboard, if that is `asked` for.
-
-    Where it cannot be written, `note` is told and nothing is recorded.
-    """
-    if not asked:
-        return NullTracker()
+def open_event_log(run_dir: Path, history: Sequence[MetricsLine], start: int, note: Callable[[str], None]) -> Tracker:
+    """Returns a tracker that writes event files into `run_dir`/tensorboard; if it cannot, it notes that."""
     try:
-        import tensorboardX  # noqa: F401 - before there is an empty file
+        import tensorboardX  # noqa: F401 - before an empty file is made
 
         return EventLog(run_dir / "tensorboard", history, start, note)
     except ModuleNotFoundError as error:
         note(f"TensorBoard's files are not written ({first_line(error)}); metrics.jsonl is complete.")
-        return NullTracker()
+        return Tracker()
     except OSError as error:
         note(f"TensorBoard's files cannot be written ({error.strerror}); metrics.jsonl is complete.")
-        return NullTracker()
+        return Tracker()
 
 
 def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0  # others may have written the file
+    return float(value) if isinstance(value, (int, float)) else 0.0  # the file may have other authors
 
 
 def _record(data: bytes) -> Iterable[bytes]:

@@ -1,4 +1,4 @@
-"""Weights & Biases logging, which never prompts, prints or ends a training."""
+"""Tracks runs with Weights & Biases, without ever prompting, printing or ending a training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType, ModuleType
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError
@@ -21,15 +21,15 @@ from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.guarded import output_discarded, process_hooks_kept, reason_of, within
 from evoconn_cli.training.wandb_account import choose_mode, find_api_key, is_mode
 
-INIT_TIMEOUT = 20.0  # [s] what W&B's server has to answer
-CALL_TIMEOUT = 60.0  # [s] any call into the library, the start of its service included
+INIT_TIMEOUT = 20.0  # [s] for W&B's server to answer
+CALL_TIMEOUT = 60.0  # [s] for any call into the library, including the start of its service
 
 SILENT: dict[str, Any] = dict(silent=True, quiet=True, console="off")
 RUN_SETTINGS: dict[str, Any] = dict(
     **SILENT,
     disable_code=True,
     disable_git=True,  # run.json has the commit; a remote's address may hold a password
-    x_disable_meta=True,  # it has the paths of this machine; what else it has is in the facts of the start
+    x_disable_meta=True,  # it holds paths of this machine; the rest is in the facts of the start
     init_timeout=INIT_TIMEOUT,
     finish_timeout=CALL_TIMEOUT / 2,
     finish_timeout_raises=True,
@@ -38,46 +38,38 @@ RUN_SETTINGS: dict[str, Any] = dict(
 )
 
 
-class Tracker(Protocol):
-    """Where the metrics of a run go besides its own files."""
+class Tracker:
+    """A further record of the metrics of a run, besides its own files; this class records nothing.
 
-    @property
-    def run_id(self) -> str | None:
-        """The id to pass back on resume; None where nothing is tracked."""
-        ...
-
-    def log(self, metrics: Mapping[str, Any], generation: int) -> None:
-        """Records the metrics of one generation; those that are None are left out."""
-        ...
-
-    def finish(self, exit_code: int = 0) -> None:
-        """Closes the record of the run, marked as failed unless `exit_code` is 0."""
-        ...
-
-
-class NullTracker:
-    """A tracker that records nothing."""
+    Attributes:
+        run_id: Id to pass back on resume; None if nothing is tracked.
+    """
 
     def __init__(self, run_id: str | None = None) -> None:
         self.run_id = run_id
 
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
-        """Does nothing."""
+        """Records the metrics of one generation; those that are None are left out."""
 
     def finish(self, exit_code: int = 0) -> None:
-        """Does nothing."""
+        """Closes the record of the run, marked as failed unless `exit_code` is 0."""
 
 
-class WandbTracker:
-    """A W&B run that turns itself off, with one note, at the first call that fails."""
+class WandbTracker(Tracker):
+    """A W&B run that turns itself off, with one note, at the first call that fails.
 
-    def __init__(
-        self, wandb: ModuleType, run: Any, run_id: str, note: Callable[[str], None], run_dir: Path, sync: str
-    ) -> None:
-        self.run_id = run_id
-        # W&B's own step goes on counting where a resumed run repeats generations; curves over this one do not.
+    Args:
+        run: Run of wandb.
+        run_id: Its id.
+        run_dir: Directory of the run that is tracked.
+        note: Called with messages for the user.
+        sync: Command that uploads what was not uploaded.
+    """
+
+    def __init__(self, run: Any, run_id: str, *, run_dir: Path, note: Callable[[str], None], sync: str) -> None:
+        super().__init__(run_id)
+        # If a resumed run repeats generations, W&B's own step keeps counting; curves over generations coincide.
         run.define_metric("*", step_metric="generation")
-        self._wandb = wandb
         self._run = run
         self._note = note
         self._run_dir = run_dir
@@ -85,7 +77,7 @@ class WandbTracker:
 
     @property
     def run(self) -> Any:
-        """The run of wandb; None after a call that failed."""
+        """Run of wandb; None after a call that failed."""
         return self._run
 
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
@@ -97,7 +89,7 @@ class WandbTracker:
         """Closes the record of the run, marked as failed unless `exit_code` is 0."""
         self._guarded(lambda run: run.finish(exit_code=exit_code), "W&B did not take all records")
         self._run = None
-        _tear_down(self._wandb)
+        _tear_down()
         _cut_paths_in_logs(self._run_dir)
 
     def _guarded(self, call: Callable[[Any], None], failure: str) -> None:
@@ -112,25 +104,25 @@ class WandbTracker:
 
 
 def valid_run_id(run_id: object) -> str | None:
-    """Returns `run_id` if it can be one: W&B names files after it, and run.json may be from a stranger."""
+    """Returns `run_id` if it is valid, else None: W&B names files after it, and run.json may be from a stranger."""
     return run_id if isinstance(run_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", run_id) else None
 
 
 def place_of(run_id: str, run_dir: Path) -> list[str]:
-    """Returns what tells the directory of a W&B run from a copy: one of these is the same unless it was copied.
+    """Returns two marks of the directory of a W&B run, of which a copy has neither.
 
-    A directory that is moved keeps its inode, one that is restored from a backup its path.
+    A directory that is moved keeps its inode, and one that is restored from a backup keeps its path.
     """
     path = hashlib.sha256(f"{run_id} {run_dir.resolve()}".encode(errors="surrogateescape")).hexdigest()
     return [path[:16], str(run_dir.stat().st_ino)]
 
 
 def is_copy(facts: Mapping[str, Any], run_dir: Path) -> bool:
-    """Returns whether a directory is a copy of the one whose W&B run its facts name; False where they do not tell.
+    """Returns whether a directory is a copy of the one whose W&B run its facts name; False if they do not tell.
 
     Args:
         facts: Entries of run.json.
-        run_dir: Directory in which that file is.
+        run_dir: Directory of that file.
     """
     run_id, place = valid_run_id(facts.get("wandb_id")), facts.get("wandb_place")
     if run_id is None or not isinstance(place, list) or not place:
@@ -138,47 +130,74 @@ def is_copy(facts: Mapping[str, Any], run_dir: Path) -> bool:
     return not set(map(str, place)) & set(place_of(run_id, run_dir))
 
 
+def track_run(
+    directory: RunDirectory, config: RunConfig, note: Callable[[str], None], start: Mapping[str, Any]
+) -> Tracker:
+    """Returns the tracker of a run that is trained, in the W&B run that run.json names, if any.
+
+    Args:
+        directory: Directory of the run, in which the id of the W&B run is recorded.
+        config: Configuration of the run.
+        note: Called with messages for the user.
+        start: Facts of this start, recorded with the configuration.
+
+    Raises:
+        RunDirectoryError: run.json cannot be written.
+    """
+    facts = directory.read_facts()
+    run_id = facts.get("wandb_id")
+    if is_copy(facts, directory.path):
+        run_id = None
+        note("this run directory is a copy, so it does not go on in the W&B run of the original.")
+    tracker = open_tracker(config, directory.path, run_id, note, start=start)
+    place = place_of(tracker.run_id, directory.path) if tracker.run_id else None
+    directory.update_facts(wandb_id=tracker.run_id, wandb_place=place)
+    return tracker
+
+
 def open_tracker(
     config: RunConfig,
     run_dir: Path,
     run_id: object,
     note: Callable[[str], None],
+    *,
     start: Mapping[str, Any] = MappingProxyType({}),
 ) -> Tracker:
     """Returns the tracker that `config.tracking` asks for; it records into `run_dir`/wandb.
 
-    Without credentials, or without an answer from the server, the run is recorded offline. Whatever else goes
-    wrong turns the tracking off. Either way `note` is told once, and nothing is raised.
+    Without credentials, or without an answer from the server, the run is recorded offline. Any other failure turns
+    tracking off. Either way `note` is called once, and nothing is raised.
 
     Args:
-        config: the configuration of the run, recorded with it.
-        run_dir: directory of the run.
-        run_id: id of the tracked run that goes on; a new one begins where that can be none.
-        note: called with a sentence for the user.
+        config: Configuration of the run, recorded with it.
+        run_dir: Directory of the run.
+        run_id: Id of the W&B run to continue; if it is not valid, a new one begins.
+        note: Called with messages for the user.
         start: Facts of this start, recorded with the configuration.
     """
     known = valid_run_id(run_id)
     try:
         mode = choose_mode(config.tracking.wandb, os.environ)
         if mode == "disabled":
-            return NullTracker(known)
+            return Tracker(known)
         with process_hooks_kept():
-            return _open_wandb(config, run_dir, known, note, mode, start)
+            return _open_wandb(config, run_dir, note, known=known, mode=mode, start=start)
     except Exception as error:
         note(f"W&B is off for this run ({reason_of(error)}). Silence this with tracking.wandb=disabled.")
-        return NullTracker(known)
+        return Tracker(known)
 
 
 def _open_wandb(
     config: RunConfig,
     run_dir: Path,
-    known: str | None,
     note: Callable[[str], None],
+    *,
+    known: str | None,
     mode: str,
     start: Mapping[str, Any],
 ) -> Tracker:
     if not is_mode(os.environ.get("WANDB_MODE", "online")):
-        del os.environ["WANDB_MODE"]  # the configuration decides, and W&B would refuse to start
+        del os.environ["WANDB_MODE"]  # W&B would refuse to start, and the configuration decides
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it prints what it cannot send, and delays the exit
     import wandb
 
@@ -198,12 +217,12 @@ def _open_wandb(
             resume="allow",
             settings=wandb.Settings(**RUN_SETTINGS, **more),
         )
-        return WandbTracker(wandb, run, run_id, note, run_dir, _sync_command(run_dir, mode))
+        return WandbTracker(run, run_id, run_dir=run_dir, note=note, sync=_sync_command(run_dir, mode))
 
-    # Silent for the whole process: `wandb.init` prints about credentials before it reads its own settings.
+    # Silent for the whole process, because `wandb.init` prints about credentials before it reads its own settings.
     silent = wandb.Settings(**SILENT)
     reason = None
-    with output_discarded(2):  # the service writes there where it has no place for its log
+    with output_discarded(2):  # the service writes there if it cannot write its log
         settings = within(CALL_TIMEOUT, lambda: wandb.setup(settings=silent).settings)
         if mode != "offline":
             key = find_api_key(settings.base_url, os.environ)
@@ -214,7 +233,7 @@ def _open_wandb(
                     return within(CALL_TIMEOUT, lambda: init("online", **({"api_key": key} if key else {})))
                 except Exception as error:
                     reason = reason_of(error, *filter(None, [key]))
-                _tear_down(wandb)  # its service would still hold the run id
+                _tear_down()  # its service would still hold the run id
                 within(CALL_TIMEOUT, lambda: wandb.setup(settings=silent))
         tracker = within(CALL_TIMEOUT, lambda: init("offline"))
     if reason is not None:
@@ -224,13 +243,13 @@ def _open_wandb(
 
 
 def _sync_command(run_dir: Path, mode: str) -> str:
-    """Returns the command that uploads what is recorded in `run_dir`; several parts of a run go in their order."""
+    """Returns the command that uploads what is recorded in `run_dir`, the parts of a run in their order."""
     which = "offline-run-*" if mode == "offline" else "run-*"
     return f"wandb sync {'' if mode == 'offline' else '--include-online '}{shlex.quote(str(run_dir))}/wandb/{which}"
 
 
 def _cut_paths_in_logs(run_dir: Path) -> None:
-    """Takes the place of the run directory out of W&B's logs in it, so that it can be shared."""
+    """Removes the path of the run directory from W&B's logs in it, so that it can be shared."""
     place = f"{run_dir.absolute()}/"
     for log in run_dir.glob("wandb/*/logs/debug.log"):
         with suppress(OSError, UnicodeDecodeError):
@@ -239,28 +258,27 @@ def _cut_paths_in_logs(run_dir: Path) -> None:
                 replace_text(log, text.replace(place, ""))
 
 
-def _tear_down(wandb: ModuleType) -> None:
+def _tear_down() -> None:
     """Stops wandb's service now, not in an exit handler that could hang or print."""
-    with process_hooks_kept():
-        try:
-            within(CALL_TIMEOUT, wandb.teardown)
-        except Exception:
-            pass  # every record that can be saved was saved by run.finish
+    import wandb
+
+    with process_hooks_kept(), suppress(Exception):  # run.finish has saved every record that can be saved
+        within(CALL_TIMEOUT, wandb.teardown)
 
 
 _MEDIA = {".mp4": "Video", ".gif": "Video", ".html": "Html", ".png": "Image"}
 
 
 def upload(directory: RunDirectory, config: RunConfig, path: Path, note: Callable[[str], None]) -> bool:
-    """Puts a video, page or picture into the summary of the W&B run, as `video`; returns whether that was done.
+    """Uploads a video, page or picture as `video` of the W&B run's summary; returns whether that succeeded.
 
-    It is no part of the history, whose steps are generations: a row of its own would stand in the way of the next one.
+    The history is no place for it: its steps are generations, and a row of its own would block that of the next one.
 
     Args:
-        directory: of the run, which knows the id of its W&B run.
-        config: of the run.
-        path: of the file.
-        note: is called with one sentence for the user.
+        directory: Directory of the run, whose run.json names the W&B run.
+        config: Configuration of the run.
+        path: File to upload.
+        note: Called with one message for the user if it fails.
     """
     facts = directory.read_facts()
     run_id = valid_run_id(facts.get("wandb_id"))
@@ -279,18 +297,18 @@ def upload(directory: RunDirectory, config: RunConfig, path: Path, note: Callabl
     tracker = open_tracker(config, directory.path, run_id, note)
     if not isinstance(tracker, WandbTracker):
         return False
+
+    def put() -> None:
+        import wandb
+
+        media = getattr(wandb, _MEDIA[path.suffix.lower()])
+        tracker.run.summary["video"] = media(str(path))
+
     try:
-        within(CALL_TIMEOUT, lambda: _put(tracker.run, path))
+        within(CALL_TIMEOUT, put)
     except Exception as error:
         note(f"W&B did not take the file ({reason_of(error)}); it is kept: {path}")
         return False
     finally:
         tracker.finish()
     return True
-
-
-def _put(run: Any, path: Path) -> None:
-    import wandb
-
-    media = getattr(wandb, _MEDIA[path.suffix.lower()])
-    run.summary["video"] = media(str(path))

@@ -1,6 +1,6 @@
-"""Whether a run can be tracked online: the mode that is asked for, and the user's key.
+"""Finds the W&B mode that the user has chosen, and the user's API key.
 
-wandb would look for the key itself, but where it finds none it prompts.
+wandb would look for the key itself, but prompts if it finds none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MODE_OF_VARIABLE = {
     "dryrun": "offline",
     "disabled": "disabled",
 }
-
+"""Modes of a run by value of WANDB_MODE."""
 
 _YES = ("1", "true", "yes", "on", "y", "t")
 
@@ -29,11 +29,11 @@ _YES = ("1", "true", "yes", "on", "y", "t")
 def choose_mode(setting: str, environment: Mapping[str, str]) -> str:
     """Returns `auto`, `online`, `offline` or `disabled`.
 
-    Where the configuration leaves it open, WANDB_DISABLED comes first, then WANDB_MODE, then W&B's settings files, into
-    which `wandb offline` and `wandb disabled` write.
+    If the configuration leaves it open, WANDB_DISABLED comes first, then WANDB_MODE, then W&B's settings files, which
+    `wandb offline` and `wandb disabled` write.
 
     Args:
-        setting: `tracking.wandb` of the configuration; anything but `auto` decides alone.
+        setting: Value of `tracking.wandb`; anything but `auto` decides alone.
         environment: Environment variables.
 
     Raises:
@@ -57,9 +57,9 @@ def is_mode(text: str) -> bool:
 
 
 def _mode_in_files(environment: Mapping[str, str]) -> str:
-    """Returns the mode in W&B's settings files, empty where they have none; the working directory's comes last.
+    """Returns the mode in W&B's settings files, empty without one; the working directory's file takes precedence.
 
-    They are read here because W&B ignores a whole file where one of its entries is unknown.
+    They are read here because W&B ignores a whole file if one of its entries is unknown.
     """
     everywhere = Path(environment.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
     here = Path(environment.get("WANDB_DIR") or ".")
@@ -75,7 +75,7 @@ def _mode_in_files(environment: Mapping[str, str]) -> str:
 
 
 def find_api_key(base_url: str, environment: Mapping[str, str]) -> str | None:
-    """Returns the user's key for the W&B server at `base_url`, None where there is none.
+    """Returns the user's key for the W&B server at `base_url`; None without one.
 
     It is looked for in WANDB_API_KEY and in the netrc file, whose `default` entry is not meant for W&B.
     """

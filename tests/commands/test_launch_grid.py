@@ -22,7 +22,6 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
 from evoconn_cli.grid.executor import prepare
 from evoconn_cli.grid.states import State, read_status
-from evoconn_cli.training import train as training
 from evoconn_cli.training.opening import create_run
 from evoconn_cli.training.train import train
 
@@ -61,13 +60,12 @@ def invoke(*arguments):
     return CliRunner().invoke(app, ["launch-grid", *map(str, arguments)], env={"COLUMNS": "160"})
 
 
-def single_run(cell, path, make_engine, monkeypatch):
+def single_run(cell, path, make_engine):
     """Trains what the cell is, alone and in this process."""
     from whole_runs import quiet
 
-    monkeypatch.setattr(training, "build_engine", make_engine)
     run = create_run(cell.config, path)
-    assert train(run.directory, run.config, run.workers, quiet()).finished
+    assert train(run, quiet(), make_engine=make_engine).finished
 
 
 def wait_until_saved(cells, process) -> None:
@@ -83,7 +81,7 @@ def states(cells):
 
 
 @pytest.mark.slow
-def test_a_grid_runs_to_its_end_as_single_runs_would_and_then_no_cell_twice(launch, tmp_path, light, monkeypatch):
+def test_a_grid_runs_to_its_end_as_single_runs_would_and_then_no_cell_twice(launch, tmp_path, light):
     grid = write_grid(tmp_path)
     cells = load_cells(grid, tmp_path / "runs" / "tiny")
     process = launch("tiny.yaml")
@@ -92,7 +90,7 @@ def test_a_grid_runs_to_its_end_as_single_runs_would_and_then_no_cell_twice(laun
     assert states(cells) == [State.FINISHED] * 8 and "8 cells: 8 finished" in output
     for number, cell in enumerate(cells):
         assert generations_of(cell) == [1, 2, 3, 4] and starts_of(cell) == [0]
-        single_run(cell, tmp_path / f"single{number}", light, monkeypatch)
+        single_run(cell, tmp_path / f"single{number}", light)
         assert_same_run(tmp_path / f"single{number}", cell.path, light)
     grid.write_text(TWO.replace("seeds: [0]", "seeds: [0, 7]"))
     process = launch("tiny.yaml")
@@ -136,14 +134,14 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(launch, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_real_engine_gives_the_same_in_a_grid(launch, tmp_path, monkeypatch):
+def test_the_real_engine_gives_the_same_in_a_grid(launch, tmp_path):
     from evoconn_cli.engine.build import build_engine
 
     (cell, _) = load_cells(write_grid(tmp_path, TWO), tmp_path / "runs" / "tiny")
     process = launch("tiny.yaml", program=(sys.executable, "-m", "evoconn_cli"))
     assert process.wait() == 0, output_of(process)
     process.stdout.close()
-    single_run(cell, tmp_path / "single", build_engine, monkeypatch)
+    single_run(cell, tmp_path / "single", build_engine)
     assert_same_run(tmp_path / "single", cell.path)
 
 

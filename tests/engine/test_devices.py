@@ -16,7 +16,7 @@ from whole_runs import assert_same_run, evoconn
 from evoconn_cli.engine.devices import arithmetic_variables, set_xla_flags
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.training.processes import connect_devices
+from evoconn_cli.training.cluster import connect_devices
 
 _LATE = """
 import sys
@@ -90,7 +90,7 @@ def test_open_files_suffice_for_all_connections(monkeypatch):
     assert connect(monkeypatch, 1024, 524288, num_devices=32) == [(32 * 128 + 256, 524288)]
     assert connect(monkeypatch, resource.RLIM_INFINITY, resource.RLIM_INFINITY, num_devices=32) == []
     assert connect(monkeypatch, 1024, resource.RLIM_INFINITY, num_devices=32) == [(4352, resource.RLIM_INFINITY)]
-    with pytest.raises(ConfigError, match=r"need 4,352 open files a process, and the system allows 4,096"):
+    with pytest.raises(ConfigError, match=r"need 4,352 open files per process, and the system allows 4,096"):
         connect(monkeypatch, 1024, 4096, num_devices=32)
 
 

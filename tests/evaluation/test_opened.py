@@ -176,7 +176,7 @@ def test_where_the_latest_is_damaged_the_one_before_is_taken_and_said(copy, step
 
 def test_where_all_are_damaged_that_is_an_error(copy):
     truncate(copy / "checkpoints")
-    with pytest.raises(CheckpointError, match="all are damaged"):
+    with pytest.raises(CheckpointError, match="all checkpoints in .* are damaged"):
         open_run(copy, note=lambda _: None)
 
 

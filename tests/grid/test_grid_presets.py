@@ -17,8 +17,8 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import expand
 from evoconn_cli.progress.display import make_progress
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.training import train as training
 from evoconn_cli.training.opening import create_run, reopen_run
+from evoconn_cli.training.train import train
 
 GRIDS = {
     "ec_brax": [("conn_snn", 256)],
@@ -83,7 +83,7 @@ def test_every_cell_builds(cell):
     ("set_name", "task"),
     [(cell.set_name, cell.task) for cell in OF_SEED_0 if cell.task == "hopper" or cell.set_name == "conn_snn"],
 )
-def test_cells_of_each_set_and_each_task_train_and_resume(set_name, task, tmp_path, monkeypatch):
+def test_cells_of_each_set_and_each_task_train_and_resume(set_name, task, tmp_path):
     """The seeds of a set and task share what is compiled: they differ in their initial state alone."""
     compiled = []
 
@@ -97,15 +97,14 @@ def test_cells_of_each_set_and_each_task_train_and_resume(set_name, task, tmp_pa
 
         return engine._replace(compile=compile_once)
 
-    monkeypatch.setattr(training, "build_engine", build_with_shared_programs)
     progress = make_progress(Console(quiet=True), quiet=True)
     means = set()
     for cell in (cell for cell in CELLS if (cell.set_name, cell.task) == (set_name, task)):
         path = tmp_path / str(cell.seed)
         run = create_run(override_config(cell.config, [*SMALL, "algo.generations=1"]), path)
-        assert training.train(run.directory, run.config, run.workers, progress).finished
+        assert train(run, progress, make_engine=build_with_shared_programs).finished
         run = reopen_run(path, ["algo.generations=2"])
-        assert training.train(run.directory, run.config, run.workers, progress).finished
+        assert train(run, progress, make_engine=build_with_shared_programs).finished
         lines = read_metrics(run.directory.metrics_file)
         assert [line["generation"] for line in lines] == [1, 2]
         means.add(lines[-1]["fitness_mean"])

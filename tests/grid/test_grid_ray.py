@@ -132,7 +132,7 @@ def parent_of(process):
 
 def assert_like_a_single_run(cell, path, make_engine):
     run = create_run(cell.config, path)
-    train(run.directory, run.config, run.workers, quiet())
+    train(run, quiet())
     assert_same_run(path, cell.path, make_engine)
     assert generations_of(cell) == list(range(1, cell.config.algo.generations + 1))
 
@@ -225,7 +225,7 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(address,
     for number, cell in enumerate(cells):
         assert len(starts_of(cell)) == 1
         run = create_run(cell.config, tmp_path / f"single{number}")
-        train(run.directory, run.config, run.workers, quiet())
+        train(run, quiet())
         assert_same_run(run.directory.path, cell.path)
 
 

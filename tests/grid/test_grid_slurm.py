@@ -357,7 +357,7 @@ def wait_for_generation(cell, generation=1):
 
 def assert_like_a_single_run(cell, path, light):
     run = create_run(cell.config, path)
-    train(run.directory, run.config, run.workers, quiet())
+    train(run, quiet())
     assert_same_run(path, cell.path, light)
     assert generations_of(cell) == list(range(1, cell.config.algo.generations + 1))
 
@@ -495,5 +495,5 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(slurm, t
         assert len(starts_of(cell)) == 1
         assert read_status(cell).place == f"slurm {note.split()[2].rstrip(':')}_{number}"
         run = create_run(cell.config, tmp_path / f"single{number}")
-        train(run.directory, run.config, run.workers, quiet())
+        train(run, quiet())
         assert_same_run(run.directory.path, cell.path)

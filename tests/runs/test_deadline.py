@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from light_engine import make_light_engine
 from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, resume_small, run_small
 
@@ -79,44 +80,50 @@ def test_no_limit_is_never_near():
     assert not Deadline(None, started=0.0, clock=lambda: 1e30).is_near()
 
 
-@pytest.fixture
-def now(light, monkeypatch):
-    """The time, of which every generation takes ten seconds."""
-    now = [0.0]
+class Now:
+    """A clock, of which every generation takes ten seconds."""
 
-    def slow_engine(config, workers):
-        engine = light(config, workers)
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def make_engine(self, config, workers):
+        engine = make_light_engine(config, workers)
         step = engine.compile(None)
 
         def slow_step(state):
-            now[0] += 10.0
+            self.seconds += 10.0
             return step(state)
 
         engine.compile = lambda state: slow_step
         return engine
 
-    monkeypatch.setattr(training, "build_engine", slow_engine)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+@pytest.fixture
+def now(monkeypatch):
+    now = Now()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=now))
     return now
 
 
 @pytest.mark.parametrize(("minutes", "saved"), [(0.5, [3, 6, 9, 10]), (0.6, [4, 8, 10]), (1000, [10])])
 def test_long_generations_are_saved_by_the_clock(now, tmp_path, minutes, saved):
     keys = ["algo.generations=10", "checkpoint.every=50", "checkpoint.keep_every=1", f"checkpoint.minutes={minutes}"]
-    run_small(tmp_path / "run", *keys)
+    run_small(tmp_path / "run", *keys, make_engine=now.make_engine)
     assert sorted(int(entry.name) for entry in (tmp_path / "run" / "checkpoints").iterdir()) == saved
 
 
-def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(now, light, tmp_path, monkeypatch):
+def test_a_run_ends_saved_before_its_time_is_over_and_goes_on_exactly(now, light, tmp_path):
     progress = Listening()
-    deadline = Deadline(36.0, started=0.0, clock=lambda: now[0])
-    outcome = run_small(tmp_path / "run", progress=progress, deadline=deadline)
+    deadline = Deadline(36.0, started=0.0, clock=now)
+    outcome = run_small(tmp_path / "run", progress=progress, deadline=deadline, make_engine=now.make_engine)
     assert not outcome.finished
     assert len(outcome.history) == 3, "a fourth one would have lasted until 40 s"
     assert any("--max-time" in note for note in progress.notes)
     assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
     assert RunDirectory.open(tmp_path / "run").read_facts()["status"] == "interrupted"
-    monkeypatch.setattr(training, "build_engine", light)
     run_small(tmp_path / "straight")
     assert resume_small(tmp_path / "run").finished
     assert_same_run(tmp_path / "straight", tmp_path / "run", light)
@@ -137,7 +144,7 @@ def test_the_option_counts_from_the_start_of_the_program_and_ends_it_with_75(tmp
     given = {}
 
     def train(*arguments, deadline, **more):
-        given["end"] = deadline._end
+        given["end"] = deadline.end
         return training.Outcome(finished=False, history=[])
 
     monkeypatch.setattr(training, "train", train)

@@ -15,7 +15,6 @@ from whole_runs import Listening, resume_small, run_small
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import RunBusyError, RunDirectoryError
-from evoconn_cli.runs import lock
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.lock import PATIENCE, run_lock
 from evoconn_cli.runs.metrics import read_metrics
@@ -47,7 +46,7 @@ def never(seconds):
 
 
 def hold(tmp_path, note=never, pause=never):
-    with run_lock(tmp_path / "lock", note, pause):
+    with run_lock(tmp_path / "lock", note, pause=pause):
         return json.loads((tmp_path / "lock").read_text())
 
 
@@ -167,9 +166,8 @@ def test_a_lock_that_cannot_be_written_is_held_all_the_same(tmp_path, monkeypatc
 
 def test_the_owner_renews_its_lock(tmp_path, monkeypatch):
     renewed = threading.Event()
-    monkeypatch.setattr(lock, "RENEWED_EVERY", 0.0)
     monkeypatch.setattr(os, "utime", lambda descriptor: renewed.set())
-    with run_lock(tmp_path / "lock", never):
+    with run_lock(tmp_path / "lock", never, renewed_every=0.0):
         assert renewed.wait(timeout=30)
 
 

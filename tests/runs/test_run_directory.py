@@ -13,10 +13,9 @@ import pytest
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import RunDirectoryError
-from evoconn_cli.runs import provenance
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir, locate
 from evoconn_cli.runs.metrics import MetricsFile, read_metrics
-from evoconn_cli.runs.provenance import start_facts
+from evoconn_cli.runs.provenance import checkout_facts, start_facts
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_a_directory_that_may_not_be_looked_at_is_said(tmp_path, config, monkeyp
 
     monkeypatch.setattr(Path, "stat", refuse)
     for look in (RunDirectory.open, locate, lambda path: RunDirectory(path).check_new()):
-        with pytest.raises(RunDirectoryError, match="cannot look at .*: Permission denied"):
+        with pytest.raises(RunDirectoryError, match="cannot access .*: Permission denied"):
             look(tmp_path / "run")
 
 
@@ -156,34 +155,31 @@ def test_default_directories_do_not_collide(tmp_path, config, monkeypatch):
     assert "probe_sign-ec-conn_snn-seed0" in first.name
 
 
-def test_facts_say_how_the_run_was_started():
+def test_facts_say_how_the_run_was_started(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
     facts = start_facts("2 x cpu")
     assert facts["command"].startswith("evoconn")
-    assert facts["versions"]["brax"] == "0.1.2"
+    assert facts["versions"]["brax"] == "0.1.2" and facts["slurm_job"] == "77"
     assert json.loads(json.dumps(facts)) == facts
 
 
 @pytest.mark.parametrize("changed", [False, True])
 def test_facts_say_whether_the_checkout_was_changed(tmp_path, monkeypatch, changed):
-    module = tmp_path / "evoconn_cli" / "runs" / "provenance.py"
-    module.parent.mkdir(parents=True)
+    module = tmp_path / "module.py"
     module.touch()
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         subprocess.run([*git, *arguments], check=True)
     if changed:
         module.write_text("# more")
-    monkeypatch.setattr(provenance, "__file__", str(module))
-    monkeypatch.setattr(provenance, "_checkout", provenance._checkout.__wrapped__)  # of this package it is known
-    monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "of another repository"))  # as in one of its hooks
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "of another commit"))
     os.utime(module, (1, 1))
     index = (tmp_path / ".git" / "index").read_bytes()
-    facts = start_facts("2 x cpu")
+    facts = checkout_facts(tmp_path)
     assert (tmp_path / ".git" / "index").read_bytes() == index, "git status would note the other time of the file"
     assert len(facts["git_commit"]) == 40
-    assert (facts["git_dirty"], facts["slurm_job"]) == (changed, "77")
+    assert facts["git_dirty"] is changed
 
 
 def test_metrics_are_one_line_a_generation_and_always_json(tmp_path):

@@ -108,7 +108,7 @@ def test_before_the_first_generation_ctrl_c_quits_and_the_others_end_it_in_order
     with Interrupts() as interrupts:
         interrupts.notify = progress.note
         signal.raise_signal(signal.SIGUSR1)
-    assert progress.notes == ["SIGUSR1: the run ends before it has trained; Ctrl-C to quit at once."]
+    assert progress.notes == ["SIGUSR1: the run ends before training; Ctrl-C to quit at once."]
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert resume_small(tmp_path / "run").finished
 
@@ -127,15 +127,14 @@ def test_a_signal_does_not_wait_for_the_compiler(light, tmp_path, monkeypatch, n
         engine.compile = compile_long
         return engine
 
-    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_engine)
     ended = []
     monkeypatch.setattr("os._exit", ended.append)
     try:
         if number == signal.SIGINT:
             with pytest.raises(KeyboardInterrupt):
-                run_small(tmp_path / "run")
+                run_small(tmp_path / "run", make_engine=make_engine)
         else:
-            outcome = run_small(tmp_path / "run")
+            outcome = run_small(tmp_path / "run", make_engine=make_engine)
             assert not outcome.finished and outcome.history == []
         leave(75)
         assert ended == [75], "the interpreter is not taken down while XLA compiles"
@@ -147,22 +146,21 @@ def test_a_signal_does_not_wait_for_the_compiler(light, tmp_path, monkeypatch, n
     assert ended == [75]
 
 
-def test_an_error_of_the_compiler_is_raised_where_the_training_waits(light, tmp_path, monkeypatch):
+def test_an_error_of_the_compiler_is_raised_where_the_training_waits(light, tmp_path):
     def make_engine(config, workers):
         engine = light(config, workers)
         engine.compile = lambda state: 1 // 0
         return engine
 
-    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_engine)
     with pytest.raises(ZeroDivisionError):
-        run_small(tmp_path / "run")
+        run_small(tmp_path / "run", make_engine=make_engine)
 
 
 def test_signals_are_given_back(light, tmp_path):
     before = [signal.getsignal(number) for number in SIGNALS]
     with Interrupts() as interrupts:
         run_small(tmp_path / "run", interrupts=interrupts)
-        assert signal.getsignal(signal.SIGTERM) == interrupts._handle, "the outer context is still open"
+        assert signal.getsignal(signal.SIGTERM) not in before, "the outer context is still open"
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 

@@ -25,9 +25,9 @@ from rich.console import Console
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.progress.display import make_progress
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.training import train as training
 from evoconn_cli.training.checkpoints import CheckpointStore
 from evoconn_cli.training.opening import create_run, reopen_run
+from evoconn_cli.training.train import train
 
 OVERRIDES = ["algo.population=16", "network.num_neurons=8", "engine.block=8", "checkpoint.keep_every=25"]
 FOREVER = 10**6
@@ -37,14 +37,13 @@ DELETING = ".deleting"  # in the name of a checkpoint that is being deleted
 BEFORE_FILES, BEFORE_DIRECTORY = 2, 3  # operations on such a name: it is renamed, opened, and removed when it is empty
 
 
-def train(path: Path, generations: int, every: int) -> None:
+def train_to(path: Path, generations: int, every: int) -> None:
     overrides = [f"algo.generations={generations}", f"checkpoint.every={every}"]
     if path.exists():
         run = reopen_run(path, overrides)
     else:
         run = create_run(load_config("smoke", [*OVERRIDES, *overrides]), path)
-    training.build_engine = make_light_engine
-    training.train(run.directory, run.config, run.workers, make_progress(Console(quiet=True), quiet=True))
+    train(run, make_progress(Console(quiet=True), quiet=True), make_engine=make_light_engine)
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -126,7 +125,7 @@ def main() -> None:
     for number in range(kills):
         at_random = dice.randrange(1, LAST), dice.uniform(0, DELAY)
         in_a_deletion = dice.choice([BEFORE_FILES, BEFORE_DIRECTORY]), 0.0, DELETING
-        kill_after(lambda: train(path, FOREVER, every=1), *(in_a_deletion if number % 10 == 9 else at_random))
+        kill_after(lambda: train_to(path, FOREVER, every=1), *(in_a_deletion if number % 10 == 9 else at_random))
         if not path.exists():
             continue
         remains = sorted(entry.name.split("-")[0] for entry in (path / "checkpoints").glob(".*"))
@@ -137,8 +136,8 @@ def main() -> None:
         print(json.dumps({"latest": max(after, default=0), "remains": remains}), flush=True)
         before = after
     generations = max(before) + 5
-    wait_for(lambda: train(path, generations, every=1))
-    wait_for(lambda: train(path.with_name("straight"), generations, every=FOREVER))
+    wait_for(lambda: train_to(path, generations, every=1))
+    wait_for(lambda: train_to(path.with_name("straight"), generations, every=FOREVER))
 
 
 if __name__ == "__main__":

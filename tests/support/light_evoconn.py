@@ -14,7 +14,6 @@ from light_engine import make_light_engine
 
 from evoconn_cli.app import main
 from evoconn_cli.grid import executor as places
-from evoconn_cli.training import train as following
 from evoconn_cli.training import train as training
 
 
@@ -60,6 +59,6 @@ def make_odd_engine(config, workers):
 
 
 if __name__ == "__main__":
-    training.build_engine = following.build_engine = make_engine
+    training.build_engine = make_engine
     places.PROGRAM = (sys.executable, __file__)
     main()

@@ -35,17 +35,16 @@ def quiet():
     return make_progress(Console(quiet=True), quiet=True)
 
 
-def run_small(path: Path, *overrides: str, progress=None, **session):
-    """Trains a new run; `session` is what `train` takes besides."""
+def run_small(path: Path, *overrides: str, progress=None, **options):
+    """Trains a new run with the further `options` of `train`."""
     config = load_config("smoke", [*SMALL, "algo.generations=6", *overrides])
-    run = create_run(config, path)
-    return train(run.directory, run.config, run.workers, progress or quiet(), **session)
+    return train(create_run(config, path), progress or quiet(), **options)
 
 
-def resume_small(path: Path, *overrides: str, progress=None, **session):
-    """Goes on with a run."""
-    run = reopen_run(path, overrides, session.get("from_step"))
-    return train(run.directory, run.config, run.workers, progress or quiet(), **session)
+def resume_small(path: Path, *overrides: str, progress=None, from_step=None, discard_later=False, **options):
+    """Resumes a run with the further `options` of `train`."""
+    run = reopen_run(path, overrides, from_step=from_step, discard_later=discard_later)
+    return train(run, progress or quiet(), **options)
 
 
 class Listening(type(quiet())):

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
 from ports import free_ports
@@ -16,9 +15,8 @@ from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small,
 from evoconn_cli.errors import ConfigError, ProcessLostError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
-from evoconn_cli.training import joined
 from evoconn_cli.training.cluster import Cluster, choose_cluster, join
-from evoconn_cli.training.processes import OneProcess
+from evoconn_cli.training.processes import SILENCE, JoinedProcesses
 
 ENDLESS = "algo.generations=1000000"
 ES = ["algo.name=es", "network.name=mlp", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
@@ -87,7 +85,7 @@ def test_a_process_that_dies_ends_the_others_with_all_saved(tmp_path):
         processes[1].kill()
         codes, outputs = ends(processes)
     assert codes == [76, -signal.SIGKILL], outputs
-    assert "lost another one" in outputs[0] and "start all processes again" in outputs[0]
+    assert "another one died" in outputs[0] and "start all processes again" in outputs[0]
     saved = last_saved(tmp_path / "run")
     assert saved == len(read_metrics(tmp_path / "run" / "metrics.jsonl")), (
         "the generation that was cut off left nothing"
@@ -121,16 +119,13 @@ class Store:
 
 
 @pytest.mark.parametrize("beats", [0, 3, 50])
-def test_a_wait_for_a_process_that_does_not_live_ends(monkeypatch, beats):
+def test_a_wait_for_a_process_that_does_not_live_ends(beats):
     """A wait goes on as long as the process lives; each look at the clock is a second later here."""
-    store, clock = Store(beats), itertools.count()
-    state = SimpleNamespace(process_id=0, num_processes=2, client=store)
-    monkeypatch.setattr(joined.distributed, "global_state", state)
-    monkeypatch.setattr(joined.JoinedProcesses, "_watch", lambda self: None)
-    monkeypatch.setattr(joined, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with pytest.raises(ProcessLostError, match="lost another one"):
-        joined.JoinedProcesses().agree_on(True)
-    assert next(clock) == pytest.approx(beats + joined._SILENCE, abs=3)
+    clock = itertools.count()
+    processes = JoinedProcesses(Store(beats), index=0, count=2, clock=lambda: next(clock))
+    with pytest.raises(ProcessLostError, match="another one died"):
+        processes.agree_on(True)
+    assert next(clock) == pytest.approx(beats + SILENCE, abs=3)
 
 
 @pytest.mark.slow
@@ -140,7 +135,7 @@ def test_without_the_writer_the_others_end(tmp_path):
         processes[0].kill()
         codes, outputs = ends(processes)
     assert codes == [-signal.SIGKILL, 76, 76], outputs
-    assert all("Error: process" in output and "lost another one" in output for output in outputs[1:])
+    assert all("Error: process" in output and "another one died" in output for output in outputs[1:])
 
 
 @pytest.mark.slow
@@ -184,8 +179,7 @@ def test_options_that_make_one():
     assert choose_cluster(False, None, None, None) is None
     assert choose_cluster(True, None, None, None) == Cluster(None, None, None)
     assert choose_cluster(False, "[::1]:99", 2, 1) == Cluster("[::1]:99", 2, 1)
-    assert isinstance(join(None), OneProcess)
-    assert isinstance(join(Cluster("nowhere:1", 1, 0)), OneProcess)
+    assert join(None).count == join(Cluster("nowhere:1", 1, 0)).count == 1
 
 
 def test_an_address_that_cannot_be_used_is_found_before_jax_starts(monkeypatch):

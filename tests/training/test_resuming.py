@@ -17,7 +17,6 @@ from evoconn_cli.errors import CheckpointError, ConfigError, DamagedCheckpointEr
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.runs.provenance import start_facts, what_changed
-from evoconn_cli.training import train as training
 from evoconn_cli.training.checkpoint_facts import is_whole
 from evoconn_cli.training.checkpoints import CheckpointStore
 from evoconn_cli.training.opening import reopen_run
@@ -32,9 +31,7 @@ NESTED = "[" * 100_000
 def straight(tmp_path_factory):
     """A finished run of 6 generations, all of them saved, that is never touched."""
     path = tmp_path_factory.mktemp("runs") / "straight"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "build_engine", make_light_engine)
-        assert run_small(path, *KEEP_ALL).finished
+    assert run_small(path, *KEEP_ALL, make_engine=make_light_engine).finished
     return path
 
 
@@ -262,7 +259,7 @@ def test_other_versions_and_devices_are_said(run):
     RunDirectory.open(run).update_facts(versions=versions, devices="1 x NVIDIA H100")
     progress = Listening()
     resume_small(run, "algo.generations=7", progress=progress)
-    assert "jax 0.1.0 is" in progress.notes[0] and "it ran on NVIDIA H100, now on cpu" in progress.notes[0]
+    assert "jax was 0.1.0 and is" in progress.notes[0] and "it ran on NVIDIA H100, now on cpu" in progress.notes[0]
     progress = Listening()
     resume_small(run, "algo.generations=8", progress=progress)
     assert progress.notes == []
@@ -279,7 +276,10 @@ def test_flags_that_change_how_xla_rounds_are_recorded_and_said(run, monkeypatch
         resume_small(run, f"algo.generations={generations}", progress=progress)
         notes += progress.notes
     (note,) = notes
-    assert "were none, and are XLA_FLAGS=--xla_cpu_enable_fast_math=true now" in note and "not to the same bits" in note
+    assert (
+        "were none and are XLA_FLAGS=--xla_cpu_enable_fast_math=true now" in note
+        and "reproducible to the last bit" in note
+    )
     starts = RunDirectory.open(run).read_facts()["resumed"]
     assert starts[-1]["arithmetic"] == {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
 

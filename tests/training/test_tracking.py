@@ -15,7 +15,7 @@ import pytest
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.runs.guarded import reason_of, within
 from evoconn_cli.training import tracking as tracker
-from evoconn_cli.training.tracking import NullTracker, is_copy, open_tracker, place_of
+from evoconn_cli.training.tracking import WandbTracker, is_copy, open_tracker, place_of
 from evoconn_cli.training.wandb_account import choose_mode, find_api_key
 
 KEY = "0123456789abcdef" * 3
@@ -162,7 +162,7 @@ def test_every_way_to_say_no_is_heard(tmp_path, monkeypatch, environment, everyw
 def test_a_mode_that_nobody_knows_is_named_and_does_not_change_the_configuration(tmp_path, notes, fake, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "garbage")
     fake()
-    assert isinstance(open_in(tmp_path, "auto", notes), NullTracker)
+    assert not isinstance(open_in(tmp_path, "auto", notes), WandbTracker)
     assert len(notes) == 1 and "WANDB_MODE=garbage: expected online" in notes[0]
     module = fake()
     open_in(tmp_path, "offline", notes)
@@ -269,14 +269,14 @@ def test_a_failing_start_turns_tracking_off(tmp_path, notes, fake, monkeypatch, 
     tracker = open_in(tmp_path, mode, notes, run_id="abcd1234")
     tracker.log({"generation": 1}, 1)
     tracker.finish()
-    assert isinstance(tracker, NullTracker)
+    assert not isinstance(tracker, WandbTracker)
     assert tracker.run_id == "abcd1234"
     assert len(notes) == 1
 
 
 def test_a_library_that_cannot_be_imported_turns_tracking_off(tmp_path, notes, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert isinstance(open_in(tmp_path, "auto", notes), NullTracker)
+    assert not isinstance(open_in(tmp_path, "auto", notes), WandbTracker)
     assert len(notes) == 1
 
 
@@ -296,7 +296,7 @@ def test_a_library_that_hangs_is_left_alone(tmp_path, notes, fake, monkeypatch):
     module = fake()
     monkeypatch.setattr(module, "init", lambda **_: released.wait(), raising=False)
     monkeypatch.setattr(tracker, "CALL_TIMEOUT", 0.05)
-    assert isinstance(open_in(tmp_path, "offline", notes), NullTracker)
+    assert not isinstance(open_in(tmp_path, "offline", notes), WandbTracker)
     released.set()
     assert len(notes) == 1
 

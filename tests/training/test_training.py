@@ -185,18 +185,17 @@ def diverging(make_engine, generation, array, value):
 @pytest.mark.parametrize("array, value", [("strategy", np.nan), ("strategy", np.inf), ("normalizer", np.nan)])
 @pytest.mark.parametrize("every, kept", [(2, "generation 4 is kept"), (50, "nothing is saved yet")])
 def test_a_run_that_diverges_stops_with_the_generation_and_the_last_good_checkpoint(
-    tmp_path, monkeypatch, array, value, every, kept
+    tmp_path, array, value, every, kept
 ):
     engine = diverging(make_light_engine, 5, array, value)
-    monkeypatch.setattr("evoconn_cli.training.train.build_engine", engine)
     with pytest.raises(TrainingError, match=rf"after generation 5, {array}\.\S+ holds? numbers .*, and .*{kept}"):
-        run_small(tmp_path / "run", f"checkpoint.every={every}", "algo.generations=8")
+        run_small(tmp_path / "run", f"checkpoint.every={every}", "algo.generations=8", make_engine=engine)
     run = RunDirectory.open(tmp_path / "run")
     assert run.read_facts()["status"] == "failed"
     assert run.last_saved_generation() == (4 if every == 2 else 0)
 
 
-def test_a_device_without_enough_memory_is_an_error_with_a_remedy(tmp_path, monkeypatch):
+def test_a_device_without_enough_memory_is_an_error_with_a_remedy(tmp_path):
     def make_engine(config, workers):
         engine = make_light_engine(config, workers)
         step = engine.compile(None)
@@ -208,9 +207,8 @@ def test_a_device_without_enough_memory_is_an_error_with_a_remedy(tmp_path, monk
 
         return SimpleNamespace(**{**vars(engine), "compile": lambda state: exhausted})
 
-    monkeypatch.setattr("evoconn_cli.training.train.build_engine", make_engine)
     with pytest.raises(DeviceMemoryError, match="for blocks of 8 members. Start a new run with engine.block=4"):
-        run_small(tmp_path / "run")
+        run_small(tmp_path / "run", make_engine=make_engine)
     assert RunDirectory.open(tmp_path / "run").last_saved_generation() == 2
 
 
@@ -238,8 +236,7 @@ def test_humanoid_trains_and_resumes(tmp_path):
     path = tmp_path / "run"
     overrides = ["task.name=humanoid", "algo.population=64", "algo.evaluation_copies=8", "task.episode_length=40"]
     config = load_config(None, [*overrides, "algo.generations=2", "tracking.wandb=disabled"])
-    run = create_run(config, path)
-    assert train(run.directory, run.config, run.workers, quiet()).finished
+    assert train(create_run(config, path), quiet()).finished
     assert resume_small(path, "algo.generations=3").finished
     assert [line["generation"] for line in read_metrics(path / "metrics.jsonl")] == [1, 2, 3]
 

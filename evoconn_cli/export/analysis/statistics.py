@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from evoconn_cli.export.units import (
     recurrent_graph,
     recurrent_inputs,
 )
+from evoconn_cli.output import finite_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,6 +288,6 @@ def as_json(statistics: Statistics) -> dict[str, Any]:
             return {name: plain(entry) for name, entry in value.items()}
         if isinstance(value, list):
             return [plain(entry) for entry in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
+        return finite_json(value)
 
     return plain(statistics)
