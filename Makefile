@@ -1,4 +1,4 @@
-# `make train` trains the laptop preset; the continuous integration calls the checks and `make test`.
+# `make train` trains the laptop preset; continuous integration runs the checks and `make test`.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,31 +15,31 @@ help: ## list the targets
 
 train: $(VENV)/installed ## install into .venv and train the laptop preset
 	@echo $(BIN)/evoconn train --config laptop
-	@# With job control Ctrl-C is for evoconn alone; then 75 (saved) and 130 (quit) are no errors.
+	@# With job control Ctrl-C reaches evoconn alone; its exit codes 75 (saved) and 130 (quit) are not errors.
 	@[ ! -t 0 ] || set -m; $(BIN)/evoconn train --config laptop || \
 	  { code=$$?; [ $$code = 75 ] || [ $$code = 130 ] || exit $$code; }
 	@echo
 	@echo "What to type next:"
-	@echo "  . $(BIN)/activate                                evoconn without its path, in this shell"
-	@echo "  evoconn resume RUN_DIR --generations 240            train it further; RUN_DIR is shown above"
-	@echo "  evoconn render RUN_DIR --out hopper.html            look at it, in a browser"
-	@echo "  evoconn export-connectivity RUN_DIR --verify        take the network out, and prove that it is the same"
+	@echo "  . $(BIN)/activate                                use evoconn without its path, in this shell"
+	@echo "  evoconn resume RUN_DIR --generations 240            train further; RUN_DIR is shown above"
+	@echo "  evoconn render RUN_DIR --out hopper.html            watch it in a browser"
+	@echo "  evoconn export-connectivity RUN_DIR --verify        export the network, and verify the export"
 	@echo "  evoconn train --config laptop --task walker2d       learn to walk instead"
 	@echo "  evoconn --help                                      all commands"
 
 test: $(VENV)/installed-dev ## run all tests
 	$(PYTEST)
 
-test-versions: $(VENV)/installed-test ## tests of what a version of JAX decides, e.g. PYTHON=python3.13 VENV=.venv-3.13
+test-versions: $(VENV)/installed-test ## tests that depend on the JAX version, e.g. PYTHON=python3.13 VENV=.venv-3.13
 	$(PYTEST) tests/engine/test_members_last.py tests/tasks/test_brax_v1.py tests/networks/test_fused_substeps.py \
 	  tests/training/test_training.py::test_a_resumed_run_equals_a_straight_one \
 	  tests/training/test_training.py::test_a_run_resumed_on_other_devices_equals_a_straight_one
 
-soak: $(VENV)/installed-dev ## tests of faults in their long form: ten times the kills, forty times the examples
+soak: $(VENV)/installed-dev ## long fault tests: ten times the kills, forty times the examples
 	EVOCONN_SOAK=1 $(PYTEST) -o faulthandler_timeout=0 tests/training/test_crashes.py \
 	  tests/config/test_config_properties.py tests/runs/test_deadline.py
 
-check: format-check lint types fast-tests ## format, lint, types and the fast tests
+check: format-check lint types fast-tests ## format, lint, types and fast tests
 
 format-check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
@@ -53,31 +53,31 @@ types: $(VENV)/installed-dev ## pyright
 fast-tests: $(VENV)/installed-dev
 	$(PYTEST) -m "not slow"
 
-format: $(VENV)/installed-dev ## format and repair what ruff can repair
+format: $(VENV)/installed-dev ## format, and fix what ruff can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: $(VENV)/installed-dev ## write the generated pages anew and build the site, build/site/index.html
+docs: $(VENV)/installed-dev ## write the generated pages and figures of docs/, and build build/site/index.html
 	$(BIN)/python -m tools.reference
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-bench: $(VENV)/installed-dev ## measure speed and memory; the figures are also in build/benchmark.json
+bench: $(VENV)/installed-dev ## measure speed and memory, and write build/benchmark.json
 	mkdir -p build
 	$(BIN)/python -m benchmarks.run --json build/benchmark.json
 
-# A machine without a network has no .venv, but what `make gpu-pack` wrote on another one.
-gpu-check: ## find out in 8 minutes whether a GPU works, and how fast: build/gpu-check/gpu-check.md
+# A machine without a network has no .venv, but the folder that `make gpu-pack` wrote on another one.
+gpu-check: ## check in 8 minutes whether a GPU works, and how fast: build/gpu-check/gpu-check.md
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,PYTHONPATH=build/gpu-pack:$$PYTHONPATH $(PYTHON)) -m benchmarks.gpu_check
 
-gpu-pack: $(VENV)/installed-dev ## write build/gpu-pack for a GPU without a network; PRESENT=FILE names what is there
+gpu-pack: $(VENV)/installed-dev ## write build/gpu-pack for a GPU machine without a network; PRESENT=FILE lists its packages
 	$(BIN)/python -m tools.gpu_pack $(if $(PRESENT),--present $(PRESENT))
 
 clean: ## remove .venv and build products
 	rm -rf $(VENV) build dist
 
-# The stamps are renewed when the dependencies change.
+# The stamps are updated when dependencies change.
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing evoconn and what it needs into $(VENV), some 150 packages: a minute or more."
+	@echo "Installing evoconn and its dependencies into $(VENV), some 150 packages: a minute or more."
 	$(INSTALL) .
 	@touch $@
 
@@ -91,5 +91,5 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "evoconn needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	  { echo "evoconn needs Python 3.11 or newer; choose one: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

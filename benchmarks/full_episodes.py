@@ -1,7 +1,7 @@
-"""Generations in which all episodes are full, beside the physics and the baseline.
+"""Times generations of full episodes, alternating with physics and baseline.
 
-In several processes, one after the other: the same program takes up to a fifth longer in one than in the next, and not
-all parts of a generation alike.
+Runs several processes, one after the other: the same program takes up to a fifth longer in one than in the next, and
+parts of a generation differ in this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the benchmark trains, and what the first generations of a training cost."""
+"""Configures the trainings of the benchmark, and times their first generations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LATE = 60
 """Generations after which a population counts as trained."""
 
 _SEED = 2
-"""Of the trainings. With 0 and 1 walker2d stays for long in a local optimum in which half of the neurons fire."""
+"""Random seed of the trainings. With 0 and 1 walker2d stays in a local optimum in which half of the neurons fire."""
 
 
 class Early(NamedTuple):
-    """The first so many generations of a training, all together."""
+    """Totals over the first generations of a training."""
 
     seconds: float
     counted_steps: int  # environment steps that counted
@@ -31,7 +31,7 @@ class Early(NamedTuple):
 
 
 def make_config(task: str, population: int, workers: WorkerMesh) -> tuple[RunConfig, int]:
-    """Returns what is trained, and how many members a block has, as chosen for the devices."""
+    """Returns the configuration to train, and the block chosen for the devices."""
     config = load_config(None, [f"task.name={task}", f"algo.population={population}", f"seed={_SEED}"])
     block = choose_block(config, workers)
     return override_config(config, [f"engine.block={block}"]), block

@@ -1,9 +1,9 @@
-"""Whether evoconn works on a GPU and how fast: one command, at most 8 minutes, for a machine with one NVIDIA GPU.
+"""Checks whether evoconn works on a GPU, and how fast: at most 8 minutes, on a machine with one NVIDIA GPU.
 
     python -m benchmarks.gpu_check [--out build/gpu-check] [--minutes 8] [--steps kernel speed-hopper ...]
 
-Each step is a process of its own with a time limit, so that one which hangs or crashes costs no other. What is found is
-in `gpu-check.json` and `gpu-check.md` at once. `--tiny` tries the check itself, on a CPU.
+Each step is a separate process with a time limit, so one that hangs or crashes does not affect the others. Findings are
+written to `gpu-check.json` and `gpu-check.md` at once. `--tiny` tries the check itself, on a CPU.
 """
 
 from __future__ import annotations

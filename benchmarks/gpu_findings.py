@@ -1,4 +1,4 @@
-"""How a step of `benchmarks.gpu_check` says what it has found: lines of its output that the check reads."""
+"""Findings of a step of `benchmarks.gpu_check`, as lines of its output that the check reads."""
 
 from __future__ import annotations
 

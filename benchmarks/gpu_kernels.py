@@ -1,9 +1,9 @@
-"""How many kernels an environment step launches on a GPU; none is needed, only the CUDA plugin (`.[cuda12]`).
+"""Counts the kernels that an environment step launches on a GPU; needs the CUDA plugin (`.[cuda12]`), but no GPU.
 
     JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1 python -m benchmarks.gpu_kernels [--task humanoid] [--lanes 2048] [--as-on-cpu]
 
-XLA compiles the step of a block for an H100 as its data sheet has it, without timing alternatives on one. What a
-launch or a kernel takes is not known from that.
+XLA compiles the step of a block for an H100 from its data sheet, without timing alternatives on one. The time of a
+launch or a kernel remains unknown.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_KERNEL = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", 
 
 
 def main() -> None:
-    """Parses the arguments, compiles with both kernels, prints what they come to."""
+    """Parses the arguments, compiles with both kernels, and prints the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--task", default="humanoid")
     parser.add_argument("--lanes", type=int, default=2048)
@@ -51,7 +51,9 @@ def main() -> None:
         text, memory = step.as_text(), step.memory_analysis()
         assert text is not None and memory is not None
         kernels, megabytes = count_kernels(text), memory.temp_size_in_bytes / 1e6
-        print(f"{options.task}, {options.lanes} lanes, {kernel}: {kernels} kernels a step, {megabytes:.0f} MB besides")
+        print(
+            f"{options.task}, {options.lanes} lanes, {kernel}: {kernels} kernels per step, {megabytes:.0f} MB besides"
+        )
 
 
 def compile_step(task: str, lanes: int, kernel: str, *, barriers: bool) -> jax.stages.Compiled:

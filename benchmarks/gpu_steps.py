@@ -1,4 +1,4 @@
-"""The steps of `benchmarks.gpu_check`: each runs in a process of its own and reports what it finds as it goes."""
+"""The steps of `benchmarks.gpu_check`: each runs in a separate process and reports findings as it goes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of `benchmarks.gpu_check` that train by the command line; JAX does not run in their own process."""
+"""The steps of `benchmarks.gpu_check` that train through the command line; their own process does not run JAX."""
 
 from __future__ import annotations
 

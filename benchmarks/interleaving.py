@@ -1,4 +1,4 @@
-"""Times that are to be compared, taken in turns: the speed of a shared machine moves from minute to minute."""
+"""Times functions in turns, because the speed of a shared machine changes from minute to minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine that figures were measured on, in words."""
+"""Describes the machine that figures are measured on."""
 
 from __future__ import annotations
 

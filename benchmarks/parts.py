@@ -1,4 +1,4 @@
-"""What the parts of a generation cost, each alone and on all devices, as the engine runs them."""
+"""Times the parts of a generation, each alone and on all devices, as the engine runs them."""
 
 from __future__ import annotations
 

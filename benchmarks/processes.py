@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: peak memory, compiling, and starting."""
+"""Measures peak memory, compilation and start-up, each in a separate process."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which way to measure fitness learns best from equally many environment steps; a table in Markdown.
+"""Compares fitness measures by what is learned from the same number of environment steps; prints a Markdown table.
 
     python -m benchmarks.rollout_options [--task hopper] [--steps 20e6] [--seeds 0 1 2] [--out FILE.jsonl]
 
 Every run is the laptop preset with one option changed, and ends after the first generation in which the steps that
-count toward fitness reach `--steps`. Runs of this version on this machine that FILE.jsonl holds are not repeated.
+count toward fitness reach `--steps`. Runs of this version on this machine found in FILE.jsonl are not repeated.
 """
 
 from __future__ import annotations

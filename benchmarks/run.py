@@ -1,9 +1,9 @@
-"""Speed and memory of evoconn: tables in Markdown, and JSON with `--json FILE`.
+"""Measures speed and memory of evoconn; prints Markdown tables, and writes JSON with `--json FILE`.
 
     python -m benchmarks.run [--tasks hopper walker2d humanoid] [--population 512] [--processes 5]
         [--json FILE] [--skip-processes]
 
-Compare figures of one run, not of two: machines are shared and their clocks move.
+Compare figures of one run, not of two: shared machines vary in speed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", nargs="+", default=["hopper", "walker2d", "humanoid"])
     parser.add_argument("--population", type=int, default=512)
-    parser.add_argument("--processes", type=int, default=5, help="in which full episodes are measured")
+    parser.add_argument("--processes", type=int, default=5, help="processes that measure full episodes")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--skip-processes", action="store_true", help="measure no memory and no starts")
     options = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
 def measure(task: str, population: int, workers: WorkerMesh, processes: int) -> dict[str, float]:
     """Returns the figures of one task, by name; times in microseconds per environment step and member.
 
-    Sampling and update are once a generation: their time is per member.
+    Sampling and update happen once per generation: their time is per member.
     """
     config, block = make_config(task, population, workers)
     engine = build_engine(config, workers)
@@ -97,7 +97,7 @@ def measure(task: str, population: int, workers: WorkerMesh, processes: int) -> 
 
 
 def measure_processes(task: str, population: int) -> dict[str, float]:
-    """Returns what needs a process of its own."""
+    """Returns the figures that need a separate process."""
     _say("  memory, compiling, starting ...")
     cold, warm = compile_seconds(task, population)
     return {

@@ -1,8 +1,8 @@
-"""Packs what a machine with a GPU and no network lacks for `benchmarks.gpu_check`: a folder for PYTHONPATH.
+"""Packs a folder for PYTHONPATH with what `benchmarks.gpu_check` needs on a machine without a network.
 
     python -m tools.gpu_pack [--present NAMES.txt] [--python 3.12] [--out build/gpu-pack]
 
-`--present` is a file with the packages that the machine has, one name per line. Pure Python packages are copied from
+`--present` is a file that lists the packages of that machine, one name per line. Pure Python packages are copied from
 this environment; compiled ones are fetched by pip, in the same version, for Linux on x86-64.
 """
 
