@@ -23,7 +23,7 @@ from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, printable
 from evoconn_cli.grid import ray_worker
-from evoconn_cli.grid.executor import PROGRAM
+from evoconn_cli.grid.cell_process import PROGRAM
 from evoconn_cli.grid.slurm_script import make_script
 from evoconn_cli.rendering import mujoco as gl
 from evoconn_cli.runs.directory import RunDirectory

@@ -19,16 +19,17 @@ from evoconn_cli.commands.terminal import lasting_stdout, say, show_notice, tabl
 from evoconn_cli.config.grid import GridFile, read_grid
 from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import ConfigError, EvoconnError, ExitCode, RunDirectoryError, first_line, unknown_name
+from evoconn_cli.grid import Note
 from evoconn_cli.grid.attempts import forgive
-from evoconn_cli.grid.cells import Cell, expand
-from evoconn_cli.grid.executor import Place, prepare
-from evoconn_cli.grid.gpus import Note
+from evoconn_cli.grid.cells import Cell, expand, prepare
 from evoconn_cli.grid.states import State, last_log_lines, read_status
-from evoconn_cli.grid.table import GridTable, Row, Rows, read_rows
+from evoconn_cli.grid.table import CellRow, GridTable, Rows, read_rows
 from evoconn_cli.progress.live import ReflowedLive
 
 if TYPE_CHECKING:
     from evoconn_cli.grid.report import GroupResult
+    from evoconn_cli.grid.scheduler import Scheduler
+    from evoconn_cli.grid.slurm import SlurmQueue
 
 
 class OpenedGrid(NamedTuple):
@@ -55,8 +56,8 @@ def open_grid(source: str, directory: Path | None, overrides: Sequence[str] = ()
     return OpenedGrid(file, directory, expand(file, directory))
 
 
-class PlaceOptions(NamedTuple):
-    """What the command line says about the place."""
+class ExecutorOptions(NamedTuple):
+    """Options of the command line for the executor."""
 
     on: str
     devices: str | None  # of local
@@ -64,13 +65,13 @@ class PlaceOptions(NamedTuple):
     address: str | None  # of ray
 
     def check(self) -> None:
-        """Checks that the place exists and has the options that are given.
+        """Checks that the executor exists and has the given options.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: It does not.
         """
         if self.on not in PLACES:
-            raise unknown_name("place:", self.on, PLACES)
+            raise unknown_name("executor:", self.on, PLACES)
         if self.devices is not None and self.on != "local":
             raise ConfigError("--devices goes with --on local: elsewhere the scheduler chooses them.")
         if self.wait and self.on != "slurm":
@@ -84,21 +85,23 @@ class PlaceOptions(NamedTuple):
         return self.on == "slurm" and not self.wait
 
 
-def open_place(opened: OpenedGrid, options: PlaceOptions, note: Note) -> Place:
-    """Returns the place that the options name."""
+def open_runner(opened: OpenedGrid, options: ExecutorOptions, note: Note) -> Scheduler | SlurmQueue:
+    """Returns what runs the cells of a grid on the executor that the options name."""
     launch = opened.file.launch
     if options.on == "slurm":
-        from evoconn_cli.grid.slurm import Slurm
+        from evoconn_cli.grid.slurm import SlurmQueue
 
-        return Slurm(opened.file.name, opened.directory, launch, wait=options.wait)
+        return SlurmQueue(opened.file.name, opened.directory, launch, note, wait=options.wait)
+    from evoconn_cli.grid.scheduler import Scheduler
+
     if options.on == "ray":
-        from evoconn_cli.grid.ray_pool import RayPool
+        from evoconn_cli.grid.ray_executor import RayExecutor
 
-        return RayPool(launch, options.address)
+        return Scheduler(RayExecutor(launch, note, options.address), launch, note)
     from evoconn_cli.grid.devices import find_devices
-    from evoconn_cli.grid.local import LocalPool
+    from evoconn_cli.grid.local_executor import LocalExecutor
 
-    return LocalPool(launch, find_devices(launch, options.devices, note))
+    return Scheduler(LocalExecutor(launch, find_devices(launch, options.devices, note), note), launch, note)
 
 
 _REDRAWN_EVERY = 1.0  # [s]
@@ -107,12 +110,12 @@ _MOST_LOGS = 5
 """So many failed cells are shown with the end of their logs."""
 
 
-def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> None:
+def launch(opened: OpenedGrid, options: ExecutorOptions, *, retry_failed: bool) -> None:
     """Runs what is left of a grid, and ends the process with the exit code that says how it went."""
     console = table_console(file=lasting_stdout())
     note = partial(say, console)
 
-    place = open_place(opened, options, note)
+    runner = open_runner(opened, options, note)
     refused = _prepare(opened, note)
     if retry_failed:
         _forgive(opened, note)
@@ -120,7 +123,7 @@ def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> 
     try:
         if to_run:
             with _display(opened, console):
-                refused |= place.run(to_run, note)
+                refused |= runner.run(to_run)
     except KeyboardInterrupt:
         note("Quit. The latest checkpoints are kept; the same command goes on.")
         raise typer.Exit(ExitCode.QUIT) from None
@@ -133,14 +136,14 @@ def launch(opened: OpenedGrid, options: PlaceOptions, *, retry_failed: bool) -> 
 
 def print_script(opened: OpenedGrid) -> None:
     """Prints the script of what is left of a grid, for sbatch; it is in the directory of the grid, too."""
-    from evoconn_cli.grid.slurm import Slurm
+    from evoconn_cli.grid.slurm import SlurmQueue
 
     def note(message: str) -> None:
         typer.echo(message, err=True)
 
     refused = _prepare(opened, note)
-    slurm = Slurm(opened.file.name, opened.directory, opened.file.launch)
-    script = slurm.write_script(_to_run(opened, refused), note)
+    slurm = SlurmQueue(opened.file.name, opened.directory, opened.file.launch, note)
+    script = slurm.write_script(_to_run(opened, refused))
     if script is None:
         note("there is nothing to submit: no cell is left for SLURM.")
     else:
@@ -148,13 +151,13 @@ def print_script(opened: OpenedGrid) -> None:
         note(f"It is in {script}, too. Submitted by hand, it is found in the queue by its job name.")
 
 
-def show_plan(opened: OpenedGrid, options: PlaceOptions) -> None:
+def show_plan(opened: OpenedGrid, options: ExecutorOptions) -> None:
     """Prints the cells, their states, and where those that are left would run; nothing is written."""
     console = table_console()
-    place = open_place(opened, options, typer.echo)
+    runner = open_runner(opened, options, typer.echo)
     rows = read_rows(opened.cells)
     due = [row.cell for row in rows if row.status.is_due(opened.file.launch.retries)]
-    plan = dict(zip((cell.name for cell in due), place.plan(due), strict=True))
+    plan = dict(zip((cell.name for cell in due), runner.plan(due), strict=True))
     console.print(GridTable(_title(opened), rows, plan))
 
 
@@ -231,7 +234,7 @@ def _title(opened: OpenedGrid) -> str:
     return f"{opened.file.name} in {opened.directory}"
 
 
-def _end(rows: list[Row], refused: dict[Cell, str], retries: int, note: Note) -> ExitCode:
+def _end(rows: list[CellRow], refused: dict[Cell, str], retries: int, note: Note) -> ExitCode:
     """Says which cells have failed as often as they may, and why; returns the exit code."""
     has_failed = [row for row in rows if row.status.state is State.FAILED and not row.status.is_due(retries)]
     failed = [row for row in has_failed if row.cell not in refused]
@@ -371,7 +374,7 @@ def launch_grid(
         typer.Option(help="local, ray: runs that share a GPU.", show_default="launch.runs_per_device of the file"),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try cells again that have failed too often.")
+        bool, typer.Option("--retry-failed", help="Retry cells that used up their retries.")
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="slurm: go on until the cells have ended.")] = False,
     print_: Annotated[
@@ -422,7 +425,7 @@ def launch_grid(
     idle = started if dry_run else {**started, **placed} if asked else {}
     for name in (name for name, given in idle.items() if given):
         raise ConfigError(f"{name} does nothing with {asked[0]}: leave it out.")
-    options = PlaceOptions(on, devices, wait, address)
+    options = ExecutorOptions(on, devices, wait, address)
     options.check()
     if has_runs and (on == "slurm" or devices == "cpu"):
         raise ConfigError("--runs-per-device is for GPUs that launch-grid or Ray shares out.")

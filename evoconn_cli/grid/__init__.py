@@ -1,1 +1,9 @@
-"""Many runs: the cells of a grid, what state they are in, and the places that run them."""
+"""Grids: many runs, on the devices of this machine, on SLURM or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+Note: TypeAlias = Callable[[str], None]
+"""Shows the user a sentence."""

@@ -1,7 +1,7 @@
-"""The attempts at a cell: one line in `attempts.jsonl` when one starts, one when it ends.
+"""The attempts at a cell: `attempts.jsonl` gets one line when an attempt starts and one when it ends.
 
-A process that is killed leaves no word of its end. So an attempt is judged by what it leaves: it has failed if it
-neither finished nor was asked to end, and saved nothing new.
+A process that is killed cannot record its end. So an attempt has failed if it neither finished nor was asked to end,
+and saved nothing new.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _ASKED_TO_END = (ExitCode.SAVED_EARLY, ExitCode.QUIT)
 class Attempt(NamedTuple):
     """One attempt at a cell."""
 
-    place: str  # device or job
+    place: str  # device or job, for the user
     host: str
     pid: int
     started: float  # [s] since the epoch
-    from_generation: int  # saved at its start
-    ended: float | None = None  # None: it runs, or is gone without a word
+    from_generation: int  # newest saved generation at its start
+    ended: float | None = None  # [s] since the epoch; None if it runs, or its process was killed
     exit_code: int | None = None
 
     def is_starting(self) -> bool:
-        """Returns whether its process has begun a moment ago, and may not have taken the lock of the run yet.
+        """Returns whether its process started a moment ago, and may not have the lock of the run yet.
 
-        No longer than that: numbers of processes are used again, and those of other hosts cannot be looked up.
+        Only for a moment, since process ids are reused, and those of other hosts cannot be checked.
         """
         may_live = self.host != host_name() or is_alive(self.pid)
         return self.ended is None and may_live and abs(time.time() - self.started) < 2 * PATIENCE
@@ -44,9 +44,9 @@ class Attempts(NamedTuple):
     """All attempts at a cell.
 
     Attributes:
-        attempts: oldest first.
-        forgiven: how many of the first do not count any more.
-        submitted: job that was asked to make the next attempt, None where there is none.
+        attempts: Attempts, oldest first.
+        forgiven: Number of first attempts that do not count any more.
+        submitted: Submitted job that will make the next attempt; None if there is none.
     """
 
     attempts: list[Attempt]
@@ -54,11 +54,11 @@ class Attempts(NamedTuple):
     submitted: str | None
 
     def failures(self, saved: int, *, is_running: bool = False) -> int:
-        """Returns how often the cell has failed since it last saved anything, or was forgiven.
+        """Returns the number of failures since the cell last saved anything, or was forgiven.
 
         Args:
-            saved: the newest generation that is saved now.
-            is_running: whether the last attempt goes on, so that it has not failed.
+            saved: Newest saved generation.
+            is_running: Whether the last attempt is still running, and so has not failed.
         """
         failures = 0
         counted = self.attempts[self.forgiven :]
@@ -72,21 +72,25 @@ class Attempts(NamedTuple):
         return failures
 
     def in_vain(self, saved: int) -> int:
-        """Returns how many attempts there were since the cell last saved anything, or was forgiven, however they ended.
+        """Returns the number of attempts since the cell last saved anything, or was forgiven, however they ended.
 
         Args:
-            saved: the newest generation that is saved now.
+            saved: Newest saved generation.
         """
         return sum(attempt.from_generation >= saved for attempt in self.attempts[self.forgiven :])
 
     @property
     def last_was_asked_to_end(self) -> bool:
-        """Whether the last attempt ended because a signal or a time limit said so."""
+        """Whether the last attempt was ended by a signal or a time limit."""
         return bool(self.attempts) and self.attempts[-1].exit_code in _ASKED_TO_END
 
 
 def read_attempts(cell: Path) -> Attempts:
-    """Returns the attempts at the cell whose directory is `cell`."""
+    """Returns the attempts at the cell in the directory `cell`.
+
+    Raises:
+        RunDirectoryError: This user may not read the file.
+    """
     attempts: list[Attempt] = []
     forgiven, submitted = 0, None
     for line in _lines(cell / FILE):
@@ -104,37 +108,37 @@ def read_attempts(cell: Path) -> Attempts:
 
 
 def record_start(cell: Path, place: str, saved: int, pid: int | None = None) -> None:
-    """Records that a process of this host begins an attempt.
+    """Records that a process of this host starts an attempt.
 
     Args:
-        cell: directory of the cell.
-        place: device or job, in words.
-        saved: the newest generation that is saved.
-        pid: of the process; this one by default.
+        cell: Directory of the cell.
+        place: Device or job, for the user.
+        saved: Newest saved generation.
+        pid: Id of the process; this one by default.
 
     Raises:
-        RunDirectoryError: the file cannot be written, here as in the functions below.
+        RunDirectoryError: The file cannot be written; so too in the functions below.
     """
     _append(cell, event="start", place=place, host=host_name(), pid=pid or os.getpid(), saved=saved)
 
 
 def record_end(cell: Path, exit_code: int, pid: int | None = None) -> None:
-    """Records how the attempt of a process of this host ended: of this one, or of the one with the number `pid`."""
+    """Records the end of the attempt of a process of this host, by default of this one."""
     _append(cell, event="end", host=host_name(), pid=pid or os.getpid(), exit_code=exit_code)
 
 
 def record_submission(cell: Path, job: str) -> None:
-    """Records the job of a scheduler that will make the next attempt."""
+    """Records the submitted job that will make the next attempt."""
     _append(cell, event="submitted", job=job)
 
 
 def forgive(cell: Path) -> None:
-    """Lets the failures so far not count any more."""
+    """Records that earlier attempts do not count any more."""
     _append(cell, event="forgiven")
 
 
 def _start_of(line: dict[str, Any]) -> Attempt | None:
-    """Returns the attempt that begins with a line, None where that is not one of ours."""
+    """Returns the attempt that starts with a line; None if the line is malformed."""
     place, host, pid, saved, started = (line.get(name) for name in ("place", "host", "pid", "saved", "time"))
     if not isinstance(place, str) or not isinstance(host, str):
         return None
@@ -144,7 +148,7 @@ def _start_of(line: dict[str, Any]) -> Attempt | None:
 
 
 def _end(attempts: list[Attempt], line: dict[str, Any]) -> None:
-    """Enters into the attempt of a process how it ended."""
+    """Adds the end to the last attempt of the same process."""
     ended, exit_code = line.get("time"), line.get("exit_code")
     if type(ended) is not float or type(exit_code) is not int:
         return
@@ -156,7 +160,7 @@ def _end(attempts: list[Attempt], line: dict[str, Any]) -> None:
 
 
 def _append(cell: Path, **line: Any) -> None:
-    """Adds a line, behind one that was cut off too."""
+    """Appends a line, on its own even if the last one was cut off."""
     text = json.dumps({**line, "time": time.time()}) + "\n"
     try:
         descriptor = os.open(cell / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -169,11 +173,7 @@ def _append(cell: Path, **line: Any) -> None:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Returns the lines that are whole.
-
-    Raises:
-        RunDirectoryError: this user may not read the file.
-    """
+    """Returns the complete lines of a file."""
     lines = []
     try:
         texts = file.read_text(encoding="utf-8", errors="replace").splitlines()

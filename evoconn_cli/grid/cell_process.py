@@ -1,29 +1,116 @@
-"""What the process of a cell does before it trains: its output, its cores, and whom it does not outlive."""
+"""The process of a cell: its command, environment and log, and what it does before it trains."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evoconn_cli.grid.executor import CORES_VARIABLE, PLACE_VARIABLE
-from evoconn_cli.grid.states import open_log
+from evoconn_cli.config.launch import LaunchConfig
+from evoconn_cli.errors import RunDirectoryError
+from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.states import LOG_FILE
 from evoconn_cli.runs.lock import host_name
+
+PLACE_VARIABLE = "EVOCONN_CELL_PLACE"
+"""Environment variable of `run-cell`: its device or job, as the status table shows it."""
+
+CORES_VARIABLE = "EVOCONN_CELL_CORES"
+"""Environment variable of `run-cell`: the cores that it may run on, such as `0,1`; unset for all."""
 
 PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
 """Environment variable of `run-cell`: the process that it does not outlive; it saves and ends when that is gone."""
 
+PYTHON = (sys.executable, "-P")
+"""Starts Python without the working directory on its module path, whatever files are in it."""
+
+PROGRAM = (*PYTHON, "-m", "evoconn_cli")
+
 _PR_SET_PDEATHSIG = 1
 
 
-def write_output_to_log(cell: Path) -> None:
-    """Sends all that this process writes from now on to the log of its cell.
+# What the launcher does
+
+
+def cell_command(cell: Cell, launch: LaunchConfig, program: Sequence[str] | None = None) -> list[str]:
+    """Returns the command that starts or resumes a cell.
+
+    Args:
+        cell: Cell to run.
+        launch: How cells are run.
+        program: Program with the command `run-cell`; `PROGRAM` by default.
+    """
+    limit = ["--max-time", launch.time_limit] if launch.time_limit else []
+    return [*(program or PROGRAM), "run-cell", str(cell.path.absolute()), *limit]
+
+
+def cell_environment(launch: LaunchConfig, place: str, cores: Sequence[int] = ()) -> dict[str, str]:
+    """Returns the environment variables of that command, in addition to the inherited ones."""
+    pinned = {CORES_VARIABLE: ",".join(map(str, cores))} if cores else {}
+    return {**launch.environment, PLACE_VARIABLE: place, **pinned}
+
+
+def start_process(
+    cell: Cell, command: Sequence[str], environment: Mapping[str, str], locks: Sequence[int], cwd: str | None = None
+) -> subprocess.Popen:
+    """Returns a new process whose output goes to the log of its cell.
+
+    It has a session of its own: Ctrl-C in the terminal is for the launcher, which passes it on.
+
+    Args:
+        cell: Cell that the process runs.
+        command: Command line.
+        environment: Variables in addition to the inherited ones.
+        locks: Open files of device locks, which the process keeps open.
+        cwd: Working directory; the current one by default.
 
     Raises:
-        RunDirectoryError: it cannot be written.
+        OSError: The process cannot be started.
+        RunDirectoryError: The log cannot be written.
+    """
+    log = open_log(cell.path)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment},
+            cwd=cwd,
+            start_new_session=True,
+            pass_fds=locks,
+        )
+    finally:
+        os.close(log)
+
+
+def open_log(cell: Path) -> int:
+    """Returns a file descriptor that appends to the log of the cell in the directory `cell`.
+
+    Raises:
+        RunDirectoryError: The log cannot be written, or is a symbolic link.
+    """
+    log = cell / LOG_FILE
+    try:
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        reason = "it is a symbolic link" if log.is_symlink() else error.strerror
+        raise RunDirectoryError(f"cannot write {log}: {reason}.") from None
+
+
+# What `run-cell` does
+
+
+def write_output_to_log(cell: Path) -> None:
+    """Sends all further output of this process to the log of its cell.
+
+    Raises:
+        RunDirectoryError: The log cannot be written.
     """
     log = open_log(cell)
     sys.stdout.flush()
@@ -36,28 +123,28 @@ def write_output_to_log(cell: Path) -> None:
 
 
 def place_of_process() -> str:
-    """Returns the device or job of this process, as the place that started it says."""
+    """Returns the device or job of this process; empty if it was started by hand."""
     return os.environ.get(PLACE_VARIABLE, "")
 
 
 def pin_cores() -> None:
-    """Keeps this process, and what JAX starts in it, on the cores that it was given; macOS cannot."""
+    """Restricts this process, and the threads of JAX, to the cores it was given; does nothing on macOS."""
     cores = os.environ.get(CORES_VARIABLE)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
 
 
 def end_with_parent() -> None:
-    """Lets this process be asked to save and end when the one that started it is gone; Linux alone can tell."""
+    """Makes this process save and end when the one named by `PARENT_VARIABLE` is gone; Linux only."""
     parent = os.environ.get(PARENT_VARIABLE)
     if parent is not None:
         signal_at_death_of(int(parent), signal.SIGTERM)
 
 
 def signal_at_death_of(parent: int, number: signal.Signals) -> None:
-    """Lets this process get a signal when `parent`, which has started it, is gone; nothing where this is not Linux."""
+    """Requests a signal for when `parent`, the process that started this one, is gone; Linux only."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # gone before it could tell
+    if os.getppid() != parent:  # it ended before the request
         os.kill(os.getpid(), number)

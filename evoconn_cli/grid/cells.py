@@ -19,13 +19,14 @@ from evoconn_cli.config.loading import check_values, load_config
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.registry import config_dir, find_named
 from evoconn_cli.config.schema import RunConfig, walk
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, RunDirectoryError
+from evoconn_cli.runs.directory import RunDirectory
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 """Keys and values of one point of the axes and samples."""
 
 _NO_PART = ("seed", "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
-"""Keys, or beginnings of keys, that are no part of a cell's id: they say how often, where and with which records."""
+"""Keys, or prefixes of keys, that are not part of a cell's id: they do not shape what the run computes."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Cell:
     """One run of a grid.
 
     Attributes:
-        set_name: the set of overrides.
-        task: name of the task.
-        settings: what axes and samples have chosen.
-        id: hash of the configuration without its seed.
-        seed: of the run.
-        config: of the run, resolved.
-        path: its run directory.
+        set_name: Name of its set of overrides.
+        task: Name of the task.
+        settings: Values chosen by axes and samples.
+        id: Hash of the configuration without the seed.
+        seed: Random seed of the run.
+        config: Resolved configuration of the run.
+        path: Run directory.
     """
 
     set_name: str
@@ -52,12 +53,12 @@ class Cell:
 
     @property
     def group(self) -> str:
-        """The name that all seeds of this cell share, and their directory in the grid."""
+        """Name that all seeds of this cell share; their directory in the grid."""
         return f"{self.set_name}-{self.task}-{self.id}"
 
     @property
     def name(self) -> str:
-        """The name of this cell, and its directory in the grid."""
+        """Name of this cell; its directory in the grid."""
         return f"{self.group}/seed{self.seed}"
 
 
@@ -65,12 +66,12 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
     """Returns the cells of a grid, each once.
 
     Args:
-        grid: the grid file.
-        directory: of the grid.
+        grid: The grid file.
+        directory: Directory of the grid.
 
     Raises:
-        ConfigError: a key that two parts of the grid set, or that tells no cells apart, or a cell whose configuration
-            is wrong.
+        ConfigError: Two parts of the grid set the same key, a key does not distinguish cells, or the configuration of
+            a cell is wrong.
     """
     _check_keys(grid)
     cells: dict[Path, Cell] = {}
@@ -80,15 +81,15 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
             for cell in _seeds(grid, directory, set_name, settings, _load(grid, set_name, chosen)):
                 if cells.setdefault(cell.path, cell).config != cell.config:
                     raise ConfigError(
-                        f"two different cells have the id {cell.id}: move one of their settings into a set of its own."
+                        f"two different cells have the id {cell.id}: move one of their settings into its own set."
                     )
     return list(cells.values())
 
 
 def cell_id(config: RunConfig) -> str:
-    """Returns the hash of a configuration without its seed and without what does not shape a run.
+    """Returns the hash of a configuration without its seed and the keys that do not shape a run.
 
-    Values that are the default are left out, so an option that a later version adds leaves it as it is.
+    Default values are left out, so options that later versions add do not change it.
     """
     chosen = {
         key: value
@@ -98,10 +99,28 @@ def cell_id(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def differing_keys(cell: Cell, config: RunConfig) -> list[str]:
-    """Returns the keys in which a run is not what the cell asks for.
+def prepare(cell: Cell, grid_name: str) -> None:
+    """Makes the run directory of a cell unless it exists.
 
-    The block counts only where the cell sets it, and more generations than it asks for are enough.
+    Raises:
+        RunDirectoryError: The directory cannot be written, or holds another run.
+    """
+    run = RunDirectory(cell.path)
+    if not run.config_file.exists():
+        origin = {"name": grid_name, "cell": cell.name, "settings": dict(cell.settings)}
+        facts = {"status": "created", "wandb_id": None, "resumed": [], "grid": origin}
+        RunDirectory.create(cell.path, cell.config, facts)
+    elif differ := _differing_keys(cell, run.read_config()):
+        raise RunDirectoryError(
+            f"{cell.path} holds another run than the grid asks for: {', '.join(differ[:3])} differ. Its config.yaml "
+            "was changed, or a version with other defaults made it. Move it away, or name another --grid-dir."
+        )
+
+
+def _differing_keys(cell: Cell, config: RunConfig) -> list[str]:
+    """Returns the keys in which a run differs from what the cell asks for.
+
+    The block counts only if the cell sets it, and more generations than the cell asks for do not differ.
     """
     has = {key: value for key, value, _ in walk(config)}
     return [
@@ -115,7 +134,7 @@ def differing_keys(cell: Cell, config: RunConfig) -> list[str]:
 
 
 def _check_keys(grid: GridFile) -> None:
-    """Refuses keys that have a place of their own in a grid, or that two of its parts set."""
+    """Refuses keys that belong in `seeds` or `tasks`, that two parts set, or that do not distinguish cells."""
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.draw": grid.search.draw if grid.search else {}}
     for part, keys in parts.items():
@@ -124,14 +143,14 @@ def _check_keys(grid: GridFile) -> None:
                 raise ConfigError(f"{part}: list the values of {key} in `{place}`.")
         for other in ("axes", "search.draw"):
             if part != other and (both := sorted(keys.keys() & parts[other].keys())):
-                raise ConfigError(f"{part} and {other} both set {both[0]}. Leave it to one of them.")
+                raise ConfigError(f"{part} and {other} both set {both[0]}. Set it in one of them.")
     several = {f"axes.{key}": key for key, values in grid.axes.items() if len(values) > 1}
     several |= {f"search.draw.{key}": key for key in parts["search.draw"]}
     for name, key in several.items():
         if key.startswith(_NO_PART):
             raise ConfigError(
-                f"{name}: this key is no part of what a cell is, so its values make no different cells. Set one value, "
-                "and use another grid file or --grid-dir for another value."
+                f"{name}: this key is not part of a cell's id, so several values would share a directory. Set one "
+                "value, and use another grid file or --grid-dir for another one."
             )
 
 
@@ -143,7 +162,7 @@ def _points(grid: GridFile) -> Iterator[Settings]:
 
 
 def _samples(search: Search) -> Iterator[Settings]:
-    """Yields the samples; each follows from its number, so that with more of them the first stay the same."""
+    """Yields the samples; each depends on its number and the random seed only, so more samples keep the first ones."""
     for number in range(search.samples):
         yield tuple((key, _draw(choice, f"{search.seed} {number} {key}")) for key, choice in search.draw.items())
 
@@ -156,7 +175,7 @@ def _draw(choice: list[Any] | Range, seed: str) -> Any:
 def _task_of_base(grid: GridFile) -> str:
     task = OmegaConf.select(read_yaml(find_named(grid.base, "preset", config_dir())), "task.name")
     if not isinstance(task, str):
-        raise ConfigError(f"the base {grid.base} names no task: list them in `tasks`, such as tasks: [hopper].")
+        raise ConfigError(f"the base {grid.base} has no task: list some in `tasks`, such as tasks: [hopper].")
     return task
 
 
@@ -172,7 +191,7 @@ def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
 
 
 def _seeds(grid: GridFile, directory: Path, set_name: str, settings: Settings, config: RunConfig) -> Iterator[Cell]:
-    """Yields a cell for every seed."""
+    """Yields one cell per seed."""
     id, task, given = cell_id(config), config.task.name, config.tracking
     group = f"{set_name}-{task}-{id}"
     for seed in grid.seeds:

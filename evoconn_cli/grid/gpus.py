@@ -1,28 +1,26 @@
-"""NVIDIA GPUs and MIG instances of this machine, as NVML reports them."""
+"""NVIDIA GPUs and MIG instances of this machine, as NVML reports them, and how users name them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.grid import Note
 
-Note: TypeAlias = Callable[[str], None]
-"""Is told in a sentence what the user has to know."""
-
-MEMORY_OF_IDLE = 2**30
-"""An idle GPU has less memory in use [bytes]: drivers and desktops take some."""
+_MEMORY_OF_IDLE = 2**30
+"""An idle GPU has less memory in use [bytes]; drivers and desktops take some."""
 
 
 class Gpu(NamedTuple):
     """A GPU, or a MIG instance of one.
 
     Attributes:
-        index: number of the GPU in nvidia-smi.
-        instance: number of the MIG instance; None for a whole GPU.
-        uuid: that CUDA_VISIBLE_DEVICES takes.
-        parent_uuid: of the GPU that it is, or is a part of.
-        handle: of NVML.
+        index: Number of the GPU in nvidia-smi.
+        instance: Number of the MIG instance; None for a whole GPU.
+        uuid: UUID for CUDA_VISIBLE_DEVICES.
+        parent_uuid: UUID of the whole GPU.
+        handle: Handle of NVML.
     """
 
     index: int
@@ -33,28 +31,46 @@ class Gpu(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As the user knows it, such as `gpu 3` or `gpu 3 mig 0`."""
+        """Name for the user, such as `gpu 3` or `gpu 3 mig 0`."""
         return f"gpu {self.index}" + ("" if self.instance is None else f" mig {self.instance}")
+
+
+def open_driver(note: Note) -> GpuDriver | None:
+    """Returns NVML; None if it cannot be used, with a note if NVIDIA's driver is installed nevertheless."""
+    import pynvml
+
+    try:
+        return GpuDriver(pynvml)
+    except pynvml.NVMLError as error:
+        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        if getattr(error, "value", None) not in absent:
+            note(f"GPUs are not used: {error}.")
+        return None
 
 
 class GpuDriver:
     """NVML, started.
 
     Args:
-        nvml: the module pynvml, or one like it.
+        nvml: The module pynvml, or one like it.
     """
 
     def __init__(self, nvml: Any) -> None:
         self._nvml = nvml
         nvml.nvmlInit()
 
+    @property
+    def error(self) -> type[Exception]:
+        """The exception of a GPU that fails."""
+        return self._nvml.NVMLError
+
     def gpus(self, note: Note) -> list[Gpu]:
-        """Returns all GPUs; where MIG is on, its instances in place of the GPU. Those that fail are left out."""
+        """Returns all GPUs, or their instances if MIG is on; those that fail are left out with a note."""
         found = []
         for index in range(self._nvml.nvmlDeviceGetCount()):
             try:
                 handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                whole = Gpu(index, None, uuid := _text(self._nvml.nvmlDeviceGetUUID(handle)), uuid, handle)
+                whole = Gpu(index, None, uuid := self._uuid(handle), uuid, handle)
                 found += self._instances(whole) if self._has_mig(handle) else [whole]
             except self._nvml.NVMLError as error:
                 note(f"gpu {index} is left out: {error}.")
@@ -64,27 +80,22 @@ class GpuDriver:
         """Returns whether no process computes on a GPU and little of its memory is in use at this moment.
 
         Raises:
-            NVMLError: it fails.
+            NVMLError: The GPU fails.
         """
         processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
-        return not processes and self._memory_in_use(gpu.handle) < MEMORY_OF_IDLE
-
-    @property
-    def error(self) -> type[Exception]:
-        """What is raised where a GPU fails."""
-        return self._nvml.NVMLError
+        return not processes and self._memory_in_use(gpu.handle) < _MEMORY_OF_IDLE
 
     def _memory_in_use(self, handle: Any) -> int:
-        """Returns bytes, without those that the driver reserves: close to a gibibyte on large GPUs."""
+        """Returns bytes without those that the driver reserves, which is almost 1 GiB on large GPUs."""
         try:
             return self._nvml.nvmlDeviceGetMemoryInfo(handle, version=self._nvml.nvmlMemory_v2).used
-        except self._nvml.NVMLError:  # a driver that is too old to tell them apart
+        except self._nvml.NVMLError:  # an old driver, which counts both together
             return self._nvml.nvmlDeviceGetMemoryInfo(handle).used
 
     def _has_mig(self, handle: Any) -> bool:
         try:
             current, _ = self._nvml.nvmlDeviceGetMigMode(handle)
-        except self._nvml.NVMLError:  # a GPU that has no such thing
+        except self._nvml.NVMLError:  # the GPU does not support it
             return False
         return bool(current)
 
@@ -95,74 +106,59 @@ class GpuDriver:
                 handle = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, number)
             except self._nvml.NVMLError:  # the numbers have gaps
                 continue
-            uuid = _text(self._nvml.nvmlDeviceGetUUID(handle))
-            instances.append(Gpu(gpu.index, number, uuid, gpu.uuid, handle))
+            instances.append(Gpu(gpu.index, number, self._uuid(handle), gpu.uuid, handle))
         return instances
 
-
-def open_driver(note: Note) -> GpuDriver | None:
-    """Returns NVML, None where it cannot be used; where NVIDIA's driver is there all the same, `note` is told why."""
-    import pynvml
-
-    try:
-        return GpuDriver(pynvml)
-    except pynvml.NVMLError as error:
-        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-        if getattr(error, "value", None) not in absent:
-            note(f"GPUs are left out: {error}.")
-        return None
+    def _uuid(self, handle: Any) -> str:
+        uuid = self._nvml.nvmlDeviceGetUUID(handle)
+        return uuid.decode() if isinstance(uuid, bytes) else uuid
 
 
-def _text(uuid: str | bytes) -> str:
-    return uuid.decode() if isinstance(uuid, bytes) else uuid
-
-
-def visible(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
+def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
     """Returns the GPUs that CUDA_VISIBLE_DEVICES shows, in its order.
 
-    Numbers are those of nvidia-smi; a UUID may be cut short. As CUDA does, all that follows an entry that names no GPU
-    is ignored.
+    Numbers are those of nvidia-smi, and UUIDs may be abbreviated. As in CUDA, an entry that names no GPU ends the list.
 
     Args:
-        gpus: all of them.
-        variable: CUDA_VISIBLE_DEVICES; None where it is not set.
+        gpus: All GPUs.
+        variable: Value of CUDA_VISIBLE_DEVICES; None if it is not set.
     """
     if variable is None:
         return list(gpus)
     shown: list[Gpu] = []
     for entry in variable.split(","):
-        matching = find(gpus, entry.strip())
+        matching = _find(gpus, entry.strip())
         if not matching:
             break
         shown += [gpu for gpu in matching if gpu not in shown]
     return shown
 
 
-def chosen(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
+def named_gpus(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
     """Returns the GPUs that `--devices` names.
 
     Args:
-        gpus: those that may be used.
-        names: numbers of nvidia-smi or UUIDs, separated by commas.
+        gpus: Visible GPUs.
+        names: Numbers of nvidia-smi or UUIDs, separated by commas.
 
     Raises:
-        ConfigError: one of them is not among those that may be used.
+        ConfigError: A name matches no visible GPU.
     """
-    picked: list[Gpu] = []
+    named: list[Gpu] = []
     for entry in names.split(","):
-        matching = find(gpus, entry.strip())
+        matching = _find(gpus, entry.strip())
         if not matching:
             known = ", ".join(dict.fromkeys(str(gpu.index) for gpu in gpus)) or "none"
             raise ConfigError(
-                f"--devices {names}: there is no GPU {entry.strip()!r} among those that may be used: {known}. Numbers "
-                "are those of nvidia-smi; CUDA_VISIBLE_DEVICES may hide some."
+                f"--devices {names}: no GPU {entry.strip()!r}; visible are: {known}. Use the numbers of nvidia-smi; "
+                "CUDA_VISIBLE_DEVICES may hide some."
             )
-        picked += [gpu for gpu in matching if gpu not in picked]
-    return picked
+        named += [gpu for gpu in matching if gpu not in named]
+    return named
 
 
-def find(gpus: Sequence[Gpu], entry: str) -> list[Gpu]:
-    """Returns the GPU that a number or the beginning of a UUID names; of a GPU with MIG all instances."""
+def _find(gpus: Sequence[Gpu], entry: str) -> list[Gpu]:
+    """Returns the GPU with a number or an abbreviated UUID; all instances of a GPU with MIG."""
     if entry.isdecimal():
         return [gpu for gpu in gpus if gpu.index == int(entry)]
     if not entry.startswith(("GPU-", "MIG-")):

@@ -1,4 +1,4 @@
-"""The script that sbatch gets: one array, in which each task runs one cell."""
+"""The script for sbatch: a job array in which each task runs one cell."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evoconn_cli.config.launch import LaunchConfig, SlurmConfig, parse_duration
+from evoconn_cli.grid.cell_process import PLACE_VARIABLE, PYTHON, cell_command
 from evoconn_cli.grid.cells import Cell
-from evoconn_cli.grid.executor import PLACE_VARIABLE, PROGRAM, PYTHON, cell_command
 
 FOLDER = "slurm"
-"""In the directory of a grid: scripts of the arrays, and the output of their tasks beside that of the cells."""
+"""Folder in the directory of a grid: scripts of the arrays, and what SLURM itself says about their tasks."""
 
 _CELLS_BEGIN, _CELLS_END = "cells=(", ")"
 
@@ -22,16 +22,17 @@ def make_script(
     cells: Sequence[Cell],
     launch: LaunchConfig,
     directory: Path,
-    program: Sequence[str] = PROGRAM,
+    *,
+    program: Sequence[str] | None = None,
 ) -> str:
     """Returns the script of an array.
 
     Args:
-        name: of the array; no other has it.
-        cells: what its tasks run.
-        launch: how they are run.
-        directory: of the grid.
-        program: the command line.
+        name: Unique name of the array.
+        cells: Cells that its tasks run.
+        launch: How cells are run.
+        directory: Directory of the grid.
+        program: Program with the command `run-cell`; this one by default.
     """
     last = len(cells) - 1
     at_once = f"%{launch.slurm.max_running}" if launch.slurm.max_running else ""
@@ -61,7 +62,7 @@ def make_script(
             f'export {PLACE_VARIABLE}="slurm ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"',
             *(f"export {key}={shlex.quote(value)}" for key, value in launch.environment.items()),
             "",
-            "# It runs the command after it, and puts the task back into the queue where the cell is to go on.",
+            "# Runs the command after it, and requeues the task if the cell is to go on.",
             f'exec {shlex.join([*PYTHON, "-m", "evoconn_cli.grid.slurm_task"])} "$cell" {launch.retries} \\',
             f"  srun --quiet --cpus-per-task={launch.cores_per_run} {_run_cell(cells[0], launch, program)}",
             "",
@@ -70,7 +71,7 @@ def make_script(
 
 
 def cells_in(script: str) -> list[Path]:
-    """Returns the directories of the cells of a script, by the number of their task; none of any other text."""
+    """Returns the directories of the cells in a script, by number of their task; none for any other text."""
     _, begin, rest = script.partition(f"\n{_CELLS_BEGIN}\n")
     inside, end, _ = rest.partition(f"\n{_CELLS_END}\n")
     try:
@@ -80,7 +81,7 @@ def cells_in(script: str) -> list[Path]:
 
 
 def time_option(limit: str) -> str:
-    """Returns a time limit such as `4h` as sbatch takes it, in whole minutes."""
+    """Returns a time limit such as `4h` in the form of sbatch, in whole minutes."""
     minutes = math.ceil(parse_duration(limit) / 60)
     return f"{minutes // 1440}-{minutes // 60 % 24:02d}:{minutes % 60:02d}:00"
 
@@ -91,13 +92,13 @@ def _asked_for(slurm: SlurmConfig) -> dict[str, str]:
     return {**{name: value for name, value in named.items() if value is not None}, **slurm.sbatch}
 
 
-def _run_cell(cell: Cell, launch: LaunchConfig, program: Sequence[str]) -> str:
-    """Returns the command of a cell, in which the directory is a variable of the script."""
+def _run_cell(cell: Cell, launch: LaunchConfig, program: Sequence[str] | None) -> str:
+    """Returns the command of a cell, with a variable of the script for its directory."""
     directory = str(cell.path.absolute())
     command = cell_command(cell, launch, program)
     return " ".join('"$cell"' if word == directory else shlex.quote(word) for word in command)
 
 
 def _escaped(path: Path) -> str:
-    """Returns a path in which SLURM takes no character for a pattern."""
+    """Returns a path in which SLURM finds no pattern."""
     return str(path).replace("%", "%%")

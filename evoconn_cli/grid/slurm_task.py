@@ -1,13 +1,13 @@
-"""What a task of SLURM runs around its cell: `python -m evoconn_cli.grid.slurm_task CELL_DIR RETRIES COMMAND...`.
+"""A SLURM task around a cell: `python -m evoconn_cli.grid.slurm_task CELL_DIR RETRIES COMMAND...`.
 
-After the command it decides whether the task goes back into the queue. It does
+After the command, the task is requeued
 
-- where the cell has saved before its end: it was asked to by the signal before the time limit, or by the warning that
-  precedes a preemption; but only as often as it may fail where it gets no further;
-- where it has failed, as often as it may.
+- if the cell has saved and ended early, because of the signal before the time limit or the warning before a
+  preemption, but at most RETRIES times in a row without saving anything new;
+- if the cell has failed, at most RETRIES times in a row.
 
-It does not where the task was cancelled, which is to last, or where SLURM requeues it by itself. So the state of the
-task decides, and not the signal, which is SIGTERM in all of these cases.
+It is not requeued if it was cancelled, or if SLURM requeues it by itself. The state of the task tells; the signal is
+SIGTERM in all of these cases.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from evoconn_cli.runs.directory import RunDirectory
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command, may put the task back into the queue, and returns the exit code of the command."""
+    """Runs the command, requeues the task if the cell is to go on, and returns the exit code of the command."""
     directory, retries, *command = arguments
     cell = Path(directory)
     task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: None)  # they are for the command, which saves; this process waits for it
+        signal.signal(number, lambda *_: None)  # the command gets them too, and saves
     before = len(read_attempts(cell).attempts)
     exit_code = subprocess.call(command)
     if is_to_go_on(cell, exit_code, int(retries), before):
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{error} Run launch-grid again to go on.", flush=True)
     elif exit_code == ExitCode.SAVED_EARLY:
         print(
-            f"task {task}: it has saved nothing new {int(retries) + 1} times, so it does not go back to the queue. "
+            f"task {task}: not requeued, because it saved nothing new {int(retries) + 1} times. "
             "Raise launch.slurm.time.",
             flush=True,
         )
@@ -54,10 +54,10 @@ def is_to_go_on(cell: Path, exit_code: int, retries: int, before: int) -> bool:
     """Returns whether another attempt at a cell is due.
 
     Args:
-        cell: its directory.
-        exit_code: of the command; an attempt that was killed gets it as its end.
-        retries: times that the cell may fail beside the first one.
-        before: number of attempts before the command.
+        cell: Directory of the cell.
+        exit_code: Exit code of the command; recorded as the end of an attempt that was killed.
+        retries: Retries of a cell that fails.
+        before: Number of attempts before the command.
     """
     if exit_code == ExitCode.DONE:
         return False
@@ -65,7 +65,7 @@ def is_to_go_on(cell: Path, exit_code: int, retries: int, before: int) -> bool:
     if exit_code == ExitCode.SAVED_EARLY:
         return attempts.in_vain(saved) <= retries
     if len(attempts.attempts) == before:
-        return False  # the command could not even begin, and will not next time
+        return False  # the command could not even start, and would not the next time
     last = attempts.attempts[-1]
     if last.ended is None:
         record_end(cell, exit_code, last.pid)

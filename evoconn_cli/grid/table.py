@@ -1,18 +1,18 @@
-"""The cells of a grid and what state they are in, as a table."""
+"""The cells of a grid and their states, as a table for the terminal."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from evoconn_cli.grid.cells import Cell, Settings
-from evoconn_cli.grid.states import CellStatus, Progress, State, read_progress, read_status
+from evoconn_cli.grid.states import CellProgress, CellStatus, State, read_progress, read_status
 from evoconn_cli.progress.formatting import count, duration, encodable, fitness
 
 _STYLES = {
@@ -22,66 +22,69 @@ _STYLES = {
     State.WAITING: "dim",
     State.FINISHED: "green",
 }
-"""In the order of what is worth looking at most."""
+"""In the order of importance to the user."""
 
 _FIGURES = ("seed", "generation", "evaluation", "steps/s", "left", "failures")
-"""Columns of numbers."""
+"""Columns with numbers, aligned to the right."""
 
 _MAY_BE_MISSING = ("steps/s", "on", "settings", "left", "failures")
-"""Columns that a narrow terminal does without, the first one first."""
+"""Columns that a narrow terminal leaves out, in this order."""
+
+_Column: TypeAlias = tuple[str, Callable[["CellRow"], str]]
+"""Name and text of a column."""
 
 _AROUND_THE_ROWS = 6
-"""Lines that title, head and foot take."""
+"""Lines of title, head and foot."""
 
 
-class Row(NamedTuple):
-    """A cell and what its files say."""
+class CellRow(NamedTuple):
+    """A cell with its state and progress."""
 
     cell: Cell
     status: CellStatus
-    progress: Progress
+    progress: CellProgress
 
 
-def read_rows(cells: Sequence[Cell]) -> list[Row]:
-    """Returns the cells with what their files say now."""
-    return [Row(cell, read_status(cell), read_progress(cell)) for cell in cells]
+def read_rows(cells: Sequence[Cell]) -> list[CellRow]:
+    """Returns the current rows of cells."""
+    return [CellRow(cell, read_status(cell), read_progress(cell)) for cell in cells]
 
 
 class Rows:
-    """Cells whose files are read again and again, but for those of cells that are finished.
+    """Rows that are read repeatedly, except those of finished cells.
 
     Args:
-        cells: of a grid.
+        cells: Cells of a grid.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._cells = cells
-        self._finished: dict[Cell, Row] = {}
+        self._finished: dict[Cell, CellRow] = {}
 
-    def read(self) -> list[Row]:
-        """Returns the cells with what their files say now."""
+    def read(self) -> list[CellRow]:
+        """Returns the current rows."""
         rows = [self._finished.get(cell) or read_rows([cell])[0] for cell in self._cells]
         self._finished = {row.cell: row for row in rows if row.status.state is State.FINISHED}
         return rows
 
     @property
     def all_finished(self) -> bool:
-        """Whether all cells were finished when they were read last."""
+        """Whether all cells were finished at the last reading."""
         return len(self._finished) == len(self._cells)
 
 
 class GridTable:
-    """A table of cells, to be printed by Rich.
+    """A table of cells, a renderable of Rich.
 
     Args:
-        title: of the table.
-        rows: of the cells.
-        plan: for some cells, by name, where they would run.
-        max_lines: of the table; what does not fit is counted below it. None for any.
+        title: Title of the table.
+        rows: Rows of the cells.
+        plan: Where some of the cells would run, by name of the cell.
+        max_lines: Most lines of the table; rows that do not fit are counted below it. None for no limit.
     """
 
     def __init__(
-        self, title: str, rows: Sequence[Row], plan: dict[str, str] | None = None, max_lines: int | None = None
+        self, title: str, rows: Sequence[CellRow], plan: dict[str, str] | None = None, max_lines: int | None = None
     ) -> None:
         self._title = title
         self._rows = rows
@@ -89,7 +92,7 @@ class GridTable:
         self._max_lines = max_lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yields the table, and below it how many cells are in which state."""
+        """Yields the table, and below it the number of cells in each state."""
         columns = self._columns(options.max_width)
         table = Table(title=self._title, title_justify="left", title_style="bold", header_style="dim", box=None)
         for name, _ in columns:
@@ -107,9 +110,9 @@ class GridTable:
         yield table
         yield Text(self._foot(), style="dim")
 
-    def _columns(self, width: int) -> list[tuple[str, Callable[[Row], str]]]:
-        """Returns names and texts of the columns: those that have something to say, and room for it."""
-        columns = [
+    def _columns(self, width: int) -> list[_Column]:
+        """Returns name and text of each column that is not empty and fits into `width`."""
+        columns: list[_Column] = [
             ("cell", lambda row: row.cell.group),
             ("seed", lambda row: str(row.cell.seed)),
             ("state", _state),
@@ -125,15 +128,13 @@ class GridTable:
             columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))
         if any(row.status.state is State.RUNNING for row in self._rows):
             columns.append(("steps/s", lambda row: count(_while_running(row, row.progress.steps_per_second))))
-            columns.append(("left", lambda row: _time_left(row)))
+            columns.append(("left", _time_left))
         if any(row.status.failures for row in self._rows):
             columns.append(("failures", lambda row: count(row.status.failures)))
         return self._that_fit(columns, width)
 
-    def _that_fit(
-        self, columns: list[tuple[str, Callable[[Row], str]]], width: int
-    ) -> list[tuple[str, Callable[[Row], str]]]:
-        """Returns the columns without those that would have names folded, the least important ones first."""
+    def _that_fit(self, columns: list[_Column], width: int) -> list[_Column]:
+        """Returns the columns without the least important ones if names would be folded."""
         shown = self._shown()
         widths = {name: max([len(name), *(len(text(row)) for row in shown)]) for name, text in columns}
         for name in _MAY_BE_MISSING:
@@ -142,7 +143,7 @@ class GridTable:
             widths.pop(name, None)
         return [column for column in columns if column[0] in widths]
 
-    def _shown(self) -> Sequence[Row]:
+    def _shown(self) -> Sequence[CellRow]:
         if self._max_lines is None or len(self._rows) <= self._max_lines - _AROUND_THE_ROWS:
             return self._rows
         order = list(_STYLES)
@@ -157,12 +158,12 @@ class GridTable:
 
 
 def settings_text(settings: Settings, keys: Set[str]) -> str:
-    """Returns what axes and samples have chosen for some keys, such as `learning_rate=0.1 num_neurons=64`."""
+    """Returns the settings of some keys as text, such as `learning_rate=0.1 num_neurons=64`."""
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings if key in keys)
 
 
 def varying_keys(cells: Sequence[Cell]) -> set[str]:
-    """Returns the keys of which axes and samples have chosen several values."""
+    """Returns the keys that have several values among the settings of cells."""
     values: dict[str, set[str]] = {}
     for cell in cells:
         for key, value in cell.settings:
@@ -170,22 +171,22 @@ def varying_keys(cells: Sequence[Cell]) -> set[str]:
     return {key for key, chosen in values.items() if len(chosen) > 1}
 
 
-def _generation(row: Row) -> str:
+def _generation(row: CellRow) -> str:
     return f"{count(row.progress.generation)}/{count(row.cell.config.algo.generations)}"
 
 
-def _state(row: Row) -> str:
-    """Returns the state, for a cell without a generation yet since when it has been starting: it compiles that long."""
+def _state(row: CellRow) -> str:
+    """Returns the state; until the first new generation, how long the cell has been starting, since it compiles."""
     attempt = row.status.last_attempt
     if row.status.state is State.RUNNING and attempt is not None and row.progress.generation <= attempt.from_generation:
         return f"starting {duration(time.time() - attempt.started)}"
     return row.status.state.value
 
 
-def _time_left(row: Row) -> str:
+def _time_left(row: CellRow) -> str:
     left = row.progress.time_left if row.status.state is State.RUNNING else None
     return left.text() if left else duration(None)
 
 
-def _while_running(row: Row, figure: float | None) -> float | None:
+def _while_running(row: CellRow, figure: float | None) -> float | None:
     return figure if row.status.state is State.RUNNING else None

@@ -20,7 +20,7 @@ from evoconn_cli.commands.launch_grid import OpenedGrid, open_grid, write_grid_r
 from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import record_end, record_start
-from evoconn_cli.grid.executor import prepare
+from evoconn_cli.grid.cells import prepare
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.training.opening import create_run
 from evoconn_cli.training.train import train
@@ -219,7 +219,7 @@ FINISH = "import sys, pathlib; (pathlib.Path(sys.argv[2]) / 'checkpoints' / '4')
 
 
 def test_what_has_failed_too_often_is_tried_again_when_asked(grid, tmp_path, monkeypatch):
-    monkeypatch.setattr("evoconn_cli.grid.executor.PROGRAM", (sys.executable, "-c", FINISH))
+    monkeypatch.setattr("evoconn_cli.grid.cell_process.PROGRAM", (sys.executable, "-c", FINISH))
     monkeypatch.setattr("evoconn_cli.grid.device_locks.lock_folder", lambda: tmp_path / "locks")
     options = options_of(grid, "launch.retries=0", "--devices", "cpu")
     done = invoke(*options)

@@ -16,8 +16,9 @@ from whole_runs import assert_same_run, evoconn
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
-from evoconn_cli.grid.executor import cell_command, cell_environment, prepare
-from evoconn_cli.grid.states import LOG_FILE, State, last_log_lines, open_log, read_progress, read_status
+from evoconn_cli.grid.cell_process import cell_command, cell_environment, open_log
+from evoconn_cli.grid.cells import prepare
+from evoconn_cli.grid.states import LOG_FILE, State, last_log_lines, read_progress, read_status
 from evoconn_cli.grid.table import GridTable, read_rows
 from evoconn_cli.runs.lock import run_lock
 

@@ -102,7 +102,7 @@ def test_cells_with_the_same_id_and_another_configuration_are_refused(tmp_path, 
 
 
 def test_a_base_without_a_task_asks_for_tasks(tmp_path):
-    with pytest.raises(ConfigError, match=r"base paper names no task: list them in `tasks`"):
+    with pytest.raises(ConfigError, match=r"base paper has no task: list them in `tasks`"):
         cells_of(tmp_path, "base: paper\nseeds: [0]\n")
 
 
@@ -179,8 +179,8 @@ WRONG = {
     "launch: {slurm: {sbatch: {exclude: [a]}}}": "write it in quotes",
     "sets: {a: {algo.eps: !!binary aGk=}}": "is not a plain value",
     "sets: {a: {algo.eps: 0.1, algo: {eps: 0.2}}}": "algo.eps stands there twice",
-    "axes: {checkpoint.every: [1, 2]}": "axes.checkpoint.every: this key is no part",
-    "search: {draw: {engine.kernel: [xla, auto]}}": "search.draw.engine.kernel: this key is no part",
+    "axes: {checkpoint.every: [1, 2]}": "axes.checkpoint.every: this key is not part",
+    "search: {draw: {engine.kernel: [xla, auto]}}": "search.draw.engine.kernel: this key is not part",
     "published: {source: a paper, tiny: {hoper: 1}}": "'hopper'",
     "published: {tiny: {hopper: 1}}": "`source` is missing",
     "published: {source: a paper, other: {hopper: 1}}": "unknown set in published",

@@ -20,9 +20,11 @@ from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import GridError
 from evoconn_cli.grid.attempts import read_attempts
-from evoconn_cli.grid.executor import PROGRAM, prepare
-from evoconn_cli.grid.ray_pool import RayPool, request_of_a_cell
+from evoconn_cli.grid.cell_process import PROGRAM
+from evoconn_cli.grid.cells import prepare
+from evoconn_cli.grid.ray_executor import RayExecutor, request_of_a_cell
 from evoconn_cli.grid.ray_worker import run_on_node
+from evoconn_cli.grid.scheduler import Scheduler
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.training.opening import create_run
 from evoconn_cli.training.train import train
@@ -98,7 +100,7 @@ def load(folder, text):
 
 def launch(address, grid, cells, program=LIGHT, note=lambda message: None):
     left = [cell for cell in cells if read_status(cell).state is not State.FINISHED]
-    RayPool(grid.launch, address, program).run(left, note)
+    Scheduler(RayExecutor(grid.launch, note, address, program), grid.launch, note).run(left)
 
 
 @contextmanager
@@ -193,10 +195,11 @@ import sys
 from pathlib import Path
 from grids import LIGHT, load_cells
 from evoconn_cli.config.grid import read_grid
-from evoconn_cli.grid.ray_pool import RayPool
-from evoconn_cli.grid.ray_worker import run_on_node
+from evoconn_cli.grid.ray_executor import RayExecutor
+from evoconn_cli.grid.scheduler import Scheduler
 path, directory, address = sys.argv[1:]
-RayPool(read_grid(path).launch, address, LIGHT).run(load_cells(Path(path), Path(directory)), print)
+launch = read_grid(path).launch
+Scheduler(RayExecutor(launch, print, address, LIGHT), launch, print).run(load_cells(Path(path), Path(directory)))
 """
 
 

@@ -18,8 +18,8 @@ from evoconn_cli.config.grid import read_grid
 from evoconn_cli.errors import ConfigError, GridError
 from evoconn_cli.grid import slurm as slurm_queue
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
-from evoconn_cli.grid.executor import prepare
-from evoconn_cli.grid.slurm import Slurm
+from evoconn_cli.grid.cells import prepare
+from evoconn_cli.grid.slurm import SlurmQueue
 from evoconn_cli.grid.slurm_script import cells_in, make_script
 from evoconn_cli.grid.slurm_task import is_to_go_on
 from evoconn_cli.grid.slurm_task import main as slurm_task
@@ -269,7 +269,7 @@ def test_waiting_outlasts_a_controller_that_does_not_answer_for_a_while(tmp_path
 
     for cell in cells:
         prepare(cell, grid.name)
-    Slurm(grid.name, directory, grid.launch, wait=True, pause=pause).run(cells, notes.append)
+    SlurmQueue(grid.name, directory, grid.launch, notes.append, wait=True, pause=pause).run(cells)
     assert len(pauses) == 3 and sum("SLURM is asked again" in note for note in notes) == 1
 
 
@@ -281,7 +281,7 @@ def test_cells_are_found_in_the_queue_through_a_link_to_their_grid(tmp_path, com
     (tmp_path / "link").symlink_to(directory)
     linked = load_cells(tmp_path / "tiny.yaml", tmp_path / "link")
     commands(squeue=f"for n in 0 1 2 3 4 5 6 7; do echo '{script.stem}|17|'$n'|PENDING'; done")
-    assert Slurm(grid.name, tmp_path / "link", grid.launch).plan(linked)[2] == "slurm 17_2, pending"
+    assert SlurmQueue(grid.name, tmp_path / "link", grid.launch, print).plan(linked)[2] == "slurm 17_2, pending"
 
 
 def launch_on_slurm(folder, *options):
@@ -329,7 +329,7 @@ def submit(grid, cells, directory, program=LIGHT):
         prepare(cell, grid.name)
     states = {cell: read_status(cell) for cell in cells}
     left = [cell for cell in cells if states[cell].is_due(grid.launch.retries) or states[cell].state is State.RUNNING]
-    Slurm(grid.name, directory, grid.launch, program=program).run(left, notes.append)
+    SlurmQueue(grid.name, directory, grid.launch, notes.append, program=program).run(left)
     return notes
 
 

@@ -11,10 +11,11 @@ from grids import load_cells, write_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.attempts import read_attempts
+from evoconn_cli.grid.cells import prepare
 from evoconn_cli.grid.devices import CoreGroups, IdleGpus, choose_devices
-from evoconn_cli.grid.executor import prepare
 from evoconn_cli.grid.gpus import GpuDriver
-from evoconn_cli.grid.local import LocalPool
+from evoconn_cli.grid.local_executor import LocalExecutor
+from evoconn_cli.grid.scheduler import Scheduler
 
 
 @pytest.fixture
@@ -32,7 +33,15 @@ def choose(nvml, notes):
     def choose(names=None, *, runs=1, has_jax=True, **environment):
         launch = LaunchConfig(runs_per_device=runs, cores_per_run=1)
         driver = GpuDriver(nvml)
-        return choose_devices(launch, names, notes.append, driver, environment, has_jax_for_gpus=has_jax)
+        return choose_devices(
+            launch,
+            names,
+            notes.append,
+            driver=driver,
+            environment=environment,
+            has_jax_for_gpus=has_jax,
+            pause=lambda seconds: None,
+        )
 
     return choose
 
@@ -45,37 +54,32 @@ def numbers(devices):
     return [int(device.name.split()[1]) for device in devices]
 
 
-def idle(gpus, notes, held=frozenset()):
-    gpus._pause = lambda seconds: None
-    return gpus.idle(held, notes.append)
-
-
 def test_a_gpu_with_a_process_or_much_memory_in_use_is_not_idle(nvml, choose, notes):
     nvml.processes = {"GPU-1": [1], "GPU-4": [2]}
     nvml.memory = {"GPU-2": 40 * 2**30, "GPU-3": 600 * 2**20}
     gpus = choose()
     assert numbers(gpus.all()) == list(range(8))
-    assert numbers(idle(gpus, notes)) == [0, 3, 5, 6, 7] and notes == []
+    assert numbers(gpus.idle()) == [0, 3, 5, 6, 7] and notes == []
 
 
 @pytest.mark.parametrize(("is_old", "found"), [(False, [0, 2]), (True, [])])
 def test_what_a_driver_keeps_is_not_in_use_where_it_can_tell(nvml, choose, notes, is_old, found):
     nvml.reserved, nvml.memory, nvml.is_old = 2**30, {"GPU-1": 2**30}, is_old
-    assert numbers(idle(choose("0,1,2"), notes)) == found
+    assert numbers(choose("0,1,2").idle()) == found
 
 
 def test_one_that_was_busy_becomes_idle_and_one_that_is_held_is_not_asked(nvml, choose, notes):
     nvml.processes = {"GPU-1": [1, 0]}
     gpus = choose("0,1,2")
-    assert numbers(idle(gpus, notes)) == [0, 2]
-    assert numbers(idle(gpus, notes, held={gpus.all()[0]})) == [1, 2]
+    assert numbers(gpus.idle()) == [0, 2]
+    assert numbers(gpus.idle({gpus.all()[0]})) == [1, 2]
 
 
 def test_several_samples_must_agree(nvml, choose, notes):
     nvml.processes = {"GPU-5": [0, 0, 1, 0]}
     gpus = choose()
-    assert 5 not in numbers(idle(gpus, notes)) and nvml.samples == 24
-    assert 5 in numbers(idle(gpus, notes))
+    assert 5 not in numbers(gpus.idle()) and nvml.samples == 24
+    assert 5 in numbers(gpus.idle())
 
 
 def test_failing_gpus_are_skipped_with_a_notice(nvml, choose, notes):
@@ -83,10 +87,10 @@ def test_failing_gpus_are_skipped_with_a_notice(nvml, choose, notes):
     gpus = choose()
     assert numbers(gpus.all()) == [1, 2, 3, 4, 5, 6, 7] and notes == ["gpu 0 is left out: GPU is lost."]
     nvml.failing = {"GPU-3"}
-    assert 3 not in numbers(idle(gpus, notes)) and 3 not in numbers(idle(gpus, notes))
+    assert 3 not in numbers(gpus.idle()) and 3 not in numbers(gpus.idle())
     assert notes[1:] == ["gpu 3 is left out: GPU is lost."], "once"
     nvml.failing = set()
-    assert 3 in numbers(idle(gpus, notes))
+    assert 3 in numbers(gpus.idle())
 
 
 def test_instances_of_mig_are_devices_of_their_own(nvml, choose, notes):
@@ -94,7 +98,7 @@ def test_instances_of_mig_are_devices_of_their_own(nvml, choose, notes):
     nvml.processes = {"MIG-20": [1]}
     gpus = choose()
     assert names(gpus.all())[2:4] == ["gpu 2 mig 0", "gpu 2 mig 3"] and len(gpus.all()) == 8
-    assert names(idle(gpus, notes))[2:3] == ["gpu 2 mig 3"]
+    assert names(gpus.idle())[2:3] == ["gpu 2 mig 3"]
     assert gpus.all()[3].environment["CUDA_VISIBLE_DEVICES"] == "MIG-23"
 
 
@@ -119,7 +123,7 @@ def test_an_inherited_cuda_visible_devices_is_respected(nvml, choose, variable, 
 def test_devices_are_named_by_number_or_uuid_among_those_that_are_visible(choose):
     assert numbers(choose("4,GPU-1").all()) == [4, 1]
     assert numbers(choose("4", CUDA_VISIBLE_DEVICES="GPU-4,GPU-5").all()) == [4]
-    with pytest.raises(ConfigError, match=r"no GPU '4' among those that may be used: 5"):
+    with pytest.raises(ConfigError, match=r"no GPU '4'; visible are: 5"):
         choose("4", CUDA_VISIBLE_DEVICES="5")
     with pytest.raises(ConfigError, match=r"no GPU 'x'"):
         choose("x")
@@ -134,7 +138,7 @@ def test_cores_are_used_where_no_gpu_can_be(nvml, choose, notes):
     nvml.count = 0
     assert isinstance(choose(), CoreGroups)
     with pytest.raises(ConfigError, match="no GPU '0'"):
-        choose_devices(LaunchConfig(), "0", notes.append, None, {}, has_jax_for_gpus=True)
+        choose_devices(LaunchConfig(), "0", notes.append, driver=None, environment={}, has_jax_for_gpus=True)
 
 
 def test_runs_that_share_a_gpu_share_its_memory(choose):
@@ -167,12 +171,13 @@ def test_the_pool_uses_what_is_idle_and_nothing_else(nvml, choose, notes, tmp_pa
     nvml.memory = {f"GPU-{index}": 2**34 for index in (4, 5, 6)}
     gpus = choose()
     assert isinstance(gpus, IdleGpus)
-    gpus._pause = lambda seconds: None
     cells = load_cells(write_grid(tmp_path), tmp_path / "grid")
     for cell in cells:
         prepare(cell, "tiny")
-    pool = LocalPool(LaunchConfig(), gpus, (sys.executable, "-c", SAVES), tmp_path / "locks")
-    assert pool.plan(cells) == ["gpu 2 mig 0", "gpu 7"] + ["next free"] * 6
-    pool.run(cells, notes.append)
+    program, locks = [sys.executable, "-c", SAVES], tmp_path / "locks"
+    executor = LocalExecutor(LaunchConfig(), gpus, notes.append, program=program, locks=locks)
+    scheduler = Scheduler(executor, LaunchConfig(), notes.append)
+    assert scheduler.plan(cells) == ["gpu 2 mig 0", "gpu 7"] + ["next free"] * 6
+    scheduler.run(cells)
     used = {read_attempts(cell.path).attempts[0].place for cell in cells}
     assert used == {"gpu 2 mig 0 MIG-20", "gpu 7 GPU-7"}

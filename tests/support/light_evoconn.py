@@ -13,7 +13,7 @@ import numpy as np
 from light_engine import make_light_engine
 
 from evoconn_cli.app import main
-from evoconn_cli.grid import executor as places
+from evoconn_cli.grid import cell_process
 from evoconn_cli.training import train as training
 
 
@@ -60,5 +60,5 @@ def make_odd_engine(config, workers):
 
 if __name__ == "__main__":
     training.build_engine = make_engine
-    places.PROGRAM = (sys.executable, __file__)
+    cell_process.PROGRAM = (sys.executable, __file__)
     main()

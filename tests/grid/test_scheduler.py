@@ -1,4 +1,4 @@
-"""The local pool: what it starts where, what it does when cells or it itself are ended, and that nothing runs twice."""
+"""The scheduler on this machine: what starts where, signals, failures, and that nothing runs twice."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from started import start
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.grid.attempts import read_attempts
-from evoconn_cli.grid.device_locks import give_back, take_locks
-from evoconn_cli.grid.devices import CoreGroups, Device, HeldDevices
-from evoconn_cli.grid.executor import prepare
-from evoconn_cli.grid.local import LocalPool
+from evoconn_cli.grid.cells import prepare
+from evoconn_cli.grid.device_locks import HeldDevices, release, take_locks
+from evoconn_cli.grid.devices import CoreGroups, LocalDevice
+from evoconn_cli.grid.local_executor import LocalExecutor
+from evoconn_cli.grid.scheduler import Scheduler
 from evoconn_cli.grid.states import State, read_status
 
 QUICK = LaunchConfig(retries=1, retry_pause=0.0, cores_per_run=1)
@@ -46,17 +47,17 @@ def save(generation):
 class FixedDevices:
     """Devices that are always idle."""
 
-    def __init__(self, *devices: Device) -> None:
+    def __init__(self, *devices: LocalDevice) -> None:
         self.devices = list(devices)
 
     def all(self):
         return self.devices
 
-    def idle(self, held, note):
+    def idle(self, held=frozenset()):
         return [device for device in self.devices if device not in held]
 
 
-GPU = Device("gpu 7", ("GPU-7",), (("CUDA_VISIBLE_DEVICES", "GPU-7"),), capacity=2)
+GPU = LocalDevice("gpu 7", ("GPU-7",), {"CUDA_VISIBLE_DEVICES": "GPU-7"}, capacity=2)
 
 
 @pytest.fixture
@@ -67,6 +68,13 @@ def cells(tmp_path):
     return cells
 
 
+def run_cells(cells, program, locks, notes=None, launch=QUICK, devices=None):
+    """Runs cells to their end; returns those that were left out."""
+    note = [].append if notes is None else notes.append
+    executor = LocalExecutor(launch, devices or FixedDevices(GPU), note, program=program, locks=locks)
+    return Scheduler(executor, launch, note).run(cells)
+
+
 @pytest.fixture
 def run(tmp_path):
     """Runs cells with a program that goes on after `STAND_IN`; returns the notes."""
@@ -75,8 +83,7 @@ def run(tmp_path):
         script = tmp_path / "program.py"
         script.write_text(STAND_IN + program)
         notes = []
-        pool = LocalPool(launch, devices or FixedDevices(GPU), (sys.executable, str(script)), tmp_path / "locks")
-        pool.run(cells, notes.append)
+        run_cells(cells, [sys.executable, str(script)], tmp_path / "locks", notes, launch, devices)
         return notes
 
     return run
@@ -102,12 +109,11 @@ def test_one_bad_cell_is_tried_again_and_never_stops_the_others(cells, run):
     for cell in bad:
         assert read_status(cell).attempts == 2, "as often as retries allow"
         assert sum(cell.name in note and "no luck" in note for note in notes) == 2
-    assert sum("not tried again" in note for note in notes) == len(bad)
+    assert sum("not retried" in note for note in notes) == len(bad)
 
 
 def test_a_program_that_cannot_even_start_is_a_failure_too(cells, tmp_path):
-    pool = LocalPool(QUICK, FixedDevices(GPU), (sys.executable, "-c", "import nowhere"), tmp_path / "locks")
-    pool.run(cells[:1], lambda _: None)
+    run_cells(cells[:1], [sys.executable, "-c", "import nowhere"], tmp_path / "locks")
     status = read_status(cells[0])
     assert (status.state, status.attempts) == (State.FAILED, 2)
     assert "nowhere" in status.log.read_text()
@@ -124,8 +130,7 @@ def test_a_cell_whose_attempts_cannot_be_recorded_does_not_stop_the_others(cells
     (cells[0].path / "attempts.jsonl").mkdir()
     script = tmp_path / "program.py"
     script.write_text(STAND_IN + "save(4)")
-    pool = LocalPool(QUICK, FixedDevices(GPU), (sys.executable, str(script)), tmp_path / "locks")
-    left_out = pool.run(cells[:2], lambda _: None)
+    left_out = run_cells(cells[:2], [sys.executable, str(script)], tmp_path / "locks")
     assert list(left_out) == [cells[0]] and "cannot write" in left_out[cells[0]]
     assert states(cells[:2]) == [State.WAITING, State.FINISHED]
 
@@ -139,7 +144,7 @@ def test_what_another_launcher_has_finished_is_not_started(cells, run):
 class FailingDevices(FixedDevices):
     """Devices of which the first can be had, and then none can be looked for any more."""
 
-    def idle(self, held, note):
+    def idle(self, held=frozenset()):
         if held:
             raise EvoconnError("no more")
         return self.devices
@@ -147,7 +152,7 @@ class FailingDevices(FixedDevices):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nobody waits for the process
 def test_an_error_of_the_launcher_leaves_its_cells_running(cells, run):
-    one = Device("gpu 7", ("GPU-7",), ())
+    one = LocalDevice("gpu 7", ("GPU-7",))
     with pytest.raises(EvoconnError, match="no more"):
         run(cells[:2], "while not (cell / 'go').exists(): time.sleep(0.01)\nsave(4)", devices=FailingDevices(one))
     (cells[0].path / "go").touch()
@@ -159,8 +164,8 @@ class CountingDevices(FixedDevices):
 
     taken = 0
 
-    def idle(self, held, note):
-        found = super().idle(held, note)
+    def idle(self, held=frozenset()):
+        found = super().idle(held)
         self.taken += bool(found)
         return found
 
@@ -178,7 +183,7 @@ def test_all_users_can_lock_a_device_whatever_their_umask(tmp_path):
     finally:
         os.umask(before)
     assert files is not None
-    give_back(files)
+    release(files)
     assert (tmp_path / "locks" / "GPU-1.lock").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "locks").stat().st_mode & 0o7777 == 0o1777
 
@@ -276,8 +281,8 @@ def test_two_launchers_do_not_use_a_device_at_the_same_time(cells, tmp_path):
     files = take_locks(GPU.locks, tmp_path / "locks")
     assert files is not None
     other = HeldDevices(FixedDevices(GPU), notes.append, tmp_path / "locks", clock=lambda: 0.0)
-    assert other.take() is None and "nothing is idle here" in notes[0]
-    give_back(files)
+    assert other.take() is None and "no idle device" in notes[0]
+    release(files)
     other = HeldDevices(FixedDevices(GPU), notes.append, tmp_path / "locks")
     assert [other.take(), other.take(), other.take()] == [GPU, GPU, None]
     other.leave(GPU)
@@ -285,10 +290,10 @@ def test_two_launchers_do_not_use_a_device_at_the_same_time(cells, tmp_path):
     assert take_locks(GPU.locks, tmp_path / "locks") is None
     other.leave(GPU)
     other.leave(GPU)
-    other.give_back_unused()
+    other.release_unused()
     files = take_locks(GPU.locks, tmp_path / "locks")
     assert files is not None
-    give_back(files)
+    release(files)
 
 
 def test_all_locks_of_a_device_are_taken_or_none(tmp_path):
@@ -296,16 +301,16 @@ def test_all_locks_of_a_device_are_taken_or_none(tmp_path):
     assert one is not None and take_locks(["core-0", "core-1"], tmp_path / "locks") is None
     zero = take_locks(["core-0"], tmp_path / "locks")
     assert zero is not None
-    give_back([*one, *zero])
+    release([*one, *zero])
 
 
 def test_the_lock_of_a_device_lasts_as_long_as_the_cell_that_runs_on_it(tmp_path):
     files = take_locks(["GPU-1"], tmp_path / "locks")
     assert files is not None
     orphan = start([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=files)
-    give_back(files)
+    release(files)
     assert take_locks(["GPU-1"], tmp_path / "locks") is None
     orphan.communicate(b"\n")
     files = take_locks(["GPU-1"], tmp_path / "locks")
     assert files is not None
-    give_back(files)
+    release(files)

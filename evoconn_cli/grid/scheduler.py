@@ -1,0 +1,244 @@
+"""Runs the cells of a grid on an executor: what starts next, how attempts ended, and what is retried."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import NamedTuple
+
+from evoconn_cli.config.launch import LaunchConfig
+from evoconn_cli.errors import EvoconnError, ExitCode
+from evoconn_cli.grid import Note
+from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
+from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.runs.signals import Interrupts
+
+_LOOK_ELSEWHERE = 5.0  # [s] between looks at cells that other processes run
+
+_ENDING = (
+    "the running cells finish their generation and save, or end if they have none yet; Ctrl-C again to quit at once."
+)
+
+
+class Ended(NamedTuple):
+    """The end of an attempt at a cell."""
+
+    cell: Cell
+    exit_code: int
+    reason: str = ""  # of the end, if the log does not tell
+    pid: int | None = None  # of the process, if it ran on this host
+
+
+class Executor(ABC):
+    """Runs attempts at cells, on this machine or on a cluster."""
+
+    @abstractmethod
+    def plan(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns in words where each of the cells would run; nothing is started."""
+
+    @abstractmethod
+    def session(self) -> AbstractContextManager[None]:
+        """Returns the context in which all methods below are called."""
+
+    def has_room(self) -> bool:
+        """Returns whether another cell can be started now."""
+        return True
+
+    @abstractmethod
+    def start(self, cell: Cell, saved: int) -> str:
+        """Starts or resumes a cell, and returns where it runs.
+
+        Args:
+            cell: Cell that is not running.
+            saved: Newest saved generation.
+
+        Raises:
+            OSError: The process cannot be started.
+            EvoconnError: As above, with a message.
+        """
+
+    @abstractmethod
+    def wait(self) -> list[Ended]:
+        """Waits a moment, and returns the attempts that have ended."""
+
+    @abstractmethod
+    def release_unused(self) -> None:
+        """Releases what is held for further cells; called while none is ready to start."""
+
+    @abstractmethod
+    def ask_to_end(self) -> None:
+        """Asks all running cells to save and end."""
+
+    def quit(self) -> list[Ended]:
+        """Ends all running cells at once, and returns how they ended."""
+        return []
+
+
+class _Started(NamedTuple):
+    """An attempt that this scheduler has started."""
+
+    place: str
+    attempts: int  # earlier ones
+    saved: int  # newest saved generation at its start
+
+
+class Scheduler:
+    """Runs cells on an executor.
+
+    A cell that another process runs, such as one of a launcher that was killed, is left alone until it has ended. A
+    cell that fails never stops the others.
+
+    Args:
+        executor: Executor of the cells.
+        launch: How cells are run.
+        note: Shows the user what happens.
+    """
+
+    def __init__(self, executor: Executor, launch: LaunchConfig, note: Note) -> None:
+        self._executor = executor
+        self._launch = launch
+        self._note = note
+        self._waiting: list[tuple[float, Cell]] = []  # with the earliest start [s]
+        self._elsewhere: list[Cell] = []
+        self._look_elsewhere_at = 0.0
+        self._running: dict[Cell, _Started] = {}
+        self._left_out: dict[Cell, str] = {}
+        self._is_ending = False
+
+    def plan(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns in words where each of the cells would run; nothing is started."""
+        return self._executor.plan(cells)
+
+    def run(self, cells: Sequence[Cell]) -> dict[Cell, str]:
+        """Runs cells until each is finished or used up its retries, or this process is asked to end.
+
+        The first signal lets the running cells save; a second Ctrl-C quits them. Any other error leaves them running.
+
+        Args:
+            cells: Unfinished cells in the order to run them; their directories exist.
+
+        Returns:
+            The cells that could not be run, and why. How the others went is read from their directories.
+        """
+        self._waiting = [(0.0, cell) for cell in cells]
+        with self._executor.session(), Interrupts() as interrupts:
+            interrupts.training = True  # only a second Ctrl-C raises KeyboardInterrupt
+            try:
+                while self._waiting or self._running or self._elsewhere:
+                    if interrupts.requested and not self._is_ending:
+                        self._ask_to_end()
+                    self._look_elsewhere()
+                    while not interrupts.requested and self._start_next():
+                        pass
+                    if self._first_ready() is None:
+                        self._executor.release_unused()
+                    for ended in self._executor.wait():
+                        self._take_in(ended)
+            except KeyboardInterrupt:
+                self._is_ending = True
+                for ended in self._executor.quit():
+                    with suppress(EvoconnError):
+                        self._record(self._running[ended.cell], ended)
+                raise
+        return self._left_out
+
+    def _first_ready(self) -> tuple[float, Cell] | None:
+        """Returns the first entry of the cells that need not wait any longer."""
+        now = time.monotonic()
+        return next((entry for entry in self._waiting if entry[0] <= now), None)
+
+    def _start_next(self) -> bool:
+        """Starts the first ready cell if the executor has room; returns whether to try another."""
+        ready = self._first_ready()
+        if ready is None:
+            return False
+        cell = ready[1]
+        status = read_status(cell)
+        if status.state is State.RUNNING:
+            self._waiting.remove(ready)
+            self._elsewhere.append(cell)
+            self._note(f"{cell.name} is left alone: it already runs{f' on {status.place}' if status.place else ''}.")
+            return True
+        if not status.is_due(self._launch.retries):  # another launcher was quicker
+            self._waiting.remove(ready)
+            return True
+        if not self._executor.has_room():
+            return False
+        self._waiting.remove(ready)
+        try:
+            place = self._executor.start(cell, status.saved)
+        except (OSError, EvoconnError) as error:
+            self._leave_out(cell, f"it cannot be started: {error}")
+        else:
+            self._running[cell] = _Started(place, status.attempts, status.saved)
+        return True
+
+    def _look_elsewhere(self) -> None:
+        """Queues cells that another process has left."""
+        if not self._elsewhere or time.monotonic() < self._look_elsewhere_at:
+            return
+        self._look_elsewhere_at = time.monotonic() + _LOOK_ELSEWHERE
+        for cell in list(self._elsewhere):
+            if read_status(cell).state is not State.RUNNING:
+                self._elsewhere.remove(cell)
+                self._waiting.append((0.0, cell))
+
+    def _take_in(self, ended: Ended) -> None:
+        """Records and shows how an attempt ended, and queues the next one."""
+        cell, attempt = ended.cell, self._running.pop(ended.cell)
+        try:
+            self._record(attempt, ended)
+        except EvoconnError as error:
+            self._leave_out(cell, str(error))
+            return
+        status = read_status(cell)
+        if status.state is State.RUNNING:
+            lost = f"has lost its worker ({ended.reason}), and saves"
+            self._note(f"{cell.name} {lost if ended.reason else 'is trained by another process'}")
+            if not self._is_ending:
+                self._elsewhere.append(cell)
+            return
+        pause = 0.0 if status.saved > attempt.saved else self._launch.retry_pause
+        is_due = status.is_due(self._launch.retries)
+        if status.state is State.FINISHED:
+            self._note(f"{cell.name} is finished")
+        elif status.state is State.FAILED:
+            reason = ended.reason or next(iter(last_log_lines(status.log, 1)), "")
+            later = "the next launch-grid retries it" if is_due else "it is not retried"
+            what = f"retry in {pause:g} s" if is_due and not self._is_ending else later
+            self._note(f"{cell.name} has failed, {what}{f': {reason}' if reason else ''}")
+        else:
+            saved = f"is saved at generation {status.saved}" if status.saved else "has ended before it saved anything"
+            self._note(f"{cell.name} {saved}{f': {ended.reason}' if ended.reason else ''}")
+        if is_due and not self._is_ending:
+            self._waiting.append((time.monotonic() + pause, cell))
+
+    def _record(self, attempt: _Started, ended: Ended) -> None:
+        """Records an end that the process could not: it never began its attempt, or was killed as it was to end.
+
+        Raises:
+            RunDirectoryError: The attempts cannot be written.
+        """
+        if ended.exit_code in (ExitCode.DONE, ExitCode.SAVED_EARLY):
+            return
+        path, exit_code = ended.cell.path, ExitCode.QUIT if self._is_ending else ended.exit_code
+        if len(read_attempts(path).attempts) <= attempt.attempts:
+            record_start(path, attempt.place, attempt.saved, ended.pid)
+            record_end(path, exit_code, ended.pid)
+        elif self._is_ending and ended.exit_code < 0 and ended.pid is not None:
+            record_end(path, exit_code, ended.pid)
+
+    def _ask_to_end(self) -> None:
+        self._is_ending = True
+        self._waiting.clear()
+        self._elsewhere.clear()
+        if self._running:
+            self._note(_ENDING)
+            self._executor.ask_to_end()
+
+    def _leave_out(self, cell: Cell, reason: str) -> None:
+        self._left_out[cell] = reason
+        self._note(f"{cell.name} is left out: {reason}")
