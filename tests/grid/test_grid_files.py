@@ -102,7 +102,7 @@ def test_cells_with_the_same_id_and_another_configuration_are_refused(tmp_path, 
 
 
 def test_a_base_without_a_task_asks_for_tasks(tmp_path):
-    with pytest.raises(ConfigError, match=r"base paper has no task: list them in `tasks`"):
+    with pytest.raises(ConfigError, match=r"base paper has no task: list some in `tasks`"):
         cells_of(tmp_path, "base: paper\nseeds: [0]\n")
 
 
@@ -172,13 +172,13 @@ WRONG = {
     "launch: {time_limit: soon}": "launch.time_limit: cannot read the time 'soon'",
     "launch: {slurm: {time: 3m}}": "launch.slurm.time=3m: a cell may be asked to save 180 s before it",
     "launch: {environment: [1]}": "launch.environment: expected a section",
-    "launch: {environment: {a-b: x}}": "'a-b' is no name of a variable",
-    'launch: {environment: {"A=1; id; B": x}}': "is no name of a variable",
-    'launch: {environment: {A: "\\0"}}': "no text that a variable can have",
-    "launch: {environment: {A: [1]}}": "no text that a variable can have",
+    "launch: {environment: {a-b: x}}": "'a-b' is not the name of a variable",
+    'launch: {environment: {"A=1; id; B": x}}': "is not the name of a variable",
+    'launch: {environment: {A: "\\0"}}': "cannot be the value of a variable",
+    "launch: {environment: {A: [1]}}": "cannot be the value of a variable",
     "launch: {slurm: {sbatch: {exclude: [a]}}}": "write it in quotes",
     "sets: {a: {algo.eps: !!binary aGk=}}": "is not a plain value",
-    "sets: {a: {algo.eps: 0.1, algo: {eps: 0.2}}}": "algo.eps stands there twice",
+    "sets: {a: {algo.eps: 0.1, algo: {eps: 0.2}}}": "algo.eps is given twice",
     "axes: {checkpoint.every: [1, 2]}": "axes.checkpoint.every: this key is not part",
     "search: {draw: {engine.kernel: [xla, auto]}}": "search.draw.engine.kernel: this key is not part",
     "published: {source: a paper, tiny: {hoper: 1}}": "'hopper'",

@@ -116,13 +116,13 @@ def test_the_callers_variables_hide_no_part_of_the_queue_and_replace_nothing_tha
     [
         ("{partitoin: gpu}", "launch.slurm.partitoin.*Did you mean 'launch.slurm.partition'"),
         ("{max_running: 0}", "at least 1"),
-        ('{partition: "a\\nb"}', "cannot stand in a script"),
+        ('{partition: "a\\nb"}', "that a script cannot have"),
         ("{sbatch: {time: '1:00'}}", "use the key launch.slurm.time"),
         ("{sbatch: {cpus-per-task: 2}}", "use the key launch.cores_per_run"),
         ("{sbatch: {array: 0-3}}", "use the key launch.slurm.max_running"),
         ("{sbatch: {output: x}}", "sets this option itself"),
         ("{sbatch: {--nice: 1}}", "without its dashes"),
-        ('{sbatch: {comment: "a\\nb"}}', "cannot stand in a script"),
+        ('{sbatch: {comment: "a\\nb"}}', "that a script cannot have"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_submitted(tmp_path, slurm, message):
