@@ -97,8 +97,8 @@ def _check_environment(launch: LaunchConfig) -> None:
     for name, value in launch.environment.items():
         if not _VARIABLE.fullmatch(name):
             raise ConfigError(
-                f"launch.environment: {name!r} is not the name of a variable. Use letters, digits and '_', not starting "
-                "with a digit."
+                f"launch.environment: {name!r} is not the name of a variable. Use letters, digits and '_', and no "
+                "digit first."
             )
         if not isinstance(value, str) or "\0" in value:
             raise ConfigError(f"launch.environment.{name}: {value!r} cannot be the value of a variable.")
