@@ -27,13 +27,13 @@ from evoconn_cli.config.formats import (
     find_formats,
 )
 from evoconn_cli.errors import ConfigError, EvoconnError, unknown_name
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.output import in_a_run, is_special, partial_path, place_problem, put_in_place
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from evoconn_cli.evaluation.opened import OpenedRun
+    from evoconn_cli.export.connectome import ExportSource
 
 
 def check_target(target: Path, force: bool) -> None:

@@ -90,13 +90,23 @@ def draw_series(
     panel.plot(x, y, color=color, linewidth=2.0, linestyle=style, marker=marker, markersize=5, label=label)
 
 
-def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend: bool = True) -> None:
-    """Labels the axes, with a note below, and adds the legend; `$` in a name is not mathematics."""
+def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend_columns: int | None = None) -> None:
+    """Labels the axes and adds the legend; `$` in a name is not mathematics.
+
+    Args:
+        panel: Panel to label.
+        x: Label of the x axis.
+        y: Label of the y axis.
+        note: Line below the label of the x axis.
+        legend_columns: Columns of a legend above the panel; None for one inside.
+    """
     panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=INK, parse_math=False)
     panel.set_ylabel(y, fontsize=10, color=INK, parse_math=False)
-    if legend:
-        for text in panel.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
-            text.set_parse_math(False)
+    if legend_columns is not None:
+        add_legend(panel, legend_columns)
+        return
+    for text in panel.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
+        text.set_parse_math(False)
 
 
 def for_print(figure: Figure) -> None:

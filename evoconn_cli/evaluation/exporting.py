@@ -14,9 +14,8 @@ import jax
 from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.evaluation.opened import OpenedRun, open_checkpoints
-from evoconn_cli.export.connectome import Connectome, make_connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource, make_connectome
 from evoconn_cli.export.episode import AnyEpisode, record_episode
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id")
@@ -71,11 +70,11 @@ def make_source(
 
 def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
     return make_connectome(
-        opened.config,
-        opened.generation,
         opened.network,
         opened.candidates(policy, seed),
         opened.state.normalizer,
+        config=opened.config,
+        generation=opened.generation,
         policy=_drawn(opened, policy),
         probs=opened.probs,
         action_size=opened.task.action_size,

@@ -1,4 +1,4 @@
-"""The format brian2: a script that runs the network in Brian2 and compares, and the arrays that it reads."""
+"""Writes the format brian2: a script that runs the network in Brian2 and compares, with the arrays that it reads."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from pathlib import Path
 import numpy as np
 
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.table_files import npz_arrays
 from evoconn_cli.export.units import neuron_signs, observation_weights
 
 SCRIPT = Path(__file__).with_name("run_brian2.py")
-"""It is copied, never imported: Brian2 is no dependency."""
+"""It is copied and never imported, because Brian2 is no dependency."""
 
 
 def write_brian2(source: ExportSource, out: Path) -> None:
-    """Writes a directory with `run_brian2.py`, and `network.npz` as the format npz has it with its episode.
+    """Writes a directory with `run_brian2.py`, and with `network.npz` as in the format npz with its episode.
 
-    Brian2 computes in float64. `steps_in_float64` of the npz says for how many steps that gives the recorded spikes:
-    a potential can be so close to the threshold that the rounding decides, and all that follows is another course.
+    Brian2 computes in float64. `steps_in_float64` of the npz is the number of steps that then give the recorded spikes:
+    a potential can be so close to the threshold that the rounding decides, after which all spikes differ.
 
     Args:
-        source: a boolean network.
-        out: the directory, which is made.
+        source: Source with a boolean network.
+        out: Directory to make.
 
     Raises:
-        EvoconnError: spikes in float64 are others from the first step on.
+        EvoconnError: Spikes in float64 differ from the first step on.
     """
     steps = steps_in_float64(source.connectome, source.episode)
     if steps == 0:
@@ -44,7 +43,7 @@ def write_brian2(source: ExportSource, out: Path) -> None:
 
 
 def steps_in_float64(connectome: Connectome, episode: Episode) -> int:
-    """Returns the number of steps, from the first one, in which float64 gives the recorded spikes."""
+    """Returns the number of steps from the first one in which float64 gives the recorded spikes."""
     c, gains, initial = connectome.constants, connectome.gains, episode.initial
     assert gains is not None
     recurrent = gains.recurrent * neuron_signs(connectome)[:, None] * connectome.layers["recurrent"]

@@ -1,18 +1,25 @@
-"""A connectome: one network of a run as plain matrices and numbers, the source of every export format."""
+"""Connectomes: networks of a run as plain matrices and numbers, and the source that writers of formats get."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
 
+from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.networks import Candidates, Gains, Network
 from evoconn_cli.networks.layers import biases, layer_arrays
 from evoconn_cli.networks.lif import LifConstants
+
+if TYPE_CHECKING:
+    from evoconn_cli.export.analysis.statistics import Statistics
+    from evoconn_cli.export.episode import AnyEpisode, Episode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +71,64 @@ class Connectome:
         return self.config.network.num_neurons
 
 
+@dataclasses.dataclass(frozen=True)
+class ExportSource:
+    """The input of a format's writer.
+
+    Attributes:
+        connectomes: Connectomes by generation; several only for formats that compare steps.
+        record: `record() -> episode` of the last connectome.
+        provenance: Origin of the network as JSON values: run, generation, versions, configuration.
+        options: Options of single formats.
+        progress: Receives texts about the progress of the statistics.
+    """
+
+    connectomes: Sequence[Connectome]
+    record: Callable[[], AnyEpisode] = dataclasses.field(repr=False)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: ExportOptions = dataclasses.field(default_factory=ExportOptions)
+    progress: Callable[[str], None] = dataclasses.field(default=lambda text: None, repr=False)
+
+    @property
+    def connectome(self) -> Connectome:
+        """The last connectome."""
+        return self.connectomes[-1]
+
+    @functools.cached_property
+    def any_episode(self) -> AnyEpisode:
+        """The episode, recorded on first use."""
+        return self.record()
+
+    @property
+    def episode(self) -> Episode:
+        """The episode of a spiking network, recorded on first use."""
+        return cast("Episode", self.any_episode)
+
+    @functools.cached_property
+    def statistics(self) -> list[Statistics]:
+        """The statistics of each connectome, computed on first use."""
+        from evoconn_cli.export.analysis.statistics import connectome_statistics
+
+        num = self.options.random_graphs
+        return [
+            connectome_statistics(
+                connectome,
+                num_random_graphs=num,
+                progress=lambda drawn, step=connectome.generation: self.progress(
+                    f"statistics of generation {step}: random graph {drawn} of {num}"
+                ),
+            )
+            for connectome in self.connectomes
+        ]
+
+
 def make_connectome(
-    config: RunConfig,
-    generation: int,
     network: Network,
     candidates: Candidates,
     normalizer: NormalizerState,
     *,
+    config: RunConfig,
+    generation: int,
     policy: str,
     probs: Mapping[str, jax.Array] | None,
     action_size: int,
@@ -78,12 +136,12 @@ def make_connectome(
     """Returns one network of a run.
 
     Args:
-        config: of the run.
-        generation: of the checkpoint.
-        network: of the run.
-        candidates: `[1, ...]` its connections or weights.
-        normalizer: of the observations.
-        policy: how the candidates were drawn, `deterministic` or `sampled`.
+        network: Network of the run.
+        candidates: `[1, ...]` connections or weights of the network.
+        normalizer: Normaliser of the observations.
+        config: Configuration of the run.
+        generation: Generation of the checkpoint.
+        policy: How the candidates were drawn, `deterministic` or `sampled`.
         probs: `[pre, post]` evolved probabilities by layer, or None.
         action_size: A.
     """

@@ -1,4 +1,4 @@
-"""The connections of a boolean network as a table, and back: what csv, npz, parquet and an edited bundle share."""
+"""Converts the connections of a boolean network to a table, and back."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ EDGE_COLUMNS = {
     "weight": "sign times the gain of the layer; its unit, by layer, is with the constants",
 }
 REQUIRED_COLUMNS = ("layer", "pre", "post")
-"""Columns that say which connections there are; of the others, sign and weight have to agree with them."""
+"""Columns that define the connections; if there are columns sign and weight, they must agree."""
 
 
 def layer_gains(connectome: Connectome) -> dict[str, float]:
-    """Returns the gain of each layer of a boolean network."""
+    """Returns the gain per layer of a boolean network."""
     if connectome.gains is None:
         raise ValueError(f"{connectome.network.name} has no gains")
     return connectome.gains._asdict()
 
 
 def edge_table(connectome: Connectome) -> Table:
-    """Returns one row for every connection that exists, by layer, sending and receiving unit.
+    """Returns one row per existing connection, ordered by layer, sending and receiving unit.
 
     Args:
-        connectome: of a boolean network.
+        connectome: Connectome of a boolean network.
 
     Returns:
-        The columns of `EDGE_COLUMNS`. Probabilities are those of evolution, so with `--policy deterministic` they are
-        all above 0.5; connections that do not exist have no row.
+        The columns of `EDGE_COLUMNS`. Probabilities are the evolved ones, so those of a deterministic network are all
+        above 0.5.
     """
     layers = [_layer_edges(connectome, name) for name in LAYER_POPULATIONS]
     return {column: np.concatenate([layer[column] for layer in layers]) for column in EDGE_COLUMNS}
@@ -69,18 +69,18 @@ def layers_from_edges(
 ) -> dict[str, np.ndarray]:
     """Returns the layers that a table of connections describes, `[pre, post]` bool by name.
 
-    Only `layer`, `pre` and `post` are needed. Signs and weights may be there, but connections have none of their own:
-    they must be those of the sending unit and the layer.
+    Only `layer`, `pre` and `post` are required. Connections have no sign or weight of their own, so given ones must be
+    those of the sending unit and the layer.
 
     Args:
-        table: columns of names as text; numbers as numbers or text.
-        connectome: whose units the table connects; its own connections do not matter.
-        source: the name of the table, for messages.
-        first_line: number of the table's first row, for messages.
+        table: Columns of names as text; numbers as numbers or text.
+        connectome: Connectome with the units of the table; its own connections are ignored.
+        source: Name of the table, for messages.
+        first_line: Line number of the table's first row, for messages.
 
     Raises:
-        EvoconnError: a column is missing, a layer or unit is unknown, a connection is there twice, a sign or weight is
-            not what it would be.
+        EvoconnError: A column is missing, a layer or unit is unknown, a connection occurs twice, or a sign or weight is
+            wrong.
     """
     _check_columns(table, source)
 
@@ -126,7 +126,7 @@ def _check_columns(table: Table, source: str) -> None:
 
 
 def _agrees(given: object, value: float) -> bool:
-    """Whether a sign or weight of a table is empty or what it has to be, within the rounding of float32."""
+    """Returns whether a sign or weight in a table is empty or equals `value` within the rounding of float32."""
     if given == "":
         return True
     try:

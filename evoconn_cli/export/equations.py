@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,8 +148,3 @@ def constants_with_units(connectome: Connectome) -> dict[str, dict[str, Any]]:
         name: {"value": value, "unit": unit, "hex": float(value).hex(), "float32": float(np.float32(value)).hex()}
         for name, (value, unit) in values.items()
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file to be read by people as well."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

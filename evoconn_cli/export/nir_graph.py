@@ -1,4 +1,4 @@
-"""The format nir: the network in the Neuromorphic Intermediate Representation."""
+"""Writes the format nir: the network in the Neuromorphic Intermediate Representation."""
 
 from __future__ import annotations
 
@@ -10,22 +10,36 @@ from typing import Any
 import nir
 import numpy as np
 
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.episode import Episode, NeuronState
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import observation_weights
+
+EDGES = (
+    ("input", "input_weights"),
+    ("input_weights", "neurons"),
+    ("neurons", "output_weights"),
+    ("output_weights", "readout"),
+    ("readout", "output"),
+    ("neurons", "recurrent_weights"),
+    ("recurrent_weights", "synapses"),
+    ("synapses", "neurons"),
+)
+"""The path from input to output comes first, because some readers only follow the first edge of each node."""
+
+DELAYED_EDGE = "neurons -> recurrent_weights"
+"""The only edge whose values arrive one sub-step later; along all others they arrive in the same sub-step."""
 
 
 def write_recording(episode: Episode, dt_s: float, out: Path) -> None:
-    """Writes an episode as `nir.NIRGraphData`, one sample.
+    """Writes an episode as one sample of `nir.NIRGraphData`.
 
-    On the grid of sub-steps: `input/x`, what to feed, and `neurons/spikes`. On the grid of environment steps, at the
-    end of each: `neurons/v`, `synapses/v` and `output/action`, before it is clipped.
+    On the grid of sub-steps: the input `input/x` and `neurons/spikes`. On the grid of environment steps, at the end of
+    each: `neurons/v`, `synapses/v` and the unclipped `output/action`.
 
     Args:
-        episode: of the network whose graph is beside it.
-        dt_s: length of a sub-step [s].
-        out: the file.
+        episode: Episode of the network.
+        dt_s: Length of a sub-step [s].
+        out: File to write.
     """
     num_substeps = episode.spikes.shape[1]
     neurons = episode.spikes.shape[2]
@@ -47,27 +61,12 @@ def write_recording(episode: Episode, dt_s: float, out: Path) -> None:
     nir.write_data(str(out), nir.NIRGraphData({name: nir.NIRNodeData(of) for name, of in observables.items()}))
 
 
-EDGES = (
-    ("input", "input_weights"),
-    ("input_weights", "neurons"),
-    ("neurons", "output_weights"),
-    ("output_weights", "readout"),
-    ("readout", "output"),
-    ("neurons", "recurrent_weights"),
-    ("recurrent_weights", "synapses"),
-    ("synapses", "neurons"),
-)
-"""The way from input to output first: some readers follow the first edge of each node, and the loop has no end."""
-DELAYED_EDGE = "neurons -> recurrent_weights"
-"""The one edge that carries what the sub-step before gave; along all others, values arrive in the same sub-step."""
-
-
 def write_nir(source: ExportSource, out: Path) -> None:
-    """Writes the graph, and beside it the recorded episode: `NAME.nir` and `NAME-recording.h5`.
+    """Writes the graph `NAME.nir`, and beside it the recorded episode `NAME-recording.h5`.
 
     Args:
-        source: a spiking network.
-        out: the file of the graph.
+        source: Source with a spiking network.
+        out: File of the graph.
     """
     graph = nir_graph(source.connectome, source.options.nir_tau)
     graph.metadata["provenance"] = json.dumps(source.provenance)
@@ -78,10 +77,10 @@ def write_nir(source: ExportSource, out: Path) -> None:
 
 
 def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
-    """Returns the graph of a spiking network; times in seconds.
+    """Returns the graph of a spiking network, with times in seconds.
 
     Args:
-        connectome: of conn_snn or dense_snn.
+        connectome: Connectome of a spiking network.
         tau: `continuous`, or `euler` for readers that integrate by forward Euler with the step `dt` of the metadata.
     """
     constants, neurons = connectome.constants, connectome.num_neurons
@@ -115,7 +114,7 @@ def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
 def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the weights `[post, pre]` float32 of input `[N, O]`, recurrence `[N, N]` and read-out `[A, N]`.
 
-    A spike is 1 for one sub-step. An inhibitory neuron's spikes are subtracted by its weights.
+    A spike is 1 for one sub-step. The weights of inhibitory neurons are negative.
     """
     constants, gains = connectome.constants, connectome.gains
     assert gains is not None
@@ -135,7 +134,7 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def euler_tau(tau_ms: float, dt_ms: float) -> float:
-    """Returns the time constant [ms] with which a forward Euler step of `dt_ms` decays as `tau_ms` does exactly."""
+    """Returns the time constant [ms] with which a forward Euler step of `dt_ms` has the exact decay of `tau_ms`."""
     return dt_ms / (1 - math.exp(-dt_ms / tau_ms))
 
 
@@ -144,7 +143,7 @@ def _affine(weight: np.ndarray) -> nir.Affine:
 
 
 def _initial_state(connectome: Connectome, initial: NeuronState) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the state in which the recorded episode begins, by node; without warm-up, all but potentials is 0."""
+    """Returns the initial state of the recorded episode by node; without warm-up, all but the potentials are 0."""
     assert connectome.gains is not None
     layer = connectome.layers["kernel_out" if connectome.neuron_types is None else "output"]
     return {

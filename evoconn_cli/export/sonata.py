@@ -1,22 +1,21 @@
-"""The network and its recorded episode in the SONATA format: a circuit, a simulation of it, spikes and reports.
+"""Writes the format sonata: a circuit, its simulation, spikes and reports.
 
-SONATA has no model of these neurons, so their template is named `evoconn:lif` and the directory says what it is.
+SONATA has no model of these neurons, so their template is named `evoconn:lif` and the directory describes it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.sonata_files import write_edges, write_nodes, write_report, write_spikes
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.text_files import write_json
 from evoconn_cli.export.units import LAYER_POPULATIONS, POPULATIONS, Table, neuron_signs, node_table
 
 NODE_TYPES = (
@@ -39,8 +38,7 @@ REPORTS = {
     "input_current": ("neurons", "i_in", "1", 0),
     "action": ("actions", "action", "1", 1),
 }
-"""Population, variable and unit of each report, a frame for every environment step; the step in which the value of the
-first frame begins to hold."""
+"""Per report, which has one frame per environment step: population, variable, unit, and step of the first frame."""
 
 MODEL = (
     "Inputs send no spikes, but the values in output/input_x.h5, each for all sub-steps of an environment step.",
@@ -58,45 +56,52 @@ MODEL = (
 
 
 def write_sonata(source: ExportSource, out: Path) -> None:
-    """Writes a directory with `circuit_config.json`, `simulation_config.json` and what they name.
+    """Writes a directory with `circuit_config.json`, `simulation_config.json` and the files that they name.
 
     Args:
-        source: a boolean network and its episode.
-        out: the directory, which is made.
+        source: Source with a boolean network.
+        out: Directory to make.
     """
     for folder in (out / "network", out / "components", out / "output"):
         folder.mkdir(parents=True)
     connectome, episode = source.connectome, source.episode
     nodes, edges = node_table(connectome), edge_table(connectome)
     for population in POPULATIONS:
-        _write_population(out / "network", population, nodes, connectome, episode)
+        initial_state = _initial_state(connectome, episode) if population == "neurons" else None
+        _write_population(out / "network", population, nodes, initial_state)
     for layer in LAYER_POPULATIONS:
         _write_layer(out / "network", layer, edges, connectome)
     (out / "network" / "node_types.csv").write_text(_csv(NODE_TYPES))
     (out / "network" / "edge_types.csv").write_text(_csv(EDGE_TYPES))
     _write_output(out / "output", connectome, episode)
-    _write_json(out / "components" / "lif.json", _parameters(connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms"))
-    _write_json(out / "components" / "readout.json", _parameters(connectome, "tau_out_ms"))
-    _write_json(out / "circuit_config.json", _circuit(source))
-    _write_json(out / "simulation_config.json", _simulation(connectome, episode))
-    _write_json(out / "node_sets.json", {population: {"population": population} for population in POPULATIONS})
+    write_json(
+        out / "components" / "lif.json",
+        _parameters(connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms"),
+        ascii_only=True,
+    )
+    write_json(out / "components" / "readout.json", _parameters(connectome, "tau_out_ms"), ascii_only=True)
+    write_json(out / "circuit_config.json", _circuit(source), ascii_only=True)
+    write_json(out / "simulation_config.json", _simulation(connectome, episode), ascii_only=True)
+    write_json(
+        out / "node_sets.json", {population: {"population": population} for population in POPULATIONS}, ascii_only=True
+    )
 
 
-def _write_population(folder: Path, population: str, nodes: Table, connectome: Connectome, episode: Episode) -> None:
+def _write_population(folder: Path, population: str, nodes: Table, initial_state: Table | None) -> None:
     here = nodes["population"] == population
     own = {"inputs": ("observation", "factor", "mean", "std"), "neurons": ("type", "sign"), "actions": ()}[population]
     types = nodes["type"][here]
     write_nodes(
         folder / f"{population}_nodes.h5",
         population,
-        _type_ids(NODE_TYPES, population, types),
-        {"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
-        _initial_state(episode, connectome) if population == "neurons" else None,
+        type_ids=_type_ids(NODE_TYPES, population, types),
+        attributes={"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
+        dynamics=initial_state,
     )
 
 
-def _initial_state(episode: Episode, connectome: Connectome) -> Table:
-    """Returns the state of the neurons in which the recorded episode begins, rates without a sign as in `MODEL`."""
+def _initial_state(connectome: Connectome, episode: Episode) -> Table:
+    """Returns the initial state of the neurons in the recorded episode, rates without a sign as in `MODEL`."""
     initial = episode.initial
     return {
         "v_init": initial.v,
@@ -112,11 +117,11 @@ def _write_layer(folder: Path, layer: str, edges: Table, connectome: Connectome)
     write_edges(
         folder / f"{layer}_edges.h5",
         layer,
-        LAYER_POPULATIONS[layer],
-        (edges["pre_index"][here], edges["post_index"][here]),
-        connectome.layers[layer].shape,
-        _type_ids(EDGE_TYPES, layer, edges["pre_type"][here]),
-        {
+        ends=LAYER_POPULATIONS[layer],
+        connected=(edges["pre_index"][here], edges["post_index"][here]),
+        sizes=connectome.layers[layer].shape,
+        type_ids=_type_ids(EDGE_TYPES, layer, edges["pre_type"][here]),
+        attributes={
             "syn_weight": edges["weight"][here].astype(np.float32),
             "delay": np.full(num_edges, dt_ms if layer == "recurrent" else 0.0, np.float32),
             "probability": edges["probability"][here],
@@ -125,7 +130,7 @@ def _write_layer(folder: Path, layer: str, edges: Table, connectome: Connectome)
 
 
 def _type_ids(types: Sequence[Sequence[Any]], population: str, names: np.ndarray) -> np.ndarray:
-    """Returns the id of each name in the last column of a table of types."""
+    """Returns the ids of names in the last column of a table of types."""
     ids = {row[-1]: row[0] for row in types[1:] if row[1] == population}
     return np.array([ids[name] for name in names.tolist()], np.int64)
 
@@ -143,7 +148,14 @@ def _write_output(folder: Path, connectome: Connectome, episode: Episode) -> Non
     }
     step_ms = num_substeps * dt_ms
     for name, (population, _, unit, start) in REPORTS.items():
-        write_report(folder / f"{name}.h5", population, values[name], step_ms, unit, start * step_ms)
+        write_report(
+            folder / f"{name}.h5",
+            population,
+            values[name],
+            units=unit,
+            step_ms=step_ms,
+            start_ms=start * step_ms,
+        )
 
 
 def _circuit(source: ExportSource) -> dict[str, Any]:
@@ -200,7 +212,7 @@ def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
 
 
 def _parameters(connectome: Connectome, *times: str) -> dict[str, float]:
-    """Returns the parameters of a model; times in ms, without their suffix."""
+    """Returns the parameters of a model, time constants [ms] without their suffix."""
     constants = connectome.constants
     potentials = ("v_rest", "v_threshold") if "tau_m_ms" in times else ()
     return {name.removesuffix("_ms"): getattr(constants, name) for name in (*times, "dt_ms", *potentials)}
@@ -208,7 +220,3 @@ def _parameters(connectome: Connectome, *times: str) -> dict[str, float]:
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:
     return "".join(" ".join(str(value) for value in row) + "\n" for row in rows)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")

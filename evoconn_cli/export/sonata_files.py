@@ -1,8 +1,8 @@
-"""The HDF5 files of the SONATA format: nodes, edges, spikes and reports.
+"""Writes the HDF5 files of the SONATA format: nodes, edges, spikes and reports.
 
-Nothing is compressed: libsonata is built without the filters.
+Nothing is compressed, because libsonata is built without the filters.
 
-Source: SONATA developer guide, version 0.1. Types of numbers are those that it names.
+Source: SONATA developer guide, version 0.1, including the types of numbers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-MAGIC, VERSION = 0x0A7A, (0, 1)
-SORTING = {"none": 0, "by_id": 1, "by_time": 2}
+_MAGIC, _VERSION = 0x0A7A, (0, 1)
+_SORTING = {"none": 0, "by_id": 1, "by_time": 2}
 
 
 def write_nodes(
     path: Path,
     population: str,
+    *,
     type_ids: np.ndarray,
     attributes: Mapping[str, np.ndarray],
     dynamics: Mapping[str, np.ndarray] | None = None,
@@ -28,39 +29,42 @@ def write_nodes(
     """Writes a population of nodes.
 
     Args:
-        path: the file.
-        population: its name.
+        path: File to write.
+        population: Name of the population.
         type_ids: `[n]` type of each node.
-        attributes: `[n]` by name; text is stored as an enumeration.
-        dynamics: `[n]` by name, parameters of the nodes' models.
+        attributes: `[n]` values by name; text is stored as an enumeration.
+        dynamics: `[n]` parameters of the nodes' models by name.
     """
     with _sonata_file(path) as file:
-        group = _population(file, f"nodes/{population}", "node", type_ids, attributes, dynamics or {})
+        group = _population(file, f"nodes/{population}", kind="node", type_ids=type_ids, attributes=attributes)
+        for parameter, values in (dynamics or {}).items():
+            group.create_dataset(f"0/dynamics_params/{parameter}", data=values)
         group.create_dataset("node_id", data=np.arange(len(type_ids)), dtype=np.uint64)
 
 
 def write_edges(
     path: Path,
     population: str,
+    *,
     ends: tuple[str, str],
     connected: tuple[np.ndarray, np.ndarray],
     sizes: tuple[int, int],
     type_ids: np.ndarray,
     attributes: Mapping[str, np.ndarray],
 ) -> None:
-    """Writes a population of edges with both indices.
+    """Writes a population of edges with the indices of both directions.
 
     Args:
-        path: the file.
-        population: its name.
-        ends: populations of the nodes that send and receive.
-        connected: `[n]` ids of the nodes that send and receive.
-        sizes: number of nodes in each population.
+        path: File to write.
+        population: Name of the population.
+        ends: Populations of the sending and the receiving nodes.
+        connected: `[n]` ids of the sending and the receiving nodes.
+        sizes: Number of nodes in each of the two populations.
         type_ids: `[n]` type of each edge.
-        attributes: `[n]` by name.
+        attributes: `[n]` values by name.
     """
     with _sonata_file(path) as file:
-        group = _population(file, f"edges/{population}", "edge", type_ids, attributes, {})
+        group = _population(file, f"edges/{population}", kind="edge", type_ids=type_ids, attributes=attributes)
         for side, index, end, ids, size in zip(
             ("source", "target"), ("source_to_target", "target_to_source"), ends, connected, sizes, strict=True
         ):
@@ -73,15 +77,15 @@ def write_edges(
 
 
 def edge_index(ids: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where the edges of each node are.
+    """Returns the index from nodes to edges.
 
     Args:
         ids: `[n]` node at one end of each edge.
-        num_nodes: of the population.
+        num_nodes: Number of nodes in the population.
 
     Returns:
         `[num_nodes, 2]` int64, the range of rows of the second result that belong to a node, and `[rows, 2]` int64,
-        ranges of edges. Ends are not included.
+        ranges of edges. Ends are exclusive.
     """
     order = np.argsort(ids, kind="stable")
     nodes = ids[order]
@@ -95,33 +99,33 @@ def edge_index(ids: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def write_spikes(path: Path, population: str, times_ms: np.ndarray, node_ids: np.ndarray) -> None:
-    """Writes spikes, which are in the order of time.
+    """Writes spikes.
 
     Args:
-        path: the file.
-        population: of the nodes.
-        times_ms: `[n]`.
-        node_ids: `[n]`.
+        path: File to write.
+        population: Population of the nodes.
+        times_ms: `[n]` ascending times [ms].
+        node_ids: `[n]` node of each spike.
     """
     with _sonata_file(path) as file:
         group = file.create_group(f"spikes/{population}")
-        group.attrs.create("sorting", SORTING["by_time"], dtype=h5py.enum_dtype(SORTING, basetype="i"))
+        group.attrs.create("sorting", _SORTING["by_time"], dtype=h5py.enum_dtype(_SORTING, basetype="i"))
         group.create_dataset("timestamps", data=times_ms, dtype=np.float64).attrs["units"] = "ms"
         group.create_dataset("node_ids", data=node_ids, dtype=np.uint64)
 
 
 def write_report(
-    path: Path, population: str, values: np.ndarray, step_ms: float, units: str, start_ms: float = 0.0
+    path: Path, population: str, values: np.ndarray, *, units: str, step_ms: float, start_ms: float
 ) -> None:
-    """Writes one value for every node and frame.
+    """Writes one value per node and frame.
 
     Args:
-        path: the file.
-        population: of the nodes.
-        values: `[frames, nodes]`.
-        step_ms: from one frame to the next.
-        units: of the values.
-        start_ms: time of the first frame.
+        path: File to write.
+        population: Population of the nodes.
+        values: `[frames, nodes]` values.
+        units: Unit of the values.
+        step_ms: Time between two frames [ms].
+        start_ms: Time of the first frame [ms].
     """
     frames, nodes = values.shape
     with _sonata_file(path) as file:
@@ -145,20 +149,15 @@ def _link_singular(group: h5py.Group, name: str) -> None:
 @contextlib.contextmanager
 def _sonata_file(path: Path) -> Iterator[h5py.File]:
     with h5py.File(path, "w") as file:
-        file.attrs["magic"] = np.uint32(MAGIC)
-        file.attrs["version"] = np.array(VERSION, np.uint32)
+        file.attrs["magic"] = np.uint32(_MAGIC)
+        file.attrs["version"] = np.array(_VERSION, np.uint32)
         yield file
 
 
 def _population(
-    file: h5py.File,
-    name: str,
-    kind: str,
-    type_ids: np.ndarray,
-    attributes: Mapping[str, np.ndarray],
-    dynamics: Mapping[str, np.ndarray],
+    file: h5py.File, name: str, *, kind: str, type_ids: np.ndarray, attributes: Mapping[str, np.ndarray]
 ) -> h5py.Group:
-    """Returns a population of one group, `0`, which has the attributes."""
+    """Returns a population with one group, `0`, which has the attributes."""
     population = file.create_group(name)
     population.create_dataset(f"{kind}_type_id", data=type_ids, dtype=np.int64)
     population.create_dataset(f"{kind}_group_id", data=np.zeros(len(type_ids)), dtype=np.uint32)
@@ -170,6 +169,4 @@ def _population(
             group.create_dataset(f"@library/{attribute}", data=library.tolist(), dtype=h5py.string_dtype())
             values = values.astype(np.uint32)
         group.create_dataset(attribute, data=values)
-    for parameter, values in dynamics.items():
-        group.create_dataset(f"dynamics_params/{parameter}", data=values)
     return population

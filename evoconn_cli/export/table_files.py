@@ -1,8 +1,7 @@
-"""The formats csv, npz, parquet and graphml."""
+"""Writes the formats csv, npz, parquet and graphml."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import networkx as nx
 import numpy as np
 
-from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
 from evoconn_cli.export.episode import Episode, HiddenEpisode
-from evoconn_cli.export.equations import CONSTANTS_FILE, constants_document, write_json
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.equations import CONSTANTS_FILE, constants_document
+from evoconn_cli.export.text_files import write_json, write_table
 from evoconn_cli.export.units import NODE_COLUMNS, STATE_COLUMNS, Table, node_table, unit_names
 
 if TYPE_CHECKING:
@@ -24,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class DescribedTable(NamedTuple):
-    """A table and what its columns hold."""
+    """A table and the descriptions of its columns."""
 
     table: Table
     columns: dict[str, str]
 
 
 def tables_of(source: ExportSource) -> dict[str, DescribedTable]:
-    """Returns the tables of a boolean network by name: `edges`, `nodes`, and those of its episode if asked for.
+    """Returns the tables of a boolean network by name: `edges`, `nodes`, and those of its episode if requested.
 
-    With the constants and the connections, the episode can be computed again.
+    Together with the constants they suffice to compute the episode again.
     """
     connectome, episode = source.connectome, source.episode
     tables = {
@@ -100,11 +98,11 @@ def _spikes(connectome: Connectome, episode: Episode) -> DescribedTable:
 
 
 def write_csv(source: ExportSource, out: Path) -> None:
-    """Writes a directory with a file for each table, `columns.json`, which explains them, and `constants.json`.
+    """Writes a directory with a csv file per table, `columns.json`, which describes them, and `constants.json`.
 
     Args:
-        source: a boolean network.
-        out: the directory, which is made.
+        source: Source with a boolean network.
+        out: Directory to make.
     """
     out.mkdir()
     facts: dict[str, Any] = {}
@@ -116,49 +114,17 @@ def write_csv(source: ExportSource, out: Path) -> None:
     write_json(out / CONSTANTS_FILE, constants_document(source.connectome))
 
 
-def write_table(path: Path, table: Table) -> None:
-    """Writes a table with a line of names first; numbers so that they are read back to the last bit."""
-    columns = [values.astype(str) if values.dtype.kind == "f" else values for values in table.values()]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows(zip(*(values.tolist() for values in columns), strict=True))
-
-
-def read_table(path: Path) -> Table:
-    """Returns the columns of a csv file as text; row 0 is line 2 of the file.
-
-    Raises:
-        EvoconnError: the file cannot be read, or a line has more or fewer fields than the first one.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvoconnError(f"{path} cannot be read: {error}. Write it as comma-separated UTF-8 text.") from None
-    while rows and not any(rows[-1]):
-        rows.pop()
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise EvoconnError(
-                f"{path}, line {number}: {len(row)} fields, but the first line names {len(header)}. Separate fields by "
-                "commas, and leave no empty lines between others."
-            )
-    names = [name.strip() for name in header]
-    return {name: np.array([row[i].strip() for row in rows], dtype=str) for i, name in enumerate(names)}
-
-
 def write_npz(source: ExportSource, out: Path) -> None:
-    """Writes an npz file that is read without pickle.
+    """Writes an npz file, which is read without pickle.
 
-    A boolean network gives its tables, as `edges/COLUMN` and `nodes/COLUMN`, and `probs/NAME` `[pre, post]`, the
-    probabilities of all possible connections; others give `kernels/NAME` `[pre, post]`, `biases/NAME` `[post]`,
-    `normalizer/mean` and `normalizer/std`. Spiking ones have `gains/LAYER`. With an episode, there are `episode/NAME`
-    and of real weights `initial/NAME`. `constants` and `provenance` are JSON text.
+    A boolean network has its tables, as `edges/COLUMN` and `nodes/COLUMN`, and `probs/NAME` `[pre, post]`, the
+    probabilities of all possible connections; other networks have `kernels/NAME` `[pre, post]`, `biases/NAME` `[post]`,
+    `normalizer/mean` and `normalizer/std`. Spiking networks have `gains/LAYER`. With an episode there are
+    `episode/NAME`, and for real weights `initial/NAME`. `constants` and `provenance` are JSON text.
 
     Args:
-        source: any network.
-        out: the file.
+        source: Source with any network.
+        out: File to write.
     """
     np.savez_compressed(out, **npz_arrays(source, with_episode=source.options.with_episode))
 
@@ -185,7 +151,7 @@ def _tables(source: ExportSource) -> dict[str, np.ndarray]:
 
 
 def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
-    """Returns the weights, and the state in which the episode begins; without one, there is none but of neurons."""
+    """Returns the weights and the initial state of the episode; without an episode, only spiking neurons have one."""
     connectome = source.connectome
     arrays = {"normalizer/mean": connectome.obs_mean, "normalizer/std": connectome.obs_std}
     arrays |= {f"kernels/{name}": layer for name, layer in connectome.layers.items()}
@@ -199,14 +165,14 @@ def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
 
 
 def write_parquet(source: ExportSource, out: Path) -> None:
-    """Writes a directory with a file for each table, such as `edges.parquet`, and `constants.json`.
+    """Writes a directory with a file per table, such as `edges.parquet`, and `constants.json`.
 
-    Text columns are dictionary-encoded. Every column has its `description` in the metadata of its field; the schema
-    has `provenance` as JSON.
+    Text columns are dictionary-encoded. The metadata of every field hold its `description`, and those of the schema
+    `provenance` as JSON.
 
     Args:
-        source: a boolean network.
-        out: the directory, which is made.
+        source: Source with a boolean network.
+        out: Directory to make.
     """
     from pyarrow import parquet
 
@@ -229,15 +195,15 @@ def _arrow(table: Table, descriptions: Mapping[str, str], provenance: Mapping[st
 
 
 def write_graphml(source: ExportSource, out: Path) -> None:
-    """Writes a directed graph whose nodes and edges have columns of the tables as attributes.
+    """Writes a directed graph whose nodes and edges have the columns of the tables as attributes.
 
-    `weight` of an edge is positive, since layouts and path lengths take it for a strength; the sign is in `sign`, and
-    `signed_weight` is both. The graph has `constants` and `provenance` as JSON text. With an episode, its arrays are
-    beside it, in `NAME-episode.npz`.
+    `weight` of an edge is positive, because layouts and path lengths use it as a strength; `sign` has the sign, and
+    `signed_weight` is the product. The graph has `constants` and `provenance` as JSON text. The arrays of an episode
+    are written beside it, to `NAME-episode.npz`.
 
     Args:
-        source: a boolean network.
-        out: the file.
+        source: Source with a boolean network.
+        out: File to write.
     """
     constants = json.dumps(constants_document(source.connectome), ensure_ascii=False)
     graph = nx.DiGraph(provenance=json.dumps(source.provenance), constants=constants)
@@ -253,6 +219,6 @@ def write_graphml(source: ExportSource, out: Path) -> None:
 
 
 def _rows(table: Table) -> list[dict]:
-    """Returns the rows as dictionaries of plain Python values, whose types GraphML declares."""
+    """Returns the rows as dictionaries of Python values, whose types GraphML declares."""
     lists = [column.tolist() for column in table.values()]
     return [dict(zip(table, row, strict=True)) for row in zip(*lists, strict=True)]

@@ -43,6 +43,10 @@ STATE_COLUMNS = {
 """Columns that take a recorded episode."""
 
 
+LAYERS = tuple(LAYER_POPULATIONS)
+"""The layers of a conn_snn in the order in which they are shown."""
+
+
 def unit_names(connectome: Connectome) -> dict[str, list[str]]:
     """Returns the names of all units by population.
 
@@ -125,10 +129,6 @@ def node_table(connectome: Connectome, episode: Episode | None = None) -> Table:
         "spiked_init": of_neurons(initial.spikes, np.int8),
         "firing_rate": of_neurons(episode.spikes.sum(axis=(0, 1)) / seconds, np.float64),
     }
-
-
-LAYERS = tuple(LAYER_POPULATIONS)
-"""The layers of a conn_snn in the order in which they are shown."""
 
 
 def excitatory_neurons(connectome: Connectome) -> np.ndarray:

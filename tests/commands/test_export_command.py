@@ -15,7 +15,7 @@ from saved_runs import files_of, save_run
 
 from evoconn_cli.app import main
 from evoconn_cli.config.formats import ALL_NETWORKS, FORMATS, Format
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.connectome import ExportSource
 
 
 @pytest.fixture(scope="module")

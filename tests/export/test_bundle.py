@@ -21,8 +21,8 @@ from evoconn_cli.evaluation.exporting import make_source, open_steps
 from evoconn_cli.export.bundle.document import write_checksums
 from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle
 from evoconn_cli.export.bundle.writing import HOLDS, run_network, write_bundle
+from evoconn_cli.export.connectome import ExportSource
 from evoconn_cli.export.episode import record_episode
-from evoconn_cli.export.source import ExportSource
 
 SPIKING = ("network.gain_in=0.5", "task.episode_length=40")
 SETTINGS = {

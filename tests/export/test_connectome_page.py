@@ -16,8 +16,8 @@ from connectome_cases import random_connectome, random_episode
 from evoconn_cli.config.formats import SORTS
 from evoconn_cli.export.analysis.dynamics import episode_dynamics, neuron_order
 from evoconn_cli.export.analysis.reports import statistics_rows
+from evoconn_cli.export.connectome import ExportSource
 from evoconn_cli.export.pictures.explorer_page import write_explorer
-from evoconn_cli.export.source import ExportSource
 
 pytestmark = pytest.mark.xdist_group("connectome_page")  # that share a browser
 

@@ -23,9 +23,9 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.export.analysis.dynamics import communities_of, episode_dynamics, neuron_order
 from evoconn_cli.export.analysis.reports import agreement_with_last, changed_connections, evolution_as_json
 from evoconn_cli.export.analysis.statistics import connectome_statistics
+from evoconn_cli.export.connectome import ExportSource
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure, write_picture
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import observation_weights
 from evoconn_cli.tasks.brax_v1 import task_labels
 from evoconn_cli.tasks.registry import make_task

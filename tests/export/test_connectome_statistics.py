@@ -13,8 +13,8 @@ import pytest
 from connectome_cases import connectome_of, random_connectome
 
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
-from evoconn_cli.export.analysis.reports import statistics_table
-from evoconn_cli.export.analysis.statistics import as_json, certainty, certainty_by_layer, connectome_statistics
+from evoconn_cli.export.analysis.reports import as_json, statistics_table
+from evoconn_cli.export.analysis.statistics import certainty, certainty_by_layer, connectome_statistics
 
 INPUT = np.array([[1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]], bool)  # one observation, as x and as -x
 RECURRENT = np.zeros((6, 6), bool)

@@ -10,7 +10,8 @@ from export_cases import small_connectome, small_source, without_probs
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table, layers_from_edges
-from evoconn_cli.export.table_files import read_table, write_csv, write_table
+from evoconn_cli.export.table_files import write_csv
+from evoconn_cli.export.text_files import read_table, write_table
 from evoconn_cli.export.units import NODE_COLUMNS, node_table
 
 

@@ -11,7 +11,7 @@ import pytest
 from saved_runs import save_run
 
 from evoconn_cli.app import main
-from evoconn_cli.export.table_files import read_table
+from evoconn_cli.export.text_files import read_table
 
 EXCHANGE = "npz,csv,parquet,graphml,nir,sonata"
 

@@ -8,9 +8,8 @@ import numpy as np
 from connectome_cases import random_connectome
 
 from evoconn_cli.config.formats import ExportOptions
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.episode import Episode, NeuronState
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.networks import Gains
 
 

@@ -8,7 +8,7 @@ from saved_runs import save_run
 
 from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.evaluation.exporting import make_source, open_steps
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.connectome import ExportSource
 
 DENSE = ("algo.name=es", "network.name=dense_snn")
 

@@ -1,4 +1,4 @@
-"""Activity of a boolean network in a recorded episode, and the order of neurons in figures."""
+"""Activity of a boolean network in a recorded episode, and the order of its neurons in figures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.units import excitatory_neurons, neurons_by_type, recurrent_graph
 
+SMOOTHED_MS = 5.0
+"""Width of the running mean of rates [ms]."""
+SHOWN_MS = 500.0
+"""Length of the part in the middle of the episode that figures and pages show [ms of network time]."""
+
 
 def communities_of(connectome: Connectome, seed: int = 0) -> np.ndarray:
     """Returns `[N]` int64, the number of each neuron's community, the largest community first.
 
     Args:
-        connectome: of a network with neuron types.
-        seed: of the order in which communities are searched.
+        connectome: Connectome with neuron types.
+        seed: Random seed of the search.
     """
     return find_communities(recurrent_graph(connectome), np.random.default_rng(seed))
 
@@ -29,9 +34,9 @@ def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
     """Returns `[N]` int64, the neurons from first to last: the excitatory ones, then the inhibitory ones.
 
     Args:
-        connectome: of a network with neuron types.
-        sort: `degree` by the number of recurrent connections, most first; `community` by the largest community first,
-            and within one by degree; `none` by number.
+        connectome: Connectome with neuron types.
+        sort: `degree`: most recurrent connections first; `community`: largest community first, by degree within one;
+            `none`: by number.
     """
     assert sort in SORTS
     recurrent, inhibitory = connectome.layers["recurrent"], ~excitatory_neurons(connectome)
@@ -42,32 +47,26 @@ def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
     return np.lexsort(keys)
 
 
-SMOOTHED_MS = 5.0
-"""Width of the running mean of rates [ms]."""
-SHOWN_MS = 500.0
-"""Time of the network that figure and page show, in the middle of the episode [ms]."""
-
-
 class Dynamics(NamedTuple):
     """An episode of D sub-steps; rates and currents by the type of the sending neurons."""
 
-    times_ms: np.ndarray  # [D] float64, the end of each sub-step in the time of the network
+    times_ms: np.ndarray  # [D] float64 end of each sub-step [ms of network time]
     spikes: np.ndarray  # [D, N] bool
-    rates: dict[str, np.ndarray]  # [D] float64 spikes/s per neuron, running mean
-    currents: dict[str, np.ndarray]  # [D] float64 mean over all neurons, inhibitory ones negative; also `input`
+    rates: dict[str, np.ndarray]  # [D] float64 running mean [spikes/s per neuron]
+    currents: dict[str, np.ndarray]  # [D] float64 mean over all neurons, negative if inhibitory; also of the `input`
 
 
 def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
     """Returns rates and currents of an episode.
 
-    Synaptic currents of E and I neurons are computed from the spikes. Their sum is that of the network, but for what is
-    left of a warm-up, which decays with the synaptic time constant.
+    Synaptic currents of E and I neurons are computed from the spikes. Their sum is that of the network except for the
+    rest of a warm-up, which decays with the synaptic time constant.
     """
     constants, gains = connectome.constants, connectome.gains
     assert gains is not None
     spikes = episode.spikes.reshape(-1, connectome.num_neurons)
     before = np.concatenate([episode.initial.spikes[None], spikes[:-1]])
-    onto = connectome.layers["recurrent"].mean(axis=1)  # share of all neurons that each one reaches
+    onto = connectome.layers["recurrent"].mean(axis=1)  # share of all neurons that each neuron reaches
     window = max(1, round(SMOOTHED_MS / constants.dt_ms))
     rates, currents = {}, {"input": np.repeat(episode.input_currents.mean(axis=1), constants.num_substeps)}
     for name, chosen in neurons_by_type(connectome).items():
@@ -78,7 +77,7 @@ def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
 
 
 def window_of(dynamics: Dynamics, length_ms: float) -> slice:
-    """Returns the sub-steps of `length_ms` in the middle of an episode, or all where it is shorter."""
+    """Returns the sub-steps of `length_ms` in the middle of an episode, or all of a shorter one."""
     dt_ms = dynamics.times_ms[0]
     length = min(len(dynamics.times_ms), round(length_ms / dt_ms))
     start = (len(dynamics.times_ms) - length) // 2

@@ -6,11 +6,18 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+_LEAST_GAIN = 1e-12
+"""Moves that gain less are due to rounding."""
+
+TRADES = 20
+"""Rounds in which every node trades once. After ten, graphs of 64 to 256 nodes have no more connections in common with
+the given one than after eighty, at densities of 0.05 to 0.9; with few nodes a round changes little."""
+
 
 def reciprocity(graph: np.ndarray) -> float:
     """Returns the share of connections whose reverse exists too; NaN without connections.
 
-    In a random graph it is close to the density.
+    It is close to the density in a random graph.
 
     Source: Garlaschelli and Loffredo, Physical Review Letters 93, 2004, `r`.
     """
@@ -18,13 +25,13 @@ def reciprocity(graph: np.ndarray) -> float:
 
 
 def clustering(graph: np.ndarray) -> float:
-    """Returns the mean clustering coefficient over nodes: closed directed triangles among the possible ones.
+    """Returns the mean clustering coefficient over nodes: the share of possible directed triangles that are closed.
 
     Nodes with fewer than two neighbours count as 0, as in networkx.
 
     Source: Fagiolo, Physical Review E 76, 2007, equation 8.
     """
-    either = graph.astype(np.float32) + graph.T  # whole numbers, whose products are exact
+    either = graph.astype(np.float32) + graph.T  # integers, whose products are exact
     triangles = np.einsum("ij,ji->i", (either @ either).astype(np.float64), either) / 2
     degree = graph.sum(axis=0) + graph.sum(axis=1)
     both_ways = (graph & graph.T).sum(axis=0)
@@ -33,7 +40,7 @@ def clustering(graph: np.ndarray) -> float:
 
 
 def distances(graph: np.ndarray) -> np.ndarray:
-    """Returns `[pre, post]` int32, the fewest connections from one node to another; -1 where no path leads."""
+    """Returns `[pre, post]` int32, the fewest connections from one node to another; -1 without a path."""
     found = np.where(np.eye(len(graph), dtype=bool), 0, np.where(graph, 1, -1)).astype(np.int32)
     steps = graph.astype(np.float32)
     frontier, length = graph, 1
@@ -45,7 +52,7 @@ def distances(graph: np.ndarray) -> np.ndarray:
 
 
 def path_length(graph: np.ndarray) -> float:
-    """Returns the mean distance over ordered pairs of nodes that a path connects; NaN without any.
+    """Returns the mean distance over ordered pairs of connected nodes; NaN without any.
 
     Source: Watts and Strogatz, Nature 393, 1998, `L`.
     """
@@ -55,7 +62,7 @@ def path_length(graph: np.ndarray) -> float:
 
 
 def strong_components(graph: np.ndarray) -> np.ndarray:
-    """Returns the sizes, largest first, of the sets of nodes that all reach each other."""
+    """Returns the sizes of the strongly connected components, largest first."""
     _, labels = connected_components(csr_array(graph), directed=True, connection="strong")
     return np.sort(np.bincount(labels))[::-1]
 
@@ -64,16 +71,12 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-_LEAST_GAIN = 1e-12
-"""Moves that gain less are rounding."""
-
-
 def modularity(graph: np.ndarray, communities: np.ndarray) -> float:
-    """Returns the share of connections within communities, less what the degrees alone would put there.
+    """Returns the share of connections within communities minus the share expected from the degrees.
 
     Args:
         graph: `[pre, post]` bool without self-connections.
-        communities: `[N]` the number of each node's community.
+        communities: `[N]` number of each node's community.
     """
     same = communities[:, None] == communities[None, :]
     return float(_modularity_matrix(graph)[same].sum())
@@ -84,7 +87,7 @@ def find_communities(graph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         graph: `[pre, post]` bool without self-connections.
-        rng: draws the order in which nodes are looked at.
+        rng: Random generator for the order in which nodes are visited.
     """
     labels = np.arange(len(graph))
     gains = _modularity_matrix(graph)
@@ -102,22 +105,22 @@ def find_communities(graph: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _modularity_matrix(graph: np.ndarray) -> np.ndarray:
-    """Returns `[pre, post]`: connections less expected ones, as a share of all; 0 without connections."""
+    """Returns `[pre, post]` connections minus expected connections, as a share of all; 0 without connections."""
     total = max(1.0, float(graph.sum()))
     out_degree, in_degree = graph.sum(axis=1) / total, graph.sum(axis=0) / total
     return graph / total - np.outer(out_degree, in_degree)
 
 
 def _move_nodes(gains: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns `[N]` the community of each node after moving single nodes for as long as that gains anything.
+    """Returns `[N]` the community of each node after moving single nodes as long as modularity grows.
 
     Args:
-        gains: `[N, N]` symmetric, what it gains to have two nodes in one community.
-        rng: draws the order.
+        gains: `[N, N]` symmetric gain of having two nodes in one community.
+        rng: Random generator for the order.
     """
     size = len(gains)
     labels = np.arange(size)
-    to_community = gains.copy()  # [N, C] gain of a node with all nodes of a community
+    to_community = gains.copy()  # [N, C] gain of a node in each community
     moved = True
     while moved:
         moved = False
@@ -134,18 +137,13 @@ def _move_nodes(gains: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.unique(labels, return_inverse=True)[1]
 
 
-TRADES = 20
-"""Rounds in which every node trades once. After ten of them, graphs of 64 to 256 nodes have no more connections in
-common with the given one than after eighty, at densities of 0.05 to 0.9; in a few nodes a round changes little."""
-
-
 def random_graph(graph: np.ndarray, rng: np.random.Generator, *, trades: int = TRADES) -> np.ndarray:
     """Returns `[pre, post]` bool, a random graph without self-connections with the same in- and out-degrees.
 
     Args:
         graph: `[pre, post]` bool without self-connections.
-        rng: draws it.
-        trades: rounds in which every node trades once.
+        rng: Random generator.
+        trades: Number of rounds in which every node trades once.
     """
     drawn = graph.copy()
     for _ in range(trades):
@@ -156,7 +154,7 @@ def random_graph(graph: np.ndarray, rng: np.random.Generator, *, trades: int = T
 
 
 def _trade(graph: np.ndarray, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> None:
-    """Lets the nodes `first[i]` and `second[i]` trade targets, in place; none may become its own target."""
+    """Lets the nodes `first[i]` and `second[i]` trade targets, in place and without self-connections."""
     pairs = np.arange(len(first))
     pool = graph[first] ^ graph[second]
     pool[pairs, first] = pool[pairs, second] = False

@@ -1,9 +1,8 @@
-"""The format statistics, and statistics as a table for the terminal."""
+"""Reports of statistics: the format statistics, and tables for the terminal and the page."""
 
 from __future__ import annotations
 
-import csv
-import json
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,32 +12,74 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from evoconn_cli.export.analysis.statistics import Degrees, Measure, Statistics, as_json
-from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.analysis.statistics import Degrees, Measure, Statistics
+from evoconn_cli.export.connectome import Connectome, ExportSource
+from evoconn_cli.export.text_files import write_json, write_rows
 from evoconn_cli.export.units import LAYERS
+from evoconn_cli.output import finite_json
+
+_MEASURES = {
+    "reciprocity": "reciprocity",
+    "clustering": "clustering",
+    "path_length": "path length",
+    "modularity": "modularity",
+}
 
 
-def changed_connections(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
-    """Returns by layer, for every step but the first, the share of connections that differ from the step before."""
-    return [
-        {name: float((after.layers[name] != before.layers[name]).mean()) for name in after.layers}
-        for before, after in zip(connectomes[:-1], connectomes[1:], strict=True)
-    ]
+class Statistic(NamedTuple):
+    """One statistic as text."""
+
+    label: str
+    value: str
+    random: str = ""  # value in random graphs
+    z: str = ""
 
 
-def agreement_with_last(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
-    """Returns by layer, for every step, the share of connections that are as they are in the last step."""
-    last = connectomes[-1].layers
-    return [{name: float((one.layers[name] == last[name]).mean()) for name in last} for one in connectomes]
+def write_statistics(source: ExportSource, out: Path) -> None:
+    """Writes the statistics as csv if `out` ends with it, else as JSON with the provenance.
+
+    The csv has one line per number, `generation,statistic,value`; the parts of a name are separated by dots.
+    """
+    facts: dict[str, Any] = (
+        as_json(source.statistics[0])
+        if len(source.connectomes) == 1
+        else evolution_as_json(source.connectomes, source.statistics)
+    )
+    if out.suffix.lower() != ".csv":
+        write_json(out, {"provenance": source.provenance, **facts}, ascii_only=True)
+        return
+    rows = (
+        (step["generation"], name, value)
+        for step in facts.get("steps", [facts])
+        for name, value in _numbers(step)
+        if name not in ("generation", "policy")
+    )
+    write_rows(out, ("generation", "statistic", "value"), rows)
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the numbers in a JSON value with their names, without undefined ones."""
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(entry, f"{name}.{key}" if name else str(key))
+    elif value is not None:
+        yield name, value
+
+
+def as_json(statistics: Statistics) -> dict[str, Any]:
+    """Returns the statistics as JSON values: measures with their `z`, undefined numbers as null."""
+    facts = dataclasses.asdict(statistics)
+    for name in _MEASURES:
+        facts[name]["z"] = getattr(statistics, name).z
+    return finite_json(facts)
 
 
 def evolution_as_json(connectomes: Sequence[Connectome], statistics: Sequence[Statistics]) -> dict[str, Any]:
-    """Returns what a file with the statistics of several steps holds.
+    """Returns the statistics of several steps as JSON values, with the changes between steps.
 
     Args:
-        connectomes: by generation.
-        statistics: of each of them.
+        connectomes: Connectomes by generation.
+        statistics: Statistics of each connectome.
     """
     changed = [None, *changed_connections(connectomes)]
     agreement = agreement_with_last(connectomes)
@@ -50,75 +91,74 @@ def evolution_as_json(connectomes: Sequence[Connectome], statistics: Sequence[St
     }
 
 
+def changed_connections(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
+    """Returns by layer, for every step but the first, the share of connections that differ from the step before."""
+    return [
+        {name: float((after.layers[name] != before.layers[name]).mean()) for name in after.layers}
+        for before, after in zip(connectomes[:-1], connectomes[1:], strict=True)
+    ]
+
+
+def agreement_with_last(connectomes: Sequence[Connectome]) -> list[dict[str, float]]:
+    """Returns by layer, for every step, the share of connections that equal those of the last step."""
+    last = connectomes[-1].layers
+    return [{name: float((one.layers[name] == last[name]).mean()) for name in last} for one in connectomes]
+
+
 def share_excitatory(statistics: Statistics) -> np.ndarray:
-    """Returns `[A]`, the excitatory share of the connections onto each action; NaN for an action without any."""
+    """Returns `[A]` the excitatory share of the connections onto each action; NaN for an action without any."""
     counts = np.array([[action["E"], action["I"]] for action in statistics.onto_actions], float)
     total = counts.sum(axis=1)
     return counts[:, 0] / np.where(total > 0, total, np.nan)
 
 
-_NAMES = {
-    "reciprocity": "reciprocity",
-    "clustering": "clustering",
-    "path_length": "path length",
-    "modularity": "modularity",
-}
-
-
-class Row(NamedTuple):
-    """One statistic in words."""
-
-    label: str
-    value: str
-    random: str = ""  # of random graphs
-    z: str = ""
-
-
 def statistics_table(statistics: Sequence[Statistics]) -> Table:
-    """Returns a table with a row for every statistic of one connectome, or for every one of several connectomes."""
+    """Returns a table with one row per statistic, or with one row per connectome if there are several."""
     return _of_one(statistics[0]) if len(statistics) == 1 else _of_several(statistics)
 
 
-def statistics_rows(one: Statistics) -> list[list[Row]]:
-    """Returns the rows of a connectome, in sections."""
+def statistics_rows(one: Statistics) -> list[list[Statistic]]:
+    """Returns the statistics of a connectome as rows, in sections."""
     sizes, certainty = one.sizes, one.certainty["all"]
     layers = [
-        Row(f"{layer} connections", f"{sizes[f'{layer}_connections']:,}, density {one.density[layer]:.3f}")
+        Statistic(f"{layer} connections", f"{sizes[f'{layer}_connections']:,}, density {one.density[layer]:.3f}")
         for layer in LAYERS
     ]
-    blocks = [Row(f"density {name}", f"{density:.3f}") for name, density in one.density.items() if "->" in name]
-    compared: list[tuple[str, Measure]] = [(label, getattr(one, name)) for name, label in _NAMES.items()]
+    blocks = [Statistic(f"density {name}", f"{density:.3f}") for name, density in one.density.items() if "->" in name]
+    compared: list[tuple[str, Measure]] = [(label, getattr(one, name)) for name, label in _MEASURES.items()]
     actions = [
-        Row(f"onto action {action}", f"{counts['E']} E, {counts['I']} I")
+        Statistic(f"onto action {action}", f"{counts['E']} E, {counts['I']} I")
         for action, counts in enumerate(one.onto_actions)
     ]
     return [
-        [Row("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I"), *layers, *blocks],
+        [Statistic("neurons", f"{sizes['excitatory']} E, {sizes['inhibitory']} I"), *layers, *blocks],
         [
-            *(Row(label, _number(m.value, ".4f"), _random(m), _number(m.z, "+.1f")) for label, m in compared),
-            Row("small-worldness", _number(one.small_worldness, ".4f"), "1"),
-            Row("communities", _listed(one.communities)),
-            Row("strong components", _listed(one.components)),
-            Row("neurons no observation reaches", str(one.unreached)),
-            Row("neurons without path to an action", str(one.without_effect)),
+            *(Statistic(label, _number(m.value, ".4f"), _random(m), _number(m.z, "+.1f")) for label, m in compared),
+            Statistic("small-worldness", _number(one.small_worldness, ".4f"), "1"),
+            Statistic("communities", _listed(one.communities)),
+            Statistic("strong components", _listed(one.components)),
+            Statistic("neurons no observation reaches", str(one.unreached)),
+            Statistic("neurons without path to an action", str(one.without_effect)),
         ],
         [
             *_degree_rows("in-degree", one.in_degree),
             *_degree_rows("out-degree", one.out_degree),
-            Row("balance (E - I) / (E + I)", f"{_number(one.balance, '+.3f')} ± {_number(one.balance_std, '.3f')}"),
+            Statistic(
+                "balance (E - I) / (E + I)", f"{_number(one.balance, '+.3f')} ± {_number(one.balance_std, '.3f')}"
+            ),
             *actions,
         ],
         [
-            Row("entropy of probabilities", f"{certainty.entropy:.3f} bits"),
-            Row("saturated probabilities", f"{100 * certainty.saturated:.1f} %"),
+            Statistic("entropy of probabilities", f"{certainty.entropy:.3f} bits"),
+            Statistic("saturated probabilities", f"{100 * certainty.saturated:.1f} %"),
         ],
     ]
 
 
-def _degree_rows(label: str, degrees: Degrees) -> list[Row]:
+def _degree_rows(label: str, degrees: Degrees) -> list[Statistic]:
     return [
-        Row(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"independent: ± {degrees.independent_std:.2f}"),
-        Row(f"entropy of {label}", f"{degrees.entropy:.2f} bits"),
+        Statistic(label, f"{degrees.mean:.1f} ± {degrees.std:.2f}", f"independent: ± {degrees.independent_std:.2f}"),
+        Statistic(f"entropy of {label}", f"{degrees.entropy:.2f} bits"),
     ]
 
 
@@ -160,47 +200,6 @@ def _number(value: float, form: str) -> str:
 
 
 def _listed(sizes: Sequence[int]) -> str:
-    """Returns the first sizes, and how many more there are."""
+    """Returns the first sizes, and the number of further ones."""
     shown = ", ".join(map(str, sizes[:6]))
     return shown if len(sizes) <= 6 else f"{shown} and {len(sizes) - 6} more"
-
-
-def write_statistics(source: ExportSource, out: Path) -> None:
-    """Writes the statistics as csv where `out` ends so, and as JSON otherwise.
-
-    The csv has a line for each number, `generation,statistic,value`; the parts of a name have dots between.
-    """
-    if out.suffix.lower() != ".csv":
-        _write_json(source, out)
-        return
-    facts = _facts(source)
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("generation", "statistic", "value"))
-        for step in facts.get("steps", [facts]):
-            writer.writerows(
-                (step["generation"], name, value)
-                for name, value in _numbers(step)
-                if name not in ("generation", "policy")
-            )
-
-
-def _write_json(source: ExportSource, out: Path) -> None:
-    """Writes the statistics with where the network comes from; of several steps, also what changed between them."""
-    text = json.dumps({"provenance": source.provenance, **_facts(source)}, indent=2, allow_nan=False)
-    out.write_text(text + "\n", encoding="utf-8")
-
-
-def _facts(source: ExportSource) -> dict[str, Any]:
-    if len(source.connectomes) == 1:
-        return as_json(source.statistics[0])
-    return evolution_as_json(source.connectomes, source.statistics)
-
-
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the numbers in a JSON value with their names; what is not defined is left out."""
-    if isinstance(value, dict | list):
-        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _numbers(entry, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        yield name, value

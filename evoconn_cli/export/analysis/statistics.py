@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from evoconn_cli.export.units import (
     recurrent_graph,
     recurrent_inputs,
 )
-from evoconn_cli.output import finite_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,20 +272,3 @@ def _sizes(connectome: Connectome, excitatory: np.ndarray) -> dict[str, int]:
         "actions": connectome.action_size,
         **{f"{name}_connections": int(layer.sum()) for name, layer in connectome.layers.items()},
     }
-
-
-def as_json(statistics: Statistics) -> dict[str, Any]:
-    """Returns the statistics as JSON has them: measures with their `z`, and null for what is not defined."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Measure):
-            return plain({**dataclasses.asdict(value), "z": value.z})
-        if dataclasses.is_dataclass(value):
-            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, dict):
-            return {name: plain(entry) for name, entry in value.items()}
-        if isinstance(value, list):
-            return [plain(entry) for entry in value]
-        return finite_json(value)
-
-    return plain(statistics)

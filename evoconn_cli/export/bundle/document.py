@@ -1,4 +1,4 @@
-"""The documents of a bundle: network.json, README and checksums."""
+"""The documents of a bundle: network.json, README.md and checksums.json."""
 
 from __future__ import annotations
 
@@ -15,67 +15,22 @@ from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.equations import UPDATE, constants_with_units, sizes
+from evoconn_cli.export.text_files import write_json
 from evoconn_cli.export.units import excitatory_neurons, unit_names
 
 CHECKSUMS_FILE = "checksums.json"
 
 
-def write_checksums(folder: Path, holds: Mapping[str, str]) -> None:
-    """Writes the SHA-256 of every file, and that of the list itself.
+_FORMAT = "evoconn-bundle"
 
-    Args:
-        folder: of the files.
-        holds: what each file holds, in words.
-    """
-    files = {name: [_digest((folder / name).read_bytes()), what] for name, what in holds.items()}
-    document = {"files": files, "checksum": _digest_of_list(files)}
-    (folder / CHECKSUMS_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+_VERSION = 2
 
-
-def changed_files(folder: Path) -> dict[str, str]:
-    """Returns the files that are not what was exported, missing ones included, and what each holds.
-
-    Raises:
-        EvoconnError: a file or the checksums cannot be read, or these were changed themselves.
-    """
-    path = folder / CHECKSUMS_FILE
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        files, own = listed["files"], listed["checksum"]
-        entries = [(name, digest, what) for name, (digest, what) in files.items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EvoconnError(f"{path} cannot be read ({error}). Export the bundle again.") from None
-    if _digest_of_list(files) != own:
-        raise EvoconnError(f"{path} was changed: its own checksum is another one. Export the bundle again.")
-    return {name: what for name, digest, what in entries if not _is(folder / name, digest)}
-
-
-def _is(file: Path, digest: str) -> bool:
-    try:
-        return _digest(file.read_bytes()) == digest
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
-    except OSError as error:
-        raise EvoconnError(f"{file} cannot be read: {error.strerror}. Make it readable.") from None
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _digest_of_list(files: Mapping[str, list[str]]) -> str:
-    return _digest(json.dumps(files, sort_keys=True).encode())
-
-
-FORMAT = "evoconn-bundle"
-VERSION = 2
-READABLE = (1, 2)
-"""Versions that are read; in version 1 arrays had other names, see `run_network.load`."""
+_READABLE = (1, 2)
+"""Versions that can be read; in version 1 arrays had other names, see `run_network.load`."""
 
 NETWORK_FILE = "network.json"
 
-
-ARITHMETIC = (
+_ARITHMETIC_RULES = (
     "All numbers are float32: each operation that is written above is rounded to the nearest float32, one by one. "
     "Constants are the numbers under `float32`.",
     "fma(a, b, c) is a · b + c, rounded once. If `arithmetic.fused` is false: a · b is rounded, and then the sum. The "
@@ -92,22 +47,68 @@ ARITHMETIC = (
 )
 
 
+def write_checksums(folder: Path, holds: Mapping[str, str]) -> None:
+    """Writes the SHA-256 of every file, and of the list itself.
+
+    Args:
+        folder: Directory of the bundle.
+        holds: Description of each file by name.
+    """
+    files = {name: [_digest((folder / name).read_bytes()), what] for name, what in holds.items()}
+    write_json(folder / CHECKSUMS_FILE, {"files": files, "checksum": _digest_of_list(files)})
+
+
+def changed_files(folder: Path) -> dict[str, str]:
+    """Returns the changed and missing files of a bundle with their descriptions.
+
+    Raises:
+        EvoconnError: A file or the checksums cannot be read, or the checksums themselves were changed.
+    """
+    path = folder / CHECKSUMS_FILE
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        files, own = listed["files"], listed["checksum"]
+        entries = [(name, digest, what) for name, (digest, what) in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvoconnError(f"{path} cannot be read ({error}). Export the bundle again.") from None
+    if _digest_of_list(files) != own:
+        raise EvoconnError(f"{path} was changed: its own checksum is another one. Export the bundle again.")
+    return {name: what for name, digest, what in entries if not _has_digest(folder / name, digest)}
+
+
+def _has_digest(file: Path, digest: str) -> bool:
+    try:
+        return _digest(file.read_bytes()) == digest
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return False
+    except OSError as error:
+        raise EvoconnError(f"{file} cannot be read: {error.strerror}. Make it readable.") from None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of_list(files: Mapping[str, list[str]]) -> str:
+    return _digest(json.dumps(files, sort_keys=True).encode())
+
+
 class Arithmetic(NamedTuple):
     """Roundings of the recording."""
 
-    fused: bool  # alpha times something plus something is rounded once, not twice
-    exact_actions: bool  # the read-out sums are replayed to the last bit, otherwise to 1e-5
+    fused: bool  # a · b + c is rounded once, not twice
+    exact_actions: bool  # the read-out sums are replayed to the last bit, not only to 1e-5
 
 
 def read_document(folder: Path) -> dict[str, Any]:
-    """Returns what network.json of a bundle holds.
+    """Returns the content of network.json in a bundle.
 
     Raises:
-        EvoconnError: the bundle has another format than this version of evoconn reads.
+        EvoconnError: This version of evoconn does not read the format of the bundle.
     """
     document = json.loads((folder / NETWORK_FILE).read_text(encoding="utf-8"))
-    if document.get("format") != FORMAT or document.get("version") not in READABLE:
-        known = " and ".join(map(str, READABLE))
+    if document.get("format") != _FORMAT or document.get("version") not in _READABLE:
+        known = " and ".join(map(str, _READABLE))
         raise EvoconnError(
             f"{folder} is a bundle of version {document.get('version')}; this version of evoconn reads {known}."
         )
@@ -115,16 +116,16 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def network_document(connectome: Connectome, episode: Episode, arithmetic: Arithmetic) -> dict[str, Any]:
-    """Returns what network.json holds.
+    """Returns the content of network.json.
 
     Args:
-        connectome: of a boolean network.
-        episode: that was recorded with it.
-        arithmetic: of the recording.
+        connectome: Connectome of a boolean network.
+        episode: Recorded episode of the network.
+        arithmetic: Roundings of the recording.
     """
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": _FORMAT,
+        "version": _VERSION,
         "network": connectome.network.name,
         "task": connectome.config.task.name,
         "sizes": sizes(connectome),
@@ -135,7 +136,7 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
             "type": "float32",
             "fused": arithmetic.fused,
             "exact_actions": arithmetic.exact_actions,
-            "rules": list(ARITHMETIC),
+            "rules": list(_ARITHMETIC_RULES),
         },
         "kernels": "[pre, post]; in kernels.npz packed along post as by numpy.packbits",
         "episode": {
@@ -150,19 +151,19 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
 
 
 def readme(connectome: Connectome, episode: Episode, holds: Mapping[str, str]) -> str:
-    """Returns the README of a bundle.
+    """Returns the text of README.md.
 
     Args:
-        connectome: of a boolean network.
-        episode: that was recorded with it.
-        holds: what each file holds.
+        connectome: Connectome of a boolean network.
+        episode: Recorded episode of the network.
+        holds: Description of each file by name.
     """
     config = connectome.config
     connections = {name: int(layer.sum()) for name, layer in connectome.layers.items()}
     excitatory = int(excitatory_neurons(connectome).sum())
     files = "\n".join(f"| `{name}` | {what} |" for name, what in holds.items())
     update = "\n".join(f"    {line}" for line in UPDATE)
-    arithmetic = "\n".join(f"- {line}" for line in ARITHMETIC)
+    arithmetic = "\n".join(f"- {line}" for line in _ARITHMETIC_RULES)
     constants = connectome.constants
     network_ms, task_ms = constants.num_substeps * constants.dt_ms, 1000 * episode.dt_s
     return f"""# A spiking network that was evolved for {config.task.name}

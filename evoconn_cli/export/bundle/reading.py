@@ -21,10 +21,10 @@ from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import changed_files, read_document
-from evoconn_cli.export.bundle.writing import EDGES_FILE, KERNELS_FILE, PROVENANCE_FILE
+from evoconn_cli.export.bundle.writing import EDGES_FILE, PACKED_FILE, PROVENANCE_FILE
 from evoconn_cli.export.connectome import Connectome, neuron_types
 from evoconn_cli.export.edges import layers_from_edges
-from evoconn_cli.export.table_files import read_table
+from evoconn_cli.export.text_files import read_table
 from evoconn_cli.networks import Gains
 
 Layers: TypeAlias = dict[str, np.ndarray]
@@ -35,6 +35,24 @@ Read: TypeAlias = Callable[[Path, Connectome], Layers]
 
 _NO_MATTER = ("README.md", "run_network.py", "episode.npz")
 """Files that say nothing about the network that is evaluated."""
+
+
+_REPLAY = """
+import pathlib, runpy, sys
+
+class OnlyNumPy:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top != "numpy" and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"{top} is blocked: a bundle needs NumPy alone", name=name)
+
+sys.meta_path.insert(0, OnlyNumPy())
+simulator = runpy.run_path(sys.argv[1])
+try:
+    simulator["main"](pathlib.Path(sys.argv[2]))
+except ValueError as error:
+    sys.exit(f"not as recorded: {error}")
+"""
 
 
 class Edit(NamedTuple):
@@ -190,7 +208,7 @@ def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
 
 def _read_packed(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of kernels.npz; after an edit they may also be there as booleans `[pre, post]`."""
-    file, layers = path / KERNELS_FILE, {}
+    file, layers = path / PACKED_FILE, {}
     with _reading(file) as opened, np.load(opened) as arrays:
         found = {name: arrays[name] for name in connectome.probs}
     for name, (pre, post) in _shapes(connectome).items():
@@ -238,31 +256,13 @@ def _reading(file: Path) -> Iterator[BinaryIO]:
         raise EvoconnError(f"{file} cannot be read: {error}. Edit it again from a fresh export.") from None
 
 
-_FORMS: dict[str, Read] = {KERNELS_FILE: _read_packed, "csr": _read_sparse, EDGES_FILE: _read_edges}
+_FORMS: dict[str, Read] = {PACKED_FILE: _read_packed, "csr": _read_sparse, EDGES_FILE: _read_edges}
 """The forms of the connections, the one that is read fastest first."""
 
 
 def _form_of(name: str) -> str | None:
     """Returns the form that a file belongs to."""
     return next((form for form in _FORMS if name == form or name.startswith(f"{form}/")), None)
-
-
-_REPLAY = """
-import pathlib, runpy, sys
-
-class OnlyNumPy:
-    def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top != "numpy" and top not in sys.stdlib_module_names:
-            raise ModuleNotFoundError(f"{top} is blocked: a bundle needs NumPy alone", name=name)
-
-sys.meta_path.insert(0, OnlyNumPy())
-simulator = runpy.run_path(sys.argv[1])
-try:
-    simulator["main"](pathlib.Path(sys.argv[2]))
-except ValueError as error:
-    sys.exit(f"not as recorded: {error}")
-"""
 
 
 def verify_bundle(folder: Path) -> str:

@@ -1,13 +1,10 @@
-"""Writing a bundle: a directory with a network, a recorded episode, and a simulator that replays it.
-
-A bundle is written only if the simulator, computing in NumPy, replays the episode to the last bit.
-"""
+"""Writes bundles: directories with a network, a recorded episode, and a NumPy simulator that reproduces it exactly."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -15,23 +12,18 @@ import scipy.sparse
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import NETWORK_FILE, Arithmetic, network_document, readme, write_checksums
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.equations import write_json
-from evoconn_cli.export.table_files import write_table
+from evoconn_cli.export.text_files import write_json, write_table
 from evoconn_cli.export.units import neuron_signs, node_table
 
-if TYPE_CHECKING:
-    from evoconn_cli.export.source import ExportSource
-
-KERNELS_FILE, EDGES_FILE = "kernels.npz", "edges.csv"
-EPISODE_FILE, PROVENANCE_FILE = "episode.npz", "provenance.json"
+PACKED_FILE, EDGES_FILE, PROVENANCE_FILE = "kernels.npz", "edges.csv", "provenance.json"
 
 HOLDS = {
     "README.md": "what is in the directory",
     NETWORK_FILE: "sizes, constants, and how they are used",
-    KERNELS_FILE: "connections, packed",
+    PACKED_FILE: "connections, packed",
     "csr/input.npz": "connections of the input layer, for SciPy",
     "csr/recurrent.npz": "recurrent connections, for SciPy",
     "csr/output.npz": "connections of the output layer, for SciPy",
@@ -40,25 +32,25 @@ HOLDS = {
     "probabilities.npz": "the evolved probability of each connection",
     EDGES_FILE: "connections, a line each",
     "nodes.csv": "inputs, neurons and actions, a line each",
-    EPISODE_FILE: "the recorded episode",
+    "episode.npz": "the recorded episode",
     PROVENANCE_FILE: "where the network comes from",
     "run_network.py": "the simulator",
 }
-"""The files of a bundle."""
+"""Descriptions of the files of a bundle."""
 
 _ARITHMETICS = [Arithmetic(fused, exact) for fused in (True, False) for exact in (True, False)]
-"""What may hold on the machine that records, the usual case first."""
+"""Roundings that a recording may have, the usual ones first."""
 
 
 def write_bundle(source: ExportSource, out: Path) -> None:
     """Writes the bundle of a boolean network.
 
     Args:
-        source: the network and its episode.
-        out: the directory, which is made.
+        source: Source with a boolean network.
+        out: Directory to make.
 
     Raises:
-        EvoconnError: the episode cannot be replayed to the last bit.
+        EvoconnError: The simulator does not reproduce the episode exactly.
     """
     connectome, episode = source.connectome, source.episode
     (out / "csr").mkdir(parents=True)
@@ -66,12 +58,12 @@ def write_bundle(source: ExportSource, out: Path) -> None:
     write_json(out / PROVENANCE_FILE, source.provenance)
     shutil.copyfile(run_network.__file__, out / "run_network.py")
     (out / "README.md").write_text(readme(connectome, episode, HOLDS), encoding="utf-8")
-    _write_what_replays(out, connectome, episode)
+    _write_network(out, connectome, episode)
 
 
 def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
     layers = connectome.layers
-    _save(out / KERNELS_FILE, {name: np.packbits(layer, axis=1) for name, layer in layers.items()})
+    _save(out / PACKED_FILE, {name: np.packbits(layer, axis=1) for name, layer in layers.items()})
     for name, layer in layers.items():
         scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(layer))
     write_table(out / EDGES_FILE, edge_table(connectome))
@@ -79,11 +71,11 @@ def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
     _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial._asdict()})
     _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
     _save(out / "probabilities.npz", connectome.probs)
-    _save(out / EPISODE_FILE, episode.arrays())
+    _save(out / "episode.npz", episode.arrays())
 
 
-def _write_what_replays(out: Path, connectome: Connectome, episode: Episode) -> None:
-    """Writes network.json with the roundings with which the simulator replays the episode, and the checksums."""
+def _write_network(out: Path, connectome: Connectome, episode: Episode) -> None:
+    """Writes network.json with the roundings that make the simulator reproduce the episode, and the checksums."""
     failures = []
     for arithmetic in _ARITHMETICS:
         write_json(out / NETWORK_FILE, network_document(connectome, episode, arithmetic))

@@ -198,8 +198,7 @@ def _draw_degrees(
         expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(density[name])))
         panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle=_DASHES)
     panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="chance")
-    label_axes(panel, x, "neurons", legend=False)
-    add_legend(panel, 3)
+    label_axes(panel, x, "neurons", legend_columns=3)
 
 
 def _draw_probs(panel: Axes, connectome: Connectome) -> None:
@@ -215,8 +214,7 @@ def _draw_probs(panel: Axes, connectome: Connectome) -> None:
     panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     panel.yaxis.set_minor_formatter((lambda value, _: f"{100 * value:.2g}%") if high < 10 * low else NullFormatter())
     panel.axvline(0.5, color=FAINT, linewidth=1.0, linestyle=":")
-    label_axes(panel, "probability", "connections", legend=False)
-    add_legend(panel, 2)
+    label_axes(panel, "probability", "connections", legend_columns=2)
 
 
 def _draw_balance(panel: Axes, connectome: Connectome) -> None:
@@ -226,8 +224,7 @@ def _draw_balance(panel: Axes, connectome: Connectome) -> None:
         panel.scatter(onto[0][chosen], onto[1][chosen], s=6, color=ON_WHITE[name], alpha=0.7, linewidths=0, label=name)
     low, high = min(map(np.min, onto)), max(map(np.max, onto))
     panel.plot([low, high], [low, high], color=FAINT, linewidth=1.0, linestyle=":", zorder=1)
-    label_axes(panel, "connections from E", "from I", legend=False)
-    add_legend(panel, 2)
+    label_axes(panel, "connections from E", "from I", legend_columns=2)
 
 
 def _draw_actions(panel: Axes, statistics: Statistics, labels: Sequence[str]) -> None:
@@ -238,8 +235,7 @@ def _draw_actions(panel: Axes, statistics: Statistics, labels: Sequence[str]) ->
     net = [action["E"] - action["I"] for action in statistics.onto_actions]
     panel.plot(net, actions, "|", color=INK, markersize=6, markeredgewidth=1.2, label="E less I")
     _mirror_axes(panel, len(actions), labels)
-    label_axes(panel, "connections", "" if labels else "action", legend=False)
-    add_legend(panel, 3)
+    label_axes(panel, "connections", "" if labels else "action", legend_columns=3)
 
 
 def _draw_observations(panel: Axes, connectome: Connectome, labels: Sequence[str]) -> None:
@@ -249,8 +245,7 @@ def _draw_observations(panel: Axes, connectome: Connectome, labels: Sequence[str
         counts = sign * (weights == sign).sum(axis=1)
         panel.barh(observations, counts, color=ON_WHITE[name], height=0.8 if len(weights) < 60 else 1.0, label=text)
     _mirror_axes(panel, len(weights), labels)
-    label_axes(panel, "neurons acted on", "" if labels else "observation", legend=False)
-    add_legend(panel, 2)
+    label_axes(panel, "neurons acted on", "" if labels else "observation", legend_columns=2)
 
 
 def _mirror_axes(panel: Axes, num_bars: int, labels: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The figure of a connectome over the checkpoints of a run."""
+"""Draws the figure of a connectome over the checkpoints of a run, and writes pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from evoconn_cli.drawing.canvas import (
     FAINT,
     INK,
     add_heading,
-    add_legend,
     for_print,
     label_axes,
     make_figure,
@@ -26,9 +25,8 @@ from evoconn_cli.drawing.colors import LAYERS as LAYER_COLORS
 from evoconn_cli.drawing.colors import MEASURES, ON_WHITE
 from evoconn_cli.export.analysis.reports import agreement_with_last, changed_connections, share_excitatory
 from evoconn_cli.export.analysis.statistics import Certainty, Statistics
-from evoconn_cli.export.connectome import Connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
-from evoconn_cli.export.source import ExportSource
 from evoconn_cli.export.units import LAYERS
 
 _TITLES = {
@@ -56,10 +54,10 @@ def evolution_figure(
 
     Args:
         connectomes: Connectomes by generation.
-        statistics: Statistics of each of them.
+        statistics: Statistics of each connectome.
         width: Width of the figure [inches].
         title: Whether it has a title.
-        panels: Letters of the panels to draw, all where empty. They are lettered anew, and a single one has no letter.
+        panels: Letters of the panels to draw, all if empty. They are lettered anew; a single one has no letter.
     """
     chosen = sorted(set(panels)) or list(_TITLES)
     letters = [f"{letter}  " if len(chosen) > 1 else "" for letter in "abcdef"]
@@ -71,8 +69,8 @@ def evolution_figure(
     certainty = [one.certainty for one in statistics]
     draw: dict[str, Callable[[Axes], None]] = {
         "a": lambda panel: _draw_densities(panel, generations, statistics),
-        "b": lambda panel: _draw_certainty(panel, generations, certainty, "entropy", "bits per connection"),
-        "c": lambda panel: _draw_certainty(panel, generations, certainty, "saturated", "share near a bound"),
+        "b": lambda panel: _draw_certainty(panel, generations, certainty, of="entropy", y="bits per connection"),
+        "c": lambda panel: _draw_certainty(panel, generations, certainty, of="saturated", y="share near a bound"),
         "d": lambda panel: _draw_changes(panel, generations, connectomes),
         "e": lambda panel: _draw_measures(panel, generations, statistics),
         "f": lambda panel: _draw_actions(panel, generations, statistics),
@@ -94,16 +92,15 @@ def _lines(panel: Axes, x: np.ndarray, series: dict[str, list[float]], colors: M
 
 
 def _draw_certainty(
-    panel: Axes, generations: np.ndarray, certainty: Sequence[Mapping[str, Certainty]], of: str, y: str
+    panel: Axes, generations: np.ndarray, certainty: Sequence[Mapping[str, Certainty]], *, of: str, y: str
 ) -> None:
     series = {name: [getattr(one[name], of) for one in certainty] for name in LAYERS}
     _lines(panel, generations, series, LAYER_COLORS)
-    label_axes(panel, "generation", y, legend=False)
-    add_legend(panel, 3)
+    label_axes(panel, "generation", y, legend_columns=3)
 
 
 def _draw_densities(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
-    """Draws a line for each block: its colour says what sends, its style what receives."""
+    """Draws a line per block; its colour shows the senders, its style the receivers."""
     for name in statistics[0].density:
         pre, arrow, post = name.partition("->")
         if arrow:
@@ -111,28 +108,25 @@ def _draw_densities(panel: Axes, generations: np.ndarray, statistics: Sequence[S
             panel.plot(
                 generations, densities, color=_SENDERS[pre], linestyle=_RECEIVERS[post], linewidth=1.8, label=name
             )
-    label_axes(panel, "generation", "share of possible connections", legend=False)
-    add_legend(panel, 3)
+    label_axes(panel, "generation", "share of possible connections", legend_columns=3)
 
 
 def _draw_changes(panel: Axes, generations: np.ndarray, connectomes: Sequence[Connectome]) -> None:
-    """Draws the changes since the step before, and dashed what still differs from the last step."""
+    """Draws the changes since the step before, and dashed the difference from the last step."""
     changed, agreement = changed_connections(connectomes), agreement_with_last(connectomes)
     for name in LAYERS:
         color = LAYER_COLORS[name]
         since = [step[name] for step in changed]
         panel.plot(generations[1:], since, color=color, linewidth=2.0, marker=".", markersize=3, label=name)
         panel.plot(generations, [1 - step[name] for step in agreement], color=color, linewidth=1.4, linestyle="--")
-    label_axes(panel, "generation (dashed: to the last one)", "share that differs", legend=False)
-    add_legend(panel, 3)
+    label_axes(panel, "generation (dashed: to the last one)", "share that differs", legend_columns=3)
 
 
 def _draw_measures(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
     panel.axhspan(-2, 2, color="#eeeeee", zorder=0)
     series = {name: [getattr(one, name).z for one in statistics] for name in MEASURES}
     _lines(panel, generations, series, MEASURES)
-    label_axes(panel, "generation", "z (grey: within 2)", legend=False)
-    add_legend(panel, 3)
+    label_axes(panel, "generation", "z (grey: within 2)", legend_columns=3)
 
 
 def _draw_actions(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics]) -> None:
@@ -140,18 +134,10 @@ def _draw_actions(panel: Axes, generations: np.ndarray, statistics: Sequence[Sta
     for share in shares:
         panel.plot(generations, share, color=FAINT, linewidth=1.0, alpha=0.7)
     panel.plot([], [], color=FAINT, linewidth=1.0, label="each action")
-    panel.plot(
-        generations,
-        np.ma.masked_invalid(shares).mean(axis=0),
-        color=INK,
-        linewidth=2.0,
-        marker=".",
-        markersize=3,
-        label="mean",
-    )
+    mean = np.ma.masked_invalid(shares).mean(axis=0)
+    panel.plot(generations, mean, color=INK, linewidth=2.0, marker=".", markersize=3, label="mean")
     panel.axhline(0.5, color=FAINT, linewidth=1.0, linestyle=":")
-    label_axes(panel, "generation", "E among its connections", legend=False)
-    add_legend(panel, 2)
+    label_axes(panel, "generation", "E among its connections", legend_columns=2)
 
 
 def write_picture(source: ExportSource, out: Path) -> None:

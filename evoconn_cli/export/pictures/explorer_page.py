@@ -19,8 +19,7 @@ from evoconn_cli.export.analysis.dynamics import (
     window_of,
 )
 from evoconn_cli.export.analysis.reports import statistics_rows
-from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.source import ExportSource
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.units import LAYERS, neuron_signs
 from evoconn_cli.tasks.brax_v1 import task_labels
 

@@ -1,4 +1,4 @@
-"""Panels of the connectome figure: the matrix, spikes, rates and currents."""
+"""Draws panels of the connectome figure: the matrix, spikes, rates and currents."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.units import excitatory_neurons, observation_weights
 
 _STRIP = (0.09, 0.3)
-"""Least and greatest thickness of the strips of observations and actions, as shares of the recurrent network's side."""
+"""Least and greatest thickness of the strips of observations and actions, relative to the recurrent network's side."""
 
 
 def strip_ratio(size: int, num_neurons: int) -> float:
-    """Returns the thickness of the strip of `size` observations or actions beside a recurrent network of side 1."""
+    """Returns the thickness of a strip of `size` observations or actions, relative to the recurrent network's side."""
     return float(np.clip(size / num_neurons, *_STRIP))
 
 
 def least_pixels(connectome: Connectome) -> float:
-    """Returns how many pixels the side of the recurrent network needs for every connection to have one to see.
+    """Returns the pixels along the side of the recurrent network that make every connection visible.
 
-    Each has two, since a line between types covers one.
+    Each needs two, because the line between types covers one.
     """
     neurons = connectome.num_neurons
     beside = (connectome.observation_size, connectome.action_size)
@@ -39,9 +39,9 @@ def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: str) -> N
     """Draws every connection as a dot, rows pre-synaptic, columns post-synaptic.
 
     Args:
-        panels: `input`, `recurrent` and `output`, of which the last two share rows and the first two share columns.
-        connectome: of a network with neuron types.
-        sort: order of the neurons within a type, as in `neuron_order`.
+        panels: Panels `input`, `recurrent` and `output`; the last two share rows, the first two share columns.
+        connectome: Connectome with neuron types.
+        sort: Order of the neurons within a type, as in `neuron_order`.
     """
     order = neuron_order(connectome, sort)
     excitatory = excitatory_neurons(connectome)[order]
@@ -61,13 +61,13 @@ def _show(panel: Axes, values: np.ndarray, positive: str, negative: str) -> None
     picture[values < 0] = np.round(255 * np.array(to_rgb(negative)))
     panel.imshow(picture, interpolation="none", aspect="auto")
     panel.spines[:].set_color(FAINT)
-    panel.spines[:].set_position(("outward", 0.5))  # [points], so that it covers no connection
+    panel.spines[:].set_position(("outward", 0.5))  # [points], so as not to cover connections
     panel.set_xticks([])
     panel.set_yticks([])
 
 
 def _line_width(panel: Axes) -> float:
-    """Returns the width of a line that covers a pixel on either side at most [points]."""
+    """Returns the width of a line that covers at most one pixel on either side [points]."""
     figure = panel.get_figure(root=True)
     assert figure is not None
     return min(0.8, 2 * 72 / figure.dpi)
@@ -97,11 +97,11 @@ def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort:
 
 
 def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: Episode, sort: str) -> None:
-    """Draws what the neurons do in the middle of an episode.
+    """Draws the activity of the neurons in the middle of an episode.
 
     Args:
         panels: Some of `h` for the spikes, `i` for the rates and `j` for the currents.
-        connectome: Network with neuron types.
+        connectome: Connectome with neuron types.
         episode: Recorded episode of the network.
         sort: Order of the neurons within a type, as in `neuron_order`.
     """
@@ -139,7 +139,7 @@ def _draw_raster(panel: Axes, connectome: Connectome, dynamics: Dynamics, sort: 
 
 
 def _draw_rates(panel: Axes, dynamics: Dynamics) -> None:
-    """Draws the mean rate of each type of neurons."""
+    """Draws the mean rate per neuron type."""
     shown = window_of(dynamics, SHOWN_MS)
     for name, rate in dynamics.rates.items():
         panel.plot(dynamics.times_ms[shown], rate[shown], color=ON_WHITE[name], linewidth=1.0, label=name)
