@@ -108,6 +108,8 @@ class Format:
             raise self._lacking(" and ".join(missing))
         module, function = self.writer.rsplit(".", 1)
         try:
+            for package in self.needs:
+                importlib.import_module(package)
             return getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function)
         except ImportError as error:
             if not self.needs:
