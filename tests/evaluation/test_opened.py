@@ -197,12 +197,12 @@ def test_a_checkpoint_that_is_deleted_while_it_is_read_is_passed_over_for_the_ne
 
     restore, check = store.CheckpointStore._restore, getattr(store, moment, None)
 
-    def deleting(self, name, generation, *arguments):
+    def deleting(self, generation, *arguments):
         doomed = generation == deleted and (copy / "checkpoints" / str(deleted)).exists()
         if doomed and check is not None:
             monkeypatch.setattr(store, moment, lambda *given: (delete(), check(*given))[1])
         try:
-            return restore(self, name, generation, *arguments)
+            return restore(self, generation, *arguments)
         finally:
             monkeypatch.undo()
             if doomed and check is None:
