@@ -20,7 +20,7 @@ from jax.sharding import SingleDeviceSharding
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
-from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.rollout import Rollout
 from evoconn_cli.networks.conn_snn import make_conn_snn
 
 H100 = """
@@ -65,7 +65,7 @@ def compile_step(task: str, lanes: int, kernel: str, *, barriers: bool) -> jax.s
     build.make_conn_snn = lambda **given: make_conn_snn(**{**given, **as_on_gpu})
     engine = build.build_engine(config, make_worker_mesh(jax.devices("cpu")[:1]))
     network, strategy = engine.network, engine.strategy
-    rollout = make_rollout(engine.task, network, first_episode=True, all_steps=True, on_cpu=barriers)
+    rollout = Rollout(engine.task, network, first_episode=True, all_steps=True, on_cpu=barriers)
 
     def arguments() -> tuple:
         key = jax.random.key(0)

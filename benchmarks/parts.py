@@ -14,7 +14,7 @@ from evoconn_cli.engine.build import Engine
 from evoconn_cli.engine.members_last import members_last
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.normalizer import initial_normalizer
-from evoconn_cli.engine.rollout import Lanes, make_rollout
+from evoconn_cli.engine.rollout import Lanes, Rollout
 from evoconn_cli.tasks import TaskState
 
 REPETITIONS = 5
@@ -99,7 +99,7 @@ def block_steps(engine: Engine, workers: WorkerMesh, block: int) -> Callable[[in
         return after._replace(done=jnp.zeros_like(after.done))
 
     endless = dataclasses.replace(task, step=go_on)
-    rollout = make_rollout(endless, network, first_episode=True, all_steps=True, on_cpu=workers.on_cpu)
+    rollout = Rollout(endless, network, first_episode=True, all_steps=True, on_cpu=workers.on_cpu)
 
     def run(seeds: jax.Array, steps: jax.Array) -> jax.Array:
         key = jax.random.key(seeds[0])

@@ -16,15 +16,15 @@ from evoconn_cli.config.schema import (
     num_evaluation_copies,
     num_members,
 )
-from evoconn_cli.engine.generation import Generation, compile_generation, make_generation
+from evoconn_cli.engine.generation import Generation, compile_generation
 from evoconn_cli.engine.kernel_choice import Fused, KernelChoice, choose_kernel
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.engine.ranking import SHAPINGS
-from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.rollout import Rollout
 from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
+from evoconn_cli.engine.strategies.shaping import SHAPINGS
 from evoconn_cli.limits import usable_memory
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
@@ -93,7 +93,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
     kernel = choose_kernel(config, workers, task.observation_size, make_network)
     network = make_network(kernel.fused)
     strategy = _build_strategy(config, network)
-    rollout = make_rollout(
+    rollout = Rollout(
         task,
         network,
         first_episode=config.rollout.fitness == "first_episode",
@@ -101,9 +101,8 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         warmup_steps=config.rollout.warmup_steps,
         on_cpu=workers.on_cpu,
     )
-    generation = make_generation(
+    generation = Generation(
         rollout,
-        network,
         strategy,
         workers,
         population=config.algo.population,
@@ -119,7 +118,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         kernel=kernel,
         generation=generation,
         initial_state=lambda: initial_run_state(strategy, observation_size=task.observation_size, seed=config.seed),
-        compile=lambda state: compile_generation(generation, workers, state),
+        compile=lambda state: compile_generation(generation, state),
     )
 
 

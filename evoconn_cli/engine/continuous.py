@@ -1,85 +1,27 @@
-"""Continuous batching: loads the next waiting member into a lane whose member has finished."""
+"""Plays the members of a device: first episodes in lanes that are refilled, or blocks until the slowest is done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evoconn_cli.engine.mesh import DEVICES
+from evoconn_cli.engine.mesh import DEVICES, Blocks, map_present
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.rollout import BlockResult, Lanes, Rollout, Tally
-from evoconn_cli.engine.strategies import Sums
-from evoconn_cli.networks import Candidates, Carry, Params
+from evoconn_cli.networks import Carry, Params
 from evoconn_cli.tasks import TaskState
 
-
-class Blocks(NamedTuple):
-    """The blocks of one device, `[blocks, B, ...]`."""
-
-    present: jax.Array  # bool, False for members that only fill up a block
-    members: jax.Array  # int32 numbers
-    candidates: Candidates | None  # None: to be asked for again where they are needed
-    carries: Carry | None  # None: to be drawn where they are needed
-
-
-def pick_members(blocks: Blocks, indices: jax.Array) -> Blocks:
-    """Returns those members of a device, `[n]`, whose places in all its blocks are `indices` `[n]`."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[indices], blocks)
-
-
-def map_present(fn: Callable[[Any], Any], blocks: Any) -> Any:
-    """Returns `fn` mapped over blocks, zeros for those with no member present; `blocks[0]` says who is present."""
-
-    def one(block: Any) -> Any:
-        shapes = jax.eval_shape(fn, block)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return lax.cond(jnp.any(block[0]), fn, lambda _: nothing, block)
-
-    return lax.map(one, blocks)
-
-
-def gather(tree: Any, num_blocks: int) -> Any:
-    """Returns the blocks of all devices in the order of their numbers, less those that only fill up devices."""
-    return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True)[:num_blocks], tree)
-
-
-def add_over_members(sums_of: Callable[[Any], Sums], blocks: Any, num_blocks: int) -> Sums:
-    """Returns whole numbers added over all blocks, `[1, ...]`; floats by block, to be added in that order.
-
-    Args:
-        sums_of: `sums_of(block) -> sums` of a block.
-        blocks: of this device; `blocks[0]` says who is present.
-        num_blocks: of all devices, that have members.
-    """
-    shapes = jax.eval_shape(sums_of, jax.tree.map(lambda x: x[0], blocks))
-    if not all(jnp.issubdtype(x.dtype, jnp.integer) for x in jax.tree.leaves(shapes)):
-        return gather(map_present(sums_of, blocks), num_blocks)
-
-    def add(total: Sums, block: Any) -> tuple[Sums, None]:
-        added = lax.cond(jnp.any(block[0]), lambda b: jax.tree.map(jnp.add, total, sums_of(b)), lambda _: total, block)
-        return added, None
-
-    total, _ = lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), blocks)
-    return jax.tree.map(lambda x: lax.psum(x, DEVICES)[None], total)
-
-
 _REFILL_SHARE = 16
-"""Lanes are refilled when one in so many has finished: seldom enough to cost little, often enough to waste little."""
-
-
-class Members(NamedTuple):
-    """The members of a device and where they start; the first `num_present` of all `m` count."""
-
-    num_present: jax.Array  # [] int32
-    initial: TaskState  # [..., m]
+"""Lanes are refilled when one in this many has finished: rarely enough to cost little, often enough to waste little."""
 
 
 class Finished(NamedTuple):
-    """What the first episodes of the members of a device left."""
+    """Results of the first episodes of the `m` members of a device."""
 
     tally: Tally  # [..., m]
     last_obs: jax.Array | None  # [O, m]
@@ -89,51 +31,77 @@ class Finished(NamedTuple):
 class _Progress(NamedTuple):
     lanes: Lanes  # [B]
     params: Params  # [B, ...] of the members in the lanes
-    occupant: jax.Array  # [B] int32 the member in each lane; m in a lane that is idle
+    occupant: jax.Array  # [B] int32 member in each lane; m in an idle lane
     num_loaded: jax.Array  # [] int32 members that are or were in a lane
     finished: Finished
 
 
-def run_first_episodes(
-    rollout: Rollout,
-    normalizer: NormalizerState,
-    members: Members,
-    load: Callable[[jax.Array], tuple[Params, Carry]],
-    *,
-    num_lanes: int,
-) -> Finished:
-    """Returns what the first episode of every member left; zeros for members that are not present.
+@dataclass(frozen=True)
+class _ContinuousBatching:
+    """Loads the next waiting member into a lane whose member has finished.
 
-    Args:
-        rollout: of first episodes.
-        normalizer: of the observations.
-        members: at least as many as lanes.
+    Attributes:
+        rollout: Rollout of first episodes.
+        normalizer: Statistics of the observations.
+        initial: `[..., m]` starts of the episodes.
+        num_present: `[]` int32; the first `num_present` of all `m` members count.
         load: `load(members [n]) -> (params [n, ...], carry [n, ...])`, the networks at the start of an episode.
-        num_lanes: B.
+        num_lanes: B, at most m.
     """
-    idle = members.initial.done.shape[-1]
-    refill_at = max(1, num_lanes // _REFILL_SHARE)
 
-    def some_run(now: _Progress) -> jax.Array:
-        return jnp.any(now.occupant != idle)
+    rollout: Rollout
+    normalizer: NormalizerState
+    initial: TaskState
+    num_present: jax.Array
+    load: Callable[[jax.Array], tuple[Params, Carry]]
+    num_lanes: int
 
-    def keep_running(lanes: Lanes, num_loaded: jax.Array, occupant: jax.Array) -> jax.Array:
-        running = (occupant != idle) & (lanes.episodes == 0)
-        num_ended = jnp.sum((occupant != idle) & (lanes.episodes != 0))
-        return jnp.any(running) & ((num_loaded == members.num_present) | (num_ended < refill_at))
+    @property
+    def idle(self) -> int:
+        """The occupant of an idle lane."""
+        return self.initial.done.shape[-1]
 
-    def run_and_refill(now: _Progress) -> _Progress:
+    def run(self) -> Finished:
+        """Returns the results of all members; zeros for members that are not present."""
+        return lax.while_loop(self._some_run, self._run_and_refill, self._fill_lanes()).finished
+
+    def _fill_lanes(self) -> _Progress:
+        first = jnp.arange(self.num_lanes)
+        params, carries = self.load(first)
+        initial = jax.tree.map(lambda x: x[..., : self.num_lanes], self.initial)
+        lanes = self.rollout.start(initial, carries, first < self.num_present)
+        nothing = jax.tree.map(
+            lambda x: jnp.zeros((*x.shape[:-1], self.idle), x.dtype), (lanes.finished, lanes.last_obs)
+        )
+        return _Progress(
+            lanes=lanes,
+            params=params,
+            occupant=jnp.where(first < self.num_present, first, self.idle),
+            num_loaded=jnp.minimum(self.num_lanes, self.num_present),
+            finished=Finished(nothing[0], nothing[1], lanes.lock_steps),
+        )
+
+    def _some_run(self, now: _Progress) -> jax.Array:
+        return jnp.any(now.occupant != self.idle)
+
+    def _run_and_refill(self, now: _Progress) -> _Progress:
         lanes = lax.while_loop(
-            lambda lanes: keep_running(lanes, now.num_loaded, now.occupant),
-            lambda lanes: rollout.step(now.params, normalizer, lanes.task, lanes),
+            lambda lanes: self._keep_running(lanes, now.num_loaded, now.occupant),
+            lambda lanes: self.rollout.step(now.params, self.normalizer, lanes.task, lanes),
             now.lanes,
         )
-        return lax.while_loop(some_lane_waits, load_one, put_away(now._replace(lanes=lanes)))
+        return lax.while_loop(self._some_lane_waits, self._load_one, self._store_ended(now._replace(lanes=lanes)))
 
-    def put_away(now: _Progress) -> _Progress:
-        """Stores what members that have ended left, and marks their lanes as idle."""
+    def _keep_running(self, lanes: Lanes, num_loaded: jax.Array, occupant: jax.Array) -> jax.Array:
+        refill_at = max(1, self.num_lanes // _REFILL_SHARE)
+        running = (occupant != self.idle) & (lanes.episodes == 0)
+        num_ended = jnp.sum((occupant != self.idle) & (lanes.episodes != 0))
+        return jnp.any(running) & ((num_loaded == self.num_present) | (num_ended < refill_at))
+
+    def _store_ended(self, now: _Progress) -> _Progress:
+        """Stores the results of members that have ended, and marks their lanes as idle."""
         ended = now.lanes.episodes != 0
-        place = jnp.where(ended, now.occupant, idle)
+        place = jnp.where(ended, now.occupant, self.idle)
         left = now.finished._replace(tally=now.lanes.finished, last_obs=now.lanes.last_obs)
         stored = jax.tree.map(
             lambda store, lane: store.at[..., place].set(lane, mode="drop") if store.ndim else store,
@@ -142,17 +110,17 @@ def run_first_episodes(
         )
         return now._replace(
             finished=stored._replace(lock_steps=now.lanes.lock_steps),
-            occupant=jnp.where(ended, idle, now.occupant),
+            occupant=jnp.where(ended, self.idle, now.occupant),
         )
 
-    def some_lane_waits(now: _Progress) -> jax.Array:
-        return (now.num_loaded < members.num_present) & jnp.any(now.occupant == idle)
+    def _some_lane_waits(self, now: _Progress) -> jax.Array:
+        return (now.num_loaded < self.num_present) & jnp.any(now.occupant == self.idle)
 
-    def load_one(now: _Progress) -> _Progress:
-        lane, member = jnp.argmax(now.occupant == idle), now.num_loaded
-        initial = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, member, 1, x.ndim - 1), members.initial)
-        params, carry = load(member[None])
-        alone = rollout.start(initial, carry, jnp.ones((1,), bool))
+    def _load_one(self, now: _Progress) -> _Progress:
+        lane, member = jnp.argmax(now.occupant == self.idle), now.num_loaded
+        initial = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, member, 1, x.ndim - 1), self.initial)
+        params, carry = self.load(member[None])
+        alone = self.rollout.start(initial, carry, jnp.ones((1,), bool))
         lanes = now.lanes
         return now._replace(
             lanes=lanes._replace(
@@ -167,20 +135,6 @@ def run_first_episodes(
             num_loaded=member + 1,
         )
 
-    first = jnp.arange(num_lanes)
-    params, carries = load(first)
-    initial = jax.tree.map(lambda x: x[..., :num_lanes], members.initial)
-    lanes = rollout.start(initial, carries, first < members.num_present)
-    nothing = jax.tree.map(lambda x: jnp.zeros((*x.shape[:-1], idle), x.dtype), (lanes.finished, lanes.last_obs))
-    progress = _Progress(
-        lanes=lanes,
-        params=params,
-        occupant=jnp.where(first < members.num_present, first, idle),
-        num_loaded=jnp.minimum(num_lanes, members.num_present),
-        finished=Finished(nothing[0], nothing[1], lanes.lock_steps),
-    )
-    return lax.while_loop(some_run, run_and_refill, progress).finished
-
 
 def _put(tree: Any, one: Any, index: jax.Array, axis: int) -> Any:
     return jax.tree.map(lambda x, y: lax.dynamic_update_slice_in_dim(x, y, index, axis % x.ndim), tree, one)
@@ -190,32 +144,37 @@ def play_first_episodes(
     rollout: Rollout,
     normalizer: NormalizerState,
     blocks: Blocks,
+    *,
     initial: TaskState,
     load: Callable[[jax.Array], tuple[Params, Carry]],
 ) -> tuple[BlockResult, jax.Array]:
-    """Returns results `[blocks, ...]` and lock-steps taken by a device that has as many lanes as a block has members.
+    """Returns results `[blocks, ...]` and the lock-steps taken by a device with as many lanes as members per block.
 
     Args:
-        rollout: of first episodes.
-        normalizer: of the observations.
-        blocks: of the device.
-        initial: `[blocks, ..., B]`.
+        rollout: Rollout of first episodes.
+        normalizer: Statistics of the observations.
+        blocks: Blocks of the device.
+        initial: `[blocks, ..., B]` starts of the episodes.
         load: `load(places of members) -> (params, carry)`.
     """
     num_blocks, block = blocks.present.shape
-    members = Members(
+    finished = _ContinuousBatching(
+        rollout=rollout,
+        normalizer=normalizer,
         num_present=jnp.sum(blocks.present),
         initial=jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), initial),
-    )
-    finished = run_first_episodes(rollout, normalizer, members, load, num_lanes=block)
+        load=load,
+        num_lanes=block,
+    ).run()
     tally, last_obs = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], num_blocks, block), -2, 0), (finished.tally, finished.last_obs)
     )
-    results = lax.map(
-        lambda args: rollout.result(normalizer, *args),
-        (tally, jnp.ones_like(blocks.members), last_obs, blocks.present),
-    )
-    return results, finished.lock_steps
+
+    def result(args: tuple[Tally, jax.Array, jax.Array | None, jax.Array]) -> BlockResult:
+        tally, episodes, last_obs, present = args
+        return rollout.result(normalizer, tally, last_obs, episodes=episodes, present=present)
+
+    return lax.map(result, (tally, jnp.ones_like(blocks.members), last_obs, blocks.present)), finished.lock_steps
 
 
 def play_until_slowest(
@@ -224,10 +183,10 @@ def play_until_slowest(
     blocks: Blocks,
     prepare: Callable[[Blocks], tuple[Params, TaskState]],
 ) -> tuple[BlockResult, jax.Array]:
-    """Returns results `[blocks, ...]` and lock-steps taken, which are as many for every block.
+    """Returns results `[blocks, ...]` and the lock-steps taken, the same number for every block.
 
-    First every block runs until its own members are done, then on to where the slowest of all blocks stopped: the
-    same steps as in lock-step over the whole population, without waiting for each other.
+    Every block first runs until its own members are done, then on to where the slowest of all blocks stopped: the same
+    steps as in lock-step over the whole population, but blocks do not wait for each other.
     """
 
     def advance(args: tuple[Blocks, Lanes], at_least: jax.Array) -> Lanes:
@@ -244,10 +203,11 @@ def play_until_slowest(
         lanes = map_present(lambda args: advance(args[1:], at_least), (blocks.present, blocks, lanes))
         return (lanes, lax.pmax(jnp.max(lanes.lock_steps), DEVICES)), None
 
+    def result(args: tuple[Tally, jax.Array, jax.Array, jax.Array]) -> BlockResult:
+        tally, episodes, obs, present = args
+        return rollout.result(normalizer, tally, obs, episodes=episodes, present=present)
+
     lanes = lax.map(lambda b: rollout.start(prepare(b)[1], b.carries, b.present), blocks)
     (lanes, _), _ = lax.scan(phase, (lanes, jnp.zeros((), jnp.int32)), None, length=2)
-    results = lax.map(
-        lambda args: rollout.result(normalizer, *args),
-        (lanes.finished, lanes.episodes, lanes.task.obs, blocks.present),
-    )
+    results = lax.map(result, (lanes.finished, lanes.episodes, lanes.task.obs, blocks.present))
     return results, jnp.sum(lanes.lock_steps)

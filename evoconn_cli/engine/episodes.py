@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from evoconn_cli.engine.mesh import DEVICES, WorkerMesh
 from evoconn_cli.engine.normalizer import NormalizerState, normalize
 from evoconn_cli.engine.policy import PolicyParams, act
-from evoconn_cli.engine.rollout import BatchedTask, batch_task, initial_returns, start_over
+from evoconn_cli.engine.rollout import BatchedTask, initial_returns, start_over
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.engine.strategies import Strategy, StrategyState
 from evoconn_cli.networks import Activity, Candidates, Carry, Layer, Network
@@ -186,7 +186,7 @@ class Evaluation:
     @cached_property
     def batched(self) -> BatchedTask:
         """The task for a block of episodes."""
-        return batch_task(self.task, on_cpu=self.workers.on_cpu)
+        return BatchedTask(self.task, on_cpu=self.workers.on_cpu)
 
     @property
     def episodes(self) -> np.ndarray:

@@ -1,13 +1,18 @@
-"""The devices that the population is sharded over."""
+"""The devices of a run, and the blocks of members dealt to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from evoconn_cli.engine.strategies import Sums
+from evoconn_cli.networks import Candidates, Carry
 
 Device: TypeAlias = Any
 """A `jax.Device`, whose class no type checker can see."""
@@ -102,3 +107,53 @@ def make_worker_mesh(devices: Sequence[Device], num_workers: int | None = None) 
         raise ValueError(f"{num_workers} workers for {len(devices)} devices")
     least = 2 if devices[0].platform == "cpu" else 1
     return WorkerMesh(Mesh(np.asarray(devices[: max(num_workers, least)]), (DEVICES,)), num_workers)
+
+
+class Blocks(NamedTuple):
+    """The blocks of one device, `[blocks, B, ...]`."""
+
+    present: jax.Array  # bool, False for members that only fill up a block
+    members: jax.Array  # int32 numbers
+    candidates: Candidates | None  # None if they are drawn again when needed
+    carries: Carry | None  # None if they are drawn when needed
+
+
+def pick_members(blocks: Blocks, places: jax.Array) -> Blocks:
+    """Returns the members `[n]` of a device at `places` `[n]`, counted through all its blocks."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[places], blocks)
+
+
+def map_present(fn: Callable[[Any], Any], blocks: Any) -> Any:
+    """Returns `fn` mapped over blocks, zeros for those with no member present; `blocks[0]` says who is present."""
+
+    def one(block: Any) -> Any:
+        shapes = jax.eval_shape(fn, block)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return lax.cond(jnp.any(block[0]), fn, lambda _: nothing, block)
+
+    return lax.map(one, blocks)
+
+
+def gather(tree: Any, num_blocks: int) -> Any:
+    """Returns the blocks of all devices in the order of their numbers, without those that only fill up devices."""
+    return jax.tree.map(lambda x: lax.all_gather(x, DEVICES, tiled=True)[:num_blocks], tree)
+
+
+def add_over_members(sums_of: Callable[[Any], Sums], blocks: Any, num_blocks: int) -> Sums:
+    """Returns whole numbers added over all blocks, `[1, ...]`; floats per block, to be added in their order.
+
+    Args:
+        sums_of: `sums_of(block) -> sums` of a block.
+        blocks: Blocks of this device; `blocks[0]` says who is present.
+        num_blocks: Blocks with members, of all devices.
+    """
+    shapes = jax.eval_shape(sums_of, jax.tree.map(lambda x: x[0], blocks))
+    if not all(jnp.issubdtype(x.dtype, jnp.integer) for x in jax.tree.leaves(shapes)):
+        return gather(map_present(sums_of, blocks), num_blocks)
+
+    def add(total: Sums, block: Any) -> tuple[Sums, None]:
+        added = lax.cond(jnp.any(block[0]), lambda b: jax.tree.map(jnp.add, total, sums_of(b)), lambda _: total, block)
+        return added, None
+
+    total, _ = lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), blocks)
+    return jax.tree.map(lambda x: lax.psum(x, DEVICES)[None], total)

@@ -13,17 +13,17 @@ from evoconn_cli.config.schema import walk
 from evoconn_cli.engine import build
 from evoconn_cli.engine.kernel_choice import KernelChoice
 from evoconn_cli.engine.mesh import make_worker_mesh
-from evoconn_cli.engine.ranking import log_utilities
+from evoconn_cli.engine.strategies.shaping import log_utilities
 
 CONSTANTS = ("tau_syn_ms", "tau_m_ms", "tau_out_ms", "dt_ms", "step_ms", "v_rest", "v_threshold")
 ARRIVES = {
     "seed": ("initial_run_state", "seed"),
     "task.episode_length": ("make_task", "episode_length"),
     "task.action_repeat": ("make_task", "action_repeat"),
-    "algo.population": ("make_generation", "population"),
-    "algo.evaluation_copies": ("make_generation", "evaluation_copies"),
-    "engine.block": ("make_generation", "block"),
-    "rollout.warmup_steps": ("make_rollout", "warmup_steps"),
+    "algo.population": ("Generation", "population"),
+    "algo.evaluation_copies": ("Generation", "evaluation_copies"),
+    "engine.block": ("Generation", "block"),
+    "rollout.warmup_steps": ("Rollout", "warmup_steps"),
     **{
         f"algo.{name}": ("strategy", name)
         for name in ("adam_beta1", "adam_beta2", "adam_eps", "learning_rate", "eps", "weight_decay", "initial_prob")
@@ -38,10 +38,10 @@ ARRIVES = {
 """Key -> the function, and the argument that has its value."""
 
 SWITCHES = {
-    "rollout.fitness=until_slowest": ("make_rollout", "first_episode", False),
-    "rollout.normalizer=last_step": ("make_rollout", "all_steps", False),
-    "rollout.resets=fresh": ("make_generation", "fresh_resets", True),
-    "algo.shaping=log_utility": ("make_generation", "shaping", log_utilities),
+    "rollout.fitness=until_slowest": ("Rollout", "first_episode", False),
+    "rollout.normalizer=last_step": ("Rollout", "all_steps", False),
+    "rollout.resets=fresh": ("Generation", "fresh_resets", True),
+    "algo.shaping=log_utility": ("Generation", "shaping", log_utilities),
 }
 """Override -> the function, and the argument that then has another value."""
 
@@ -69,7 +69,7 @@ def arguments(monkeypatch):
         record(name, network, "network")
     for name in ("make_connectivity", "make_gaussian"):
         record(name, SimpleNamespace(), "strategy")
-    for name in ("make_rollout", "make_generation", "initial_run_state"):
+    for name in ("Rollout", "Generation", "initial_run_state"):
         record(name, SimpleNamespace())
 
     def of(*overrides: str) -> dict[str, dict]:

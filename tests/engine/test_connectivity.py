@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoconn_cli.config.schema import EcConfig
-from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.strategies import connectivity
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
+from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
 from evoconn_cli.networks import bits
 
 KEY = jax.random.key(0)

@@ -11,13 +11,13 @@ import pytest
 from test_generation import CASES, make_winding_task
 
 from evoconn_cli.engine.episodes import Evaluation, Learned, Perturbation, episode_keys, evaluation_key
-from evoconn_cli.engine.generation import make_generation
+from evoconn_cli.engine.generation import Generation
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
-from evoconn_cli.engine.ranking import doubled_centered_ranks
-from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.rollout import Rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, initial_run_state
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
+from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
 from evoconn_cli.networks.flax_networks import make_flax_network
 
 NUM_MEMBERS, COPIES = 120, 8
@@ -86,16 +86,15 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     strategy = make_gaussian(
         initial_center=network.initial_weights, num_members=NUM_MEMBERS, sigma=0.1, learning_rate=0.1
     )
-    rollout = make_rollout(
+    rollout = Rollout(
         task,
         network,
         first_episode=options.first_episode,
         all_steps=options.all_steps,
         warmup_steps=options.warmup_steps,
     )
-    generation = make_generation(
+    generation = Generation(
         rollout,
-        network,
         strategy,
         make_worker_mesh(jax.devices(), 2),
         population=NUM_MEMBERS + COPIES,
@@ -106,7 +105,7 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     carries, members = None, generation.members
-    if generation.warm_up is not None:
+    if options.warmup_steps:
         carries, sums = jax.jit(generation.warm_up)(state, members)
         assert_all_finite(sums)
     evaluation = jax.jit(generation.simulate)(state, members, carries)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.strategies.gaussian import GaussianState, make_gaussian
+from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
 
 SIGMA, M = 0.3, 64
 

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoconn_cli.engine import normalizer as norm
-from evoconn_cli.engine.generation import Generation, compile_generation, make_generation
+from evoconn_cli.engine.generation import Generation, compile_generation, learn_observations
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
-from evoconn_cli.engine.ranking import SHAPINGS
-from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.rollout import Rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState, StepCounter, initial_run_state
 from evoconn_cli.engine.strategies import Strategy, connectivity
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
+from evoconn_cli.engine.strategies.shaping import SHAPINGS
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.lif import LifConstants
@@ -104,16 +104,15 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         learning_rate=options.learning_rate,
         keeps_candidates=options.keeps_candidates,
     )
-    rollout = make_rollout(
+    rollout = Rollout(
         task,
         network,
         first_episode=options.first_episode,
         all_steps=options.all_steps,
         warmup_steps=options.warmup_steps,
     )
-    generation = make_generation(
+    generation = Generation(
         rollout,
-        network,
         strategy,
         workers,
         population=options.population,
@@ -127,7 +126,7 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
 
 
 def compiled(setup: Setup):
-    return compile_generation(setup.generation, setup.workers, setup.state)
+    return compile_generation(setup.generation, setup.state)
 
 
 def run(setup: Setup, num_generations: int) -> tuple[RunState, list[dict[str, Any]]]:
@@ -262,7 +261,7 @@ def test_a_generation_is_what_members_do_alone(options):
         carries, settled, normalizer = None, None, state.normalizer
         if options.warmup_steps:
             carries, sums = jax.jit(generation.warm_up)(state, generation.members)
-            normalizer = generation.learn_observations(normalizer, sums)
+            normalizer = learn_observations(normalizer, sums)
             settled, at_end = plain.warm_up(state)
             if not options.all_steps:
                 seen += at_end

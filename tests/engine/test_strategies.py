@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.engine.ranking import doubled_centered_ranks
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
+from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
 from evoconn_cli.networks import bits
 
 M, SHAPE = 48, (7, 5)

@@ -11,8 +11,9 @@ import pytest
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine import build
+from evoconn_cli.engine.generation import learn_observations
 from evoconn_cli.engine.mesh import make_worker_mesh
-from evoconn_cli.engine.rollout import make_rollout
+from evoconn_cli.engine.rollout import Rollout
 from evoconn_cli.networks.conn_snn import make_conn_snn
 
 TRITON = "__gpu$xla.gpu.triton"
@@ -36,9 +37,9 @@ def programs(config, num_devices: int) -> dict[str, str]:
         return jax.eval_shape(fn, *args)
 
     whole, sharded = workers.whole, workers.sharded
-    if generation.warm_up is not None:
+    if config.rollout.warmup_steps:
         carries, sums = export("warm_up", generation.warm_up, state, members, shardings=(whole, sharded))
-        export("learn_observations", generation.learn_observations, state.normalizer, sums)
+        export("learn_observations", learn_observations, state.normalizer, sums)
     shardings = (whole, sharded, sharded)
     evaluation = export("simulate", generation.simulate, state, members, carries, shardings=shardings)
     export("learn", generation.learn, state, evaluation)
@@ -58,9 +59,7 @@ def gpu_form(monkeypatch):
 
     def use(**options):
         monkeypatch.setattr(build, "make_conn_snn", lambda **given: make_conn_snn(**(given | options)))
-        monkeypatch.setattr(
-            build, "make_rollout", lambda *args, **given: make_rollout(*args, **(given | {"on_cpu": False}))
-        )
+        monkeypatch.setattr(build, "Rollout", lambda *args, **given: Rollout(*args, **(given | {"on_cpu": False})))
 
     return use
 

@@ -13,7 +13,7 @@ from paths import TESTS
 from evoconn_cli.config.registry import BRAX_V1_TASKS, PROBE_TASKS, TASKS
 from evoconn_cli.engine import members_last as module
 from evoconn_cli.engine.members_last import members_last
-from evoconn_cli.engine.rollout import batch_task
+from evoconn_cli.engine.rollout import BatchedTask
 from evoconn_cli.tasks import TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import AS_TRAINED, PhysicsScale, brax_v1_environment, make_brax_v1_task
@@ -163,5 +163,5 @@ def test_draws_do_not_follow_the_default_generator():
     key, task = jax.random.key(3, impl="threefry2x32"), make_brax_v1_task("hopper")
     expected = jax.jit(task.reset)(key)
     with jax.default_prng_impl("rbg"):
-        reset = jax.jit(lambda key: batch_task(task).reset(key[None]).obs[:, 0])(key)
+        reset = jax.jit(lambda key: BatchedTask(task).reset(key[None]).obs[:, 0])(key)
     np.testing.assert_allclose(reset, expected.obs, rtol=1e-6, atol=1e-6)

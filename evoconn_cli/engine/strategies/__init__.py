@@ -30,7 +30,7 @@ class Strategy:
         ask: `ask(key, state, members [B]) -> candidates`, each a function of its member's number alone.
         center: `center(state) -> candidates` with B = 1, the deterministic network.
         weighted_sums: `weighted_sums(state, candidates, weights [B]) -> sums` of a block; weights are those of
-            `ranking`, on the scale of doubled centred ranks, 0 for members that do not take part.
+            `shaping`, on the scale of doubled centred ranks, 0 for members that do not take part.
         tell: `tell(state, sums, weights [M]) -> (state, metrics of the update)`.
         metrics: `metrics(state) -> metrics` of the state.
         keeps_candidates: whether the candidates of the whole population are small enough to be held for a

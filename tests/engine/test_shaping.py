@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoconn_cli.engine.ranking import SHAPINGS, doubled_centered_ranks, log_utilities
+from evoconn_cli.engine.strategies.shaping import SHAPINGS, doubled_centered_ranks, log_utilities
 
 # Few distinct values, so that ties are common; subnormal numbers are flushed to 0 by some devices.
 VALUES = st.one_of(
