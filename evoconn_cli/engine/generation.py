@@ -258,6 +258,8 @@ def compile_generation(generation: Generation, state: RunState) -> Callable[[Run
     workers = generation.workers
     whole, sharded = workers.whole, workers.sharded
     one_device = SingleDeviceSharding(workers.first_device)
+    # Bound once, because JAX finds an earlier trace by the identity of the function.
+    warm_up_fn, simulate_fn, learn_fn = generation.warm_up, generation.simulate, generation.learn
 
     def compile_single(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
         program = jax.jit(fn, in_shardings=one_device, out_shardings=one_device, donate_argnums=donate)
@@ -271,21 +273,16 @@ def compile_generation(generation: Generation, state: RunState) -> Callable[[Run
     shapes = jax.eval_shape(lambda x: x, state)
     carries = warm_up = learn_warm_up = None
     if generation.rollout.warmup_steps:
-        carries, sums = jax.eval_shape(generation.warm_up, shapes, members)
+        carries, sums = jax.eval_shape(warm_up_fn, shapes, members)
         warm_up = compile_sharded(
-            generation.warm_up, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
+            warm_up_fn, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
         )
         learn_warm_up = compile_single(learn_observations, shapes.normalizer, sums)
     simulate = compile_sharded(
-        generation.simulate,
-        shapes,
-        members,
-        carries,
-        in_shardings=(whole, sharded, sharded),
-        out_shardings=whole,
+        simulate_fn, shapes, members, carries, in_shardings=(whole, sharded, sharded), out_shardings=whole
     )
-    result = jax.eval_shape(generation.simulate, shapes, members, carries)
-    learn = compile_single(generation.learn, shapes, result, donate=(0,))
+    result = jax.eval_shape(simulate_fn, shapes, members, carries)
+    learn = compile_single(learn_fn, shapes, result, donate=(0,))
 
     def step(state: RunState) -> tuple[RunState, Metrics]:
         carries = None
