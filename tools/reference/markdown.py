@@ -1,11 +1,11 @@
-"""Pieces of Markdown that look the same on the site and in the repository's browser."""
+"""Formats Markdown that renders alike on the site and in repository browsers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n\n"
-"""What opens a generated page."""
+"""First line of a generated page."""
 
 
 def code(text: str) -> str:

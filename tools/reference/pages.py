@@ -1,4 +1,4 @@
-"""Which pages of docs/ are generated, and writing them."""
+"""Writes the generated pages of docs/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def generate_pages() -> dict[str, str]:
 
 
 def write_pages(docs: Path) -> None:
-    """Writes the generated pages into `docs`, and removes those of commands that are no more."""
+    """Writes the generated pages into `docs`, and removes those of commands that no longer exist."""
     pages = generate_pages()
     (docs / "commands").mkdir(exist_ok=True)
     for path in (docs / "commands").glob("*.md"):
