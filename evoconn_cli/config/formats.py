@@ -1,8 +1,8 @@
 """The formats of `evoconn export-connectivity`: one entry each, with what it needs and which networks it serves.
 
-To add one: a module with its writer, and an entry in `FORMATS`. A writer is given an `ExportSource` and a path. The
-path does not exist yet, and its directory holds nothing else: whatever is written in there, files beside `out`
-included, is moved to where the user wants it once the writer is done.
+To add one, write a module with its writer and an entry in `FORMATS`. A writer gets an `ExportSource` and a path that
+does not exist yet, in an empty directory. When the writer is done, everything in that directory, including files beside
+the path, is moved to the place that the user named.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ SORTS = ("degree", "community", "none")
 NIR_TAUS = ("continuous", "euler")
 """Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
 
-
 PANELS, STEPS_PANELS = "abcdefghij", "abcdef"
-"""Letters of the panels in the figure of one step, and in that of several steps."""
+"""Letters of the panels in the figures of one step and of several steps."""
 EPISODE_PANELS = "hij"
-"""Those that show a recorded episode, in the figure of one step."""
+"""Letters of the panels that show a recorded episode."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,13 @@ class ExportOptions:
     """Options of single formats.
 
     Attributes:
-        nir_tau: time constants of NIR, one of `NIR_TAUS`.
-        sort: order of neurons in pictures, one of `SORTS`.
-        random_graphs: how many stand beside the measures of a network, at least 2.
-        with_episode: the recorded episode is written beside the tables.
-        width: of pictures [inches].
-        title: whether pictures have a title.
-        panels: letters of the panels of a picture, all where empty.
+        nir_tau: Time constants of NIR, one of `NIR_TAUS`.
+        sort: Order of neurons in pictures, one of `SORTS`.
+        random_graphs: Number of random graphs with which a network is compared, at least 2.
+        with_episode: Whether the recorded episode is written with the tables.
+        width: Width of pictures [inches].
+        title: Whether pictures have a title.
+        panels: Letters of the panels of a picture, all if empty.
     """
 
     nir_tau: str = "continuous"
@@ -59,7 +58,7 @@ class ExportOptions:
 
 
 class MissingPackageError(EvoconnError):
-    """A format whose packages are not part of this installation."""
+    """A format needs a package that is missing."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +66,19 @@ class Format:
     """A format.
 
     Attributes:
-        name: on the command line.
-        suffix: of the file that it writes; empty for a directory.
-        summary: what it is, in a line.
-        writer: module in `export/` and function, imported when the format is written.
+        name: Name on the command line.
+        suffix: Suffix of the file; empty for a directory.
+        summary: Description in one line.
+        writer: Module in `export/` and function, imported when the format is written.
         networks: the names of the networks that it serves.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
-        needs: packages that may be missing, with the oldest version that will do, or nothing.
-        suffixes: other suffixes that `--out` may ask for.
-        beside: ends of the names of further files, after the stem of the first one.
-        options: of the command that it heeds and others do not.
-        compares_steps: it takes the connectomes of several steps together.
-        prints_statistics: the command prints the statistics, too.
-        megabytes_per_million: size of the file for a million possible connections of which half exist [MB], for formats
-            that become large.
+        needs: Oldest version (or empty) of each package that may be missing.
+        suffixes: Other suffixes that `--out` may have.
+        beside: Endings of further files, after the stem of the first one.
+        options: Options of the command that only some formats use.
+        compares_steps: Whether one file can hold several steps.
+        prints_statistics: Whether the command prints the statistics, too.
+        megabytes_per_million: Size of a large file for a million possible connections of which half exist [MB].
     """
 
     name: str
@@ -98,10 +96,10 @@ class Format:
     megabytes_per_million: int = 0
 
     def load_writer(self) -> Callable[[Any, Path], None]:
-        """Returns `writer(source, out)`, which writes to the path `out`, and perhaps more beside it.
+        """Returns `writer(source, out)`, which writes to the path `out` and maybe beside it.
 
         Raises:
-            MissingPackageError: a package that it needs is not installed, too old, or cannot be imported.
+            MissingPackageError: A package that it needs is not installed, too old, or cannot be imported.
         """
         missing = [problem for package, least in self.needs.items() if (problem := _lack(package, least))]
         if missing:
@@ -129,7 +127,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "bundle",
             "",
-            "a directory with all there is and a simulator that replays it",
+            "a directory with everything, and a NumPy simulator that reproduces the episode exactly",
             "bundle.writing.write_bundle",
             options=("--episode-steps",),
         ),
@@ -161,14 +159,14 @@ FORMATS: dict[str, Format] = {
         Format(
             "brian2",
             "",
-            "a directory with a Brian2 script that computes the recorded spikes",
+            "a directory with a Brian2 script that reproduces the recorded spikes",
             "brian2_script.write_brian2",
             options=("--episode-steps",),
         ),
         Format(
             "nir",
             ".nir",
-            "a graph of equations for neuromorphic tools, and the recorded episode",
+            "a graph for neuromorphic tools, and the recorded episode",
             "nir_graph.write_nir",
             SPIKING_NETWORKS,
             refusal="it has no spikes.",
@@ -179,7 +177,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "sonata",
             "",
-            "a directory with circuit, spikes and reports as the SONATA guide has them",
+            "a directory with circuit, spikes and reports in the SONATA format",
             "sonata.write_sonata",
             needs={"h5py": ""},
             options=("--episode-steps",),
@@ -187,7 +185,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "statistics",
             ".json",
-            "what is measured of a network, or of several steps of it",
+            "measures of a network, or of several steps of it",
             "analysis.reports.write_statistics",
             suffixes=(".csv",),
             options=("--random-graphs",),
@@ -198,7 +196,7 @@ FORMATS: dict[str, Format] = {
             Format(
                 name,
                 f".{name}",
-                "a figure with statistics; of several steps: how they moved",
+                "a figure with statistics; for several steps, their course",
                 "pictures.evolution_figure.write_picture",
                 suffixes=(".png", ".pdf", ".svg"),
                 needs={"matplotlib": "3.9"},
@@ -211,7 +209,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "html",
             ".html",
-            "a page to look through every connection",
+            "an interactive page of every connection",
             "pictures.explorer_page.write_explorer",
             options=("--sort", "--random-graphs", "--episode-steps"),
             prints_statistics=True,
@@ -221,10 +219,10 @@ FORMATS: dict[str, Format] = {
 
 
 def find_formats(names: Sequence[str]) -> list[Format]:
-    """Returns the formats of these names, each once; a name may be a list with commas.
+    """Returns the formats with these names, without duplicates; a name may be a comma-separated list.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: A name is unknown.
     """
     wanted = dict.fromkeys(name.strip() for text in names for name in text.split(","))
     for name in wanted:
@@ -245,7 +243,7 @@ def check_format(one: Format, network: str) -> None:
 
 
 def _lack(package: str, least: str) -> str:
-    """Returns what is missing of a package, in words; nothing where it is installed and new enough."""
+    """Returns why a package is missing, as text; empty if it is installed and new enough."""
     if importlib.util.find_spec(package) is None:
         return f"{package} (not installed)"
     if least and _numbers(found := importlib.metadata.version(package)) < _numbers(least):

@@ -1,4 +1,4 @@
-"""What a network computes, in words and numbers: equations, and constants with their units."""
+"""Describes what a network computes: equations, and constants with their units."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WEIGHTS_ARE_REAL = {
     "8.": "8. impulse = 1 / dt where a neuron spikes, else 0; rate = fma(alpha_out, rate - impulse, impulse)",
     "9.": "9. raw_action = gain_output · (rate @ kernel_out); action is it, clipped to [-1, 1].",
 }
-"""What takes the place of the lines of `UPDATE` that begin so."""
+"""Replacements for the lines of `UPDATE` with these beginnings, for real weights."""
 
 _HIDDEN = {
     "gru": (
@@ -65,7 +65,7 @@ _WEIGHT_UNITS = {
 
 
 def equations(connectome: Connectome) -> list[str]:
-    """Returns what the network computes in an environment step, line by line."""
+    """Returns the equations of an environment step, line by line."""
     name = connectome.network.name
     if name in _HIDDEN:
         return [
@@ -78,15 +78,15 @@ def equations(connectome: Connectome) -> list[str]:
         ]
     if connectome.neuron_types is not None:
         return list(UPDATE)
-    # Lines that are indented explain kernels of booleans.
+    # Indented lines explain boolean layers.
     return [_WEIGHTS_ARE_REAL.get(line[:2], line) for line in UPDATE if not line.startswith(" ")]
 
 
 def constants_document(connectome: Connectome) -> dict[str, Any]:
-    """Returns what is needed beside the tables or weights of a network to run it, as JSON values.
+    """Returns the JSON values that are needed besides the tables or weights of a network to run it.
 
-    Numbers are those that the network computes with. The gains of the configuration are other ones: factors by which
-    these are scaled with the sizes of the network.
+    Gains are the effective ones. Those of the configuration are factors by which they are scaled with the sizes of the
+    network.
     """
     document: dict[str, Any] = {
         "network": connectome.network.name,
@@ -114,7 +114,7 @@ def constants_document(connectome: Connectome) -> dict[str, Any]:
 
 
 def sizes(connectome: Connectome) -> dict[str, int]:
-    """Returns how many units and sub-steps there are."""
+    """Returns the numbers of units and sub-steps."""
     found = {"observations": connectome.observation_size, "neurons": connectome.num_neurons}
     if connectome.neuron_types is not None:
         found["inputs"] = 2 * connectome.observation_size
@@ -126,7 +126,7 @@ def sizes(connectome: Connectome) -> dict[str, int]:
 
 
 def constants_with_units(connectome: Connectome) -> dict[str, dict[str, Any]]:
-    """Returns every constant: as a number, as a hex float, and as the float32 that is computed with."""
+    """Returns every constant as a number, as a hex float, and as the float32 of the computation."""
     constants, gains = connectome.constants, connectome.gains
     if gains is None:
         raise ValueError(f"{connectome.network.name} has no spikes")

@@ -19,7 +19,7 @@ LAYER_POPULATIONS = {
     "recurrent": ("neurons", "neurons"),
     "output": ("neurons", "actions"),
 }
-"""Populations that each layer connects."""
+"""Populations of the sending and the receiving units of each layer."""
 
 NODE_COLUMNS = {
     "node": "name, by which edges refer to it",
@@ -40,18 +40,18 @@ STATE_COLUMNS = {
     "spiked_init": "1 where it spiked in the sub-step before, else 0",
     "firing_rate": "its mean in the recorded episode [spikes/s of network time]",
 }
-"""Columns that take a recorded episode."""
+"""Columns that need a recorded episode."""
 
 
 LAYERS = tuple(LAYER_POPULATIONS)
-"""The layers of a conn_snn in the order in which they are shown."""
+"""Layers in the order in which they are shown."""
 
 
 def unit_names(connectome: Connectome) -> dict[str, list[str]]:
     """Returns the names of all units by population.
 
-    `x3+` carries the normalised observation 3 and `x3-` the same with the opposite sign; `n3` is a neuron and `a3` an
-    action. No name begins with a sign, which spreadsheets would take for a formula.
+    `x3+` carries the normalised observation 3 and `x3-` its negative; `n3` is a neuron and `a3` an action. No name
+    begins with a sign, because spreadsheets would read it as a formula.
     """
     observations = range(connectome.observation_size)
     return {
@@ -62,7 +62,7 @@ def unit_names(connectome: Connectome) -> dict[str, list[str]]:
 
 
 def unit_types(connectome: Connectome) -> dict[str, np.ndarray]:
-    """Returns the type of every unit by population."""
+    """Returns the types of all units by population."""
     return {
         "inputs": np.full(2 * connectome.observation_size, "observation"),
         "neurons": np.where(neuron_signs(connectome) > 0, "excitatory", "inhibitory"),
@@ -71,7 +71,7 @@ def unit_types(connectome: Connectome) -> dict[str, np.ndarray]:
 
 
 def unit_signs(connectome: Connectome) -> dict[str, np.ndarray]:
-    """Returns int8 signs of what the units send, by population: 1 for inputs, whose value has a sign of its own."""
+    """Returns the int8 signs of what units send, by population; 1 for inputs, whose values have a sign of their own."""
     return {
         "inputs": np.ones(2 * connectome.observation_size, np.int8),
         "neurons": neuron_signs(connectome),
@@ -83,19 +83,19 @@ def neuron_signs(connectome: Connectome) -> np.ndarray:
     """Returns `[N]` int8 types of the neurons, +1 excitatory and -1 inhibitory.
 
     Raises:
-        ValueError: the neurons have no types.
+        ValueError: The neurons have no types.
     """
     if connectome.neuron_types is None:
-        raise ValueError(f"{connectome.network.name} has no types of neurons")
+        raise ValueError(f"{connectome.network.name} has no neuron types")
     return connectome.neuron_types
 
 
 def node_table(connectome: Connectome, episode: Episode | None = None) -> Table:
-    """Returns one row for every unit, with the columns of `NODE_COLUMNS`.
+    """Returns one row per unit, with the columns of `NODE_COLUMNS`.
 
     Args:
-        connectome: of a boolean network.
-        episode: recorded with it; the table then has `STATE_COLUMNS` too.
+        connectome: Connectome of a boolean network.
+        episode: Recorded episode of the network, which adds `STATE_COLUMNS`.
     """
     size, names = connectome.observation_size, unit_names(connectome)
     num_inputs = 2 * size
@@ -132,18 +132,18 @@ def node_table(connectome: Connectome, episode: Episode | None = None) -> Table:
 
 
 def excitatory_neurons(connectome: Connectome) -> np.ndarray:
-    """Returns `[N]` bool, which neurons are excitatory."""
+    """Returns `[N]` bool, the mask of the excitatory neurons."""
     return neuron_signs(connectome) > 0
 
 
 def neurons_by_type(connectome: Connectome) -> dict[str, np.ndarray]:
-    """Returns `[N]` bool, which neurons are excitatory (`E`) and inhibitory (`I`), for types that have neurons."""
+    """Returns `[N]` bool masks of the excitatory (`E`) and the inhibitory (`I`) neurons, without empty types."""
     excitatory = excitatory_neurons(connectome)
     return {name: chosen for name, chosen in (("E", excitatory), ("I", ~excitatory)) if chosen.any()}
 
 
 def recurrent_inputs(connectome: Connectome) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `[N]` and `[N]`, the recurrent connections onto each neuron from excitatory and from inhibitory ones."""
+    """Returns `[N]` and `[N]`, the numbers of recurrent connections onto each neuron from E and from I neurons."""
     recurrent, excitatory = connectome.layers["recurrent"], excitatory_neurons(connectome)
     return recurrent[excitatory].sum(axis=0), recurrent[~excitatory].sum(axis=0)
 
@@ -151,7 +151,7 @@ def recurrent_inputs(connectome: Connectome) -> tuple[np.ndarray, np.ndarray]:
 def density_by_projection(connectome: Connectome) -> dict[str, float]:
     """Returns the share of possible connections that exist, by layer and by the types that they join.
 
-    Types that the network does not have are left out.
+    Types without neurons are left out.
     """
     layers, types = connectome.layers, neurons_by_type(connectome)
     projections = {"all": np.concatenate([layer.ravel() for layer in layers.values()]), **layers}
@@ -166,12 +166,12 @@ def density_by_projection(connectome: Connectome) -> dict[str, float]:
 
 
 def recurrent_graph(connectome: Connectome) -> np.ndarray:
-    """Returns `[pre, post]` bool, the recurrent connections without those of a neuron to itself."""
+    """Returns `[pre, post]` bool, the recurrent connections without self-connections."""
     recurrent = connectome.layers["recurrent"]
     return recurrent & ~np.eye(len(recurrent), dtype=bool)
 
 
 def observation_weights(connectome: Connectome) -> np.ndarray:
-    """Returns `[O, N]` int8, the connection from `x` less the one from `-x`: how an observation acts on a neuron."""
+    """Returns `[O, N]` int8, the connection from `x` minus the one from `-x`: the effect of an observation."""
     both = connectome.layers["input"].astype(np.int8)
     return both[: connectome.observation_size] - both[connectome.observation_size :]

@@ -23,11 +23,11 @@ from evoconn_cli.export.units import (
 
 @dataclasses.dataclass(frozen=True)
 class Certainty:
-    """How decided probabilities are.
+    """Certainty of probabilities.
 
     Attributes:
-        entropy: mean over connections [bits]; 1 is undecided.
-        saturated: share of probabilities within 2·eps of a bound, or a tenth of the way to 1/2 where that is less.
+        entropy: Mean entropy over connections [bits]; 1 is undecided.
+        saturated: Share of probabilities within 2·eps of a bound, or within a tenth of the way to 1/2 if that is less.
     """
 
     entropy: float
@@ -35,7 +35,7 @@ class Certainty:
 
 
 def certainty_by_layer(connectome: Connectome) -> dict[str, Certainty]:
-    """Returns how decided the probabilities are, by layer and for `all` of them."""
+    """Returns the certainty of the probabilities, by layer and for `all` of them."""
     algo = connectome.config.algo
     assert isinstance(algo, EcConfig)
     every = np.concatenate([values.ravel() for values in connectome.probs.values()])
@@ -43,7 +43,7 @@ def certainty_by_layer(connectome: Connectome) -> dict[str, Certainty]:
 
 
 def certainty(probs: np.ndarray, eps: float) -> Certainty:
-    """Returns how decided probabilities of any shape are, which are within [eps, 1 - eps]."""
+    """Returns the certainty of probabilities of any shape, which are within [eps, 1 - eps]."""
     entropy = -(probs * np.log2(probs) + (1 - probs) * np.log2(1 - probs))
     near_bound = (probs <= np.float32(saturated_from(eps))) | (probs >= np.float32(1 - saturated_from(eps)))
     return Certainty(float(entropy.mean(dtype=np.float64)), float(near_bound.mean()))
@@ -54,12 +54,12 @@ class Degrees:
     """The distribution of a degree over neurons.
 
     Attributes:
-        mean: of the degree.
-        std: over neurons.
-        skewness: third standardised moment; NaN where all are equal.
-        kurtosis: fourth standardised moment less 3; NaN where all are equal.
-        entropy: of the distribution [bits].
-        independent_std: that connections drawn independently with the same density would have.
+        mean: Mean degree.
+        std: Standard deviation over neurons.
+        skewness: Third standardised moment; NaN if all are equal.
+        kurtosis: Fourth standardised moment minus 3; NaN if all are equal.
+        entropy: Entropy of the distribution [bits].
+        independent_std: Standard deviation if connections were drawn independently with the same density.
     """
 
     mean: float
@@ -71,7 +71,7 @@ class Degrees:
 
 
 def degree_statistics(degrees: np.ndarray, density: float) -> Degrees:
-    """Returns the distribution of the `degrees` `[N]`, among connections of which the share `density` exists."""
+    """Returns the distribution of `degrees` `[N]` in a network in which the share `density` of connections exists."""
     mean, std = float(degrees.mean()), float(degrees.std())
     standardised = (degrees - mean) / std if std > 0 else np.full(len(degrees), np.nan)
     return Degrees(
@@ -96,12 +96,12 @@ def degree_entropy(degrees: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A measure of the recurrent network beside random graphs of the same degrees.
+    """A measure of the recurrent network compared with random graphs of the same degrees.
 
     Attributes:
-        value: of the network.
-        random_mean: over the random graphs.
-        random_std: over the random graphs, of the sample.
+        value: Value in the network.
+        random_mean: Mean over the random graphs.
+        random_std: Sample standard deviation over the random graphs.
     """
 
     value: float
@@ -110,7 +110,7 @@ class Measure:
 
     @property
     def z(self) -> float:
-        """How far from random, in standard deviations; NaN where random graphs do not differ."""
+        """Distance from random in standard deviations; NaN if all random graphs are equal."""
         return (self.value - self.random_mean) / self.random_std if self.random_std > 0 else float("nan")
 
 
@@ -119,27 +119,27 @@ class Statistics:
     """Statistics of a connectome.
 
     Attributes:
-        generation: of the checkpoint.
-        policy: how the network was drawn.
-        sizes: numbers of neurons by type, observations, actions and connections by layer.
-        density: share of possible connections that exist, by layer and by the types that they join.
-        self_connections: neurons that connect to themselves.
-        random_graphs: how many the measures are compared with.
-        reciprocity: share of connections whose reverse exists.
-        clustering: mean clustering coefficient.
-        path_length: mean distance between neurons.
-        modularity: of the communities that Louvain's method finds.
-        small_worldness: clustering relative to random over path length relative to random; above 1 is small-world.
-        communities: sizes, largest first.
-        components: sizes of the strongly connected components, largest first.
-        unreached: neurons that no path from an observation reaches.
-        without_effect: neurons from which no path leads to an action.
-        in_degree: recurrent connections onto a neuron.
-        out_degree: recurrent connections from a neuron.
-        balance: mean over neurons of (E - I) / (E + I), counting recurrent connections onto the neuron.
-        balance_std: over neurons.
-        onto_actions: for each action, connections from excitatory (`E`) and inhibitory (`I`) neurons.
-        certainty: by layer, and of all (`all`).
+        generation: Generation of the checkpoint.
+        policy: How the network was drawn.
+        sizes: Numbers of neurons by type, of observations and actions, and of connections by layer.
+        density: Share of possible connections that exist, by layer and by the types that they join.
+        self_connections: Number of neurons that connect to themselves.
+        random_graphs: Number of random graphs with which measures are compared.
+        reciprocity: Share of connections whose reverse exists.
+        clustering: Mean clustering coefficient.
+        path_length: Mean distance between neurons.
+        modularity: Modularity of the communities that Louvain's method finds.
+        small_worldness: Clustering relative to random over path length relative to random; above 1 is small-world.
+        communities: Sizes of the communities, largest first.
+        components: Sizes of the strongly connected components, largest first.
+        unreached: Number of neurons that no path from an observation reaches.
+        without_effect: Number of neurons from which no path leads to an action.
+        in_degree: Recurrent connections onto a neuron.
+        out_degree: Recurrent connections from a neuron.
+        balance: Mean over neurons of (E - I) / (E + I), counting recurrent connections onto the neuron.
+        balance_std: Standard deviation over neurons.
+        onto_actions: Per action, connections from excitatory (`E`) and inhibitory (`I`) neurons.
+        certainty: Certainty of the probabilities, by layer and of all (`all`).
     """
 
     generation: int
@@ -166,7 +166,7 @@ class Statistics:
 
 
 def statistics_seconds(num_neurons: int, num_random_graphs: int) -> float:
-    """Returns about how long the statistics of a network take on one CPU core [s]."""
+    """Returns the approximate time that the statistics of a network take on one CPU core [s]."""
     return 1.2 * (num_neurons / 1024) ** 2 * (1 + num_random_graphs)
 
 
@@ -179,10 +179,10 @@ def connectome_statistics(
     """Returns the statistics of a conn_snn.
 
     Args:
-        connectome: of a network with neuron types.
-        seed: of the random graphs and of the order in which communities are searched.
-        num_random_graphs: at least 2.
-        progress: is told the number of each random graph, from 1, before it is drawn.
+        connectome: Connectome with neuron types.
+        seed: Random seed of the random graphs and of the search for communities.
+        num_random_graphs: Number of random graphs, at least 2.
+        progress: Receives the number of each random graph, from 1, before it is drawn.
     """
     recurrent, output = connectome.layers["recurrent"], connectome.layers["output"]
     excitatory = excitatory_neurons(connectome)
@@ -197,7 +197,8 @@ def connectome_statistics(
         random.append(_measure(drawn, find_communities(drawn, rng)))
     compared = {name: _compare(value, [other[name] for other in random]) for name, value in found.items()}
     onto = recurrent_inputs(connectome)
-    balance = _defined((onto[0] - onto[1]) / np.where(onto[0] + onto[1], onto[0] + onto[1], np.nan))
+    balance = (onto[0] - onto[1]) / np.where(onto[0] + onto[1], onto[0] + onto[1], np.nan)
+    balance = balance[np.isfinite(balance)]
     density = float(recurrent.mean())
     return Statistics(
         generation=connectome.generation,
@@ -234,13 +235,13 @@ def _measure(graph: np.ndarray, communities: np.ndarray) -> dict[str, float]:
 
 
 def _compare(value: float, random: list[float]) -> Measure:
-    # Equal values have a mean that may differ from them in the last digit.
+    # The mean of equal values may differ from them in the last digit.
     spread = float(np.std(random, ddof=1)) if min(random) < max(random) else 0.0
     return Measure(value, float(np.mean(random)), spread)
 
 
 def _small_worldness(compared: Mapping[str, Measure]) -> float:
-    """Returns the quotient sigma; NaN where random graphs have no triangles or paths.
+    """Returns the quotient sigma; NaN if random graphs have no triangles or paths.
 
     Source: Humphries and Gurney, PLoS ONE 3, 2008.
     """
@@ -251,16 +252,12 @@ def _small_worldness(compared: Mapping[str, Measure]) -> float:
 
 
 def _not_reached(reached: np.ndarray, connections: np.ndarray) -> int:
-    """Returns how many neurons no path reaches from those that are `reached` `[N]`."""
+    """Returns the number of neurons to which no path leads from the `reached` `[N]` ones."""
     while True:
         more = reached | connections[reached].any(axis=0)
         if (more == reached).all():
             return int((~reached).sum())
         reached = more
-
-
-def _defined(values: np.ndarray) -> np.ndarray:
-    return values[np.isfinite(values)]
 
 
 def _sizes(connectome: Connectome, excitatory: np.ndarray) -> dict[str, int]:

@@ -31,10 +31,10 @@ Layers: TypeAlias = dict[str, np.ndarray]
 """`[pre, post]` bool by name."""
 
 Read: TypeAlias = Callable[[Path, Connectome], Layers]
-"""Reads one form of the connections, given whose they are."""
+"""Reads one form of the connections of a connectome."""
 
 _NO_MATTER = ("README.md", "run_network.py", "episode.npz")
-"""Files that say nothing about the network that is evaluated."""
+"""Files that do not affect the evaluated network."""
 
 
 _REPLAY = """
@@ -56,9 +56,9 @@ except ValueError as error:
 
 
 class Edit(NamedTuple):
-    """What was changed by hand."""
+    """Changes made by hand."""
 
-    form: str  # the file or directory that was edited
+    form: str  # edited file or directory
     added: int  # connections
     removed: int  # connections
 
@@ -71,10 +71,10 @@ class Bundle:
     """A bundle.
 
     Attributes:
-        path: of the directory.
-        connectome: with the connections as they are now.
-        edit: None where they are as exported.
-        provenance: what provenance.json holds.
+        path: Directory of the bundle.
+        connectome: Connectome with the current connections.
+        edit: Changes since the export, or None.
+        provenance: Content of provenance.json.
     """
 
     path: Path
@@ -91,14 +91,14 @@ def read_bundle(path: Path) -> Bundle:
     """Returns the bundle at `path`.
 
     Raises:
-        EvoconnError: a file that must not be changed was, edits that cannot be read or that contradict each other, a
-            bundle of another version.
+        EvoconnError: A file that must not change was changed, edits cannot be read or contradict each other, or the
+            bundle has another version.
     """
     changed = changed_files(path)
     fixed = [name for name in changed if _form_of(name) is None and name not in _NO_MATTER]
     if fixed:
         raise EvoconnError(
-            f"{path / fixed[0]} was changed or is missing. In a bundle, connections alone can be edited, in "
+            f"{path / fixed[0]} was changed or is missing. In a bundle, only connections can be edited, in "
             f"{' or '.join(_FORMS)}; put {fixed[0]} back."
         )
     check_finite(path)
@@ -108,8 +108,8 @@ def read_bundle(path: Path) -> Bundle:
     untouched = [form for form in _FORMS if form not in edited]
     if not untouched:
         raise EvoconnError(
-            f"{path}: {', '.join(edited)} were all changed, so nothing says what was exported. Edit one of them, and "
-            "put the others back."
+            f"{path}: {', '.join(edited)} were all changed, so the exported connections are unknown. Edit one of them, "
+            "and put the others back."
         )
     exported = _read_connectome(path, document, provenance, _FORMS[untouched[0]])
     layers, edit = _read_edits(path, exported, edited)
@@ -118,10 +118,10 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def check_finite(path: Path) -> None:
-    """Checks that the bundle at `path` is not that of a run that had diverged.
+    """Checks that the bundle at `path` is not of a run that had diverged.
 
     Raises:
-        EvoconnError: a probability or the normaliser is not a finite number, or cannot be read.
+        EvoconnError: A probability or the normaliser is not finite, or cannot be read.
     """
     for name in ("probabilities.npz", "normalizer.npz"):
         with _reading(path / name) as opened, np.load(opened) as arrays:
@@ -137,10 +137,10 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
     """Returns the connectome as it was exported.
 
     Args:
-        path: of the bundle.
-        document: network.json.
-        provenance: provenance.json.
-        read: reads a form that was not edited.
+        path: Directory of the bundle.
+        document: Content of network.json.
+        provenance: Content of provenance.json.
+        read: Reads a form that was not edited.
     """
     try:
         config = resolve_config(OmegaConf.create(provenance["config"]))
@@ -170,12 +170,12 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
 
 
 def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[Layers, Edit | None]:
-    """Returns the connections as they are now, and what was edited; a form that was only saved again was not.
+    """Returns the current connections, and the changes; a form that was only saved again is not edited.
 
     Args:
-        path: of the bundle.
-        exported: the connectome as it was exported.
-        edited: the forms whose files are not those that were exported.
+        path: Directory of the bundle.
+        exported: Connectome as it was exported.
+        edited: Forms whose files differ from the exported ones.
     """
     before = exported.layers
     found = {form: _FORMS[form](path, exported) for form in edited}
@@ -186,14 +186,14 @@ def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[La
     for form, layers in found.items():
         if _num_differences(now, layers):
             raise EvoconnError(
-                f"{path}: {first} and {form} were both edited, and do not say the same. Edit one of them, and put "
+                f"{path}: {first} and {form} were both edited, and contradict each other. Edit one of them, and put "
                 "the other back."
             )
     return now, Edit(" and ".join(found), _num_connections(now, before), _num_connections(before, now))
 
 
 def _num_connections(of: Layers, without: Layers) -> int:
-    """Returns how many connections there are that are not in `without`."""
+    """Returns the number of connections that are not in `without`."""
     return sum(int((layer & ~without[name]).sum()) for name, layer in of.items())
 
 
@@ -207,7 +207,7 @@ def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
 
 
 def _read_packed(path: Path, connectome: Connectome) -> Layers:
-    """Returns the connections of kernels.npz; after an edit they may also be there as booleans `[pre, post]`."""
+    """Returns the connections of kernels.npz; after an edit they may also be booleans `[pre, post]`."""
     file, layers = path / PACKED_FILE, {}
     with _reading(file) as opened, np.load(opened) as arrays:
         found = {name: arrays[name] for name in connectome.probs}
@@ -226,7 +226,7 @@ def _read_packed(path: Path, connectome: Connectome) -> Layers:
 
 
 def _read_sparse(path: Path, connectome: Connectome) -> Layers:
-    """Returns the connections of the SciPy files; what is not zero is a connection."""
+    """Returns the connections of the SciPy files, the entries that are not zero."""
     layers = {}
     for name, shape in _shapes(connectome).items():
         file = path / "csr" / f"{name}.npz"
@@ -239,14 +239,14 @@ def _read_sparse(path: Path, connectome: Connectome) -> Layers:
 
 
 def _read_edges(path: Path, connectome: Connectome) -> Layers:
-    """Returns the connections of edges.csv, a line for each."""
+    """Returns the connections of edges.csv, one line each."""
     file = path / EDGES_FILE
     return layers_from_edges(read_table(file), connectome, str(file), first_line=2)
 
 
 @contextlib.contextmanager
 def _reading(file: Path) -> Iterator[BinaryIO]:
-    """Opens a file, and turns what NumPy, SciPy, zipfile and zlib raise where it is damaged, which may be anything."""
+    """Opens a file, and turns the exceptions of any type that damaged files raise into EvoconnErrors."""
     try:
         with file.open("rb") as opened:
             yield opened
@@ -257,22 +257,22 @@ def _reading(file: Path) -> Iterator[BinaryIO]:
 
 
 _FORMS: dict[str, Read] = {PACKED_FILE: _read_packed, "csr": _read_sparse, EDGES_FILE: _read_edges}
-"""The forms of the connections, the one that is read fastest first."""
+"""Forms of the connections, fastest to read first."""
 
 
 def _form_of(name: str) -> str | None:
-    """Returns the form that a file belongs to."""
+    """Returns the form to which a file belongs."""
     return next((form for form in _FORMS if name == form or name.startswith(f"{form}/")), None)
 
 
 def verify_bundle(folder: Path) -> str:
-    """Returns what the simulator says when it has replayed the recorded episode of a bundle.
+    """Returns the report of the simulator after replaying the recorded episode of a bundle.
 
-    The simulator is that of this version of evoconn, which replays the bundles of every version that have its format:
-    what lies in the bundle is not run unseen.
+    The simulator is the one of this version of evoconn, which replays bundles of all versions with its format; scripts
+    in the bundle are not run.
 
     Raises:
-        EvoconnError: a file is not what was exported, or the replay differs; the message says where.
+        EvoconnError: A file was changed, or the replay differs; the message says where.
     """
     for name, holds in changed_files(folder).items():
         raise EvoconnError(f"{folder} is not what was exported: {name} ({holds}) was changed or is missing.")

@@ -1,4 +1,4 @@
-"""The figure of a connectome: every connection, the distributions of what they add up to, and a recorded episode."""
+"""Draws the figure of a connectome: every connection, distributions over neurons, and a recorded episode."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from evoconn_cli.export.units import LAYERS, neurons_by_type, observation_weight
 from evoconn_cli.tasks.brax_v1 import task_labels
 
 _WIDE = 5.0
-"""Width from which other panels have room beside the matrix [inches]."""
+"""Smallest width with other panels beside the matrix [inches]."""
 _DASHES = (0, (1.6, 0.9))  # short, so that the legend shows two
 _TITLES = {
     "a": "Connections",
@@ -48,9 +48,9 @@ _TITLES = {
     "j": "Mean currents",
 }
 _HEIGHTS = {"small": 1.5, "h": 1.6, "i": 0.95, "j": 1.2}
-"""Of a row of small panels, and of the panels of an episode [inches]."""
+"""Heights of a row of small panels, and of the panels of an episode [inches]."""
 _MOST_NAMES = 30
-"""Bars that have names beside them; more have numbers."""
+"""Largest number of bars that are labelled with names instead of numbers."""
 
 
 @own_settings()
@@ -67,20 +67,20 @@ def connectome_figure(
     """Returns the figure of one connectome.
 
     Args:
-        connectome: Network with neuron types.
+        connectome: Connectome with neuron types.
         statistics: Statistics of the network.
         sort: Order of the neurons within a type, as in `neuron_order`.
         episode: Recorded episode; without one its panels are left out.
         width: Width of the figure [inches].
         title: Whether it has a title.
-        panels: Letters of the panels to draw, all where empty. They are lettered anew, and a single one has no letter.
+        panels: Letters of the panels to draw, all if empty. They are lettered anew; a single one has no letter.
     """
     chosen = [name for name in panels or _TITLES if episode is not None or name not in EPISODE_PANELS]
     figure = empty_figure(width, 1.0)
     figure.set_dpi(300)
     labels = task_labels(connectome.config.task.name, connectome.observation_size, connectome.action_size)
     observations, actions = (names if len(names) <= _MOST_NAMES else [] for names in labels)
-    axes = _Layout(figure, connectome, sorted(set(chosen)), most_names=max(map(len, labels))).axes
+    axes = _PanelGrid(figure, connectome, sorted(set(chosen)), most_names=max(map(len, labels))).axes
     if "a" in axes:
         draw_matrix({"recurrent": axes["a"], "input": axes["input"], "output": axes["output"]}, connectome, sort)
         _add_color_legend(axes["input"])
@@ -97,11 +97,11 @@ def connectome_figure(
     return figure
 
 
-class _Layout:
-    """Places the panels, and gives the figure its height and the resolution that shows every connection.
+class _PanelGrid:
+    """Places the panels, and sets the height of the figure and a resolution that shows every connection.
 
     Attributes:
-        axes: By letter; the matrix is `a`, `input` and `output`.
+        axes: Panels by letter; the matrix is `a`, `input` and `output`.
     """
 
     def __init__(self, figure: Figure, connectome: Connectome, chosen: Sequence[str], *, most_names: int) -> None:
@@ -163,7 +163,7 @@ class _Layout:
 
 
 def _add_color_legend(panel: Axes) -> None:
-    """Says what the colours of the matrix mean."""
+    """Adds the legend of the colours of the matrix."""
     for name, text in (("E", "from E"), ("I", "from I"), ("+", "x"), ("-", "−x")):
         panel.plot([], [], "s", color=ON_WHITE[name], markersize=4, label=text)
     add_legend(panel, 4)
@@ -173,10 +173,10 @@ def _draw_distributions(axes: Mapping[str, Axes], connectome: Connectome) -> Non
     recurrent, types = connectome.layers["recurrent"], neurons_by_type(connectome)
     if "b" in axes:
         density = {name: recurrent[:, chosen].mean() for name, chosen in types.items()}
-        _draw_degrees(axes["b"], recurrent.sum(axis=0), types, density, "onto a neuron")
+        _draw_degrees(axes["b"], recurrent.sum(axis=0), types, density=density, x="onto a neuron")
     if "c" in axes:
         density = {name: recurrent[chosen].mean() for name, chosen in types.items()}
-        _draw_degrees(axes["c"], recurrent.sum(axis=1), types, density, "from a neuron")
+        _draw_degrees(axes["c"], recurrent.sum(axis=1), types, density=density, x="from a neuron")
     if "d" in axes:
         _draw_probs(axes["d"], connectome)
     if "e" in axes:
@@ -184,9 +184,9 @@ def _draw_distributions(axes: Mapping[str, Axes], connectome: Connectome) -> Non
 
 
 def _draw_degrees(
-    panel: Axes, degrees: np.ndarray, types: dict[str, np.ndarray], density: dict[str, np.floating], x: str
+    panel: Axes, degrees: np.ndarray, types: dict[str, np.ndarray], *, density: dict[str, np.floating], x: str
 ) -> None:
-    """Draws how many neurons of each type have which degree, and what independent connections would give."""
+    """Draws the distribution of degrees per neuron type, and the one expected from independent connections."""
     num_neurons = len(degrees)
     spread = np.subtract(*np.percentile(degrees, (75, 25)))
     width = max(1, round(2 * spread / num_neurons ** (1 / 3)))  # Freedman and Diaconis 1981, in whole numbers
@@ -206,7 +206,7 @@ def _draw_probs(panel: Axes, connectome: Connectome) -> None:
     for name in LAYERS:
         probs = connectome.probs[name]
         shares = np.histogram(probs, edges)[0] / probs.size
-        # Empty bins are gaps, and there is no baseline, since a logarithmic axis has no 0.
+        # Empty bins are gaps, and there is no baseline, because a logarithmic axis has no 0.
         shown = np.where(shares > 0, shares, np.nan)
         panel.stairs(shown, edges, baseline=None, color=LAYER_COLORS[name], linewidth=1.2, label=name)
     panel.set_yscale("log")
@@ -218,7 +218,7 @@ def _draw_probs(panel: Axes, connectome: Connectome) -> None:
 
 
 def _draw_balance(panel: Axes, connectome: Connectome) -> None:
-    """Draws each neuron by the excitatory and inhibitory connections onto it."""
+    """Draws each neuron by the numbers of excitatory and inhibitory connections onto it."""
     onto = recurrent_inputs(connectome)
     for name, chosen in neurons_by_type(connectome).items():
         panel.scatter(onto[0][chosen], onto[1][chosen], s=6, color=ON_WHITE[name], alpha=0.7, linewidths=0, label=name)
@@ -249,7 +249,7 @@ def _draw_observations(panel: Axes, connectome: Connectome, labels: Sequence[str
 
 
 def _mirror_axes(panel: Axes, num_bars: int, labels: Sequence[str]) -> None:
-    """Sets up the axes of bars that go left and right from 0 and are counts both ways."""
+    """Sets up the axes of bars that show counts to the left and to the right of 0."""
     panel.axvline(0, color=INK, linewidth=0.8)
     panel.grid(False)
     panel.set_ylim(num_bars - 0.4, -0.6)

@@ -1,4 +1,4 @@
-"""The format html: a page to look through a connectome in a browser, without a network."""
+"""Writes the format html: an interactive page of a connectome, without network access."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from evoconn_cli.tasks.brax_v1 import task_labels
 
 _SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "episode.js", "explorer.js")
 _PROB_STEPS = 255
-"""Probabilities are stored in a byte, to about 0.002."""
+"""Probabilities are stored as bytes, to about 0.002."""
 
 
 def write_explorer(source: ExportSource, out: Path) -> None:
-    """Writes the page."""
+    """Writes the interactive page of the last connectome and its episode."""
     connectome = source.connectome
     about = (
         f"generation {connectome.generation}, {connectome.policy} network of {connectome.num_neurons} neurons, "
