@@ -1,4 +1,4 @@
-"""The report of a grid: results over seeds, as Markdown, CSV and JSON."""
+"""The report of a grid: results over seeds as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evoconn_cli import __version__
 from evoconn_cli.config.grid import GridFile, Published
 from evoconn_cli.errors import EvoconnError, RunDirectoryError
-from evoconn_cli.evaluation.statistics import CONFIDENCE, Interval, bootstrap_iqm, interquartile_mean
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
@@ -24,29 +23,44 @@ from evoconn_cli.progress.history import best_evaluation
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 
+if TYPE_CHECKING:
+    from evoconn_cli.evaluation.statistics import Interval
+
 FINAL_GENERATIONS = 10
-"""The final fitness of a run is its mean evaluation fitness over so many last generations."""
+"""Last generations whose mean evaluation fitness is the final fitness of a run."""
 
 _BOOTSTRAP_SEED = 0
 
 
-class Result(NamedTuple):
-    """What one cell has reached so far."""
+class CellResult(NamedTuple):
+    """The result of one cell so far."""
 
     cell: Cell
     state: State
     failures: int
     generation: int
-    final: float | None  # None where no generation has an evaluation fitness
+    final: float | None  # None if no generation has an evaluation fitness
     best: float | None
     env_steps: int
     hours: float
 
+    def figures(self) -> dict[str, Any]:
+        """Returns the result by the names of its columns in results.csv."""
+        return {
+            "state": self.state.value,
+            "generation": self.generation,
+            "final_fitness": self.final,
+            "best_fitness": self.best,
+            "env_steps": self.env_steps,
+            "hours": self.hours,
+            "directory": self.cell.name,
+        }
+
 
 class GroupResult(NamedTuple):
-    """What the seeds of a cell have reached so far."""
+    """The results of all seeds of a set, task and setting so far."""
 
-    results: list[Result]
+    results: list[CellResult]
     iqm: float | None
     interval: Interval | None  # None for fewer than two seeds
     published: float | None
@@ -63,22 +77,22 @@ class GroupResult(NamedTuple):
 
     @property
     def env_steps(self) -> float:
-        """Environment steps of a run, the mean over seeds that have begun."""
+        """Mean environment steps per run that has begun."""
         return _mean([result.env_steps for result in self.results])
 
     @property
     def hours(self) -> float:
-        """Training time of a run [h], the mean over seeds that have begun."""
+        """Mean training time per run that has begun [h]."""
         return _mean([result.hours for result in self.results])
 
     @property
     def num_finished(self) -> int:
-        """How many seeds are finished."""
+        """Number of finished seeds."""
         return sum(result.state is State.FINISHED for result in self.results)
 
 
 def read_results(cells: Sequence[Cell], published: Published | None) -> list[GroupResult]:
-    """Returns what the cells have reached, one entry for every set, task and setting."""
+    """Returns the results of cells, one entry for every set, task and setting."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)
@@ -87,6 +101,8 @@ def read_results(cells: Sequence[Cell], published: Published | None) -> list[Gro
 
 def _group(cells: Sequence[Cell], published: Published | None) -> GroupResult:
     import numpy as np
+
+    from evoconn_cli.evaluation.statistics import bootstrap_iqm, interquartile_mean
 
     results = [_result(cell) for cell in cells]
     finals = np.asarray([result.final for result in results if result.final is not None])
@@ -99,16 +115,16 @@ def _group(cells: Sequence[Cell], published: Published | None) -> GroupResult:
     )
 
 
-def _result(cell: Cell) -> Result:
+def _result(cell: Cell) -> CellResult:
     try:
         lines = read_metrics(RunDirectory(cell.path).metrics_file)
-    except RunDirectoryError:  # one that cannot be read costs no other
+    except RunDirectoryError:  # the other cells are reported all the same
         lines = []
     status = read_status(cell)
     last = lines[-1] if lines else {}
     finals = [x for line in lines[-FINAL_GENERATIONS:] if (x := line.get("eval_fitness")) is not None]
     best = best_evaluation(lines)
-    return Result(
+    return CellResult(
         cell,
         status.state,
         status.failures,
@@ -126,20 +142,20 @@ def _mean(values: Sequence[float]) -> float:
 
 
 CURVES = "learning-curves"
-"""Name of the plot's files, without their suffix."""
+"""Name of the files of the plot, without suffix."""
 
 
 def write_report_files(directory: Path, grid: GridFile, groups: Sequence[GroupResult], note: str = "") -> list[Path]:
     """Writes the report of a grid, and returns its files.
 
     Args:
-        directory: of the grid.
-        grid: its file.
-        groups: what its cells have reached.
-        note: a sentence below the plot.
+        directory: Directory of the grid.
+        grid: The grid file.
+        groups: Results of the cells.
+        note: Sentence below the plot.
 
     Raises:
-        EvoconnError: a file cannot be written.
+        EvoconnError: A file cannot be written.
     """
     texts = {
         "REPORT.md": to_markdown(grid, groups, note),
@@ -155,11 +171,11 @@ def write_report_files(directory: Path, grid: GridFile, groups: Sequence[GroupRe
 
 
 def table_of(groups: Sequence[GroupResult]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the rows of the table; columns that have nothing to say are left out."""
+    """Returns the head and the rows of the table without empty columns."""
     varying = varying_keys([group.cell for group in groups])
     has_published = any(group.published is not None for group in groups)
     head = ["set", "task", *(["settings"] if varying else []), "seeds", "evaluation", "95 % interval"]
-    head += [*(["published"] if has_published else []), "best", "steps a run", "time a run"]
+    head += [*(["published"] if has_published else []), "best", "steps per run", "time per run"]
     rows = []
     for group in groups:
         cell, interval = group.cell, group.interval
@@ -172,7 +188,9 @@ def table_of(groups: Sequence[GroupResult]) -> tuple[list[str], list[list[str]]]
 
 
 def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str:
-    """Returns REPORT.md."""
+    """Returns the text of REPORT.md."""
+    from evoconn_cli.evaluation.statistics import CONFIDENCE
+
     head, rows = table_of(groups)
     num_cells = sum(len(group.results) for group in groups)
     finished = sum(group.num_finished for group in groups)
@@ -185,11 +203,10 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str
         f"|{'---|' * len(head)}",
         *(f"| {' | '.join(row)} |" for row in rows),
         "",
-        f"Evaluation: a run counts with its mean evaluation fitness in the last {FINAL_GENERATIONS} generations; over "
-        f"seeds, the interquartile mean (the mean, of fewer than four) and its {CONFIDENCE:.0%} bootstrap interval. "
-        "Seeds: how many are finished; the others count with what they have reached. Best: of any seed in any "
-        "generation. Steps are environment steps that counted, and time is that of training, both the mean over seeds "
-        "that have begun.",
+        f"Evaluation: interquartile mean over seeds (the mean, if fewer than four) and its {CONFIDENCE:.0%} bootstrap "
+        f"interval. A run counts with its mean evaluation fitness in its last {FINAL_GENERATIONS} generations so far. "
+        "Seeds: number of finished ones. Best: highest evaluation fitness of any seed in any generation. Steps "
+        "(environment steps that counted) and time (of training): means over the runs that have begun.",
     ]
     if grid.published is not None:
         lines += ["", f"Published: {grid.published.source}."]
@@ -197,41 +214,36 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str
     failed = [result for group in groups for result in group.results if result.state is State.FAILED]
     if failed:
         lines += ["", "## Failed", ""]
-        lines += [f"- `{x.cell.name}`, {count(x.failures)} times: `log.txt` there" for x in failed]
+        lines += [f"- `{x.cell.name}`, failures: {count(x.failures)}; see its `log.txt`" for x in failed]
     return "\n".join(lines) + "\n"
 
 
 def to_csv(groups: Sequence[GroupResult]) -> str:
-    """Returns a line for every run, with a column for every key that axes and samples have chosen."""
+    """Returns the text of results.csv: one line per run, one column per key of the settings."""
     keys = list(dict.fromkeys(key for group in groups for key, _ in group.cell.settings))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    figures = ["state", "generation", "final_fitness", "best_fitness", "env_steps", "hours"]
-    writer.writerow(["set", "task", "id", "seed", *keys, *figures, "directory"])
-    for result in (result for group in groups for result in group.results):
-        cell = result.cell
-        chosen = dict(cell.settings)
-        writer.writerow(
-            [cell.set_name, cell.task, cell.id, cell.seed]
-            + [chosen.get(key) for key in keys]
-            + [result.state.value, result.generation, result.final, result.best, result.env_steps, result.hours]
-            + [cell.name]
-        )
+    results = [result for group in groups for result in group.results]
+    writer.writerow(["set", "task", "id", "seed", *keys, *results[0].figures()])
+    for result in results:
+        cell, chosen = result.cell, dict(result.cell.settings)
+        names = [cell.set_name, cell.task, cell.id, cell.seed]
+        writer.writerow([*names, *(chosen.get(key) for key in keys), *result.figures().values()])
     return text.getvalue()
 
 
 def to_json(grid: GridFile, groups: Sequence[GroupResult]) -> str:
-    """Returns one document: the groups, and the runs of each; null stands for what is not known."""
+    """Returns the text of results.json: the groups, and the runs of each; null for unknown figures."""
     document: dict[str, Any] = {
         "evoconn": __version__,
         "grid": grid.name,
         "published": grid.published.source if grid.published else None,
-        "groups": [_group_text(group) for group in groups],
+        "groups": [_group_document(group) for group in groups],
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-def _group_text(group: GroupResult) -> dict[str, Any]:
+def _group_document(group: GroupResult) -> dict[str, Any]:
     cell = group.cell
     return {
         "set": cell.set_name,
@@ -245,17 +257,5 @@ def _group_text(group: GroupResult) -> dict[str, Any]:
         "best": group.best,
         "env_steps": group.env_steps,
         "hours": group.hours,
-        "runs": [
-            {
-                "seed": result.cell.seed,
-                "state": result.state.value,
-                "generation": result.generation,
-                "final_fitness": result.final,
-                "best_fitness": result.best,
-                "env_steps": result.env_steps,
-                "hours": result.hours,
-                "directory": result.cell.name,
-            }
-            for result in group.results
-        ],
+        "runs": [{"seed": result.cell.seed, **result.figures()} for result in group.results],
     }

@@ -241,7 +241,7 @@ def test_a_report_has_a_table_curves_and_files(grid):
     assert "| small | probe_sign | 2/2 | 3.0 | 2.5 to 3.5 | 12.5 | 5.0 | 40 | 2 min 24 s |" in text
     assert "| small | probe_bias | 1/2 | 5.0 | 4.5 to 5.5 | – | 7.0 |" in text
     assert "Published: a paper." in text and "3 of 8 runs are finished" in text
-    assert f"- `{grid.cells[3].name}`, 1 times" in text and "![Learning curves](learning-curves.png)" in text
+    assert f"- `{grid.cells[3].name}`, failures: 1;" in text and "![Learning curves](learning-curves.png)" in text
     assert (grid.directory / "learning-curves.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (grid.directory / "learning-curves.svg").read_text()
     rows = list(csv.DictReader((grid.directory / "results.csv").read_text().splitlines()))
