@@ -94,7 +94,7 @@ def test_going_on_with_a_run_starts_no_code_and_writes_nowhere_else(tmp_path):
 
 CHILDREN = {
     "a cell": [*PROGRAM, "--version"],
-    "the guard of a cell on Ray": [*ray_worker._GUARD, str(os.getpid()), "true"],
+    "the guard of a cell on Ray": [*ray_worker.GUARD, str(os.getpid()), "true"],
     "a task of SLURM": ["bash", "SCRIPT"],
 }
 

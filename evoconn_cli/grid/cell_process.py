@@ -56,7 +56,7 @@ def cell_environment(launch: LaunchConfig, place: str, cores: Sequence[int] = ()
 
 
 def start_process(
-    cell: Cell, command: Sequence[str], environment: Mapping[str, str], locks: Sequence[int], cwd: str | None = None
+    cell: Cell, command: Sequence[str], environment: Mapping[str, str], locks: Sequence[int], *, cwd: str | None = None
 ) -> subprocess.Popen:
     """Returns a new process whose output goes to the log of its cell.
 

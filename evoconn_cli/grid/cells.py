@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -78,7 +78,8 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
     for (set_name, overrides), task in itertools.product(grid.sets.items(), grid.tasks or (_task_of_base(grid),)):
         for settings in _points(grid):
             chosen = {**overrides, **dict(settings), "task.name": task}
-            for cell in _seeds(grid, directory, set_name, settings, _load(grid, set_name, chosen)):
+            config = _load(grid, set_name, chosen)
+            for cell in _seeds(config, grid.seeds, set_name=set_name, settings=settings, directory=directory):
                 if cells.setdefault(cell.path, cell).config != cell.config:
                     raise ConfigError(
                         f"two different cells have the id {cell.id}: move one of their settings into its own set."
@@ -190,11 +191,13 @@ def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
         raise ConfigError(f"set {set_name}, task {task}: {error}") from None
 
 
-def _seeds(grid: GridFile, directory: Path, set_name: str, settings: Settings, config: RunConfig) -> Iterator[Cell]:
+def _seeds(
+    config: RunConfig, seeds: Sequence[int], *, set_name: str, settings: Settings, directory: Path
+) -> Iterator[Cell]:
     """Yields one cell per seed."""
     id, task, given = cell_id(config), config.task.name, config.tracking
     group = f"{set_name}-{task}-{id}"
-    for seed in grid.seeds:
+    for seed in seeds:
         tracking = dataclasses.replace(given, group=given.group or group, name=given.name or f"seed{seed}")
         seeded = dataclasses.replace(config, seed=seed, tracking=tracking)
         check_values(seeded)

@@ -24,7 +24,8 @@ from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.device_locks import release, take_locks
 from evoconn_cli.grid.devices import CoreGroups, LocalDevice, memory_variables
 
-_GUARD = (*PYTHON, "-m", "evoconn_cli.grid.ray_worker")
+GUARD = (*PYTHON, "-m", "evoconn_cli.grid.ray_worker")
+"""Runs the command of a cell, and does not outlive Ray's worker."""
 
 _TICK = 0.1  # [s] between looks at the process and at cancellations
 
@@ -54,7 +55,7 @@ def run_on_node(
         )
     else:
         place, variables = (device.name, device.environment) if device else ("any cores", {})
-    command = [*_GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)]
+    command = [*GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)]
     environment = {**variables, **cell_environment(launch, f"ray, {place}", device.cores if device else ())}
     has_directory = working_directory is not None and os.path.isdir(working_directory)
     with _cancellations() as cancelled:

@@ -140,8 +140,10 @@ class Scheduler:
             except KeyboardInterrupt:
                 self._is_ending = True
                 for ended in self._executor.quit():
+                    attempt = self._running.get(ended.cell)  # None if Ctrl-C came while it was started
                     with suppress(EvoconnError):
-                        self._record(self._running[ended.cell], ended)
+                        if attempt is not None:
+                            self._record(attempt, ended)
                 raise
         return self._left_out
 

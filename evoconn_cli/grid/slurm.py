@@ -103,7 +103,7 @@ class SlurmQueue:
             GridError: SLURM does not answer, or refuses the array.
         """
         for some in self._arrays(self._new(cells)):
-            job = _ask("sbatch", "--parsable", str(self._write(some))).strip().partition(";")[0]
+            job = ask("sbatch", "--parsable", str(self._write(some))).strip().partition(";")[0]
             for number, cell in enumerate(some):
                 try:
                     record_submission(cell.path, f"slurm {job}_{number}")
@@ -197,7 +197,7 @@ def queued_cells(folder: Path) -> dict[Path, ArrayTask]:
     """
     if not any(folder.glob("*.sbatch")):
         return {}
-    queue = _ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%j|%F|%K|%T")
+    queue = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%j|%F|%K|%T")
     scripts: dict[str, list[Path]] = {}
     found = {}
     for line in queue.splitlines():
@@ -220,7 +220,7 @@ def is_ours_to_requeue(task: str) -> bool:
     Raises:
         GridError: SLURM does not answer.
     """
-    state, _, reason = _ask("squeue", "--noheader", f"--jobs={task}", "--format=%T %r").strip().partition(" ")
+    state, _, reason = ask("squeue", "--noheader", f"--jobs={task}", "--format=%T %r").strip().partition(" ")
     return state == "RUNNING" or reason == "TimeLimit"
 
 
@@ -230,7 +230,7 @@ def requeue(task: str) -> None:
     Raises:
         GridError: SLURM refuses.
     """
-    _ask("scontrol", "requeue", task)
+    ask("scontrol", "requeue", task)
 
 
 def _read_cells(script: Path) -> list[Path]:
@@ -240,7 +240,7 @@ def _read_cells(script: Path) -> list[Path]:
         return []
 
 
-def _ask(*command: str) -> str:
+def ask(*command: str) -> str:
     """Returns the output of one of SLURM's commands.
 
     Raises:

@@ -44,6 +44,11 @@ class CellRow(NamedTuple):
     status: CellStatus
     progress: CellProgress
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a process trains the cell now."""
+        return self.status.state is State.RUNNING
+
 
 def read_rows(cells: Sequence[Cell]) -> list[CellRow]:
     """Returns the current rows of cells."""
@@ -117,7 +122,7 @@ class GridTable:
             ("seed", lambda row: str(row.cell.seed)),
             ("state", _state),
             ("on", lambda row: row.status.place),
-            ("generation", _generation),
+            ("generation", lambda row: f"{count(row.progress.generation)}/{count(row.cell.config.algo.generations)}"),
             ("evaluation", lambda row: fitness(row.progress.eval_fitness)),
         ]
         varying = varying_keys([row.cell for row in self._rows])
@@ -126,8 +131,8 @@ class GridTable:
         if self._plan is not None:
             plan = self._plan
             columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))
-        if any(row.status.state is State.RUNNING for row in self._rows):
-            columns.append(("steps/s", lambda row: count(_while_running(row, row.progress.steps_per_second))))
+        if any(row.is_running for row in self._rows):
+            columns.append(("steps/s", lambda row: count(row.progress.steps_per_second if row.is_running else None)))
             columns.append(("left", _time_left))
         if any(row.status.failures for row in self._rows):
             columns.append(("failures", lambda row: count(row.status.failures)))
@@ -171,22 +176,14 @@ def varying_keys(cells: Sequence[Cell]) -> set[str]:
     return {key for key, chosen in values.items() if len(chosen) > 1}
 
 
-def _generation(row: CellRow) -> str:
-    return f"{count(row.progress.generation)}/{count(row.cell.config.algo.generations)}"
-
-
 def _state(row: CellRow) -> str:
     """Returns the state; until the first new generation, how long the cell has been starting, since it compiles."""
     attempt = row.status.last_attempt
-    if row.status.state is State.RUNNING and attempt is not None and row.progress.generation <= attempt.from_generation:
+    if row.is_running and attempt is not None and row.progress.generation <= attempt.from_generation:
         return f"starting {duration(time.time() - attempt.started)}"
     return row.status.state.value
 
 
 def _time_left(row: CellRow) -> str:
-    left = row.progress.time_left if row.status.state is State.RUNNING else None
+    left = row.progress.time_left if row.is_running else None
     return left.text() if left else duration(None)
-
-
-def _while_running(row: CellRow, figure: float | None) -> float | None:
-    return figure if row.status.state is State.RUNNING else None

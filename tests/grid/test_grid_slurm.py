@@ -107,7 +107,7 @@ def test_the_callers_variables_hide_no_part_of_the_queue_and_replace_nothing_tha
     for name in ("SQUEUE_STATES", "SQUEUE_PARTITION", "SBATCH_JOB_NAME", "SBATCH_ARRAY_INX", "SBATCH_ACCOUNT"):
         monkeypatch.setenv(name, "mine")
     for command in ("squeue", "sbatch"):
-        lines = slurm_queue._ask(command).splitlines()
+        lines = slurm_queue.ask(command).splitlines()
         assert [line for line in lines if line.endswith("=mine")] == ["SBATCH_ACCOUNT=mine"], "a user's default counts"
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import pytest
 from grids import USABLE_CORES, load_cells, starts_of, write_grid
@@ -22,7 +23,7 @@ from evoconn_cli.grid.cells import prepare
 from evoconn_cli.grid.device_locks import HeldDevices, release, take_locks
 from evoconn_cli.grid.devices import CoreGroups, LocalDevice
 from evoconn_cli.grid.local_executor import LocalExecutor
-from evoconn_cli.grid.scheduler import Scheduler
+from evoconn_cli.grid.scheduler import Ended, Executor, Scheduler
 from evoconn_cli.grid.states import State, read_status
 
 QUICK = LaunchConfig(retries=1, retry_pause=0.0, cores_per_run=1)
@@ -274,6 +275,40 @@ def test_a_second_ctrl_c_quits_and_that_is_no_failure(cells, run):
         run(cells[:1], DEAF)
     status = read_status(cells[0])
     assert (status.state, status.failures, status.attempts) == (State.WAITING, 0, 1)
+
+
+class SlowStartExecutor(Executor):
+    """A process that fails before it has begun its attempt, because it is asked to end meanwhile."""
+
+    def __init__(self):
+        self.cells, self.asked = [], False
+
+    def plan(self, cells):
+        return ["here"] * len(cells)
+
+    def session(self):
+        return nullcontext()
+
+    def start(self, cell, saved):
+        self.cells.append(cell)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "here"
+
+    def wait(self):
+        return [Ended(self.cells.pop(), 1)] if self.asked and self.cells else []
+
+    def release_unused(self):
+        pass
+
+    def ask_to_end(self):
+        self.asked = True
+
+
+def test_a_cell_that_is_asked_to_end_before_it_has_begun_has_not_failed(cells):
+    assert Scheduler(SlowStartExecutor(), QUICK, print).run(cells[:2]) == {}
+    status = read_status(cells[0])
+    assert (status.state, status.failures, status.last_attempt.exit_code) == (State.WAITING, 0, 130)
+    assert read_status(cells[1]).attempts == 0
 
 
 def test_two_launchers_do_not_use_a_device_at_the_same_time(cells, tmp_path):
