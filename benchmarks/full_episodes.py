@@ -23,12 +23,11 @@ from benchmarks.generations import make_config
 from benchmarks.interleaving import interleave
 from benchmarks.parts import physics_steps, seconds_a_step
 from benchmarks.processes import run_module
-from evoconn_cli.config.schema import SpikingConfig
+from evoconn_cli.config.schema import SpikingConfig, TaskConfig
 from evoconn_cli.engine.build import build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.tasks import Task, TaskState
-from evoconn_cli.tasks.registry import make_task
+from evoconn_cli.tasks import Task, TaskState, make_task
 
 _EPISODE, _PHYSICS_STEPS, _BASELINE_STEPS = 1000, 1500, 6
 _TRAINED, _UNTRAINED = 3, 1
@@ -51,7 +50,7 @@ def _main(name: str, population: str, trained: str) -> None:
     config, block = make_config(name, int(population), workers)
     network = config.network
     assert isinstance(network, SpikingConfig)
-    task = make_task(name)
+    task = make_task(TaskConfig(name))
     engine = build_engine(config, workers, task=_nobody_falls(task))
     generation = engine.compile(engine.initial_state())
     physics = physics_steps(engine, workers, block)

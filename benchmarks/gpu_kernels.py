@@ -21,6 +21,7 @@ from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.rollout import Rollout
+from evoconn_cli.networks import conn_snn
 from evoconn_cli.networks.conn_snn import make_conn_snn
 
 H100 = """
@@ -62,7 +63,7 @@ def compile_step(task: str, lanes: int, kernel: str, *, barriers: bool) -> jax.s
     on_gpu = SingleDeviceSharding(gpus.devices[0])
     config = load_config(None, [f"task.name={task}", f"algo.population={lanes}", f"engine.block={lanes}"])
     as_on_gpu: dict[str, Any] = {"one_by_one": False, "fused": "compiled" if kernel == "pallas" else None}
-    build.make_conn_snn = lambda **given: make_conn_snn(**{**given, **as_on_gpu})
+    conn_snn.make_conn_snn = lambda **given: make_conn_snn(**{**given, **as_on_gpu})
     engine = build.build_engine(config, make_worker_mesh(jax.devices("cpu")[:1]))
     network, strategy = engine.network, engine.strategy
     rollout = Rollout(engine.task, network, first_episode=True, all_steps=True, on_cpu=barriers)

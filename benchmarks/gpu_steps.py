@@ -23,8 +23,8 @@ from benchmarks.gpu_findings import NO_GPU, part_of_step, report, report_machine
 from benchmarks.machine import describe_machine
 from benchmarks.parts import block_steps, median_seconds_a_step, network_steps, physics_steps
 from evoconn_cli.config.loading import override_config
-from evoconn_cli.config.schema import RunConfig, num_members
-from evoconn_cli.engine.build import Engine, build_engine, build_network
+from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import num_cores, start_jax
 from evoconn_cli.engine.kernel_choice import compare
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
@@ -140,7 +140,7 @@ def check_engine(tiny: bool, seconds: float, task: str) -> None:
 def _compare_generations(
     task: str, sizes: Sizes, ours: tuple[Engine, WorkerMesh], theirs: tuple[Engine, WorkerMesh], state: RunState
 ) -> None:
-    members = num_members(_configure(task, sizes.members, ours[1], sizes))
+    members = _configure(task, sizes.members, ours[1], sizes).algo.num_members
 
     def run(engine: Engine, workers: WorkerMesh) -> tuple[Any, RunState, Callable]:
         whole, sharded, generation = workers.whole, workers.sharded, engine.generation
@@ -202,8 +202,8 @@ def check_kernel(tiny: bool, seconds: float) -> None:
 def _compare_kernel(sizes: Sizes, workers: WorkerMesh, members: int) -> None:
     config = _configure("probe_sign" if sizes.tiny else "hopper", members, workers, sizes, "engine.kernel=xla")
     engine, key = build_engine(config, workers), jax.random.key(0)
-    fused: Any = "interpreted" if workers.on_cpu else "compiled"
-    networks = {"xla": engine.network, "kernel": build_network(config, engine.task, workers.on_cpu, fused)}
+    assert engine.network.fused is not None
+    networks = {"xla": engine.network, "kernel": engine.network.fused(workers.on_cpu)}
 
     def draw() -> Any:
         return engine.strategy.ask(key, engine.strategy.init(key), jnp.arange(members))

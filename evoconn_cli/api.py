@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evoconn_cli.config.perturbations import parse_perturbations
-from evoconn_cli.config.schema import ConnSnnConfig, RunConfig
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.devices import in_our_arithmetic, our_arithmetic
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.policy import Policy, make_policy, prepare_policy
@@ -24,7 +24,6 @@ from evoconn_cli.evaluation.neurobench import Figures
 from evoconn_cli.evaluation.opened import OpenedRun, is_exported, open_run
 from evoconn_cli.evaluation.statistics import Summary
 from evoconn_cli.export.bundle.reading import Edit
-from evoconn_cli.export.connectome import neuron_types
 from evoconn_cli.networks.layers import layer_arrays
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.tasks import Task
@@ -135,17 +134,18 @@ class LoadedRun:
         Raises:
             EvoconnError: The network has real weights.
         """
-        network, opened = self.config.network, self._opened
-        if not isinstance(network, ConnSnnConfig) or opened.probs is None:
+        network, opened = self._opened.network, self._opened
+        types = network.neurons.types if network.neurons else None
+        if types is None or opened.probs is None:
             raise EvoconnError(
                 f"the network {network.name!r} has real weights and no boolean connectivity; only conn_snn has. Its "
                 "weights are in run.state.strategy.center, and run.policy() computes with them."
             )
         with our_arithmetic():
-            center = layer_arrays(opened.network, opened.strategy.center(self.state.strategy))
+            center = layer_arrays(network, opened.strategy.center(self.state.strategy))
         return Connectivity(
             **{name: np.asarray(array.values[0]) for name, array in center.items()},
-            neuron_types=neuron_types(network),
+            neuron_types=types,
             probs={name: np.asarray(probs) for name, probs in opened.probs.items()},
         )
 

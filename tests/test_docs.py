@@ -15,7 +15,8 @@ from browser import WAIT, chromium, needs_browser
 from command_lines import COMMANDS, check_command_line
 
 from evoconn_cli import __version__
-from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
+from evoconn_cli.config.registry import entries, names
+from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, walk
 from tools.reference.figures import MARKED, PAGES, pages_with_figures
 from tools.reference.pages import generate_pages, write_pages
 
@@ -49,10 +50,11 @@ def test_writing_the_pages_removes_those_of_commands_that_are_no_more(tmp_path):
 
 def test_every_key_of_every_strategy_and_network_is_on_the_page_of_the_configuration():
     page = (DOCS / "configuration.md").read_text()
-    pairs = [(algo(), network()) for algo in ALGOS.values() for network in NETWORKS.values()]
-    keys = {key for algo, network in pairs for key, _, _ in walk(RunConfig(algo=algo, network=network))}
+    keys = {key for key, _, _ in walk(RunConfig())}
+    for section, kind in CHOSEN_BY_NAME.items():
+        keys |= {key for entry in entries(kind) for key, _, _ in walk(entry.default_config(), f"{section}.")}
     assert {key for key in keys if f"| `{key}` |" not in page} == {"algo.name", "network.name"}
-    for name in (*ALGOS, *NETWORKS):
+    for name in (*names("strategy"), *names("network")):
         assert re.search(rf"^### (algo|network)\.name={name}$", page, re.MULTILINE)
 
 

@@ -12,7 +12,7 @@ import typer
 from evoconn_cli.commands.options import Devices, Policy, check_policy, complete_run, keys_of, one_of, steps_of
 from evoconn_cli.commands.terminal import say, show_notice, stream_console, table_console
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, setting_text, swept_name
-from evoconn_cli.config.registry import BRAX_V1_TASKS
+from evoconn_cli.config.registry import names
 from evoconn_cli.errors import ConfigError, ExitCode, NoRunError, NothingYetError, unknown_name
 
 if TYPE_CHECKING:
@@ -377,7 +377,7 @@ def evaluate(
         typer.Option(
             metavar="TASK=RETURN",
             help="Divide mean returns by it to compare tasks.",
-            autocompletion=keys_of(BRAX_V1_TASKS),
+            autocompletion=keys_of(names("task", hidden=False)),
             show_default=False,
         ),
     ] = None,

@@ -166,8 +166,10 @@ def run_export(request: Request) -> None:
         _verify(request.path, console)
         return
     opened = open_steps(request.path, request.step, show_notice)
+    network = opened[0].network
+    typed = network.is_boolean and network.neurons is not None and network.neurons.num_excitatory is not None
     for one in formats:
-        check_format(one, opened[0].config.network.name)
+        check_format(one, network.name, has_spikes=network.neurons is not None, has_typed_neurons=typed)
     parts = [part for part in _parts(request, formats, opened) if part.format.name not in missing]
     for part in parts:
         for target in (part.target, *(part.target.with_name(part.target.stem + end) for end in part.format.beside)):

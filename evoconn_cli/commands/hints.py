@@ -14,9 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from evoconn_cli.commands.options import launch_keys, run_keys
+from evoconn_cli.config.numbers import read_number
 from evoconn_cli.config.perturbations import KINDS
-from evoconn_cli.config.reading import read_number
-from evoconn_cli.config.registry import PAIRS, TASKS, preset_names
+from evoconn_cli.config.registry import names, preset_names
 from evoconn_cli.errors import ConfigError, near_names, program
 
 _IN_A_HOME = re.compile(r"(--[a-z-]+=)?(~[^/=]*/.*)", re.DOTALL)
@@ -95,9 +95,9 @@ def check_entries(entries: Iterable[str]) -> None:
 
 def _option_for(word: str) -> str | None:
     """Returns what may have been meant by a word beside the options of `train`; None if nothing is likely."""
-    options = {"--task": TASKS, "--algo": PAIRS, "--network": [n for several in PAIRS.values() for n in several]}
-    for option, names in {**options, "--config": preset_names()}.items():
-        if (name := word.lower()) in names:
+    options = {"--task": names("task"), "--algo": names("strategy"), "--network": names("network")}
+    for option, known in {**options, "--config": preset_names()}.items():
+        if (name := word.lower()) in known:
             return f"{option} {name}"
     path = Path(word)
     if path.suffix in (".yaml", ".yml"):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from evoconn_cli.config.registry import PAIRS, WANDB_MODES
+from evoconn_cli.config.registry import WANDB_MODES, find, pairs
 from evoconn_cli.errors import unknown_name
 
 
@@ -36,7 +36,8 @@ def list_of(meanings: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]
 def complete_algo(ctx: typer.Context, incomplete: str) -> list[str]:
     """Returns the strategies that start with `incomplete` and can search the network that is named before."""
     network = ctx.params.get("network")
-    return [algo for algo in PAIRS if algo.startswith(incomplete) and (not network or network in PAIRS[algo])]
+    found = pairs().items()
+    return [algo for algo, ours in found if algo.startswith(incomplete) and (not network or network in ours)]
 
 
 def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -44,10 +45,10 @@ def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
 
     After a strategy only its own.
     """
-    given = ctx.params.get("algo")
-    algos = [given] if given in PAIRS else list(PAIRS)
-    pairs = [(network, f"for {algo}") for algo in algos for network in PAIRS[algo]]
-    return [pair for pair in pairs if pair[0].startswith(incomplete)]
+    given, known = ctx.params.get("algo"), pairs()
+    algos = [given] if given in known else list(known)
+    offered = [(network, f"for {algo}") for algo in algos for network in known[algo]]
+    return [pair for pair in offered if pair[0].startswith(incomplete)]
 
 
 # Keys
@@ -55,11 +56,14 @@ def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
 
 def run_keys(algo: str | None = None, network: str | None = None) -> dict[str, Any]:
     """Returns the keys of the configuration of a run, each with its dataclass field; of all strategies by default."""
-    from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
+    from evoconn_cli.config.schema import RunConfig, walk
 
-    pairs = [(name, one) for name, networks in PAIRS.items() for one in networks]
-    pairs = [pair for pair in pairs if algo in (None, pair[0]) and network in (None, pair[1])] or pairs
-    configs = [RunConfig(algo=ALGOS[name](), network=NETWORKS[one]()) for name, one in pairs]
+    known = [(name, one) for name, networks in pairs().items() for one in networks]
+    chosen = [pair for pair in known if algo in (None, pair[0]) and network in (None, pair[1])] or known
+    configs = [
+        RunConfig(algo=find("strategy", name).default_config(), network=find("network", one).default_config())
+        for name, one in chosen
+    ]
     return {key: field for config in configs for key, _, field in walk(config)}
 
 
@@ -101,7 +105,8 @@ def _complete_entry(keys: Mapping[str, Any], ctx: typer.Context, incomplete: str
 def _values(field: Any, start: str) -> list[str]:
     if field is None:
         return []
-    names = ("true", "false") if field.type == "bool" else field.metadata.get("choices", ())
+    choices = field.metadata.get("choices", tuple)
+    names = ("true", "false") if field.type == "bool" else choices()
     return [name for name in names if name.startswith(start)]
 
 

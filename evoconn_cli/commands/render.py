@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from evoconn_cli.commands.options import Policy, check_policy, complete_run, one_of, steps_of
 from evoconn_cli.commands.terminal import say, show_notice, stream_console
-from evoconn_cli.config.rendering import CAMERAS, check_task, make_options
+from evoconn_cli.config.rendering import CAMERAS, make_options
+from evoconn_cli.errors import ConfigError
 from evoconn_cli.output import check_output, in_a_run
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
     return Subject(
         task=opened.task,
         network=opened.network,
-        neurons=neurons_of(config.network),
+        neurons=neurons_of(opened.network),
         params_of=lambda episode: opened.policy_params(policy, seed, episode),
         about=", ".join(about),
         warmup_steps=config.rollout.warmup_steps,
@@ -193,7 +194,8 @@ def render(
         check_output(out, "--out")
     console = stream_console()
     opened = open_run(path, step, note=show_notice)
-    check_task(opened.task.name)
+    if opened.task.poses is None:
+        raise ConfigError(f"the task {opened.task.name!r} has no body that could be drawn; Brax's tasks have.")
 
     from evoconn_cli.rendering.encoders import check_encoder
     from evoconn_cli.rendering.episodes import write_episodes

@@ -26,7 +26,7 @@ from evoconn_cli.commands.options import (
 )
 from evoconn_cli.commands.terminal import say, show_failure, stream_console
 from evoconn_cli.config.launch import parse_duration
-from evoconn_cli.config.registry import BRAX_V1_TASKS, PAIRS, preset_names
+from evoconn_cli.config.registry import names, pairs, preset_names
 from evoconn_cli.errors import ExitCode, program
 from evoconn_cli.runs.signals import Deadline, Interrupts
 
@@ -146,7 +146,8 @@ def _follow(processes: Processes, interrupts: Interrupts, deadline: Deadline) ->
 DEFAULTS = {"seed": "0", "algo.population": "10240", "algo.generations": "1000"}
 """Defaults of the keys that options set, as the schema has them, which takes longer to import than help may take."""
 
-_NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in PAIRS.items())
+_TASKS = names("task", hidden=False)
+_NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in pairs().items())
 
 
 def train(
@@ -163,8 +164,8 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"What to learn: {', '.join(BRAX_V1_TASKS)}.",
-            autocompletion=one_of(*BRAX_V1_TASKS),
+            help=f"What to learn: {', '.join(_TASKS)}.",
+            autocompletion=one_of(*_TASKS),
             show_default=False,
         ),
     ] = None,
@@ -172,7 +173,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"Strategy: {', '.join(PAIRS)}.",
+            help=f"Strategy: {', '.join(names('strategy'))}.",
             autocompletion=complete_algo,
             show_default="ec, or that of the network",
         ),

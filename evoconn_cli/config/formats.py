@@ -12,12 +12,12 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
 
-ALL_NETWORKS = ("conn_snn", "dense_snn", "gru", "lstm", "mlp")
-SPIKING_NETWORKS = ("conn_snn", "dense_snn")
+Held: TypeAlias = Literal["typed neurons", "spikes", "any"]
+"""Networks that a format holds: of boolean connections between typed neurons, spiking ones, or any."""
 
 TABLE_OPTIONS = ("--episode-steps", "--with-episode")
 
@@ -70,7 +70,7 @@ class Format:
         suffix: Suffix of the file; empty for a directory.
         summary: Description in one line.
         writer: Module in `export/` and function, imported when the format is written.
-        networks: the names of the networks that it serves.
+        holds: Networks that it holds.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
         needs: Oldest version (or empty) of each package that may be missing.
         suffixes: Other suffixes that `--out` may have.
@@ -85,7 +85,7 @@ class Format:
     suffix: str
     summary: str
     writer: str
-    networks: Sequence[str] = ("conn_snn",)
+    holds: Held = "typed neurons"
     refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
     needs: Mapping[str, str] = field(default_factory=dict)
     suffixes: Sequence[str] = ()
@@ -136,7 +136,7 @@ FORMATS: dict[str, Format] = {
             ".npz",
             "connections and units as NumPy columns, or real weights",
             "table_files.write_npz",
-            ALL_NETWORKS,
+            "any",
             options=TABLE_OPTIONS,
         ),
         Format("csv", "", "a directory with edges.csv and nodes.csv", "table_files.write_csv", options=TABLE_OPTIONS),
@@ -168,7 +168,7 @@ FORMATS: dict[str, Format] = {
             ".nir",
             "a graph for neuromorphic tools, and the recorded episode",
             "nir_graph.write_nir",
-            SPIKING_NETWORKS,
+            "spikes",
             refusal="it has no spikes.",
             needs={"nir": "1.0.8", "h5py": ""},
             beside=("-recording.h5",),
@@ -231,14 +231,21 @@ def find_formats(names: Sequence[str]) -> list[Format]:
     return [FORMATS[name] for name in wanted]
 
 
-def check_format(one: Format, network: str) -> None:
-    """Checks that a format is for a network.
+def check_format(one: Format, network: str, *, has_spikes: bool, has_typed_neurons: bool) -> None:
+    """Checks that a format can hold a network.
+
+    Args:
+        one: The format.
+        network: Name of the network.
+        has_spikes: Whether it is a spiking network.
+        has_typed_neurons: Whether it has boolean connections between typed neurons.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it cannot.
     """
-    if network not in one.networks:
-        others = ", ".join(name for name, other in FORMATS.items() if network in other.networks) or "none"
+    held = {"any": True, "spikes": has_spikes, "typed neurons": has_typed_neurons}
+    if not held[one.holds]:
+        others = ", ".join(name for name, other in FORMATS.items() if held[other.holds]) or "none"
         raise ConfigError(f"{one.name} does not hold {network}: {one.refusal} Formats for {network}: {others}.")
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from evoconn_cli.config.launch import LaunchConfig, is_launch_text, read_launch, read_section
 from evoconn_cli.config.reading import read_yaml
-from evoconn_cli.config.registry import BRAX_V1_TASKS, TASKS, find_named, grid_dir, is_path
-from evoconn_cli.config.schema import ALGOS, NETWORKS, is_text, option
+from evoconn_cli.config.registry import find, find_named, grid_dir, is_path
+from evoconn_cli.config.schema import fields_of, is_text, option
 from evoconn_cli.errors import ConfigError, unknown_name
 
 _DIGITS = 6
@@ -189,10 +189,7 @@ def _read_choice(key: str, given: Any) -> list[Any] | Range:
 
 def _takes_fractions(key: str) -> bool:
     """Returns whether a key of a run is a number that need not be whole, even if both bounds are."""
-    section, name = key.split(".")[0], key.rpartition(".")[2]
-    families: dict[str, Iterable[type]] = {"algo": ALGOS.values(), "network": NETWORKS.values()}
-    fields = (f for kind in families.get(section, ()) for f in dataclasses.fields(kind))
-    return any(f.name == name and "float" in str(f.type) for f in fields)
+    return any("float" in str(f.type) for f in fields_of(key))
 
 
 def _read_published(given: Any, sets: Mapping[str, Any]) -> Published | None:
@@ -206,8 +203,7 @@ def _read_published(given: Any, sets: Mapping[str, Any]) -> Published | None:
         if name not in sets:
             raise unknown_name("set in published:", name, sets)
         for task, value in _read_section(tasks, f"published.{name}").items():
-            if task not in TASKS:
-                raise unknown_name(f"task in published.{name}:", task, TASKS, listed=BRAX_V1_TASKS)
+            find("task", task, f"task in published.{name}:")
             if not _is_number(value):
                 raise ConfigError(f"published.{name}.{task}: expected a number, got {value!r}.")
     return Published(source, returns)

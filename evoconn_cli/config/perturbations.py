@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evoconn_cli.config.reading import float32_problem, read_float
+from evoconn_cli.config.numbers import float32_problem, read_float
 from evoconn_cli.errors import ConfigError, unknown_name
 
 

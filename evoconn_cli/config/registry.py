@@ -1,12 +1,118 @@
-"""Names of tasks, networks, strategies, presets and grids."""
+"""The registry of tasks, networks and strategies, and the files of presets and grids."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from evoconn_cli.errors import ConfigError, unknown_name
 
-BRAX_V1_TASKS = (
+Kind: TypeAlias = Literal["task", "network", "strategy"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What has a name in the configuration. Nothing that it names is imported before it is used.
+
+    Attributes:
+        kind: Task, network or strategy.
+        name: Name in the configuration and on the command line.
+        summary: What it is, as a sentence.
+        config: `module:Class`, the dataclass of its keys.
+        make: `module:function` that makes it: `make(config)` of a task, `make(config, observation_size=, action_size=,
+            on_cpu=)` of a network, `make(config, network)` of a strategy; `config` is an instance of the dataclass.
+        candidates: What a network is made of and a strategy proposes, such as `connections` (boolean) or `weights`
+            (real); a strategy can search the networks that have the same.
+        published: Published values of keys that are null by default, by strategy, for a network.
+        gpu_kernel: `module:function` that says why the network's GPU kernel cannot run a configuration, or None if it
+            can; empty if there is no such kernel.
+        hidden: Whether help and lists leave it out.
+    """
+
+    kind: Kind
+    name: str
+    summary: str
+    config: str
+    make: str
+    candidates: str = ""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
+    gpu_kernel: str = ""
+    hidden: bool = False
+
+    def default_config(self) -> Any:
+        """Returns an instance of its dataclass, with this name and otherwise default values."""
+        return _load(self.config)(name=self.name)
+
+    def load_make(self) -> Callable[..., Any]:
+        """Returns the function that makes it."""
+        return _load(self.make)
+
+    def why_no_gpu_kernel(self, config: Any) -> str | None:
+        """Returns why a network cannot run in a GPU kernel of its own, None if it can."""
+        if self.gpu_kernel:
+            return _load(self.gpu_kernel)(config)
+        others = ", ".join(entry.name for entry in entries(self.kind) if entry.gpu_kernel)
+        return f"{self.name} has no such kernel, only {others} has"
+
+
+_ENTRIES: dict[tuple[Kind, str], Entry] = {}
+
+
+def register(entry: Entry) -> None:
+    """Adds an entry; of networks that a strategy can search the first one is its default.
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+    if (entry.kind, entry.name) in _ENTRIES:
+        raise ConfigError(f"there is a {entry.kind} {entry.name!r} already. Choose another name.")
+    _ENTRIES[entry.kind, entry.name] = entry
+
+
+def entries(kind: Kind) -> list[Entry]:
+    """Returns all entries of a kind, in the order in which they were registered."""
+    return [entry for entry in _ENTRIES.values() if entry.kind == kind]
+
+
+def names(kind: Kind, *, hidden: bool = True) -> list[str]:
+    """Returns the names of a kind, with or without the hidden ones."""
+    return [entry.name for entry in entries(kind) if hidden or not entry.hidden]
+
+
+def find(kind: Kind, name: str, what: str = "") -> Entry:
+    """Returns the entry of a name.
+
+    Args:
+        kind: Task, network or strategy.
+        name: The name.
+        what: What the message about an unknown name calls it; the kind by default.
+
+    Raises:
+        ConfigError: an unknown name; the message has the nearest ones.
+    """
+    if not isinstance(name, str) or (kind, name) not in _ENTRIES:
+        raise unknown_name(what or kind, name, names(kind), listed=names(kind, hidden=False))
+    return _ENTRIES[kind, name]
+
+
+def pairs() -> dict[str, list[str]]:
+    """Returns `{strategy: networks that it can search}`, the default network of each strategy first."""
+    networks = entries("network")
+    return {
+        strategy.name: [network.name for network in networks if network.candidates == strategy.candidates]
+        for strategy in entries("strategy")
+    }
+
+
+def _load(place: str) -> Any:
+    module, name = place.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+_BRAX_V1 = (
     "acrobot",
     "ant",
     "fetch",
@@ -23,11 +129,79 @@ BRAX_V1_TASKS = (
     "ur5e",
     "walker2d",
 )
-PROBE_TASKS = ("probe_bias", "probe_memory", "probe_nan", "probe_sign", "probe_steps")
-TASKS = BRAX_V1_TASKS + PROBE_TASKS
+_PROBES = ("probe_bias", "probe_memory", "probe_nan", "probe_sign", "probe_steps")
 
-PAIRS: dict[str, tuple[str, ...]] = {"ec": ("conn_snn",), "es": ("lstm", "gru", "mlp", "dense_snn")}
-"""The networks that a strategy can search; the first one is its default, as in the published code."""
+
+def _register_our_own() -> None:
+    schema, networks, strategies = (
+        f"evoconn_cli.{part}" for part in ("config.schema", "networks", "engine.strategies")
+    )
+    for name in _BRAX_V1:
+        register(Entry("task", name, "A task of Brax v1.", f"{schema}:TaskConfig", "evoconn_cli.tasks.brax_v1:make"))
+    for name in _PROBES:
+        summary = "A small task with a known answer, which tests the software."
+        register(Entry("task", name, summary, f"{schema}:TaskConfig", "evoconn_cli.tasks.probes:make", hidden=True))
+    register(
+        Entry(
+            "network",
+            "conn_snn",
+            "Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN).",
+            f"{schema}:ConnSnnConfig",
+            f"{networks}.conn_snn:make",
+            candidates="connections",
+            gpu_kernel=f"{networks}.conn_snn:why_no_gpu_kernel",
+        )
+    )
+    for name, summary, config in (
+        ("lstm", "An LSTM cell and a dense read-out.", "LstmConfig"),
+        ("gru", "A GRU cell and a dense read-out.", "NetworkConfig"),
+        ("mlp", "One tanh layer and a dense read-out; feed-forward.", "NetworkConfig"),
+    ):
+        register(
+            Entry(
+                "network",
+                name,
+                summary,
+                f"{schema}:{config}",
+                f"{networks}.flax_networks:make",
+                candidates="weights",
+                published={"es": {"sigma": 0.02, "learning_rate": 0.01}},
+            )
+        )
+    register(
+        Entry(
+            "network",
+            "dense_snn",
+            "The same neurons with real weights and without types (Dense-RSNN).",
+            f"{schema}:DenseSnnConfig",
+            f"{networks}.dense_snn:make",
+            candidates="weights",
+            published={"es": {"sigma": 0.3, "learning_rate": 0.15}},
+        )
+    )
+    register(
+        Entry(
+            "strategy",
+            "ec",
+            "Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies.",
+            f"{schema}:EcConfig",
+            f"{strategies}.connectivity:make",
+            candidates="connections",
+        )
+    )
+    register(
+        Entry(
+            "strategy",
+            "es",
+            "Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW.",
+            f"{schema}:EsConfig",
+            f"{strategies}.gaussian:make",
+            candidates="weights",
+        )
+    )
+
+
+_register_our_own()
 
 WANDB_MODES = ("auto", "online", "offline", "disabled")
 

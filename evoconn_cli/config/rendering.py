@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from evoconn_cli.config.registry import BRAX_V1_TASKS
 from evoconn_cli.errors import ConfigError, unknown_name
 
 RENDER_FORMATS = ("mp4", "gif", "html", "png")
@@ -89,16 +88,6 @@ def make_options(
         still_at_end=still_at_end,
         notes=notes,
     )
-
-
-def check_task(name: str) -> None:
-    """Checks that a task has bodies to draw.
-
-    Raises:
-        ConfigError: It has none.
-    """
-    if name not in BRAX_V1_TASKS:
-        raise ConfigError(f"the task {name!r} has no body that could be drawn; Brax's tasks have.")
 
 
 def _rate(fps: float | None, fmt: str) -> tuple[Fraction, tuple[str, ...]]:

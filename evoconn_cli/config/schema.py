@@ -8,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from evoconn_cli.config.numbers import as_float32
+from evoconn_cli.config.registry import WANDB_MODES, Kind, entries, find, names
+from evoconn_cli.errors import ConfigError
 
-from evoconn_cli.config.registry import TASKS, WANDB_MODES
+MISSING: Any = "???"
+"""OmegaConf's mark of a value that has to be given."""
 
 PUBLISHED = "published"
 """The paper (arXiv 2305.17650) or its code."""
@@ -22,6 +25,9 @@ MEASURED = "measured"
 """A figure in docs/."""
 OWN = "own"
 """A decision of this software."""
+
+CHOSEN_BY_NAME: dict[str, Kind] = {"task": "task", "algo": "strategy", "network": "network"}
+"""Sections whose keys depend on what is chosen by their `name`, and what that is in the registry."""
 
 MOST_NEURONS = 16_384
 """The recurrent weights of so many, for the four gates of an LSTM, are still counted in 32 bits."""
@@ -36,25 +42,24 @@ def option(
     high: float = math.inf,
     above: float = -math.inf,
     below: float = math.inf,
-    choices: Sequence[str] = (),
+    choices: Sequence[str] | Callable[[], Sequence[str]] = (),
     source: str = "",
 ) -> Any:
     """Returns a dataclass field that carries its documentation and its range.
 
     Args:
-        default: the default value; `dict` for a mapping that is empty by default.
-        doc: one sentence for the reference.
-        unit: unit of the value, empty for pure numbers.
-        low: smallest allowed value.
-        high: largest allowed value.
-        above: the value must be larger than this.
-        below: the value must be smaller than this.
-        choices: the allowed values, where they are names.
-        source: where the default comes from; empty where it has no source.
+        default: Default value; `dict` for a mapping that is empty by default.
+        doc: What the key means, for the reference.
+        unit: Unit of the value; empty for pure numbers.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        above: Value that it must exceed.
+        below: Value that it must stay below.
+        choices: Allowed values of a name, or a function that returns them.
+        source: Source of the default; empty if it has none.
     """
-    metadata = dict(
-        doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=tuple(choices), source=source
-    )
+    allowed = choices if callable(choices) else lambda: choices
+    metadata = dict(doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=allowed, source=source)
     return (
         field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
     )
@@ -68,7 +73,7 @@ published = functools.partial(option, source=PUBLISHED)
 class TaskConfig:
     """What the network has to do."""
 
-    name: str = option(MISSING, "name of the task", choices=TASKS)
+    name: str = option(MISSING, "name of the task", choices=functools.partial(names, "task"))
     episode_length: int = published(1000, "an episode ends after so many steps at the latest", unit="steps", low=1)
     action_repeat: int = published(1, "physics steps that one action lasts", unit="steps", low=1)
 
@@ -77,7 +82,7 @@ class TaskConfig:
 class AlgoConfig:
     """What all strategies share."""
 
-    name: str = MISSING
+    name: str = option(MISSING, "name of the strategy", choices=functools.partial(names, "strategy"))
     population: int = published(10240, "members a generation, evaluation copies included", low=2, high=1_000_000)
     evaluation_copies: int | None = published(
         None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
@@ -92,12 +97,30 @@ class AlgoConfig:
     adam_beta2: float = published(0.999, "decay of Adam's second moment", low=0, below=1)
     adam_eps: float = published(1e-8, "Adam's epsilon", above=0)
 
+    @property
+    def num_evaluation_copies(self) -> int:
+        """Members that are the deterministic network."""
+        return max(4, self.population // 80) if self.evaluation_copies is None else self.evaluation_copies
+
+    @property
+    def num_members(self) -> int:
+        """Members that are sampled, not evaluation copies (M)."""
+        return self.population - self.num_evaluation_copies
+
+    def check(self, network: str) -> None:
+        """Raises a ConfigError if values that are allowed by themselves do not go together, for a network's name."""
+        copies = self.num_evaluation_copies
+        if self.num_members < 2:
+            raise ConfigError(
+                f"algo.population={self.population}: {copies} of them are evaluation copies, so at least {copies + 2} "
+                "are needed. Raise it, or lower algo.evaluation_copies."
+            )
+
 
 @dataclass(frozen=True)
 class EcConfig(AlgoConfig):
     """Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies."""
 
-    name: str = option("ec", "name of the strategy", choices=("ec",))
     learning_rate: float = published(0.15, "step size of Adam on the probabilities", above=0)
     eps: float = published(
         1e-3,
@@ -108,23 +131,46 @@ class EcConfig(AlgoConfig):
     weight_decay: float = published(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
     initial_prob: float = published(0.5, "every probability at generation 0", above=0, below=1)
 
+    def check(self, network: str) -> None:
+        """Checks the initial probability, too."""
+        super().check(network)
+        if not self.eps <= self.initial_prob <= 1 - self.eps:
+            raise ConfigError(
+                f"algo.initial_prob={self.initial_prob}: must be from algo.eps to 1 - algo.eps, {self.eps} to "
+                f"{1 - self.eps}."
+            )
+
 
 @dataclass(frozen=True)
 class EsConfig(AlgoConfig):
     """Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW."""
 
-    name: str = option("es", "name of the strategy", choices=("es",))
     sigma: float | None = published(None, "standard deviation of the perturbations; null: published", above=0)
     learning_rate: float | None = published(None, "step size of AdamW; null: published", above=0)
     weight_decay: float = published(0.1, "decay of the weights toward 0, times the step size", low=0)
+
+    def check(self, network: str) -> None:
+        """Checks that members come in pairs, and that values that are null are published."""
+        super().check(network)
+        if self.num_members % 2:
+            raise ConfigError(
+                f"algo.population={self.population}: es perturbs in pairs, so the {self.num_members} members beside "
+                f"the {self.num_evaluation_copies} evaluation copies must be even in number. Change either."
+            )
+        for key in ("sigma", "learning_rate"):
+            if getattr(self, key) is None and key not in find("network", network).published.get(self.name, {}):
+                raise ConfigError(f"algo.{key}=null: nothing is published for the network {network}. Give a number.")
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """What all networks share."""
 
-    name: str = MISSING
+    name: str = option(MISSING, "name of the network", choices=functools.partial(names, "network"))
     num_neurons: int = published(256, "recurrent neurons", low=1, high=MOST_NEURONS)
+
+    def check(self) -> None:
+        """Raises a ConfigError if values that are allowed by themselves do not go together."""
 
 
 @dataclass(frozen=True)
@@ -142,48 +188,41 @@ class SpikingConfig(NetworkConfig):
     v_rest: float = published(0.0, "resting and reset potential")
     v_threshold: float = published(1.0, "firing threshold")
 
+    def check(self) -> None:
+        """Checks potentials and sub-steps."""
+        if as_float32(self.v_threshold) <= as_float32(self.v_rest):
+            raise ConfigError(f"network.v_threshold={self.v_threshold}: must be above network.v_rest={self.v_rest}.")
+        substeps = round(self.step_ms / self.dt_ms)
+        if substeps >= 2**31:
+            raise ConfigError(
+                f"network.step_ms={self.step_ms} over network.dt_ms={self.dt_ms}: the sub-steps of an environment step "
+                f"are counted in 32 bits and must be fewer than {2**31}."
+            )
+        if substeps < 1:
+            raise ConfigError(
+                f"network.dt_ms={self.dt_ms}: must be at most network.step_ms={self.step_ms}, so that an environment "
+                "step has at least one sub-step."
+            )
+
 
 @dataclass(frozen=True)
 class ConnSnnConfig(SpikingConfig):
     """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
 
-    name: str = option("conn_snn", "name of the network", choices=("conn_snn",))
     excitatory_ratio: float = published(0.5, "share of excitatory neurons", low=0, high=1)
     expected_density: float = published(0.5, "density that the gains are normalised by", above=0, high=1)
-
-    @property
-    def num_excitatory(self) -> int:
-        """How many neurons, the first ones, are excitatory."""
-        return round(self.num_neurons * self.excitatory_ratio)
 
 
 @dataclass(frozen=True)
 class DenseSnnConfig(SpikingConfig):
     """The same neurons with real weights and without types (Dense-RSNN)."""
 
-    name: str = option("dense_snn", "name of the network", choices=("dense_snn",))
-
-
-@dataclass(frozen=True)
-class GruConfig(NetworkConfig):
-    """A GRU cell and a dense read-out."""
-
-    name: str = option("gru", "name of the network", choices=("gru",))
-
 
 @dataclass(frozen=True)
 class LstmConfig(NetworkConfig):
     """An LSTM cell and a dense read-out."""
 
-    name: str = option("lstm", "name of the network", choices=("lstm",))
     num_neurons: int = published(128, "size of the cell", low=1, high=MOST_NEURONS)
-
-
-@dataclass(frozen=True)
-class MlpConfig(NetworkConfig):
-    """One tanh layer and a dense read-out; feed-forward."""
-
-    name: str = option("mlp", "name of the network", choices=("mlp",))
 
 
 @dataclass(frozen=True)
@@ -266,24 +305,12 @@ class RunConfig:
 
     seed: int = option(0, "every random draw of the run follows from it", low=0, high=2**32 - 1, source=OWN)
     task: TaskConfig = field(default_factory=TaskConfig)
-    algo: AlgoConfig = field(default_factory=EcConfig)
-    network: NetworkConfig = field(default_factory=ConnSnnConfig)
+    algo: AlgoConfig = field(default_factory=lambda: entries("strategy")[0].default_config())
+    network: NetworkConfig = field(default_factory=lambda: entries("network")[0].default_config())
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-
-ALGOS: dict[str, type[AlgoConfig]] = {"ec": EcConfig, "es": EsConfig}
-NETWORKS: dict[str, type[NetworkConfig]] = {
-    "conn_snn": ConnSnnConfig,
-    "dense_snn": DenseSnnConfig,
-    "gru": GruConfig,
-    "lstm": LstmConfig,
-    "mlp": MlpConfig,
-}
-PUBLISHED_ES = {"dense_snn": (0.3, 0.15), "gru": (0.02, 0.01), "lstm": (0.02, 0.01), "mlp": (0.02, 0.01)}
-"""Published sigma and learning rate of ES, by network."""
 
 
 def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
@@ -296,24 +323,31 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.
             yield f"{prefix}{f.name}", value, f
 
 
+_TEXT = ("str", "str | None")
+"""Types of keys that hold text; annotations are strings here."""
+
+
 def text_keys(config: Any, prefix: str = "") -> Iterator[str]:
     """Yields the keys of a configuration whose values are text."""
     for key, _, f in walk(config, prefix):
-        if f.type in ("str", "str | None"):  # annotations are text here, too
+        if f.type in _TEXT:
             yield key
 
 
-_TEXT_KEYS = frozenset(
-    key
-    for algo in ALGOS.values()
-    for network in NETWORKS.values()
-    for key in text_keys(RunConfig(algo=algo(), network=network()))
-)
+def fields_of(key: str) -> list[dataclasses.Field]:
+    """Returns the fields that a full key of a run may stand for, whatever task, strategy and network are chosen."""
+    section, name = key.partition(".")[0], key.rpartition(".")[2]
+    if section in CHOSEN_BY_NAME:
+        kinds = {type(entry.default_config()) for entry in entries(CHOSEN_BY_NAME[section])}
+    else:
+        config = RunConfig()
+        kinds = {type(getattr(config, section, None) if "." in key else config)}
+    return [f for kind in kinds if dataclasses.is_dataclass(kind) for f in dataclasses.fields(kind) if f.name == name]
 
 
 def is_text(key: str) -> bool:
-    """Returns whether the values of a key are text, whatever they look like."""
-    return key in _TEXT_KEYS
+    """Returns whether the values of a full key of a run are text, whatever they look like."""
+    return any(f.type in _TEXT for f in fields_of(key))
 
 
 def what_seeds_share(config: RunConfig) -> dict[str, Any]:
@@ -326,14 +360,3 @@ def what_seeds_share(config: RunConfig) -> dict[str, Any]:
 def most_steps(config: RunConfig) -> int:
     """Returns the environment steps of a generation in which every episode lasts to its limit."""
     return config.algo.population * -(-config.task.episode_length // config.task.action_repeat)
-
-
-def num_members(config: RunConfig) -> int:
-    """Returns how many members of the population are sampled, not evaluation copies (M)."""
-    return config.algo.population - num_evaluation_copies(config)
-
-
-def num_evaluation_copies(config: RunConfig) -> int:
-    """Returns how many members are the deterministic network."""
-    algo = config.algo
-    return max(4, algo.population // 80) if algo.evaluation_copies is None else algo.evaluation_copies

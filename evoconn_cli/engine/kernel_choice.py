@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.mesh import Device, WorkerMesh
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.networks import Network, bits, fused_substeps
+from evoconn_cli.networks import Network, bits
 from evoconn_cli.networks.conn_snn import ConnSnnCarry
 
 _MEMBERS, _STEPS = 64, 4
@@ -21,20 +21,12 @@ _MEMBERS, _STEPS = 64, 4
 _ROUNDING = 1e-4
 """Potentials, currents and rates may differ by so much [shares of their largest value]; one spike is far more."""
 
-Fused: TypeAlias = Literal["compiled"] | None
-"""The argument `fused` of `make_conn_snn`."""
-
 
 class KernelChoice(NamedTuple):
     """The kernel of a run."""
 
     name: Literal["xla", "pallas"]
     found: str | None = None  # in words, what the choice was made by; None where there was none to make
-
-    @property
-    def fused(self) -> Fused:
-        """What `make_conn_snn` is told."""
-        return "compiled" if self.name == "pallas" else None
 
 
 class Comparison(NamedTuple):
@@ -58,25 +50,23 @@ class Comparison(NamedTuple):
         return f"the GPU kernel and XLA are equal on this device {how}"
 
 
-def choose_kernel(
-    config: RunConfig, workers: WorkerMesh, observation_size: int, make_network: Callable[[Fused], Network]
-) -> KernelChoice:
+def choose_kernel(config: RunConfig, workers: WorkerMesh, network: Network, observation_size: int) -> KernelChoice:
     """Returns the kernel that `engine.kernel` asks for; `auto` takes the GPU kernel only where it is found equal.
 
     Args:
-        config: of the run.
-        workers: the devices.
+        config: Configuration of the run.
+        workers: Devices.
+        network: Network of the run, without the GPU kernel.
         observation_size: O.
-        make_network: returns the network of the run, with or without the GPU kernel.
 
     Raises:
         ConfigError: `pallas` is asked for and cannot run.
     """
     asked, device = config.engine.kernel, workers.mesh.local_devices[0]
-    is_candidate = config.network.name == "conn_snn" and not _is_cpu(device)
+    is_candidate = network.fused is not None and not _is_cpu(device)
     if asked == "xla" or (asked == "auto" and not is_candidate):
         return KernelChoice("xla")
-    found = _objection(config, device) or _compare_on(device, observation_size, make_network)
+    found = _objection(config, device) or _compare_on(device, observation_size, network)
     if isinstance(found, str):
         if asked == "pallas":
             raise _refusal(found)
@@ -130,22 +120,22 @@ def _is_cpu(device: Device) -> bool:
 
 def _objection(config: RunConfig, device: Device) -> str | None:
     """Returns why the GPU kernel cannot run, as far as can be known without trying."""
-    if config.network.name != "conn_snn":
-        return f"{config.network.name} has no such kernel, only conn_snn has"
-    if _is_cpu(device):
+    entry = find("network", config.network.name)
+    if entry.gpu_kernel and _is_cpu(device):
         return "it needs a GPU, and this run computes on the CPU"
-    return fused_substeps.why_not_fused(config.network.num_neurons)
+    return entry.why_no_gpu_kernel(config.network)
 
 
-def _compare_on(device: Device, observation_size: int, make_network: Callable[[Fused], Network]) -> Comparison | str:
+def _compare_on(device: Device, observation_size: int, network: Network) -> Comparison | str:
     """Returns how far the GPU kernel is from XLA on random members, or why it does not run."""
-    theirs, random = make_network(None), np.random.default_rng(0)
-    shapes = {name: (_MEMBERS, bits.num_words(x.shape[0]), x.shape[1]) for name, x in theirs.shapes.items()}
+    assert network.fused is not None
+    random = np.random.default_rng(0)
+    shapes = {name: (_MEMBERS, bits.num_words(x.shape[0]), x.shape[1]) for name, x in network.shapes.items()}
     candidates = {name: random.integers(2**32, size=shape, dtype=np.uint32) for name, shape in shapes.items()}
     observations = random.normal(size=(_STEPS, _MEMBERS, observation_size)).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), _MEMBERS)
     try:
-        return compare(make_network("compiled"), theirs, *jax.device_put((candidates, keys, observations), device))
+        return compare(network.fused(False), network, *jax.device_put((candidates, keys, observations), device))
     except Exception as error:  # where a kernel cannot be compiled, Pallas, Triton and XLA raise what they like
         reason = str(error).strip().partition("\n")[0][:200]
         return f"the GPU kernel does not run on this device ({type(error).__name__}: {reason})"

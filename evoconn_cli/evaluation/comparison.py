@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evoconn_cli.config.reading import read_float
+from evoconn_cli.config.numbers import read_float
 from evoconn_cli.config.schema import what_seeds_share
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.evaluation.evaluating import Evaluated

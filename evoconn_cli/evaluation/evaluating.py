@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from evoconn_cli.config.perturbations import KINDS, setting_text
-from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import CPU_BLOCK
 from evoconn_cli.engine.devices import memory_for
 from evoconn_cli.engine.episodes import EpisodeResults, Evaluation, Learned, Perturbation, evaluation_key
@@ -20,9 +19,7 @@ from evoconn_cli.evaluation.neurobench import Figures, neurobench_figures
 from evoconn_cli.evaluation.opened import OpenedRun, check_sampling
 from evoconn_cli.evaluation.statistics import Summary, summarize
 from evoconn_cli.limits import usable_memory
-from evoconn_cli.tasks import Task
-from evoconn_cli.tasks.brax_v1 import PhysicsScale
-from evoconn_cli.tasks.registry import make_task
+from evoconn_cli.tasks import PhysicsScale, make_task
 
 _Program: TypeAlias = Callable[[RunState, jax.Array, Perturbation], EpisodeResults]
 
@@ -73,7 +70,7 @@ def evaluate(
         if sampled and opened.bundle is not None:
             check_sampling(opened.bundle)
         for setting in settings:
-            _make_task(opened.config, _split(setting)[0])
+            make_task(opened.config.task, _split(setting)[0])
     _check_memory(runs, num_episodes)
     programs = {} if programs is None else programs
     key = evaluation_key(seed)
@@ -98,7 +95,7 @@ def evaluate(
                     programs[same] = _compile(opened, physics, num_episodes=num_episodes, sampled=sampled)
                 gathered = jax.device_get(programs[same](opened.state, key, perturbation))
             results = jax.tree.map(lambda x: x[:num_episodes], gathered)
-            figures = neurobench_figures(config, opened.network, results)
+            figures = neurobench_figures(opened.network, results)
             yield Evaluated(opened, setting, results, summarize(results.returns, seed), figures)
 
 
@@ -131,19 +128,10 @@ def _split(setting: dict[str, float]) -> tuple[PhysicsScale, Perturbation]:
     return PhysicsScale(**physics), Perturbation(**others)
 
 
-def _make_task(config: RunConfig, physics: PhysicsScale) -> Task:
-    return make_task(
-        config.task.name,
-        episode_length=config.task.episode_length,
-        action_repeat=config.task.action_repeat,
-        physics=physics,
-    )
-
-
 def _compile(opened: OpenedRun, physics: PhysicsScale, *, num_episodes: int, sampled: bool) -> _Program:
     config, workers = opened.config, opened.workers
     evaluation = Evaluation(
-        task=_make_task(config, physics),
+        task=make_task(config.task, physics),
         network=opened.network,
         strategy=opened.strategy,
         workers=workers,

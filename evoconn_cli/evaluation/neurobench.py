@@ -15,11 +15,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from evoconn_cli.config.schema import ConnSnnConfig, RunConfig, SpikingConfig
 from evoconn_cli.engine.episodes import EpisodeResults
 from evoconn_cli.networks import Layer, Network
 from evoconn_cli.networks.layers import layer_shapes
-from evoconn_cli.networks.lif import LifConstants
 
 ENERGY_PJ = {"45nm": (0.9, 4.6)}
 """Energy of an AC and of a MAC of 32-bit floats by technology [pJ]. Source: Horowitz, ISSCC 2014."""
@@ -49,15 +47,14 @@ class Figures(NamedTuple):
     spikes_per_second_inhibitory: float | None
 
 
-def neurobench_figures(config: RunConfig, network: Network, results: EpisodeResults) -> Figures:
+def neurobench_figures(network: Network, results: EpisodeResults) -> Figures:
     """Returns the figures, averaged over all steps of all episodes.
 
     The hidden units of gru, lstm and mlp are taken for not zero, as sigmoid and tanh leave them.
 
     Args:
-        config: of the run.
-        network: the policy.
-        results: NumPy arrays.
+        network: Network of the policy.
+        results: Results of the episodes, as NumPy arrays.
     """
     shapes = layer_shapes(network)
     steps = int(results.lengths.sum(dtype=np.int64))
@@ -68,7 +65,7 @@ def neurobench_figures(config: RunConfig, network: Network, results: EpisodeResu
         operations[kind] += int(np.sum(active * results.fan_out[name], dtype=np.int64))
     num_weights = sum(math.prod(shape) for shape in shapes.values())
     num_connections = sum(int(fan_out.sum(dtype=np.int64)) for fan_out in results.fan_out.values())
-    substeps = LifConstants.of(config.network).num_substeps if isinstance(config.network, SpikingConfig) else 1
+    substeps = network.neurons.constants.num_substeps if network.neurons else 1
     dense = sum(
         math.prod(shapes[name]) * (substeps if layer.pre == "spikes" else 1) for name, layer in network.layers.items()
     )
@@ -78,7 +75,7 @@ def neurobench_figures(config: RunConfig, network: Network, results: EpisodeResu
         effective_acs=operations["spikes"] / steps,
         effective_macs=operations["numbers"] / steps,
         dense_operations=dense,
-        **_spiking_figures(config, results, steps),
+        **_spiking_figures(network, results, steps),
     )
 
 
@@ -101,19 +98,18 @@ def _active(layer: Layer, results: EpisodeResults, num_pre: int) -> np.ndarray:
     return np.asarray(active, np.int64)
 
 
-def _spiking_figures(config: RunConfig, results: EpisodeResults, steps: int) -> dict[str, float | None]:
-    counts, network = results.spikes, config.network
-    if counts is None or not isinstance(network, SpikingConfig):
+def _spiking_figures(network: Network, results: EpisodeResults, steps: int) -> dict[str, float | None]:
+    counts, neurons = results.spikes, network.neurons
+    if counts is None or neurons is None:
         return dict.fromkeys(name for name in Figures._fields if name in _OF_SPIKES)
-    constants = LifConstants.of(network)
+    constants = neurons.constants
     emitted: np.ndarray = np.asarray(counts.emitted, np.int64).sum(axis=0)  # [N]
     seconds = steps * constants.num_substeps * constants.dt_ms / 1000.0
     per_second = emitted / seconds
     excitatory = inhibitory = None
-    if isinstance(network, ConnSnnConfig):
-        first_inhibitory = network.num_excitatory
-        excitatory = _mean(per_second[:first_inhibitory])
-        inhibitory = _mean(per_second[first_inhibitory:])
+    if neurons.num_excitatory is not None:
+        excitatory = _mean(per_second[: neurons.num_excitatory])
+        inhibitory = _mean(per_second[neurons.num_excitatory :])
     return {
         "activation_sparsity": 1.0 - float(emitted.sum()) / (len(emitted) * constants.num_substeps * steps),
         "membrane_updates": float(counts.updates.sum(dtype=np.int64)) / steps,
@@ -139,10 +135,11 @@ def _mean(values: np.ndarray) -> float | None:
 def _footprint(network: Network, observation_size: int) -> Footprint:
     leaves = jax.tree.leaves(network.shapes)
     carry = jax.eval_shape(network.initial_carry, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)))
-    boolean = all(leaf.dtype == bool for leaf in leaves)
     return Footprint(
         weights=sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves),
-        weights_packed=sum(4 * -(-leaf.shape[0] // 32) * leaf.shape[1] for leaf in leaves) if boolean else None,
+        weights_packed=sum(4 * -(-leaf.shape[0] // 32) * leaf.shape[1] for leaf in leaves)
+        if network.is_boolean
+        else None,
         state=sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(carry)),
         normalizer=2 * 4 * observation_size,
     )

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from evoconn_cli.config.formats import ExportOptions
-from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, RunConfig
+from evoconn_cli.config.schema import NetworkConfig, RunConfig
 from evoconn_cli.engine.normalizer import NormalizerState
-from evoconn_cli.networks import Candidates, Gains, Network
+from evoconn_cli.networks import Candidates, Gains, Network, SpikingNeurons
 from evoconn_cli.networks.layers import biases, layer_arrays
 from evoconn_cli.networks.lif import LifConstants
 
@@ -34,12 +34,13 @@ class Connectome:
             `recurrent` [N, N] and `output` [N, A].
         biases: `[post]` float32 by name; empty for the spiking networks.
         probs: `[pre, post]` float32 evolved probability of each connection by layer; empty for real weights.
-        neuron_types: `[N]` int8, +1 excitatory and -1 inhibitory; None where neurons have no types.
+        neurons: Neurons of a spiking network, or None.
         gains: None for networks without spikes.
         obs_mean: `[O]` float32 of the normaliser.
         obs_std: `[O]` float32 of the normaliser.
         observation_size: O.
         action_size: A.
+        equations: Lines that say what a network without spikes computes.
     """
 
     config: RunConfig
@@ -48,12 +49,13 @@ class Connectome:
     layers: dict[str, np.ndarray]
     biases: dict[str, np.ndarray]
     probs: dict[str, np.ndarray]
-    neuron_types: np.ndarray | None
+    neurons: SpikingNeurons | None
     gains: Gains | None
     obs_mean: np.ndarray
     obs_std: np.ndarray
     observation_size: int
     action_size: int
+    equations: Sequence[str] = ()
 
     @property
     def network(self) -> NetworkConfig:
@@ -63,7 +65,14 @@ class Connectome:
     @property
     def constants(self) -> LifConstants:
         """Constants of the neurons of a spiking network."""
-        return LifConstants.of(self.config.network)
+        if self.neurons is None:
+            raise ValueError(f"{self.network.name} has no spikes")
+        return self.neurons.constants
+
+    @property
+    def neuron_types(self) -> np.ndarray | None:
+        """`[N]` int8, +1 excitatory and -1 inhibitory; None if there are no neurons with types."""
+        return self.neurons.types if self.neurons else None
 
     @property
     def num_neurons(self) -> int:
@@ -152,15 +161,11 @@ def make_connectome(
         layers={name: np.asarray(array.values[0]) for name, array in layer_arrays(network, candidates).items()},
         biases={name: np.asarray(values[0]) for name, values in biases(network, candidates).items()},
         probs={name: np.asarray(values) for name, values in (probs or {}).items()},
-        neuron_types=neuron_types(config.network) if isinstance(config.network, ConnSnnConfig) else None,
+        neurons=network.neurons,
         gains=network.gains,
         obs_mean=np.asarray(normalizer.mean),
         obs_std=np.asarray(normalizer.std),
         observation_size=len(normalizer.mean),
         action_size=action_size,
+        equations=network.equations,
     )
-
-
-def neuron_types(network: ConnSnnConfig) -> np.ndarray:
-    """Returns `[N]` int8, +1 excitatory and -1 inhibitory."""
-    return np.where(np.arange(network.num_neurons) < network.num_excitatory, 1, -1).astype(np.int8)

@@ -17,7 +17,7 @@ from evoconn_cli.engine.episodes import episode_keys
 from evoconn_cli.engine.policy import PolicyParams
 from evoconn_cli.engine.recording import Step, play_in_parts
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.networks import Carry, Network, bits
+from evoconn_cli.networks import Carry, Network
 from evoconn_cli.tasks import Task
 
 
@@ -195,14 +195,8 @@ def _seen(step: Step, network: Network) -> dict[str, Any]:
 
 def _state(carry: Carry, network: Network) -> Any:
     """Returns the state of the neurons or hidden units of the one member of a block."""
-    if network.record is None:
-        leaves = jax.tree.leaves(carry)
-        names = ("c", "h")[2 - len(leaves) :]  # lstm has both, gru only h, mlp none
-        return {name: np.asarray(x[0]) for name, x in zip(names, leaves, strict=True)}
-    neurons, spikes = carry.neurons, carry.spikes
-    if spikes.dtype != bool:
-        spikes = bits.unpack(spikes, axis=1, length=neurons.v.shape[1])
-    return NeuronState(*(np.asarray(x[0]) for x in (*neurons, spikes)))
+    arrays = {name: np.asarray(x[0]) for name, x in network.state_arrays(carry).items()}
+    return arrays if network.record is None else NeuronState(**arrays)
 
 
 def _is_finite(*arrays: jax.Array) -> bool:

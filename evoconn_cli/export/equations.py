@@ -37,26 +37,6 @@ _WEIGHTS_ARE_REAL = {
 }
 """Replacements for the lines of `UPDATE` with these beginnings, for real weights."""
 
-_HIDDEN = {
-    "gru": (
-        "r = sigmoid(x @ ir + b_ir + h @ hr)",
-        "z = sigmoid(x @ iz + b_iz + h @ hz)",
-        "n = tanh(x @ in + b_in + r · (h @ hn + b_hn))",
-        "h = (1 - z) · n + z · h",
-        "raw_action = h @ Dense_0 + b_Dense_0",
-    ),
-    "lstm": (
-        "i = sigmoid(x @ ii + h @ hi + b_hi)",
-        "f = sigmoid(x @ if + h @ hf + b_hf)",
-        "g = tanh(x @ ig + h @ hg + b_hg)",
-        "o = sigmoid(x @ io + h @ ho + b_ho)",
-        "c = f · c + i · g",
-        "h = o · tanh(c)",
-        "raw_action = h @ Dense_0 + b_Dense_0",
-    ),
-    "mlp": ("h = tanh(x @ Dense_0 + b_Dense_0)", "raw_action = h @ Dense_1 + b_Dense_1"),
-}
-
 _WEIGHT_UNITS = {
     "input": "1 (of the potential): what x = 1 adds to i_in",
     "recurrent": "1 (of the potential): what a spike adds to i_syn",
@@ -66,13 +46,12 @@ _WEIGHT_UNITS = {
 
 def equations(connectome: Connectome) -> list[str]:
     """Returns the equations of an environment step, line by line."""
-    name = connectome.network.name
-    if name in _HIDDEN:
+    if connectome.neurons is None:
         return [
             "Once an environment step; @ is the matrix product, NAME stands for the array kernels/.../NAME/kernel "
             "[pre, post], and b_NAME for biases/.../NAME/bias:",
             "x = (observation - mean) / std",
-            *_HIDDEN[name],
+            *connectome.equations,
             "action is raw_action, clipped to [-1, 1]",
             "h and c live on to the next environment step; they begin as 0.",
         ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
+from evoconn_cli.tasks import make_task
 
 Table: TypeAlias = dict[str, np.ndarray]
 """Columns of equal length by name."""
@@ -59,6 +61,16 @@ def unit_names(connectome: Connectome) -> dict[str, list[str]]:
         "neurons": [f"n{i}" for i in range(connectome.num_neurons)],
         "actions": [f"a{i}" for i in range(connectome.action_size)],
     }
+
+
+def unit_labels(connectome: Connectome) -> tuple[Sequence[str], Sequence[str]]:
+    """Returns the names that the task gives to observations and to actions; none if it does not name each of them."""
+    task = make_task(connectome.config.task)
+    observations, actions = task.observation_names, task.action_names
+    return (
+        observations if len(observations) == connectome.observation_size else (),
+        actions if len(actions) == connectome.action_size else (),
+    )
 
 
 def unit_types(connectome: Connectome) -> dict[str, np.ndarray]:

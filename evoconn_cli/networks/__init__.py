@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
+import numpy as np
+
+if TYPE_CHECKING:
+    from evoconn_cli.networks.lif import LifConstants
 
 Candidates: TypeAlias = Any
 """What a strategy proposes for a block: a pytree of arrays `[B, ...]`; packed bits or real weights."""
@@ -43,6 +47,21 @@ class Gains(NamedTuple):
     output: float  # R_out, of the rates
 
 
+class SpikingNeurons(NamedTuple):
+    """The neurons of a spiking network."""
+
+    num: int  # N
+    num_excitatory: int | None  # the first ones are excitatory, the others inhibitory; None if neurons have no types
+    constants: LifConstants
+
+    @property
+    def types(self) -> np.ndarray | None:
+        """`[N]` int8, +1 excitatory and -1 inhibitory; None if neurons have no types."""
+        if self.num_excitatory is None:
+            return None
+        return np.where(np.arange(self.num) < self.num_excitatory, 1, -1).astype(np.int8)
+
+
 class Step(Protocol):
     """The type of `Network.step`."""
 
@@ -71,6 +90,12 @@ class Network:
         record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
             last bit, or None for a network without spikes.
         gains: of the layers, or None for a network without spikes.
+        neurons: The neurons of a spiking network, or None.
+        state_arrays: `state_arrays(carry) -> {name: [B, N]}`, the carry by the names that the network's equations use;
+            of a spiking network `v`, `i_syn`, `rate` and `spikes` (bool).
+        equations: Lines that say what a network without spikes computes in an environment step.
+        fused: `fused(interpret) -> Network`, the same network with its sub-steps in one GPU kernel (interpreted on any
+            device, to test it), or None if it has no such kernel.
     """
 
     name: str
@@ -83,6 +108,15 @@ class Network:
     spikes_per_ms: Callable[[Carry], jax.Array] | None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
     gains: Gains | None = None
+    neurons: SpikingNeurons | None = None
+    state_arrays: Callable[[Carry], dict[str, jax.Array]] = lambda carry: {}
+    equations: tuple[str, ...] = ()
+    fused: Callable[[bool], Network] | None = None
+
+    @property
+    def is_boolean(self) -> bool:
+        """Whether a member has boolean connections, not real weights."""
+        return self.initial_weights is None
 
     @property
     def num_parameters(self) -> int:

@@ -8,6 +8,7 @@ Source: arXiv 2305.17650, sections 3.1 and 4; gains and update order as in the p
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Gains, Layer, Network, bits, lif, packed_layers, spike_counts
-from evoconn_cli.networks.fused_substeps import FusedSubsteps, make_fused_substeps
+from evoconn_cli.config.schema import ConnSnnConfig
+from evoconn_cli.networks import (
+    Activity,
+    Candidates,
+    Gains,
+    Layer,
+    Network,
+    SpikingNeurons,
+    bits,
+    lif,
+    packed_layers,
+    spike_counts,
+)
+from evoconn_cli.networks.fused_substeps import FusedSubsteps, make_fused_substeps, why_not_fused
 from evoconn_cli.networks.lif import LifConstants, LifState
 
 Count: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -84,6 +97,9 @@ class _Together:
         carry, words, changed = lif.record(self.constants, lambda carry: self._substep(count, carry, i_in), carry)
         spikes = bits.unpack(words, axis=2, length=self.num_neurons)
         return carry, self._read_out(params, carry), lif.activity(carry.neurons, i_in, spikes, changed)
+
+    def state_arrays(self, carry: ConnSnnCarry) -> dict[str, jax.Array]:
+        return {**carry.neurons._asdict(), "spikes": bits.unpack(carry.spikes, axis=1, length=self.num_neurons)}
 
     def _pack_recurrent(self, recurrent: jax.Array) -> jax.Array:
         return recurrent
@@ -171,6 +187,34 @@ class _Fused(_Together):
         return ConnSnnCarry(*self.substeps(params.recurrent, carry.neurons, carry.spikes, i_in, active))
 
 
+def make(config: ConnSnnConfig, *, observation_size: int, action_size: int, on_cpu: bool) -> Network:
+    """Returns the network of a run.
+
+    Args:
+        config: Configuration of the network.
+        observation_size: O.
+        action_size: A.
+        on_cpu: Whether it runs on a CPU.
+    """
+    make_it = functools.partial(
+        make_conn_snn,
+        observation_size=observation_size,
+        action_size=action_size,
+        excitatory_ratio=config.excitatory_ratio,
+        expected_density=config.expected_density,
+        **lif.spiking_options(config),
+    )
+    return dataclasses.replace(
+        make_it(one_by_one=on_cpu),
+        fused=lambda interpret: make_it(one_by_one=False, fused="interpreted" if interpret else "compiled"),
+    )
+
+
+def why_no_gpu_kernel(config: ConnSnnConfig) -> str | None:
+    """Returns why the GPU kernel cannot run the network, None if it can."""
+    return why_not_fused(config.num_neurons)
+
+
 def make_conn_snn(
     *,
     observation_size: int,
@@ -253,4 +297,6 @@ def make_conn_snn(
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=program.record,
         gains=gains,
+        neurons=SpikingNeurons(num_neurons, num_excitatory, c),
+        state_arrays=program.state_arrays,
     )

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from evoconn_cli.networks import Activity, Candidates, Layer, Network, lif
+from evoconn_cli.config.schema import DenseSnnConfig
+from evoconn_cli.networks import Activity, Candidates, Layer, Network, SpikingNeurons, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 
 _Output = TypeVar("_Output")
@@ -33,6 +34,27 @@ class DenseSnnCarry(NamedTuple):
 
     neurons: LifState  # [B, N]
     spikes: jax.Array  # [B, N] bool, of the last sub-step
+
+
+_CPU_TILE = 2
+"""Members whose recurrent weights (256 KiB each at 256 neurons) stay in a core's cache."""
+
+
+def make(config: DenseSnnConfig, *, observation_size: int, action_size: int, on_cpu: bool) -> Network:
+    """Returns the network of a run.
+
+    Args:
+        config: Configuration of the network.
+        observation_size: O.
+        action_size: A.
+        on_cpu: Whether it runs on a CPU.
+    """
+    return make_dense_snn(
+        observation_size=observation_size,
+        action_size=action_size,
+        tile=_CPU_TILE if on_cpu else None,
+        **lif.spiking_options(config),
+    )
 
 
 def make_dense_snn(
@@ -117,6 +139,8 @@ def make_dense_snn(
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=record,
         gains=gains,
+        neurons=SpikingNeurons(num_neurons, None, c),
+        state_arrays=lambda carry: {**carry.neurons._asdict(), "spikes": carry.spikes},
     )
 
 

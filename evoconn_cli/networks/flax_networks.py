@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from evoconn_cli.config.schema import NetworkConfig
 from evoconn_cli.networks import Carry, Layer, Network
 
 
@@ -43,12 +44,60 @@ class Mlp(nn.Module):
         return carry, nn.Dense(self.action_size)(hidden)
 
 
-_MODULES: dict[str, tuple[Callable[..., nn.Module], int]] = {
-    "gru": (functools.partial(Recurrent, nn.GRUCell), 1),
-    "lstm": (functools.partial(Recurrent, nn.OptimizedLSTMCell), 2),
-    "mlp": (Mlp, 0),
+class _Kind(NamedTuple):
+    """One of the networks."""
+
+    make_module: Callable[..., nn.Module]
+    carry: tuple[str, ...]  # names of its arrays of `num_neurons` in the equations
+    equations: tuple[str, ...]
+
+
+_KINDS = {
+    "gru": _Kind(
+        functools.partial(Recurrent, nn.GRUCell),
+        ("h",),
+        (
+            "r = sigmoid(x @ ir + b_ir + h @ hr)",
+            "z = sigmoid(x @ iz + b_iz + h @ hz)",
+            "n = tanh(x @ in + b_in + r · (h @ hn + b_hn))",
+            "h = (1 - z) · n + z · h",
+            "raw_action = h @ Dense_0 + b_Dense_0",
+        ),
+    ),
+    "lstm": _Kind(
+        functools.partial(Recurrent, nn.OptimizedLSTMCell),
+        ("c", "h"),
+        (
+            "i = sigmoid(x @ ii + h @ hi + b_hi)",
+            "f = sigmoid(x @ if + h @ hf + b_hf)",
+            "g = tanh(x @ ig + h @ hg + b_hg)",
+            "o = sigmoid(x @ io + h @ ho + b_ho)",
+            "c = f · c + i · g",
+            "h = o · tanh(c)",
+            "raw_action = h @ Dense_0 + b_Dense_0",
+        ),
+    ),
+    "mlp": _Kind(
+        Mlp,
+        (),
+        ("h = tanh(x @ Dense_0 + b_Dense_0)", "raw_action = h @ Dense_1 + b_Dense_1"),
+    ),
 }
-"""Module, and how many arrays of `num_neurons` its carry has."""
+
+
+def make(config: NetworkConfig, *, observation_size: int, action_size: int, on_cpu: bool) -> Network:
+    """Returns the network of a run.
+
+    Args:
+        config: Configuration of the network.
+        observation_size: O.
+        action_size: A.
+        on_cpu: Whether it runs on a CPU, which makes no difference here.
+    """
+    del on_cpu
+    return make_flax_network(
+        config.name, observation_size=observation_size, action_size=action_size, num_neurons=config.num_neurons
+    )
 
 
 def make_flax_network(name: str, *, observation_size: int, action_size: int, num_neurons: int) -> Network:
@@ -60,12 +109,12 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         action_size: A.
         num_neurons: N, size of the cell or of the hidden layer.
     """
-    make_module, num_arrays = _MODULES[name]
-    module: Any = make_module(num_neurons, action_size)
+    kind = _KINDS[name]
+    module: Any = kind.make_module(num_neurons, action_size)
 
     def zeros(*batch: int) -> Carry:
-        arrays = tuple(jnp.zeros((*batch, num_neurons)) for _ in range(num_arrays))
-        return arrays[0] if num_arrays == 1 else arrays
+        arrays = tuple(jnp.zeros((*batch, num_neurons)) for _ in kind.carry)
+        return arrays[0] if len(arrays) == 1 else arrays
 
     def initial_weights(key: jax.Array) -> Any:
         return module.init(key, zeros(), jnp.zeros((observation_size,)))["params"]
@@ -88,6 +137,8 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         step=step,
         spikes_per_ms=None,
         record=None,
+        state_arrays=lambda carry: dict(zip(kind.carry, jax.tree.leaves(carry), strict=True)),
+        equations=kind.equations,
     )
 
 

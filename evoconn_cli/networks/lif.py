@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from evoconn_cli.config.schema import SpikingConfig
 from evoconn_cli.networks import Activity, Gains
 
 
@@ -31,9 +32,9 @@ class LifConstants:
     v_threshold: float = 1.0
 
     @classmethod
-    def of(cls, source: object) -> LifConstants:
-        """Returns the constants that `source`, such as the configuration of a network, has under the same names."""
-        return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
+    def of(cls, config: SpikingConfig) -> LifConstants:
+        """Returns the constants of a network's configuration, which has them under the same names."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     @property
     def num_substeps(self) -> int:
@@ -82,6 +83,17 @@ def make_gains(
         input=gain_in * scale * math.sqrt(2.0 / (density * observation_size)),
         recurrent=gain_recurrent * scale / constants.tau_syn_ms * math.sqrt(2.0 / (density * num_neurons)),
         output=gain_out * math.sqrt(1.0 / (density * num_neurons)),
+    )
+
+
+def spiking_options(config: SpikingConfig) -> dict[str, Any]:
+    """Returns the arguments that the makers of all spiking networks take from the configuration."""
+    return dict(
+        num_neurons=config.num_neurons,
+        gain_in=config.gain_in,
+        gain_recurrent=config.gain_recurrent,
+        gain_out=config.gain_out,
+        constants=LifConstants.of(config),
     )
 
 

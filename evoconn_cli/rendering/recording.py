@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -10,14 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from evoconn_cli.config.schema import ConnSnnConfig, NetworkConfig, SpikingConfig
 from evoconn_cli.engine.episodes import episode_keys
 from evoconn_cli.engine.policy import PolicyParams
 from evoconn_cli.engine.recording import Step, make_recorder
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Network
-from evoconn_cli.tasks import Task
-from evoconn_cli.tasks.brax_v1 import body_poses
+from evoconn_cli.tasks import Poses, Task
 
 
 class Progress(Protocol):
@@ -44,18 +43,18 @@ class Neurons(NamedTuple):
     substep_ms: float  # network time per sub-step [ms]
 
 
-def neurons_of(config: NetworkConfig) -> Neurons | None:
+def neurons_of(network: Network) -> Neurons | None:
     """Returns the neurons of a network, None for a network without spikes."""
-    if not isinstance(config, SpikingConfig):
+    if network.neurons is None:
         return None
-    num_excitatory = config.num_excitatory if isinstance(config, ConnSnnConfig) else None
-    return Neurons(config.num_neurons, num_excitatory, config.dt_ms)
+    num, num_excitatory, constants = network.neurons
+    return Neurons(num, num_excitatory, constants.dt_ms)
 
 
 class Subject(NamedTuple):
     """What is rendered."""
 
-    task: Task  # of Brax v1, with its episode limit
+    task: Task  # with bodies and its episode limit
     network: Network
     neurons: Neurons | None  # None for a network without spikes
     params_of: Callable[[int], PolicyParams]  # parameters of an episode, by its number
@@ -96,10 +95,10 @@ class _Seen(NamedTuple):
     spikes: Any  # [T, S, ceil(N / 8)] uint8, or None
 
 
-def _see(step: Step) -> _Seen:
+def _see(poses: Poses, step: Step) -> _Seen:
     state = step.after.task
     packed = None if step.activity is None else jnp.packbits(step.activity.spikes[:, 0], axis=-1)
-    return _Seen(*body_poses(state), state.reward, packed)
+    return _Seen(*poses(state), state.reward, packed)
 
 
 def record_episodes(
@@ -125,11 +124,15 @@ def record_episodes(
         EvoconnError: The first step of an episode is not finite.
     """
     progress.start("playing", num_episodes, "episode" if num_episodes == 1 else "episodes")
-    record = make_recorder(subject.task, subject.network, _see, max_steps=max_steps, warmup_steps=subject.warmup_steps)
+    task, poses = subject.task, subject.task.poses
+    if poses is None:
+        raise ValueError(f"{task.name} has no bodies")
+    see = functools.partial(_see, poses)
+    record = make_recorder(task, subject.network, see, max_steps=max_steps, warmup_steps=subject.warmup_steps)
     episodes: list[Motion] = []
     for number in range(first, first + num_episodes):
         start, seen = record(subject.params_of(number), *episode_keys(seed, number))
-        episodes.append(_motion(jax.device_get(body_poses(start)), seen))
+        episodes.append(_motion(jax.device_get(poses(start)), seen))
         progress.advance(len(episodes))
         if episodes[-1].broke:
             progress.note(f"Episode {number} ends where the physics or the reward is no longer finite.")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
+
+from evoconn_cli.config.registry import find
+from evoconn_cli.config.schema import TaskConfig
+from evoconn_cli.errors import ConfigError
 
 Physics: TypeAlias = Any
 """A pytree of arrays that only the task itself looks into."""
@@ -22,6 +28,22 @@ class TaskState(NamedTuple):
     steps: jax.Array  # [] int32, steps of this episode so far
 
 
+class PhysicsScale(NamedTuple):
+    """Factors on the physics of a task; 1 leaves it as the policy was trained with."""
+
+    friction: float = 1.0
+    gravity: float = 1.0
+    mass: float = 1.0
+    actuator_strength: float = 1.0
+
+
+AS_TRAINED = PhysicsScale()
+
+
+Poses: TypeAlias = Callable[[TaskState], tuple[jax.Array, jax.Array]]
+"""`poses(state) -> (centres [bodies, 3] [m], quaternions [bodies, 4] (w, x, y, z))` of a task's bodies."""
+
+
 @dataclass(frozen=True)
 class Task:
     """An episodic task, written for one member.
@@ -34,6 +56,11 @@ class Task:
         reset: `reset(key) -> state` draws the start of an episode.
         step: `step(state, action [A]) -> state`; the action is clipped to [-1, 1] by the task.
         episode_length: an episode ends after so many physics steps at the latest, or None.
+        poses: Where the bodies to draw are, or None if there are none.
+        rescaled: `rescaled(scale) -> Task` with other physics, without an episode limit, or None; it raises a
+            ConfigError for a factor that changes nothing.
+        observation_names: `O` names, or none.
+        action_names: `A` names, or none.
     """
 
     name: str
@@ -43,3 +70,50 @@ class Task:
     reset: Callable[[jax.Array], TaskState]
     step: Callable[[TaskState, jax.Array], TaskState]
     episode_length: int | None = None
+    poses: Poses | None = None
+    rescaled: Callable[[PhysicsScale], Task] | None = None
+    observation_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
+
+
+def make_task(config: TaskConfig, physics: PhysicsScale = AS_TRAINED) -> Task:
+    """Returns the task of a run, with its episode limit.
+
+    Args:
+        config: Configuration of the task.
+        physics: Factors on its physics.
+
+    Raises:
+        ConfigError: an unknown name, and the message has the nearest ones; physics that the task does not have.
+    """
+    task: Task = find("task", config.name).load_make()(config)
+    if physics != AS_TRAINED:
+        if task.rescaled is None:
+            raise ConfigError(f"the task {config.name!r} has no physics that could be perturbed.")
+        task = task.rescaled(physics)
+    return limit_episodes(task, episode_length=config.episode_length, action_repeat=config.action_repeat)
+
+
+def limit_episodes(task: Task, *, episode_length: int, action_repeat: int = 1) -> Task:
+    """Returns `task` with episodes of at most `episode_length` steps and each action applied `action_repeat` times.
+
+    As in Brax's EpisodeWrapper the limit counts physics steps, rewards of repeated steps add up, and the last of them
+    decides whether the episode ended.
+    """
+
+    def repeated_step(state: TaskState, action: jax.Array) -> TaskState:
+        if action_repeat == 1:
+            return task.step(state, action)
+
+        def body(state: TaskState, _: None) -> tuple[TaskState, jax.Array]:
+            state = task.step(state, action)
+            return state, state.reward
+
+        state, rewards = jax.lax.scan(body, state, None, length=action_repeat)
+        return state._replace(reward=jnp.sum(rewards, axis=0))
+
+    def step(state: TaskState, action: jax.Array) -> TaskState:
+        state = repeated_step(state, action)
+        return state._replace(done=state.done | (state.steps >= episode_length))
+
+    return dataclasses.replace(task, dt=task.dt * action_repeat, step=step, episode_length=episode_length)

@@ -10,27 +10,15 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.config.registry import BRAX_V1_TASKS
+from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.tasks import Task, TaskState
+from evoconn_cli.tasks import AS_TRAINED, PhysicsScale, Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-
-
-class PhysicsScale(NamedTuple):
-    """Factors on what Brax's system configuration holds; 1 leaves it as the policy was trained with."""
-
-    friction: float = 1.0
-    gravity: float = 1.0
-    mass: float = 1.0
-    actuator_strength: float = 1.0
-
-
-AS_TRAINED = PhysicsScale()
 
 
 def make_scaled_environment(envs: ModuleType, name: str, scale: PhysicsScale) -> Any:
@@ -115,13 +103,9 @@ def _environment(name: str, physics: PhysicsScale) -> Any:
         return envs.get_environment(name) if physics == AS_TRAINED else make_scaled_environment(envs, name, physics)
 
 
-def body_poses(state: TaskState) -> tuple[jax.Array, jax.Array]:
-    """Returns where the bodies of a Brax v1 task are.
-
-    `[bodies, 3]` centres [m], and `[bodies, 4]` quaternions (w, x, y, z).
-    """
-    qp, _ = state.physics
-    return qp.pos, qp.rot
+def make(config: TaskConfig) -> Task:
+    """Returns the task of a run, without an episode limit."""
+    return make_brax_v1_task(config.name)
 
 
 def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
@@ -178,13 +162,19 @@ def _task(name: str, physics: PhysicsScale) -> Task:
         after = pack(env_step(before, jnp.clip(action, -1.0, 1.0)))
         return after._replace(steps=state.steps + 1)
 
+    observation_size = reset_shape.obs.shape[-1]
+    observations, actions = _labels(name, env)
     return Task(
         name=name,
-        observation_size=reset_shape.obs.shape[-1],
+        observation_size=observation_size,
         action_size=env.action_size,
         dt=float(env.sys.config.dt),
         reset=reset,
         step=step,
+        poses=lambda state: (state.physics[0].pos, state.physics[0].rot),
+        rescaled=functools.partial(make_brax_v1_task, name),
+        observation_names=observations if len(observations) == observation_size else (),
+        action_names=actions if len(actions) == env.action_size else (),
     )
 
 
@@ -198,16 +188,14 @@ _CORRECTED = {
 """Names of observations that the table of Brax has wrong, or not at all, by task and number."""
 
 
-def task_labels(task: str, observation_size: int, action_size: int) -> tuple[list[str], list[str]]:
-    """Returns the names of observations and of actions; an empty list where the task does not name each of them.
+def _labels(task: str, env: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the names of observations and of actions in the documentation of Brax.
 
     Velocities end with `vel.`; the parts of a joint with several axes, with the axis.
     """
-    if task not in BRAX_V1_TASKS:
-        return [], []
     tables: dict[str, list[list[str]]] = {"Observation": [], "Action": []}
     table: list[list[str]] = []
-    for line in (inspect.getdoc(type(brax_v1_environment(task))) or "").splitlines():
+    for line in (inspect.getdoc(type(env)) or "").splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if cells[0] == "Num":
             table = tables.get(cells[1], [])
@@ -216,7 +204,7 @@ def task_labels(task: str, observation_size: int, action_size: int) -> tuple[lis
     observations, actions = map(_names, tables.values())
     for number, name in _CORRECTED.get(task, {}).items():
         observations[number] = name
-    return observations if len(observations) == observation_size else [], actions if len(actions) == action_size else []
+    return tuple(observations), tuple(actions)
 
 
 def _names(rows: list[list[str]]) -> list[str]:

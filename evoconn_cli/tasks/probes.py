@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.tasks import Task, TaskState
 
 _STEP_SECONDS = 0.0166
@@ -70,8 +71,9 @@ _PROBES = {
 }
 
 
-def make_probe_task(name: str) -> Task:
-    """Returns the probe task `name`, without an episode limit."""
+def make(config: TaskConfig) -> Task:
+    """Returns a probe task, without an episode limit."""
+    name = config.name
     probe = _PROBES[name]
 
     def reset(key: jax.Array) -> TaskState:

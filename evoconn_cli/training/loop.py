@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from evoconn_cli.config.schema import RunConfig, num_members
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine
 from evoconn_cli.engine.devices import memory_for
 from evoconn_cli.engine.mesh import WorkerMesh
@@ -242,7 +242,7 @@ def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: Ho
 
 
 def _check_alive(line: dict[str, Any], config: RunConfig, saved: int) -> None:
-    if line["failed_members"] == num_members(config):
+    if line["failed_members"] == config.algo.num_members:
         raise TrainingError(
             f"the fitness of all members was NaN or infinite in generation {line['generation']}: there is nothing to "
             f"learn from, and {_what_is_kept(saved)}. Look at the task and the network's constants."

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 
-from evoconn_cli.config.schema import RunConfig, most_steps, num_evaluation_copies
+from evoconn_cli.config.schema import RunConfig, most_steps
 from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
@@ -128,7 +128,7 @@ def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
         strategy=config.algo.name,
         num_parameters=engine.network.num_parameters,
         population=config.algo.population,
-        evaluation_copies=num_evaluation_copies(config),
+        evaluation_copies=config.algo.num_evaluation_copies,
         devices=describe_devices(run.workers) + (f" in {processes.count} processes" if processes.count > 1 else ""),
         run_dir=run.directory.short_path(),
         generations=config.algo.generations,

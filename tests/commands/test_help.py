@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from evoconn_cli import __version__
 from evoconn_cli.app import app
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.config.registry import BRAX_V1_TASKS, PAIRS, preset_names
+from evoconn_cli.config.registry import names, preset_names
+
+BRAX_V1_TASKS = names("task", hidden=False)
 
 COMMANDS = [name for name, command in EVERY.items() if not command.hidden]
 
@@ -52,8 +54,7 @@ def test_every_example_is_a_command_line_that_parses(command):
 
 def test_training_lists_tasks_strategies_networks_and_presets():
     shown = re.sub(r"[\s│]+", " ", help_of("train", columns=80))
-    networks = [network for several in PAIRS.values() for network in several]
-    for name in [*BRAX_V1_TASKS, *PAIRS, *networks, *preset_names()]:
+    for name in [*BRAX_V1_TASKS, *names("strategy"), *names("network"), *preset_names()]:
         assert re.search(rf"\b{name}\b", shown), name
 
 
@@ -107,7 +108,7 @@ def offered(monkeypatch, tmp_path):
     [
         ("evoconn tr", ["train"]),
         ("evoconn train --task hu", ["humanoid", "humanoidstandup"]),
-        ("evoconn train --algo ", list(PAIRS)),
+        ("evoconn train --algo ", names("strategy")),
         ("evoconn train --network d", ["dense_snn"]),
         ("evoconn train --config p", ["paper"]),
         ("evoconn resume ", ["runs/hopper-1", "runs/walker-1"]),

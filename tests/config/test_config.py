@@ -12,8 +12,8 @@ from evoconn_cli.config.loading import (
     read_config,
     write_config,
 )
-from evoconn_cli.config.registry import config_dir, preset_names
-from evoconn_cli.config.schema import ALGOS, num_evaluation_copies, num_members, walk
+from evoconn_cli.config.registry import config_dir, find, names, preset_names
+from evoconn_cli.config.schema import walk
 from evoconn_cli.errors import ConfigError, ExitCode
 
 HOPPER = ["task.name=hopper"]
@@ -121,7 +121,7 @@ def test_tags_do_not_bring_yaml_1_1_back(tmp_path, written):
     path = tmp_path / "mine.yaml"
     path.write_text(f"task: {{name: hopper}}\nseed: {written}\n")
     for source, overrides in ((None, [*HOPPER, f"seed={written}"]), (str(path), [])):
-        with pytest.raises(ConfigError, match="is not what its tag says in YAML 1.2"):
+        with pytest.raises(ConfigError, match="must be a whole number"):
             load_config(source, overrides)
 
 
@@ -148,9 +148,9 @@ def test_words_that_are_truth_values_in_yaml_1_1_are_words(tmp_path):
         ("seed: 1\n\talgo: 2", "line 2, column 1: found character"),
         ("task: {name: hopper}\nalgo: {population: 1}", "mine.yaml: algo.population=1: must be at least 2"),
         ("task: {name: hopper}\nalgo: {es: {eps: 1}}", "mine.yaml: unknown key 'algo.es.eps'"),
-        ("task: {name: hopper}\nalgo: {es: 1}", "expected a section with keys that hold for es alone, got 1"),
+        ("task: {name: hopper}\nalgo: {es: 1}", "expected a section with keys that hold for es alone, got '1'"),
         ("- hopper", "not a configuration"),
-        ("hopper", "unknown key .hopper."),
+        ("hopper", "not a configuration"),
         ("task: {name: hopper}\nalgo: {nam: ec}", "Did you mean 'algo.name'"),
         ("", "--task"),
         ("algo.population: 5", r"Write algo: \{population: \.\.\.\}\."),
@@ -192,7 +192,9 @@ def test_an_error_of_an_override_does_not_name_the_file(tmp_path):
 def test_a_file_may_have_keys_for_one_strategy_or_network_alone(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("algo: {learning_rate: 1, ec: {learning_rate: 2}}\nnetwork: {gru: {num_neurons: 3}}")
-    learned = {algo: load_config(str(path), [*HOPPER, f"algo.name={algo}", "algo.population=8"]) for algo in ALGOS}
+    learned = {
+        algo: load_config(str(path), [*HOPPER, f"algo.name={algo}", "algo.population=8"]) for algo in names("strategy")
+    }
     assert {algo: config.algo.learning_rate for algo, config in learned.items()} == {"ec": 2, "es": 1}
     sizes = [load_config(str(path), [*HOPPER, f"network.name={name}"]).network.num_neurons for name in ("gru", "mlp")]
     assert sizes == [3, 256]
@@ -220,7 +222,9 @@ def test_a_text_on_the_command_line_needs_no_quotes(text):
     assert load_config(None, [*HOPPER, f"tracking.name={text}"]).tracking.name == text
 
 
-@pytest.mark.parametrize(("algo", "rate"), [("ec", 0.25), ("es", ALGOS["es"]().learning_rate)])
+@pytest.mark.parametrize(
+    ("algo", "rate"), [("ec", 0.25), ("es", find("strategy", "es").default_config().learning_rate)]
+)
 def test_keys_for_one_strategy_may_stand_on_the_command_line(algo, rate):
     overrides = [*HOPPER, f"algo.name={algo}", "algo.ec.learning_rate=0.25"]
     assert load_config(None, overrides).algo.learning_rate == rate
@@ -278,7 +282,7 @@ def test_every_preset_loads_with_any_task(preset):
 def test_the_paper_preset_has_every_published_value():
     config = load_config("paper", ["task.name=humanoid"])
     assert config.algo == load_config(None, HOPPER).algo
-    assert (config.algo.population, num_evaluation_copies(config), config.algo.generations) == (10240, 128, 1000)
+    assert (config.algo.population, config.algo.num_evaluation_copies, config.algo.generations) == (10240, 128, 1000)
     assert (config.rollout.fitness, config.rollout.resets, config.rollout.normalizer) == (
         "until_slowest",
         "fixed",
@@ -289,8 +293,8 @@ def test_the_paper_preset_has_every_published_value():
 @pytest.mark.parametrize("population, copies", [(10240, 128), (64, 4), (800, 10), (7, 4)])
 def test_evaluation_copies_follow_the_population_unless_given(population, copies):
     config = load_config(None, [*HOPPER, f"algo.population={population}"])
-    assert num_evaluation_copies(config) == copies
-    assert num_members(config) == population - copies
+    assert config.algo.num_evaluation_copies == copies
+    assert config.algo.num_members == population - copies
 
 
 @pytest.mark.parametrize(

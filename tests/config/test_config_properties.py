@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 
 from evoconn_cli.config.loading import load_config, override_config, read_config, resolve_config, write_config
 from evoconn_cli.config.reading import read_overrides, read_yaml
-from evoconn_cli.config.registry import TASKS, preset_names
-from evoconn_cli.config.schema import ALGOS, NETWORKS, RunConfig, walk
+from evoconn_cli.config.registry import names, preset_names
+from evoconn_cli.config.schema import RunConfig, is_text, walk
 from evoconn_cli.errors import ConfigError
 
 KEYS = sorted({key for key, _, _ in walk(RunConfig())})
 FREE_KEYS = ["seed", "algo.generations", "checkpoint.every", "rollout.warmup_steps", "network.tau_m_ms"]
 SWITCHES = {key for key, value, _ in walk(RunConfig()) if isinstance(value, bool)}
-WORDS = [*TASKS, *ALGOS, *NETWORKS, *(part for key in KEYS for part in key.split("."))]
+TASKS = names("task")
+WORDS = [*TASKS, *names("strategy"), *names("network"), *(part for key in KEYS for part in key.split("."))]
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -124,7 +125,7 @@ def test_any_overrides(folder, overrides):
 
 
 def resolved(pairs):
-    given = read_overrides(["task.name=hopper", *(f"{key}={value}" for key, value in pairs)])
+    given = read_overrides(["task.name=hopper", *(f"{key}={value}" for key, value in pairs)], is_text)
     return {key: value for key, value, _ in walk(resolve_config(given))}
 
 
@@ -145,4 +146,4 @@ def test_small_whole_numbers_that_nothing_speaks_against_are_taken(pairs):
 
 def test_some_texts_are_valid(folder):
     assert load_text(folder, "task: {name: hopper}\nseed: 3").seed == 3
-    assert read_yaml(folder / "mine.yaml") == {"task": {"name": "hopper"}, "seed": 3}
+    assert read_yaml(folder / "mine.yaml") == {"task": {"name": "hopper"}, "seed": "3"}

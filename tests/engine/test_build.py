@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
 import pytest
 
+from evoconn_cli import tasks
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.config.registry import PAIRS
+from evoconn_cli.config.registry import pairs
 from evoconn_cli.config.schema import walk
 from evoconn_cli.engine import build
-from evoconn_cli.engine.kernel_choice import KernelChoice
 from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.strategies import connectivity, gaussian
 from evoconn_cli.engine.strategies.shaping import log_utilities
+from evoconn_cli.networks import conn_snn, dense_snn, flax_networks
 
 CONSTANTS = ("tau_syn_ms", "tau_m_ms", "tau_out_ms", "dt_ms", "step_ms", "v_rest", "v_threshold")
 ARRIVES = {
     "seed": ("initial_run_state", "seed"),
-    "task.episode_length": ("make_task", "episode_length"),
-    "task.action_repeat": ("make_task", "action_repeat"),
+    "task.episode_length": ("limit_episodes", "episode_length"),
+    "task.action_repeat": ("limit_episodes", "action_repeat"),
     "algo.population": ("Generation", "population"),
     "algo.evaluation_copies": ("Generation", "evaluation_copies"),
     "engine.block": ("Generation", "block"),
@@ -54,30 +57,34 @@ def arguments(monkeypatch):
     """Returns the arguments of all functions that an engine is built with, by name, for some overrides."""
     calls = {}
 
-    def record(name: str, result: SimpleNamespace, kind: str | None = None):
+    def record(name: str, result, kind: str | None = None, module=build):
         def make(*_, **given):
             constants = vars(given.pop("constants")) if "constants" in given else {}
             calls[kind or name] = given | {f"constants.{key}": value for key, value in constants.items()}
             return result
 
-        monkeypatch.setattr(build, name, make)
+        monkeypatch.setattr(module, name, make)
 
-    task = SimpleNamespace(observation_size=3, action_size=2)
-    network = SimpleNamespace(shapes={}, num_parameters=1, initial_weights=lambda key: key)
-    record("make_task", task)
-    for name in ("make_conn_snn", "make_dense_snn", "make_flax_network"):
-        record(name, network, "network")
-    for name in ("make_connectivity", "make_gaussian"):
-        record(name, SimpleNamespace(), "strategy")
+    @dataclasses.dataclass(frozen=True)
+    class FakeNetwork:
+        name: str = "gru"
+        num_parameters: int = 1
+        fused: object = None
+        shapes: dict = dataclasses.field(default_factory=dict)
+        initial_weights: object = len
+
+    record("limit_episodes", SimpleNamespace(observation_size=3, action_size=2), module=tasks)
+    record("make_conn_snn", FakeNetwork(), "network", conn_snn)
+    record("make_dense_snn", FakeNetwork("dense_snn"), "network", dense_snn)
+    record("make_flax_network", FakeNetwork(), "network", flax_networks)
+    record("make_connectivity", SimpleNamespace(), "strategy", connectivity)
+    record("make_gaussian", SimpleNamespace(), "strategy", gaussian)
     for name in ("Rollout", "Generation", "initial_run_state"):
         record(name, SimpleNamespace())
 
     def of(*overrides: str) -> dict[str, dict]:
         calls.clear()
         config = load_config(None, ["task.name=probe_sign", "engine.kernel=xla", *overrides])
-        monkeypatch.setattr(
-            build, "choose_kernel", lambda config, workers, size, make: make(None) and KernelChoice("xla")
-        )
         build.build_engine(config, make_worker_mesh(jax.devices(), 1)).initial_state()
         return {name: dict(given) for name, given in calls.items()}
 
@@ -91,7 +98,7 @@ def another(value):
     return value / 2 if value else 0.25
 
 
-@pytest.mark.parametrize(("algo", "network"), [(algo, name) for algo, names in PAIRS.items() for name in names])
+@pytest.mark.parametrize(("algo", "network"), [(algo, name) for algo, names in pairs().items() for name in names])
 def test_every_key_arrives(algo, network, arguments):
     pair = [f"algo.name={algo}", f"network.name={network}", "engine.block=8"]
     usual = arguments(*pair)
@@ -123,5 +130,5 @@ def test_es_without_constants_has_the_published_ones_of_its_network(arguments):
 def test_strategies_know_how_many_members_are_ranked_and_whether_all_can_be_held(arguments, monkeypatch):
     given = arguments("algo.population=800", "engine.block=8")["strategy"]
     assert (given["num_members"], given["keeps_candidates"]) == (790, True)
-    monkeypatch.setattr(build, "_HELD_BYTES", 99)
+    monkeypatch.setattr(connectivity, "_HELD_BYTES", 99)
     assert not arguments("algo.population=800", "engine.block=8")["strategy"]["keeps_candidates"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from saved_runs import save_run
 
+from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.engine import episodes as ev
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import normalize
@@ -15,8 +16,8 @@ from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.evaluation import evaluating
 from evoconn_cli.evaluation.evaluating import episodes_in_lock_step, evaluate
 from evoconn_cli.evaluation.opened import open_run
+from evoconn_cli.tasks import make_task
 from evoconn_cli.tasks.brax_v1 import PhysicsScale
-from evoconn_cli.tasks.registry import make_task
 
 EPISODES = 10
 FEW = {6: 1.0}
@@ -202,6 +203,6 @@ def test_a_sweep_does_not_compile_anew(opened, monkeypatch):
 def test_hopper_in_another_physics_equals_a_plain_loop(opened):
     run = opened("task.name=hopper", "task.episode_length=8", "network.num_neurons=32")
     one = run_one(run, {"mass": 2.0}, episodes=3)
-    heavier = make_task("hopper", episode_length=8, physics=PhysicsScale(mass=2.0))
+    heavier = make_task(TaskConfig("hopper", episode_length=8), physics=PhysicsScale(mass=2.0))
     # The order of summation differs, and physics enlarges that; as trained, returns are 0.3 to 0.7 higher.
     assert_equals_plain(one, run._replace(task=heavier), rtol=1e-3)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.generation import Generation, compile_generation, learn_observations
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
@@ -24,8 +25,7 @@ from evoconn_cli.engine.strategies.shaping import SHAPINGS
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.lif import LifConstants
-from evoconn_cli.tasks import Task, TaskState
-from evoconn_cli.tasks.registry import limit_episodes, make_task
+from evoconn_cli.tasks import Task, TaskState, limit_episodes, make_task
 
 CANDIDATES, CARRY, RESET = 0, 1, 2
 """Numbers of the streams of random numbers, which a checkpoint's future depends on: they must never change."""
@@ -384,7 +384,7 @@ def test_hopper_gives_the_same_bits_on_one_worker_and_three(first_episode):
     options = Options(
         first_episode=first_episode, population=24, evaluation_copies=4, block=8, num_neurons=64, substeps_ms=16.6
     )
-    task = make_task("hopper", episode_length=60)
+    task = make_task(TaskConfig("hopper", episode_length=60))
     one, three = (run(build(task, options, num_workers), 2) for num_workers in (1, 3))
     assert_equal_bits(one, three)
     assert len({float(m["fitness_mean"]) for m in one[1]}) == 2
@@ -458,7 +458,7 @@ def test_nothing_is_traced_or_compiled_after_the_first_generation(caplog):
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_fixed_resets_repeat_and_fresh_ones_differ(fresh):
-    setup = build(make_task("probe_steps"), Options(fresh_resets=fresh))
+    setup = build(make_task(TaskConfig("probe_steps")), Options(fresh_resets=fresh))
     simulate = jax.jit(setup.generation.simulate)
     lengths = []
     for number in range(3):
@@ -469,9 +469,9 @@ def test_fixed_resets_repeat_and_fresh_ones_differ(fresh):
 
 
 def test_until_slowest_plays_as_many_whole_episodes_as_fit():
-    setup = build(make_task("probe_steps"), Options(first_episode=False))
+    setup = build(make_task(TaskConfig("probe_steps")), Options(first_episode=False))
     results = jax.jit(setup.generation.simulate)(setup.state, setup.generation.members, None)
-    first = build(make_task("probe_steps"))
+    first = build(make_task(TaskConfig("probe_steps")))
     lengths = jax.jit(first.generation.simulate)(first.state, first.generation.members, None).members.steps
     lengths = np.asarray(lengths)
     episodes = lengths.max() // lengths
@@ -488,7 +488,7 @@ def uneven_probs(setup: Setup) -> RunState:
 
 
 def test_evaluation_copies_are_the_centre():
-    task = make_task("probe_bias", episode_length=6)
+    task = make_task(TaskConfig("probe_bias", episode_length=6))
     network = build(task).network
     start = network.initial_carry(jax.random.split(jax.random.key(9), 1))
     alike = dataclasses.replace(
@@ -510,7 +510,7 @@ def test_evaluation_copies_are_the_centre():
 
 
 def test_at_generation_0_the_centre_is_empty_and_does_nothing():
-    setup = build(make_task("probe_bias", episode_length=6))
+    setup = build(make_task(TaskConfig("probe_bias", episode_length=6)))
     _, history = run(setup, 1)
     assert float(history[0]["eval_fitness"]) == 0
     assert float(history[0]["fitness_std"]) > 0
@@ -544,7 +544,7 @@ def test_ec_learns(name, first_episode):
         block=26,
         substeps_ms=16.6,
     )
-    _, history = run(build(make_task(name, episode_length=8), options, 2), 40)
+    _, history = run(build(make_task(TaskConfig(name, episode_length=8)), options, 2), 40)
     start, end = history[0], history[-1]
     assert abs(float(start["fitness_mean"])) < 2.0
     assert float(end["fitness_mean"]) > 6.0

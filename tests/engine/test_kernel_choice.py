@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import jax
 import pytest
 from saved_runs import save_run
@@ -25,33 +28,24 @@ def as_gpu(monkeypatch):
     monkeypatch.setattr(kernel_choice, "_is_cpu", lambda device: False)
 
 
-def make_network(fused, gain_recurrent=1.0):
-    return make_conn_snn(
-        observation_size=OBS,
-        action_size=1,
-        num_neurons=64,
-        gain_recurrent=gain_recurrent,
-        one_by_one=False,
-        fused=fused,
-    )
+def make_network(gain_of_kernel=1.0, kernel="interpreted"):
+    """Returns a network whose kernel has a gain of its own, so that it may be wrong."""
+    make = functools.partial(make_conn_snn, observation_size=OBS, action_size=1, num_neurons=64, one_by_one=False)
+    return dataclasses.replace(make(), fused=lambda interpret: make(gain_recurrent=gain_of_kernel, fused=kernel))
 
 
-def interpreted(fused):
-    return make_network(fused and "interpreted")
+INTERPRETED, WRONG, COMPILED = make_network(), make_network(1.01), make_network(kernel="compiled")
+NO_KERNEL = dataclasses.replace(INTERPRETED, fused=None)
 
 
-def wrong(fused):
-    return make_network(fused and "interpreted", gain_recurrent=1.01 if fused else 1.0)
-
-
-def choose(*overrides: str, make=interpreted) -> KernelChoice:
+def choose(*overrides: str, network=INTERPRETED) -> KernelChoice:
     config = load_config("smoke", ["network.num_neurons=64", *overrides])
-    return choose_kernel(config, make_worker_mesh(jax.devices()), OBS, make)
+    return choose_kernel(config, make_worker_mesh(jax.devices()), network, OBS)
 
 
-def refusal(*overrides: str, make=interpreted) -> str:
+def refusal(*overrides: str, network=INTERPRETED) -> str:
     with pytest.raises(ConfigError) as caught:
-        choose("engine.kernel=pallas", *overrides, make=make)
+        choose("engine.kernel=pallas", *overrides, network=network)
     return str(caught.value)
 
 
@@ -71,38 +65,38 @@ def test_on_a_cpu_pallas_is_refused_before_there_is_a_run(tmp_path):
 
 def test_auto_takes_the_kernel_where_it_is_found_equal(as_gpu):
     choice = choose()
-    assert choice.name == "pallas" and choice.fused == "compiled"
+    assert choice.name == "pallas"
     assert choice.found == (
         "engine.kernel=auto is pallas: the GPU kernel and XLA are equal on this device to the last bit."
     )
 
 
 def test_auto_leaves_a_kernel_that_computes_something_else(as_gpu):
-    choice = choose(make=wrong)
-    assert choice.name == "xla" and choice.fused is None
+    choice = choose(network=WRONG)
+    assert choice.name == "xla"
     assert choice.found is not None and "differ on this device, in " in choice.found
-    asked_for = choose("engine.kernel=pallas", make=wrong)
+    asked_for = choose("engine.kernel=pallas", network=WRONG)
     assert asked_for.name == "pallas", "who asks for it gets it, and is told"
     assert asked_for.found is not None and "differ on this device" in asked_for.found
 
 
 def test_a_kernel_that_does_not_compile_is_no_kernel(as_gpu):
     """It really does not: these devices are CPUs."""
-    choice = choose(make=make_network)
+    choice = choose(network=COMPILED)
     assert choice.name == "xla"
     assert choice.found is not None and "the GPU kernel does not run on this device (" in choice.found
-    assert "does not run on this device" in refusal(make=make_network)
+    assert "does not run on this device" in refusal(network=COMPILED)
 
 
 def test_who_asks_for_xla_gets_it_unchecked(as_gpu):
-    assert choose("engine.kernel=xla", make=None) == KernelChoice("xla")
+    assert choose("engine.kernel=xla", network=NO_KERNEL) == KernelChoice("xla")
 
 
 def test_sizes_and_networks_that_do_not_fit(as_gpu):
     assert "power of two from 32 to 1024 neurons, not 48" in refusal("network.num_neurons=48")
     assert "not 48" in (choose("network.num_neurons=48").found or "")
-    assert "gru has no such kernel" in refusal("network.name=gru", "algo.name=es")
-    assert choose("network.name=gru", "algo.name=es") == KernelChoice("xla")
+    assert "gru has no such kernel" in refusal("network.name=gru", "algo.name=es", network=NO_KERNEL)
+    assert choose("network.name=gru", "algo.name=es", network=NO_KERNEL) == KernelChoice("xla")
 
 
 def test_a_run_of_the_kernel_opens_without_a_gpu(tmp_path):

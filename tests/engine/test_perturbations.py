@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from evoconn_cli.config.perturbations import parse_perturbations, setting_text, swept_name
-from evoconn_cli.config.registry import BRAX_V1_TASKS
+from evoconn_cli.config.registry import names
+from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.engine.episodes import lesion_neurons, lesion_synapses, observation_noise
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import bits
@@ -18,9 +19,11 @@ from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.layers import fan_out, layer_arrays
+from evoconn_cli.tasks import make_task
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import PhysicsScale, make_scaled_environment
-from evoconn_cli.tasks.registry import make_task
+
+BRAX_V1_TASKS = names("task", hidden=False)
 
 OBS, A, N, B = 5, 2, 40, 4
 SIZES = dict(observation_size=OBS, action_size=A, num_neurons=N)
@@ -195,7 +198,7 @@ def test_a_factor_that_changes_nothing_is_an_error(envs, task, factors, message)
 
 def test_a_probe_has_no_physics():
     with pytest.raises(ConfigError, match="no physics"):
-        make_task("probe_sign", physics=PhysicsScale(gravity=0.5))
+        make_task(TaskConfig("probe_sign"), physics=PhysicsScale(gravity=0.5))
 
 
 def test_perturbations_are_read():

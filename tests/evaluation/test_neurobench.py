@@ -8,7 +8,6 @@ import pytest
 from saved_runs import save_run
 
 from evoconn_cli.api import load_run
-from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine.episodes import EpisodeResults, SpikeCounts, episode_keys
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.evaluation.evaluating import evaluate
@@ -16,6 +15,7 @@ from evoconn_cli.evaluation.neurobench import energy_nj, neurobench_figures
 from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
+from evoconn_cli.networks.lif import LifConstants
 
 N, STEPS = 6, 4
 
@@ -93,8 +93,7 @@ def test_the_figures_are_what_is_counted_by_hand(run):
 
 def test_literal_numbers_of_a_small_network():
     """Two neurons, one observation, one action; two episodes of 1 and 3 steps."""
-    config = load_config(None, ["task.name=probe_bias", "network.num_neurons=2", "network.step_ms=1.0"])
-    network = make_conn_snn(observation_size=1, action_size=1, num_neurons=2)
+    network = make_conn_snn(observation_size=1, action_size=1, num_neurons=2, constants=LifConstants(step_ms=1.0))
     results = EpisodeResults(
         returns=np.zeros(2, np.float32),
         lengths=np.array([1, 3], np.int32),
@@ -112,7 +111,7 @@ def test_literal_numbers_of_a_small_network():
             updates=np.array([4, 8], np.int32),
         ),
     )
-    figures = neurobench_figures(config, network, results)
+    figures = neurobench_figures(network, results)
     assert figures.effective_acs == (1 * 1 + (1 * 1 + 1 * 2)) / 4
     assert figures.effective_macs == (1 * 3 + 2 * 3 + 1 * 1 + 3 * 1) / 4
     assert figures.connection_sparsity == pytest.approx(1 - 7 / 10)
@@ -127,7 +126,6 @@ def test_literal_numbers_of_a_small_network():
 
 
 def test_networks_without_spikes_have_multiply_accumulates_alone():
-    config = load_config(None, ["task.name=probe_bias", "network.name=mlp", "network.num_neurons=3"])
     network = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=3)
     results = EpisodeResults(
         returns=np.zeros(1, np.float32),
@@ -137,7 +135,7 @@ def test_networks_without_spikes_have_multiply_accumulates_alone():
         fan_out={"Dense_0/kernel": np.array([[3, 2]]), "Dense_1/kernel": np.array([[1, 1, 0]])},
         spikes=None,
     )
-    figures = neurobench_figures(config, network, results)
+    figures = neurobench_figures(network, results)
     assert (figures.effective_acs, figures.effective_macs) == (0.0, (4 * 3 + 1 * 2 + 4 * 2) / 4)
     assert figures.dense_operations == 2 * 3 + 3
     assert figures.connection_sparsity == pytest.approx(1 - 7 / 9)
@@ -148,7 +146,6 @@ def test_networks_without_spikes_have_multiply_accumulates_alone():
 @pytest.mark.parametrize("network", ["gru", "lstm"])
 def test_a_recurrent_cell_counts_every_gate(network):
     gates = {"gru": 3, "lstm": 4}[network]
-    config = load_config(None, ["task.name=probe_bias", f"network.name={network}", "network.num_neurons=5"])
     made = make_flax_network(network, observation_size=2, action_size=1, num_neurons=5)
     shapes = {name: (2 if layer.pre == "observation" else 5) for name, layer in made.layers.items()}
     results = EpisodeResults(
@@ -161,6 +158,6 @@ def test_a_recurrent_cell_counts_every_gate(network):
         },
         spikes=None,
     )
-    figures = neurobench_figures(config, made, results)
+    figures = neurobench_figures(made, results)
     assert figures.effective_macs == figures.dense_operations == gates * (2 * 5 + 5 * 5) + 5
     assert figures.connection_sparsity == 0.0

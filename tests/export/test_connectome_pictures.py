@@ -26,9 +26,7 @@ from evoconn_cli.export.analysis.statistics import connectome_statistics
 from evoconn_cli.export.connectome import ExportSource
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure, write_picture
-from evoconn_cli.export.units import observation_weights
-from evoconn_cli.tasks.brax_v1 import task_labels
-from evoconn_cli.tasks.registry import make_task
+from evoconn_cli.export.units import observation_weights, unit_labels
 
 
 def source_of(*connectomes, **options) -> ExportSource:
@@ -326,18 +324,11 @@ def test_the_command_takes_width_title_and_panels(run, tmp_path):
         invoke(run, "--format", "npz", "--panel", "a")
 
 
-@pytest.mark.parametrize("task", ["hopper", "halfcheetah", "humanoid", "reacher", "acrobot", "probe_sign"])
-def test_names_of_observations_and_actions_are_one_for_each(task):
-    size = make_task(task)
-    for names, count in zip(task_labels(task, size.observation_size, size.action_size), (
-        size.observation_size, size.action_size
-    ), strict=True):  # fmt: skip
-        assert len(names) in (0, count) and len(set(names)) == len(names)
-    if task == "hopper":
-        observations, actions = task_labels(task, 11, 3)
-        assert actions == ["thigh_joint", "leg_joint", "foot_joint"] == observations[2:5]
-        assert observations[-1] == "foot_joint vel."
-        assert task_labels(task, 12, 3)[0] == []
+def test_names_of_observations_are_those_of_the_task_if_it_has_as_many():
+    config = load_config(None, ["task.name=hopper"])
+    hopper = dataclasses.replace(random_connectome(), config=config, observation_size=11, action_size=3)
+    assert len(unit_labels(hopper)[0]) == 11
+    assert unit_labels(dataclasses.replace(hopper, observation_size=12)) == ((), unit_labels(hopper)[1])
 
 
 def test_an_unknown_order_is_refused(run):

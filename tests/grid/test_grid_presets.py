@@ -9,8 +9,8 @@ from rich.console import Console
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import override_config
-from evoconn_cli.config.registry import grid_names
-from evoconn_cli.config.schema import PUBLISHED_ES, EsConfig
+from evoconn_cli.config.registry import find, grid_names
+from evoconn_cli.config.schema import EsConfig
 from evoconn_cli.engine.build import build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.errors import ConfigError
@@ -61,7 +61,8 @@ def test_a_set_is_every_network_on_three_tasks_with_three_seeds(grid):
 def test_the_sets_say_what_is_published_by_default():
     evolved = [cell.config for cell in CELLS if isinstance(cell.config.algo, EsConfig)]
     values = {(config.network.name, config.algo.sigma, config.algo.learning_rate) for config in evolved}
-    assert values == {(name, *PUBLISHED_ES[name]) for name in ("gru", "lstm", "dense_snn")}
+    published = {name: find("network", name).published["es"] for name in ("gru", "lstm", "dense_snn")}
+    assert values == {(name, es["sigma"], es["learning_rate"]) for name, es in published.items()}
 
 
 def test_an_unknown_grid_names_the_nearest():

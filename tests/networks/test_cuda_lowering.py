@@ -14,6 +14,7 @@ from evoconn_cli.engine import build
 from evoconn_cli.engine.generation import learn_observations
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.rollout import Rollout
+from evoconn_cli.networks import conn_snn
 from evoconn_cli.networks.conn_snn import make_conn_snn
 
 TRITON = "__gpu$xla.gpu.triton"
@@ -58,7 +59,7 @@ def gpu_form(monkeypatch):
     """Networks are built as on a GPU."""
 
     def use(**options):
-        monkeypatch.setattr(build, "make_conn_snn", lambda **given: make_conn_snn(**(given | options)))
+        monkeypatch.setattr(conn_snn, "make_conn_snn", lambda **given: make_conn_snn(**(given | options)))
         monkeypatch.setattr(build, "Rollout", lambda *args, **given: Rollout(*args, **(given | {"on_cpu": False})))
 
     return use

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.config.schema import NETWORKS
+from evoconn_cli.config.registry import names
 from evoconn_cli.networks import bits
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
@@ -24,7 +24,7 @@ MAKERS = {
 }
 
 
-@pytest.fixture(params=[*NETWORKS, "conn_snn one by one"])
+@pytest.fixture(params=[*names("network"), "conn_snn one by one"])
 def network(request):
     return MAKERS[request.param]()
 

@@ -15,7 +15,7 @@ from PIL import Image
 from rendering_cases import probe_video
 from started import killed_after, start
 
-from evoconn_cli.config.rendering import check_task, make_options
+from evoconn_cli.config.rendering import make_options
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.output import replace_text, whole_file
 from evoconn_cli.rendering import encoders
@@ -155,12 +155,6 @@ def test_what_cannot_be_done_is_said_before_anything_is_played(name, given, mess
 def test_odd_sizes_are_fine_where_the_format_has_them():
     assert options("a.gif", size="641x481").width == 641
     assert options("a.html", speed=0.5).speed == 0.5
-
-
-def test_probe_tasks_have_no_body():
-    check_task("hopper")
-    with pytest.raises(ConfigError, match="probe_sign"):
-        check_task("probe_sign")
 
 
 # Files

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig, MlpConfig
 from evoconn_cli.engine.episodes import Evaluation, Learned, Perturbation, episode_keys, evaluation_key
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
@@ -15,10 +14,11 @@ from evoconn_cli.engine.policy import PolicyParams, prepare_policy
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Activity
 from evoconn_cli.networks.conn_snn import make_conn_snn
+from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
+from evoconn_cli.networks.lif import LifConstants
 from evoconn_cli.rendering.recording import Motion, Neurons, Subject, neurons_of, record_episodes
-from evoconn_cli.tasks import Task, TaskState
-from evoconn_cli.tasks.registry import limit_episodes
+from evoconn_cli.tasks import Task, TaskState, limit_episodes
 
 NEURONS = 12
 
@@ -42,7 +42,10 @@ def travelling_task(*, ends_after: int = 1000, breaks_after: int = 1000, worthle
         position = now.physics[0].pos[0] + jnp.stack([action[0], 0.0, 0.0])
         return state(position, action[0], now.steps + 1)
 
-    return Task("travel", observation_size=2, action_size=1, dt=0.1, reset=reset, step=step)
+    def poses(now):
+        return now.physics[0].pos, now.physics[0].rot
+
+    return Task("travel", observation_size=2, action_size=1, dt=0.1, reset=reset, step=step, poses=poses)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -178,10 +181,13 @@ def test_the_recorded_spikes_are_those_of_the_network():
     assert 0 < episode.spikes.sum()
 
 
-def test_neurons_are_those_of_the_configuration():
-    assert neurons_of(ConnSnnConfig(num_neurons=NEURONS, excitatory_ratio=0.25)) == Neurons(NEURONS, 3, 0.5)
-    assert neurons_of(DenseSnnConfig(num_neurons=4, dt_ms=0.25)) == Neurons(4, None, 0.25)
-    assert neurons_of(MlpConfig(num_neurons=4)) is None
+def test_neurons_are_those_of_the_network():
+    sizes = {"observation_size": 2, "action_size": 1}
+    boolean = make_conn_snn(**sizes, num_neurons=NEURONS, excitatory_ratio=0.25)
+    assert neurons_of(boolean) == Neurons(NEURONS, 3, 0.5)
+    dense = make_dense_snn(**sizes, num_neurons=4, constants=LifConstants(dt_ms=0.25))
+    assert neurons_of(dense) == Neurons(4, None, 0.25)
+    assert neurons_of(make_flax_network("mlp", **sizes, num_neurons=4)) is None
 
 
 def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():

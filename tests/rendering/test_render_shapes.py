@@ -12,7 +12,7 @@ import pytest
 from paths import PACKAGE
 from rendering_cases import make_episode
 
-from evoconn_cli.config.registry import BRAX_V1_TASKS
+from evoconn_cli.config.registry import names
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering import mujoco as mujoco_renderer
@@ -23,6 +23,8 @@ from evoconn_cli.rendering.mujoco import MujocoRenderer, make_mjcf
 from evoconn_cli.rendering.shapes import square_size, task_bodies
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
+
+BRAX_V1_TASKS = names("task", hidden=False)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.export.connectome import Connectome, neuron_types
+from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode, NeuronState
-from evoconn_cli.networks import Gains
+from evoconn_cli.networks import Gains, SpikingNeurons
+from evoconn_cli.networks.lif import LifConstants
 
 
 def connectome_of(layers: Mapping[str, np.ndarray], probs: Mapping[str, np.ndarray] | None = None, **given):
@@ -33,7 +34,7 @@ def connectome_of(layers: Mapping[str, np.ndarray], probs: Mapping[str, np.ndarr
         layers=dict(layers),
         biases={},
         probs={n: np.where(k, 0.9, 0.1).astype(np.float32) for n, k in layers.items()} if probs is None else probs,
-        neuron_types=neuron_types(config.network),
+        neurons=SpikingNeurons(num_neurons, round(num_neurons * ratio), LifConstants.of(config.network)),
         gains=Gains(0.3, 1.0, 0.5),
         obs_mean=np.zeros(size, np.float32),
         obs_std=np.ones(size, np.float32),

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from evoconn_cli.config.registry import PROBE_TASKS
-from evoconn_cli.tasks.registry import make_task
+from evoconn_cli.config.registry import entries
+from evoconn_cli.config.schema import TaskConfig
+from evoconn_cli.tasks import make_task
 
 KEYS = [jax.random.key(seed) for seed in range(6)]
 
 
 def play(name, key, policy, num_steps=12, **options):
     """Returns observations (the first one included), rewards and dones of `num_steps` steps."""
-    task = make_task(name, **options)
+    task = make_task(TaskConfig(name, **options))
     state = task.reset(key)
     observations, rewards, dones = [np.asarray(state.obs)], [], []
     for t in range(num_steps):
@@ -24,9 +25,9 @@ def play(name, key, policy, num_steps=12, **options):
     return np.stack(observations), np.asarray(rewards), np.asarray(dones)
 
 
-@pytest.mark.parametrize("name", PROBE_TASKS)
+@pytest.mark.parametrize("name", [entry.name for entry in entries("task") if entry.hidden])
 def test_sizes_and_start(name):
-    task = make_task(name)
+    task = make_task(TaskConfig(name))
     state = task.reset(KEYS[0])
     assert (task.name, task.observation_size, task.action_size) == (name, 2, 1)
     assert state.obs.shape == (2,)
@@ -69,14 +70,14 @@ def test_probe_memory_shows_the_cue_once_and_rewards_it_ever_after(key):
 
 @pytest.mark.parametrize("name", ["probe_sign", "probe_memory"])
 def test_both_cues_occur(name):
-    task = make_task(name)
+    task = make_task(TaskConfig(name))
     first = jax.vmap(lambda key: task.reset(key).obs[0])(jax.random.split(jax.random.key(0), 200))
     assert set(np.asarray(first).tolist()) == {-1.0, 1.0}
     assert abs(float(jnp.mean(first))) < 5 / np.sqrt(200)
 
 
 def test_probe_steps_ends_after_1_to_16_steps_and_pays_1_a_step():
-    task = make_task("probe_steps")
+    task = make_task(TaskConfig("probe_steps"))
     states = jax.vmap(task.reset)(jax.random.split(jax.random.key(1), 400))
     length = 1 + np.floor((np.asarray(states.physics) + 1) * 8).astype(int)
     assert set(length.tolist()) == set(range(1, 17))

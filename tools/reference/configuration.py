@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
-
-from omegaconf import MISSING
 
 from evoconn_cli.config.grid import Search
 from evoconn_cli.config.launch import LaunchConfig, SlurmConfig
-from evoconn_cli.config.schema import ALGOS, NETWORKS, PUBLISHED_ES, AlgoConfig, NetworkConfig, RunConfig, SpikingConfig
+from evoconn_cli.config.registry import entries
+from evoconn_cli.config.schema import (
+    CHOSEN_BY_NAME,
+    MISSING,
+    AlgoConfig,
+    NetworkConfig,
+    RunConfig,
+    SpikingConfig,
+)
 from tools.reference.markdown import NOTE, code, prose, table
 
 INTRODUCTION = """# Configuration
@@ -66,9 +72,9 @@ def configuration_page() -> str:
     for f in dataclasses.fields(config):
         part = type(getattr(config, f.name))
         if f.name == "algo":
-            sections += [*_family("algo", AlgoConfig, ALGOS), _published_es()]
+            sections += [*_family("algo", AlgoConfig), _published_es()]
         elif f.name == "network":
-            sections += _family("network", NetworkConfig, NETWORKS, SpikingConfig)
+            sections += _family("network", NetworkConfig, SpikingConfig)
         elif dataclasses.is_dataclass(part):
             sections.append(_section(f"{f.name}.", part, f.name))
     grid_sections = []
@@ -78,23 +84,28 @@ def configuration_page() -> str:
 
 
 def _published_es() -> str:
-    rows = [(code(name), str(sigma), str(rate)) for name, (sigma, rate) in PUBLISHED_ES.items()]
+    found = ((entry.name, entry.published["es"]) for entry in entries("network") if "es" in entry.published)
+    rows = [(code(name), str(es["sigma"]), str(es["learning_rate"])) for name, es in found]
     return ES_NOTE + table(("network", "`algo.sigma`", "`algo.learning_rate`"), rows)
 
 
-def _family(section: str, base: type, members: Mapping[str, type], *between: type) -> list[str]:
-    """Returns what all members of a family have, and then what each has of its own or with another default."""
+def _family(section: str, base: type, *between: type) -> list[str]:
+    """Returns the keys that all entries of a family have, and then those of each alone or with another default."""
+    members = {entry: type(entry.default_config()) for entry in entries(CHOSEN_BY_NAME[section])}
     parts = [_section(f"{section}.", base, section)]
     for shared in between:
-        users = ", ".join(code(name) for name, member in members.items() if issubclass(member, shared))
+        users = ", ".join(code(entry.name) for entry, member in members.items() if issubclass(member, shared))
         parts.append(_section(f"{section}.", shared, users, level=3, bases=(base,)))
-    for name, member in members.items():
+    for entry, member in members.items():
         known = tuple(cls for cls in (base, *between) if issubclass(member, cls))
-        parts.append(_section(f"{section}.", member, f"{section}.name={name}", level=3, bases=known))
+        title = f"{section}.name={entry.name}"
+        parts.append(_section(f"{section}.", member, title, level=3, bases=known, summary=entry.summary))
     return parts
 
 
-def _section(prefix: str, config: type, title: str, *, level: int = 2, bases: tuple[type, ...] = ()) -> str:
+def _section(
+    prefix: str, config: type, title: str, *, level: int = 2, bases: tuple[type, ...] = (), summary: str | None = None
+) -> str:
     """Returns the keys that a section has beside those of `bases`, or with another default than there."""
     shared = {f.name: f.default for base in bases for f in dataclasses.fields(base)}
     fields = [
@@ -104,7 +115,7 @@ def _section(prefix: str, config: type, title: str, *, level: int = 2, bases: tu
         and not (f.name == "name" and issubclass(config, (AlgoConfig, NetworkConfig)))
         and not (f.name in shared and shared[f.name] == f.default)
     ]
-    heading = f"{'#' * level} {title}\n\n{config.__doc__}"
+    heading = f"{'#' * level} {title}\n\n{summary or config.__doc__}"
     if not fields:
         return f"{heading} No keys of its own.\n"
     types = typing.get_type_hints(config)
@@ -147,8 +158,8 @@ def _default(f: dataclasses.Field) -> str:
 
 
 def _range(allowed: Any) -> str:
-    if allowed["choices"]:
-        return ", ".join(code(choice) for choice in allowed["choices"])
+    if choices := allowed["choices"]():
+        return ", ".join(map(code, choices))
     low = f"≥ {allowed['low']:g}" if allowed["low"] > -math.inf else ""
     above = f"&gt; {allowed['above']:g}" if allowed["above"] > -math.inf else ""
     high = f"≤ {allowed['high']:,.0f}" if 1e4 <= allowed["high"] < math.inf else ""

@@ -13,8 +13,10 @@ import optax
 from jax import lax
 from jax.scipy.special import entr
 
+from evoconn_cli.config.schema import EcConfig
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
-from evoconn_cli.networks import Candidates, bits
+from evoconn_cli.limits import usable_memory
+from evoconn_cli.networks import Candidates, Network, bits
 
 NUM_PLANES = 16
 """Bits of the uniform numbers; probabilities are rounded to multiples of 2^-16."""
@@ -89,6 +91,35 @@ class ConnectivityState(NamedTuple):
 
     probs: dict[str, jax.Array]  # layer -> float32 Bernoulli probabilities
     adam: optax.ScaleByAdamState  # moments of the natural gradient
+
+
+_HELD_BYTES = 2**30
+"""Populations whose packed connections take more than this are drawn again when they are needed, not held."""
+
+_HELD_SHARE = 0.25
+"""Share of a small memory, such as a container's, that they may take."""
+
+
+def make(config: EcConfig, network: Network) -> Strategy:
+    """Returns the strategy of a run.
+
+    Args:
+        config: Configuration of the strategy.
+        network: Network to search, with boolean connections.
+    """
+    held_bytes = network.num_parameters / 8 * config.population
+    return make_connectivity(
+        connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
+        num_members=config.num_members,
+        keeps_candidates=held_bytes <= min(_HELD_BYTES, _HELD_SHARE * usable_memory()),
+        learning_rate=config.learning_rate,
+        eps=config.eps,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        initial_prob=config.initial_prob,
+    )
 
 
 def make_connectivity(

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from evoconn_cli.config.registry import find
+from evoconn_cli.config.schema import EsConfig
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
-from evoconn_cli.networks import Candidates
+from evoconn_cli.networks import Candidates, Network
 
 
 class GaussianState(NamedTuple):
@@ -22,6 +24,27 @@ class GaussianState(NamedTuple):
 
     center: Any  # pytree of float32 weights
     adam: optax.ScaleByAdamState  # moments of the gradient
+
+
+def make(config: EsConfig, network: Network) -> Strategy:
+    """Returns the strategy of a run.
+
+    Args:
+        config: Configuration of the strategy; what is null in it is as published for the network.
+        network: Network to search, with real weights.
+    """
+    assert network.initial_weights is not None
+    published = find("network", network.name).published.get("es", {})
+    return make_gaussian(
+        initial_center=network.initial_weights,
+        num_members=config.num_members,
+        sigma=published["sigma"] if config.sigma is None else config.sigma,
+        learning_rate=published["learning_rate"] if config.learning_rate is None else config.learning_rate,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+    )
 
 
 def make_gaussian(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from evoconn_cli.config.schema import EcConfig
 from evoconn_cli.engine.strategies.connectivity import saturated_from
 from evoconn_cli.export.analysis import graphs as measures
 from evoconn_cli.export.analysis.graphs import find_communities, modularity, random_graph
@@ -36,10 +35,9 @@ class Certainty:
 
 def certainty_by_layer(connectome: Connectome) -> dict[str, Certainty]:
     """Returns the certainty of the probabilities, by layer and for `all` of them."""
-    algo = connectome.config.algo
-    assert isinstance(algo, EcConfig)
+    eps = getattr(connectome.config.algo, "eps", 0.0)  # 0 of a strategy whose probabilities have no bounds
     every = np.concatenate([values.ravel() for values in connectome.probs.values()])
-    return {name: certainty(probs, algo.eps) for name, probs in {"all": every, **connectome.probs}.items()}
+    return {name: certainty(probs, eps) for name, probs in {"all": every, **connectome.probs}.items()}
 
 
 def certainty(probs: np.ndarray, eps: float) -> Certainty:

@@ -17,15 +17,15 @@ import scipy.sparse
 from omegaconf import OmegaConf
 
 from evoconn_cli.config.loading import resolve_config
-from evoconn_cli.config.schema import ConnSnnConfig
+from evoconn_cli.config.registry import find
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import changed_files, read_document
 from evoconn_cli.export.bundle.writing import EDGES_FILE, PACKED_FILE, PROVENANCE_FILE
-from evoconn_cli.export.connectome import Connectome, neuron_types
+from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import layers_from_edges
 from evoconn_cli.export.text_files import read_table
-from evoconn_cli.networks import Gains
+from evoconn_cli.networks import Gains, Network
 
 Layers: TypeAlias = dict[str, np.ndarray]
 """`[pre, post]` bool by name."""
@@ -149,8 +149,10 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             f"{path} has a configuration that this version of evoconn does not read: {error} Read it with the version "
             f"that wrote it, which is in {PROVENANCE_FILE}."
         ) from None
-    assert isinstance(config.network, ConnSnnConfig)
     sizes, constants = document["sizes"], document["constants"]
+    network: Network = find("network", config.network.name).load_make()(
+        config.network, observation_size=sizes["observations"], action_size=sizes["actions"], on_cpu=True
+    )
     with np.load(path / "normalizer.npz") as normalizer, np.load(path / "probabilities.npz") as probs:
         connectome = Connectome(
             config=config,
@@ -159,7 +161,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             layers={},
             biases={},
             probs=dict(probs),
-            neuron_types=neuron_types(config.network),
+            neurons=network.neurons,
             gains=Gains(*(constants[f"gain_{layer}"]["value"] for layer in Gains._fields)),
             obs_mean=normalizer["mean"],
             obs_std=normalizer["std"],

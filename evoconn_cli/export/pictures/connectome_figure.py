@@ -29,8 +29,7 @@ from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.pictures.panels import draw_dynamics, draw_matrix, least_pixels, strip_ratio
-from evoconn_cli.export.units import LAYERS, neurons_by_type, observation_weights, recurrent_inputs
-from evoconn_cli.tasks.brax_v1 import task_labels
+from evoconn_cli.export.units import LAYERS, neurons_by_type, observation_weights, recurrent_inputs, unit_labels
 
 _WIDE = 5.0
 """Smallest width with other panels beside the matrix [inches]."""
@@ -78,7 +77,7 @@ def connectome_figure(
     chosen = [name for name in panels or _TITLES if episode is not None or name not in EPISODE_PANELS]
     figure = empty_figure(width, 1.0)
     figure.set_dpi(300)
-    labels = task_labels(connectome.config.task.name, connectome.observation_size, connectome.action_size)
+    labels = unit_labels(connectome)
     observations, actions = (names if len(names) <= _MOST_NAMES else [] for names in labels)
     axes = _PanelGrid(figure, connectome, sorted(set(chosen)), most_names=max(map(len, labels))).axes
     if "a" in axes:

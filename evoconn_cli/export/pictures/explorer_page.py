@@ -20,8 +20,7 @@ from evoconn_cli.export.analysis.dynamics import (
 )
 from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.connectome import Connectome, ExportSource
-from evoconn_cli.export.units import LAYERS, neuron_signs
-from evoconn_cli.tasks.brax_v1 import task_labels
+from evoconn_cli.export.units import LAYERS, neuron_signs, unit_labels
 
 _SCRIPTS = ("connectome.js", "matrix.js", "panels.js", "episode.js", "explorer.js")
 _PROB_STEPS = 255
@@ -50,9 +49,7 @@ def write_explorer(source: ExportSource, out: Path) -> None:
 
 def _header(source: ExportSource, about: str) -> dict[str, Any]:
     connectome = source.connectome
-    observations, actions = task_labels(
-        connectome.config.task.name, connectome.observation_size, connectome.action_size
-    )
+    observations, actions = unit_labels(connectome)
     return {
         "labels": {"observations": observations, "actions": actions},
         "name": connectome.config.task.name,
