@@ -73,19 +73,15 @@ class RunDirectory:
             if run.path.exists():
                 run._fill(config, facts)
             else:
-                run._appear(config, facts)
+                run.path.parent.mkdir(parents=True, exist_ok=True)
+                with partial_path(run.path, directory=True) as partial:
+                    write_config(config, partial / run.config_file.name)
+                    (partial / run.facts_file.name).write_text(_to_json(facts), encoding="utf-8")
+                    partial.rename(run.path)
         except OSError as error:
             run.check_new()  # another process may have been faster
             raise RunDirectoryError(f"cannot create {run.path}: {error.strerror}. Name another --run-dir.") from None
         return run
-
-    def _appear(self, config: RunConfig, facts: dict[str, Any]) -> None:
-        """Makes the directory under another name, and renames it when it is complete."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with partial_path(self.path, directory=True) as partial:
-            write_config(config, partial / self.config_file.name)
-            (partial / self.facts_file.name).write_text(_to_json(facts), encoding="utf-8")
-            partial.rename(self.path)
 
     def _fill(self, config: RunConfig, facts: dict[str, Any]) -> None:
         """Writes into the existing directory, which keeps owner and mode; config.yaml makes it a run."""
@@ -108,7 +104,7 @@ class RunDirectory:
         with readable(path):
             if not run.path.is_dir():
                 raise RunDirectoryError(
-                    f"no run directory at {path}: there is no such directory. {where_runs_are(path)}"
+                    f"no run directory at {path}: there is no such directory. {_where_runs_are(path)}"
                 )
             if not run.config_file.is_file():
                 raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")
@@ -145,13 +141,8 @@ class RunDirectory:
             RunDirectoryError: a part of it is a symbolic link, or its name cannot be used.
         """
         self._check_name()
-        for entry in (
-            self.checkpoints,
-            self.set_aside,
-            self.metrics_file,
-            self.path / "wandb",
-            self.path / "tensorboard",
-        ):
+        written = [self.path / "wandb", self.path / "tensorboard"]  # besides what this class names
+        for entry in (self.checkpoints, self.set_aside, self.metrics_file, *written):
             if entry.is_symlink():
                 raise RunDirectoryError(
                     f"{entry} is a symbolic link, and a training writes only in the directory of its run. Replace the "
@@ -161,8 +152,8 @@ class RunDirectory:
     def _check_name(self) -> None:
         """Refuses names with which Orbax fails or, if they contain brackets, saves empty checkpoints."""
         name = os.fspath(self.path)
-        surrogates = any("\ud800" <= c <= "\udfff" for c in name)
-        if surrogates and _is_utf8(os.fsencode(name)):
+        surrogates, raw = any("\ud800" <= c <= "\udfff" for c in name), os.fsencode(name)
+        if surrogates and raw.decode(errors="ignore").encode() == raw:
             raise RunDirectoryError(
                 f"checkpoints cannot be saved in {name}: the locale encodes file names as {sys.getfilesystemencoding()}"
                 ", and this one is UTF-8. Set LC_ALL=C.UTF-8 or PYTHONUTF8=1, or name another directory."
@@ -281,11 +272,11 @@ def locate(path: Path) -> tuple[Path, int | None]:
         if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
             return checkpoints.parent, step
         if not whole.exists():
-            raise RunDirectoryError(f"no run at {path}: there is no such file or directory. {where_runs_are(path)}")
+            raise RunDirectoryError(f"no run at {path}: there is no such file or directory. {_where_runs_are(path)}")
         if is_bundle(whole):
             raise NoRunError(f"{path} is an exported bundle, which has no training. Name the run that it comes from.")
         if not (whole / "config.yaml").is_file():
-            if runs := _runs_below(whole):
+            if runs := next((below for below in ("*", "*/*") if any(whole.glob(f"{below}/run.json"))), ""):
                 raise NoRunError(f"{path} is not a run, but holds runs. Name those: {path / runs}")
             owner = next((parent for parent in whole.parents if (parent / "config.yaml").is_file()), None)
             hint = (
@@ -298,12 +289,7 @@ def locate(path: Path) -> tuple[Path, int | None]:
         return whole, None
 
 
-def _runs_below(folder: Path) -> str:
-    """Returns a pattern that matches the runs in a folder, such as a grid; empty if there are none."""
-    return next((below for below in ("*", "*/*") if any(folder.glob(f"{below}/run.json"))), "")
-
-
-def where_runs_are(path: Path) -> str:
+def _where_runs_are(path: Path) -> str:
     """Returns a hint for a `path` that does not exist."""
     near = Path("runs") / path.name
     return f"Did you mean {near}?" if path.name and near.is_dir() else "`evoconn train` makes runs under runs/."
@@ -316,14 +302,6 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunDirectoryError(f"cannot access {path}: {error.strerror}.") from None
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _to_json(facts: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,33 +43,20 @@ _FREE = ("algo.generations", "engine.devices", "engine.kernel", "checkpoint.", "
 """Keys, or prefixes of keys, that may change on resume: how long, where and with which records a run is trained."""
 
 
-def write_facts(
-    path: Path,
-    config: RunConfig,
-    *,
-    generation: int,
-    eval_fitness: float | None,
-    elapsed: float,
-    env_steps_simulated: int,
-) -> None:
+def write_facts(path: Path, config: RunConfig, reached: Mapping[str, float | int | None]) -> None:
     """Writes the facts of a checkpoint beside its other files, and flushes all of them to the disk.
 
     Args:
         path: Directory of the checkpoint.
         config: Configuration of the run.
-        generation: Generation of the state.
-        eval_fitness: Evaluation fitness of that generation; None if it was not finite.
-        elapsed: Time of training so far, over resumptions [s].
-        env_steps_simulated: Environment steps so far, including those that do not count.
+        reached: `generation` of the state, its `eval_fitness` (None if it was not finite), and what the run had used by
+            then: `elapsed` [s] and `env_steps_simulated`.
     """
     facts = {
         "format": FORMAT,
         "evoconn": __version__,
         "rng": KEY_IMPLEMENTATION,
-        "generation": generation,
-        "eval_fitness": eval_fitness,
-        "elapsed": elapsed,
-        "env_steps_simulated": env_steps_simulated,
+        **reached,
         "config": what_shapes_a_run(config),
         "files": {name: _hash(path / name, flush=True) for name in _files(path)},
     }

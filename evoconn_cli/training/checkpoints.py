@@ -126,7 +126,7 @@ class CheckpointStore:
             # Orbax has written a path of this machine into it.
             (partial / _STATE / _COMMITTED).write_text("Checkpoint commit was successful\n", encoding="utf-8")
             rated = finite_json(eval_fitness)
-            write_facts(partial, self._config, generation=generation, eval_fitness=rated, **host._asdict())
+            write_facts(partial, self._config, {"generation": generation, "eval_fitness": rated, **host._asdict()})
             _flush_directory(partial)
             partial.rename(self.path(generation))
             _flush_directory(self._directory)

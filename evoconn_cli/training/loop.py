@@ -109,7 +109,7 @@ def _what_is_kept(latest: int | None) -> str:
     return f"the checkpoint of generation {latest} is kept" if latest else "nothing is saved yet"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class TrainingLoop:
     """Trains generation after generation until the run is finished or has to end early."""
 
@@ -117,6 +117,7 @@ class TrainingLoop:
     workers: WorkerMesh
     processes: Processes
     engine: Engine
+    _: dataclasses.KW_ONLY
     recorder: Recorder
     interrupts: Interrupts
     deadline: Deadline

@@ -15,8 +15,7 @@ from evoconn_cli.engine.devices import arithmetic_variables, describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.progress.display import Progress, RunHeader
-from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.lock import RunLock, run_lock
+from evoconn_cli.runs.lock import run_lock
 from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.signals import Deadline, Interrupts
@@ -93,14 +92,9 @@ def train(
                 trackers.append(open_event_log(directory.path, metrics.history, start, progress.note))
             trackers.append(track_run(directory, config, progress.note, facts))
             recorder = RunRecorder(store, metrics, progress=progress, trackers=trackers, lock=lock)
+            deadline = deadline or Deadline()
             loop = TrainingLoop(
-                config=config,
-                workers=workers,
-                processes=processes,
-                engine=engine,
-                recorder=recorder,
-                interrupts=interrupts,
-                deadline=deadline or Deadline(),
+                config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline
             )
             state = loop.train(state, host)
             finished = int(state.generation) >= config.algo.generations
@@ -114,7 +108,7 @@ def train(
             _close(
                 progress.stop,
                 lambda: metrics and metrics.close(),
-                lambda: _record_end(directory, lock, status),
+                lambda: (lock.check(), directory.update_facts(status=status)),
                 *(partial(tracker.finish, exit_code=exit_code) for tracker in trackers),
             )
 
@@ -149,11 +143,6 @@ def _close(*steps: Callable[[], object]) -> None:
             step()
 
 
-def _record_end(directory: RunDirectory, lock: RunLock, status: str) -> None:
-    lock.check()
-    directory.update_facts(status=status)
-
-
 def follow(processes: Processes, *, interrupts: Interrupts, deadline: Deadline) -> bool:
     """Returns whether the run is finished, after this process has computed its share of it.
 
@@ -174,13 +163,6 @@ def follow(processes: Processes, *, interrupts: Interrupts, deadline: Deadline) 
     processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
     initial = jax.device_put(engine.initial_state(), workers.first_device)
     state = share_state(initial, processes, workers)
-    loop = TrainingLoop(
-        config=config,
-        workers=workers,
-        processes=processes,
-        engine=engine,
-        recorder=Recorder(),
-        interrupts=interrupts,
-        deadline=deadline,
-    )
+    recorder = Recorder()  # the writer records the run
+    loop = TrainingLoop(config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline)
     return int(loop.train(state, HostFacts()).generation) >= config.algo.generations

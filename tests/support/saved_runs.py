@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine.build import build_engine
@@ -69,8 +68,3 @@ def _varied(state: RunState, key: jax.Array) -> RunState:
 def files_of(path: Path) -> dict[str, tuple[int, float]]:
     """Returns size and time of change of all files below `path`."""
     return {str(f.relative_to(path)): (f.stat().st_size, f.stat().st_mtime) for f in path.rglob("*") if f.is_file()}
-
-
-def numpy_tree(tree):
-    """Returns `tree` with NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
