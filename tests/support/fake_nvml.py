@@ -1,4 +1,4 @@
-"""An NVML of eight GPUs, as pynvml shows it: some busy, one in parts (MIG), some failing."""
+"""A stand-in for pynvml with eight GPUs, which tests make busy, failing, or split by MIG."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ class FakeNvml:
     """Stands in for the module pynvml.
 
     Attributes:
-        processes: per device, what each sample finds; the last one stays.
-        memory: per device, bytes in use.
-        reserved: bytes that the driver keeps of each, which only the second version tells apart.
-        is_old: there is no second version.
-        failing: devices of which every question is an error.
-        mig: per GPU, its instances by number.
+        processes: Number of processes per device in each sample; the last one stays.
+        memory: Bytes in use per device.
+        reserved: Bytes per device that the driver reserves; only the second version of the call separates them.
+        is_old: Whether the driver lacks the second version.
+        failing: Devices whose calls all fail.
+        mig: Numbers of the MIG instances per GPU.
     """
 
     class NVMLError(Exception):

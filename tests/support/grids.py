@@ -1,4 +1,4 @@
-"""Grids of tiny cells, and what their directories hold."""
+"""Grids of tiny cells, and readers of their directories."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cells import Cell, expand
 
 LIGHT = LIGHT_EVOCONN
-"""The program with an engine that need not be compiled."""
+"""Command line with an engine that is not compiled."""
 
 TINY = """
 base: smoke
@@ -33,15 +33,14 @@ launch: {retry_pause: 0, cores_per_run: 1}
 
 
 def fill_with_modules(folder: Path) -> Path:
-    """Returns `folder`, with modules in it that end whatever Python imports one of them from the working directory."""
+    """Returns `folder` with modules that exit when they are imported, to prove that nothing imports from it."""
     for name in ("random", "json", "runpy", "jax", "numpy", "brax", "mujoco", "omegaconf", "typer", "evoconn_cli"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('{name} comes from the working directory')")
     return folder
 
 
 GONE = 2**22 + 1
-"""A process that there cannot be: Linux gives no higher number than 2**22."""
-
+"""A process id that cannot exist: those of Linux are at most 2**22."""
 
 USABLE_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
@@ -63,5 +62,5 @@ def generations_of(cell: Cell) -> list[int]:
 
 
 def starts_of(cell: Cell) -> list[int]:
-    """Returns from which saved generation each attempt at a cell started."""
+    """Returns the newest saved generation at the start of each attempt at a cell."""
     return [attempt.from_generation for attempt in read_attempts(cell.path).attempts]

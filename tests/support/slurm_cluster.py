@@ -1,4 +1,4 @@
-"""A real SLURM of one node, from Debian's packages, in a directory of its own: nothing of the system is touched."""
+"""A real SLURM with one node, from Debian's packages, which keeps all of its files in one directory."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def missing_programs() -> list[str]:
 
 
 class SlurmCluster:
-    """One node that runs `cpus` jobs of a core at once.
+    """One node that runs up to `cpus` jobs with one core each.
 
-    Its partition `long` is pre-empted by `urgent`, a minute after a warning; so are partitions of many clusters.
+    The partition `urgent` preempts `long`, a minute after a warning, as on many clusters.
 
     Attributes:
-        environment: of a process that is to find the cluster.
+        environment: Environment variables with which processes find the cluster.
     """
 
     def __init__(self, folder: Path, cpus: int = 2):
@@ -96,7 +96,7 @@ class SlurmCluster:
         }
 
     def start(self) -> None:
-        """Starts the daemons that do not run; they find the jobs of an earlier start."""
+        """Starts the daemons that are not running; they find the jobs of an earlier start."""
         if "munged" not in self._daemons:
             files = [f"--{name}-file={self.folder}/munge.{name}" for name in ("key", "log", "pid", "seed")]
             self._start("munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", *files)
@@ -139,23 +139,23 @@ class SlurmCluster:
     def start_soon(self, task: str) -> None:
         """Starts a requeued task without the two minutes that SLURM lets it wait.
 
-        Not in the second of its end, in which the right to run of the attempt before was revoked.
+        Three seconds from now, since SLURM refuses it in the second in which the earlier attempt ended.
         """
         self.run("scontrol", "update", f"JobId={task}", "StartTime=now+3")
 
     def save_state(self, task: str) -> None:
-        """Waits until the controller, which writes every few seconds, has written what it knows of a task."""
+        """Waits until the controller, which writes every few seconds, has saved the state of a task."""
         mark = f"written-{secrets.token_hex(8)}"
         self.run("scontrol", "update", f"JobId={task}", f"Comment={mark}")
         file = self.folder / "state" / "job_state"
         wait_until(lambda: file.exists() and mark.encode() in file.read_bytes(), "the controller has saved")
 
     def look_at_nodes(self) -> None:
-        """Lets the controller compare what runs on its nodes with what should; it does so every few minutes."""
+        """Makes the controller check now what runs on its nodes, which it does every few minutes."""
         self.run("scontrol", "reconfigure")
 
     def job_processes(self) -> list[int]:
-        """Returns the processes of all jobs, and those that watch over them."""
+        """Returns the ids of the processes of all jobs, and of their supervisors."""
         return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._is_of_a_job(path)]
 
     def _is_of_a_job(self, process: Path) -> bool:
@@ -185,7 +185,7 @@ class SlurmCluster:
 
 
 def wait_until(is_so: Callable[[], bool], what: str, seconds: float = 60.0, every: float = 0.1) -> None:
-    """Waits for something that has no other way to tell."""
+    """Waits until `is_so` returns true, for events that cannot be waited for otherwise."""
     end = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > end:
