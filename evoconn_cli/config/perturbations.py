@@ -1,4 +1,4 @@
-"""What `evoconn evaluate --perturb` can do to a policy or its world, and how it is written."""
+"""Perturbations of a policy or its task, for `evoconn evaluate --perturb`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Kind:
     """One kind of perturbation.
 
     Attributes:
-        label: name of the axis in a plot, with the unit.
-        neutral: the value that changes nothing.
-        high: the largest value that makes sense.
-        with_zero: whether 0 makes sense; nothing is negative.
-        physical: whether it changes the task's physics.
+        label: Label of the axis in a plot, with the unit.
+        neutral: Value that changes nothing.
+        high: Largest valid value.
+        with_zero: Whether 0 is valid; no value is negative.
+        physical: Whether it changes the physics of the task.
     """
 
     label: str
@@ -41,16 +41,16 @@ KINDS = {
 
 
 def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
-    """Returns the settings to evaluate, one dictionary of `{name: value}` each; one empty one where nothing is asked.
+    """Returns the settings to evaluate as `{name: value}`; a single empty one if there are no entries.
 
-    Several values of one name, separated by commas, make a sweep: a setting for each of them.
+    Several values of one name, separated by commas, make a sweep with one setting per value.
 
     Args:
         entries: `NAME=VALUE` or `NAME=VALUE,VALUE,...`.
 
     Raises:
-        ConfigError: an unknown name, a name that is given twice, a value that cannot be read or is out of range, more
-            than one sweep.
+        ConfigError: An unknown or repeated name, a value that cannot be read or is out of range, or more than one
+            sweep.
     """
     parsed: dict[str, list[float]] = {}
     for entry in entries:
@@ -75,13 +75,13 @@ def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
 
 
 def swept_name(settings: Sequence[dict[str, float]]) -> str | None:
-    """Returns the perturbation whose values differ between the settings, None without a sweep."""
+    """Returns the perturbation that is swept, None without a sweep."""
     differing = (name for name in settings[0] if len({setting[name] for setting in settings}) > 1)
     return next(differing, None)
 
 
 def setting_text(setting: Mapping[str, float], without: str | None = None) -> str:
-    """Returns a setting in words, such as `mass 2, obs-noise 0.1`, less the perturbation `without`."""
+    """Returns a setting as text such as `mass 2, obs-noise 0.1`, without the perturbation `without`."""
     return ", ".join(f"{name} {value:g}" for name, value in setting.items() if name != without)
 
 

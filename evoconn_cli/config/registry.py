@@ -65,7 +65,7 @@ def register(entry: Entry) -> None:
     """Adds an entry; of networks that a strategy can search the first one is its default.
 
     Raises:
-        ConfigError: the name is taken.
+        ConfigError: The name is taken.
     """
     if (entry.kind, entry.name) in _ENTRIES:
         raise ConfigError(f"there is a {entry.kind} {entry.name!r} already. Choose another name.")
@@ -91,7 +91,7 @@ def find(kind: Kind, name: str, what: str = "") -> Entry:
         what: What the message about an unknown name calls it; the kind by default.
 
     Raises:
-        ConfigError: an unknown name; the message has the nearest ones.
+        ConfigError: An unknown name; the message has the nearest ones.
     """
     if not isinstance(name, str) or (kind, name) not in _ENTRIES:
         raise unknown_name(what or kind, name, names(kind), listed=names(kind, hidden=False))
@@ -207,7 +207,7 @@ WANDB_MODES = ("auto", "online", "offline", "disabled")
 
 
 def config_dir() -> Path:
-    """Returns the folder of the presets: inside an installed package, or of a checkout."""
+    """Returns the folder of the presets, in the installed package or in a checkout."""
     installed = Path(__file__).parents[1] / "presets"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
 
@@ -218,25 +218,25 @@ def grid_dir() -> Path:
 
 
 def preset_names() -> list[str]:
-    """Returns the names that `--config` knows, sorted."""
+    """Returns the names of the presets, sorted."""
     return _names(config_dir())
 
 
 def grid_names() -> list[str]:
-    """Returns the grids that `launch-grid` knows, sorted."""
+    """Returns the names of the shipped grids, sorted."""
     return _names(grid_dir())
 
 
 def find_named(source: str, kind: str, folder: Path) -> Path:
-    """Returns the file of a name, or of a path.
+    """Returns the path of a preset or grid.
 
     Args:
-        source: a name of a file in `folder`, or a path.
-        kind: what it is, for messages.
-        folder: of the files that are shipped.
+        source: Name of a file in `folder`, or a path.
+        kind: What the file is, for messages.
+        folder: Folder of the shipped files.
 
     Raises:
-        ConfigError: it is a name, and none of them.
+        ConfigError: An unknown name.
     """
     if is_path(source):
         return Path(source)
@@ -249,7 +249,7 @@ def find_named(source: str, kind: str, folder: Path) -> Path:
 
 
 def is_path(source: str) -> bool:
-    """Returns whether `source` is the path of a file, not the name of one that is shipped."""
+    """Returns whether `source` is a path, not the name of a shipped file."""
     return Path(source).suffix in (".yaml", ".yml") or "/" in source
 
 

@@ -1,7 +1,4 @@
-"""The configuration of a run: every key with its type, unit, range, default and where that comes from.
-
-The dataclasses are OmegaConf structured configs. `docs/configuration.md` is written from them.
-"""
+"""The keys of a run, as OmegaConf structured configs; `docs/configuration.md` is generated from them."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ CHOSEN_BY_NAME: dict[str, Kind] = {"task": "task", "algo": "strategy", "network"
 """Sections whose keys depend on what is chosen by their `name`, and what that is in the registry."""
 
 MOST_NEURONS = 16_384
-"""The recurrent weights of so many, for the four gates of an LSTM, are still counted in 32 bits."""
+"""The recurrent weights of four LSTM gates with this many neurons can still be counted in 32 bits."""
 
 
 def option(
@@ -71,26 +68,26 @@ published = functools.partial(option, source=PUBLISHED)
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What the network has to do."""
+    """The task to learn."""
 
     name: str = option(MISSING, "name of the task", choices=functools.partial(names, "task"))
-    episode_length: int = published(1000, "an episode ends after so many steps at the latest", unit="steps", low=1)
+    episode_length: int = published(1000, "longest episode", unit="steps", low=1)
     action_repeat: int = published(1, "physics steps that one action lasts", unit="steps", low=1)
 
 
 @dataclass(frozen=True)
 class AlgoConfig:
-    """What all strategies share."""
+    """Keys of all strategies."""
 
     name: str = option(MISSING, "name of the strategy", choices=functools.partial(names, "strategy"))
-    population: int = published(10240, "members a generation, evaluation copies included", low=2, high=1_000_000)
+    population: int = published(10240, "members per generation, including evaluation copies", low=2, high=1_000_000)
     evaluation_copies: int | None = published(
-        None, "members that are the deterministic network; null: one in 80 as published, at least 4", low=1
+        None, "members that are the deterministic network; null: one in 80, as published, and at least 4", low=1
     )
     generations: int = published(1000, "generations of the run", low=1)
     shaping: str = published(
         "centered_rank",
-        "weights of members: by rank, or the utilities of CMA-ES, with which rare and much better members count more",
+        "weights of the members: centred ranks, or the utilities of CMA-ES, which give the best members more weight",
         choices=("centered_rank", "log_utility"),
     )
     adam_beta1: float = published(0.9, "decay of Adam's first moment", low=0, below=1)
@@ -124,12 +121,12 @@ class EcConfig(AlgoConfig):
     learning_rate: float = published(0.15, "step size of Adam on the probabilities", above=0)
     eps: float = published(
         1e-3,
-        "probabilities stay within [eps, 1 - eps]; what is below 2^-16 would be drawn as 0, and never come back",
+        "probabilities stay within [eps, 1 - eps]; below 2^-16 a connection would never be drawn again",
         low=2**-16,
         below=0.5,
     )
     weight_decay: float = published(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
-    initial_prob: float = published(0.5, "every probability at generation 0", above=0, below=1)
+    initial_prob: float = published(0.5, "all probabilities at generation 0", above=0, below=1)
 
     def check(self, network: str) -> None:
         """Checks the initial probability, too."""
@@ -145,8 +142,8 @@ class EcConfig(AlgoConfig):
 class EsConfig(AlgoConfig):
     """Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW."""
 
-    sigma: float | None = published(None, "standard deviation of the perturbations; null: published", above=0)
-    learning_rate: float | None = published(None, "step size of AdamW; null: published", above=0)
+    sigma: float | None = published(None, "standard deviation of the perturbations; null: as published", above=0)
+    learning_rate: float | None = published(None, "step size of AdamW; null: as published", above=0)
     weight_decay: float = published(0.1, "decay of the weights toward 0, times the step size", low=0)
 
     def check(self, network: str) -> None:
@@ -164,7 +161,7 @@ class EsConfig(AlgoConfig):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What all networks share."""
+    """Keys of all networks."""
 
     name: str = option(MISSING, "name of the network", choices=functools.partial(names, "network"))
     num_neurons: int = published(256, "recurrent neurons", low=1, high=MOST_NEURONS)
@@ -175,7 +172,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class SpikingConfig(NetworkConfig):
-    """What the spiking networks share: gains and constants of the neurons."""
+    """Keys of the spiking networks: gains, and constants of the neurons."""
 
     gain_in: float = published(0.1, "K_in, gain of the input layer", above=0)
     gain_recurrent: float = published(1.0, "K_h, gain of the recurrent layer", above=0)
@@ -210,7 +207,7 @@ class ConnSnnConfig(SpikingConfig):
     """Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN)."""
 
     excitatory_ratio: float = published(0.5, "share of excitatory neurons", low=0, high=1)
-    expected_density: float = published(0.5, "density that the gains are normalised by", above=0, high=1)
+    expected_density: float = published(0.5, "density for which the gains are normalised", above=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -231,29 +228,31 @@ class RolloutConfig:
 
     fitness: str = option(
         "first_episode",
-        "return of the first episode, or mean of the episodes done until the slowest member ends one",
+        "return of the first episode, or mean return of all episodes until the slowest member has ended one",
         choices=("first_episode", "until_slowest"),
         source=MEASURED,
     )
-    resets: str = published("fixed", "initial states: drawn once, or anew each generation", choices=("fixed", "fresh"))
+    resets: str = published(
+        "fixed", "initial states: the same in all generations, or new ones in each", choices=("fixed", "fresh")
+    )
     normalizer: str = option(
         "all_steps",
-        "observations that update the normaliser: all that count, or those at hand at the end",
+        "observations that update the normaliser: those of all steps that count for fitness, or of the last step",
         choices=("all_steps", "last_step"),
         source=MEASURED,
     )
-    warmup_steps: int = published(0, "steps before the episode that settle the network", unit="steps", low=0)
+    warmup_steps: int = published(0, "steps that settle the network before an episode", unit="steps", low=0)
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the machine is used. Devices and kernel do not shape a run; the block is part of its arithmetic."""
+    """How the machine is used. Devices and kernel do not shape a run; another block rounds differently."""
 
-    devices: int | None = option(None, "devices that each process uses; null: all (CPU: one a core)", low=1, source=OWN)
-    block: int | None = option(None, "members simulated in lock-step; null: chosen by platform", low=1, source=OWN)
+    devices: int | None = option(None, "devices per process; null: all (on CPUs, one per core)", low=1, source=OWN)
+    block: int | None = option(None, "members simulated in lock-step; null: depends on the platform", low=1, source=OWN)
     kernel: str = option(
         "auto",
-        "sub-steps of conn_snn; auto: by the GPU kernel where a check at the start finds it equal to XLA",
+        "program for the sub-steps of conn_snn; auto: the GPU kernel if a check at the start finds it equal to XLA",
         choices=("auto", "xla", "pallas"),
         source=OWN,
     )
@@ -261,49 +260,38 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When a run is saved and what is kept."""
+    """When checkpoints are saved and which are kept."""
 
-    every: int = published(50, "save every so many generations, and at the end", unit="generations", low=1)
-    minutes: float = option(
-        10.0,
-        "save as well after the generation in which so much time has passed since",
-        unit="min",
-        above=0,
-        source=OWN,
+    every: int = published(
+        50, "generations between checkpoints; the last generation is saved, too", unit="generations", low=1
     )
-    keep_last: int = option(2, "newest checkpoints to keep", low=1, source=OWN)
+    minutes: float = option(
+        10.0, "also save when this long has passed since the last checkpoint", unit="min", above=0, source=OWN
+    )
+    keep_last: int = option(2, "number of newest checkpoints to keep", low=1, source=OWN)
     keep_every: int = option(
-        200,
-        "keep for good the checkpoints whose generation is a multiple of this",
-        unit="generations",
-        low=1,
-        source=OWN,
+        200, "also keep checkpoints whose generation is a multiple of this", unit="generations", low=1, source=OWN
     )
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where metrics go besides metrics.jsonl: Weights & Biases, TensorBoard."""
+    """Where metrics go besides metrics.jsonl: Weights & Biases and TensorBoard."""
 
-    wandb: str = option(
-        "auto",
-        "auto: online with credentials, else offline",
-        choices=WANDB_MODES,
-        source=OWN,
-    )
+    wandb: str = option("auto", "auto: online with credentials, else offline", choices=WANDB_MODES, source=OWN)
     project: str | None = option(None, "W&B project; null: WANDB_PROJECT, or evoconn", source=OWN)
     entity: str | None = option(None, "W&B user or team; null: WANDB_ENTITY, or the account's own", source=OWN)
     group: str | None = option(None, "W&B group; null: WANDB_RUN_GROUP, if set", source=OWN)
     name: str | None = option(None, "W&B name of the run; null: WANDB_NAME, or that of its directory", source=OWN)
     tags: str = option("", "W&B tags, separated by commas; empty: WANDB_TAGS, if set", source=OWN)
-    tensorboard: bool = option(False, "write TensorBoard event files into tensorboard/ of the run", source=OWN)
+    tensorboard: bool = option(False, "write TensorBoard event files to tensorboard/ in the run directory", source=OWN)
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """The whole configuration of a run."""
 
-    seed: int = option(0, "every random draw of the run follows from it", low=0, high=2**32 - 1, source=OWN)
+    seed: int = option(0, "random seed", low=0, high=2**32 - 1, source=OWN)
     task: TaskConfig = field(default_factory=TaskConfig)
     algo: AlgoConfig = field(default_factory=lambda: entries("strategy")[0].default_config())
     network: NetworkConfig = field(default_factory=lambda: entries("network")[0].default_config())
@@ -329,9 +317,7 @@ _TEXT = ("str", "str | None")
 
 def text_keys(config: Any, prefix: str = "") -> Iterator[str]:
     """Yields the keys of a configuration whose values are text."""
-    for key, _, f in walk(config, prefix):
-        if f.type in _TEXT:
-            yield key
+    yield from (key for key, _, f in walk(config, prefix) if f.type in _TEXT)
 
 
 def fields_of(key: str) -> list[dataclasses.Field]:
@@ -351,12 +337,12 @@ def is_text(key: str) -> bool:
 
 
 def what_seeds_share(config: RunConfig) -> dict[str, Any]:
-    """Returns the keys and values that runs must have in common to be a sample of seeds; the task is beside them."""
+    """Returns the keys and values that the runs of a sample of seeds share, other than the task."""
     apart = ("task.name", "algo.generations")
     sections = ("task.", "algo.", "network.", "rollout.")
     return {key: value for key, value, _ in walk(config) if key.startswith(sections) and key not in apart}
 
 
 def most_steps(config: RunConfig) -> int:
-    """Returns the environment steps of a generation in which every episode lasts to its limit."""
+    """Returns the environment steps of a generation in which every episode reaches its limit."""
     return config.algo.population * -(-config.task.episode_length // config.task.action_repeat)

@@ -1,4 +1,4 @@
-"""Tasks: what a network has to do, as pure functions of one member."""
+"""Tasks as pure functions of one member."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Task:
     """An episodic task, written for one member.
 
     Attributes:
-        name: the name on the command line.
+        name: Name on the command line.
         observation_size: O.
         action_size: A.
-        dt: time that one step simulates [s].
+        dt: Simulated time per step [s].
         reset: `reset(key) -> state` draws the start of an episode.
         step: `step(state, action [A]) -> state`; the action is clipped to [-1, 1] by the task.
-        episode_length: an episode ends after so many physics steps at the latest, or None.
+        episode_length: Longest episode [physics steps], or None.
         poses: Where the bodies to draw are, or None if there are none.
         rescaled: `rescaled(scale) -> Task` with other physics, without an episode limit, or None; it raises a
             ConfigError for a factor that changes nothing.
@@ -84,7 +84,7 @@ def make_task(config: TaskConfig, physics: PhysicsScale = AS_TRAINED) -> Task:
         physics: Factors on its physics.
 
     Raises:
-        ConfigError: an unknown name, and the message has the nearest ones; physics that the task does not have.
+        ConfigError: An unknown name, or physics that the task does not have.
     """
     task: Task = find("task", config.name).load_make()(config)
     if physics != AS_TRAINED:
