@@ -1,4 +1,4 @@
-"""The formats of `evoconn export-connectivity`: one entry each, with what it needs and which networks it serves.
+"""The formats of `evoconn export-connectivity`: what each writes, which networks it holds, and what it needs.
 
 To add one, write a module with its writer and an entry in `FORMATS`. A writer gets an `ExportSource` and a path that
 does not exist yet, in an empty directory. When the writer is done, everything in that directory, including files beside

@@ -79,7 +79,7 @@ def _codec_options() -> list[str]:
 def write_gif(
     path: Path, frames: Iterator[np.ndarray], samples: Sequence[np.ndarray], *, fps: Fraction, size: tuple[int, int]
 ) -> None:
-    """Writes frames `[height, width, 3]` uint8 as a GIF that repeats for ever, with one palette for all frames.
+    """Writes frames `[height, width, 3]` uint8 as an endlessly looping GIF with one palette for all frames.
 
     Args:
         path: File to write.
