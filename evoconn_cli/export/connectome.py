@@ -27,20 +27,20 @@ class Connectome:
     """One network of a run.
 
     Attributes:
-        config: of the run.
-        generation: of the checkpoint.
-        policy: `deterministic` or `sampled`, or `edited` by hand.
-        layers: `[pre, post]` by name, bool for conn_snn and float32 else; conn_snn has `input` [2·O, N] from [x, -x],
+        config: Configuration of the run.
+        generation: Generation of the checkpoint.
+        policy: How the connections were chosen: `deterministic`, `sampled`, or `edited` by hand.
+        layers: `[pre, post]` by name, bool for conn_snn, else float32; conn_snn has `input` [2·O, N] from [x, -x],
             `recurrent` [N, N] and `output` [N, A].
-        biases: `[post]` float32 by name; empty for the spiking networks.
+        biases: `[post]` float32 by name; empty for spiking networks.
         probs: `[pre, post]` float32 evolved probability of each connection by layer; empty for real weights.
         neurons: Neurons of a spiking network, or None.
-        gains: None for networks without spikes.
-        obs_mean: `[O]` float32 of the normaliser.
-        obs_std: `[O]` float32 of the normaliser.
+        gains: Gains of a spiking network, or None.
+        obs_mean: `[O]` float32 mean of the normaliser.
+        obs_std: `[O]` float32 standard deviation of the normaliser.
         observation_size: O.
         action_size: A.
-        equations: Lines that say what a network without spikes computes.
+        equations: Equations of a network without spikes, line by line.
     """
 
     config: RunConfig
@@ -59,7 +59,7 @@ class Connectome:
 
     @property
     def network(self) -> NetworkConfig:
-        """The configuration of the network."""
+        """Configuration of the network."""
         return self.config.network
 
     @property
