@@ -10,7 +10,7 @@ import typer
 from evoconn_cli import __version__
 from evoconn_cli.commands.evaluate import evaluate
 from evoconn_cli.commands.export_connectivity import export_connectivity
-from evoconn_cli.commands.hints import Command, HintingCommand, HintingGroup
+from evoconn_cli.commands.hints import Command, Group
 from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
@@ -18,33 +18,30 @@ from evoconn_cli.commands.run_cell import run_cell
 from evoconn_cli.commands.terminal import (
     check_current_directory,
     leave,
-    mend_compilation_cache,
     show_error,
-    usable_surroundings,
+    usable_environment,
 )
 from evoconn_cli.commands.train import train
 from evoconn_cli.errors import ConfigError, EvoconnError, missing_package
 
 
 def show_version(asked: bool) -> None:
-    """Shows the version of evoconn and ends, if that is asked for."""
+    """Shows the version of evoconn and exits, if `asked`."""
     if asked:
         typer.echo(f"evoconn {__version__}")
         raise typer.Exit
 
 
 def show_versions(asked: bool) -> None:
-    """Shows the versions that a run records, and the devices that it would find; then ends, if that is asked for."""
+    """Shows the versions that a run records and the devices it would use, and exits, if `asked`."""
     if not asked:
         return
-    import sys
-
     from evoconn_cli.engine.devices import describe_devices, start_jax
     from evoconn_cli.runs.provenance import versions
 
     try:
         devices = describe_devices(start_jax(None))
-    except ConfigError as error:  # JAX finds a platform that it cannot start
+    except ConfigError as error:  # JAX finds a platform that does not start
         devices = f"none: {error}"
     rows = {**versions(), "python": sys.version.split()[0], "devices": devices}
     for name, value in rows.items():
@@ -54,16 +51,15 @@ def show_versions(asked: bool) -> None:
 
 app = typer.Typer(
     name="evoconn",
-    cls=HintingGroup,
+    cls=Group,
     help="Train recurrent spiking neural networks by evolving their connectivity.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, resume, evaluate, render, export_connectivity, launch_grid):
-    app.command(cls=HintingCommand)(command)
-app.command(hidden=True, cls=Command)(run_cell)
+for command in (train, resume, evaluate, render, export_connectivity, launch_grid, run_cell):
+    app.command(cls=Command, hidden=command is run_cell)(command)
 
 
 @app.callback()
@@ -78,7 +74,7 @@ def _common(
             "--versions",
             callback=show_versions,
             is_eager=True,
-            help="Show the versions of JAX, Brax and others, and the devices that JAX finds, and exit.",
+            help="Show the versions of JAX, Brax and others and the devices that JAX finds, and exit.",
         ),
     ] = False,
 ) -> None:
@@ -87,10 +83,9 @@ def _common(
 
 
 def main() -> None:
-    """Runs the command line; an `EvoconnError` becomes one message and its exit code."""
+    """Runs the command line; an `EvoconnError` ends it with one message and its exit code."""
     try:
-        with usable_surroundings():
-            mend_compilation_cache()
+        with usable_environment():
             app()
     except EvoconnError as error:
         show_error(error)

@@ -1,4 +1,4 @@
-"""What can go wrong for a user: each error is one message and one exit code."""
+"""Errors for the user: each is one message and one exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
 
 
 class EvoconnError(Exception):
-    """An error the user can act on: the message says what, which value, and what to do next."""
+    """An error that the user can act on: the message says what is wrong, the value, and what to do next."""
 
     exit_code = ExitCode.ERROR
 
@@ -33,12 +33,12 @@ class EvoconnError(Exception):
 
 
 def printable(text: str) -> str:
-    """Returns `text` on one line, without anything that a terminal would obey: file names may hold that."""
+    """Returns `text` on one line, with control characters escaped; file names may contain them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def program() -> str:
-    """Returns what to type for this program: `evoconn`, or its path if the shell would not find it by that name."""
+    """Returns the name to type for this program: `evoconn`, or its path if the shell does not find that."""
     started, found = sys.argv[0], shutil.which("evoconn")
     if Path(started).name != "evoconn" or not os.path.exists(started):  # such as python -m, or a notebook
         return "evoconn"
@@ -53,18 +53,18 @@ _OPTIONAL_PACKAGES = {
     "tensorboardX": "tensorboardX",
     "wandb": "wandb",
 }
-"""By module: packages that a plain installation has, and that only some commands or options import."""
+"""Packages of a plain installation that only some commands or options import, by module."""
 
 
 def missing_package(error: BaseException) -> str | None:
-    """Returns which optional package an `error` misses and how to install it; None for any other error."""
+    """Returns which optional package is missing and how to install it; None for any other error."""
     module = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
     package = _OPTIONAL_PACKAGES.get(module.partition(".")[0])
     return f"{package} is not installed here: pip install {package}" if package else None
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of what an `error` says, without its full stop; its type where it says nothing."""
+    """Returns the first line of an error's message without its full stop; the error's type if there is no message."""
     if missing := missing_package(error):
         return missing
     lines = str(error).strip().splitlines()
@@ -72,7 +72,7 @@ def first_line(error: BaseException) -> str:
 
 
 class ConfigError(EvoconnError):
-    """A configuration or a command line that cannot be run as it is."""
+    """An invalid configuration or command line."""
 
     exit_code = ExitCode.USAGE
 
@@ -82,59 +82,59 @@ class RunDirectoryError(EvoconnError):
 
 
 class NoRunError(RunDirectoryError):
-    """A file or directory that exists and is not part of a run."""
+    """An existing file or directory that is not part of a run."""
 
 
 class RunBusyError(RunDirectoryError):
-    """A run that another process trains."""
+    """A run that another process is training."""
 
 
 class CheckpointError(EvoconnError):
-    """A checkpoint that is missing, damaged or of another run."""
+    """A checkpoint that is missing, damaged, or of another run."""
 
 
 class NothingYetError(CheckpointError, RunDirectoryError):
-    """A run that was not trained long enough for what is asked."""
+    """A run that has not been trained long enough for the request."""
 
 
 class DamagedCheckpointError(CheckpointError):
-    """A checkpoint of which parts are missing or not what was saved."""
+    """A checkpoint with missing or altered parts."""
 
 
 class UnreadableCheckpointError(CheckpointError):
-    """A checkpoint that this user may not read, or that cannot be read now: nothing is known about what it holds."""
+    """A checkpoint without read permission, or that cannot be read now; its content is unknown."""
 
 
 class DeletedCheckpointError(CheckpointError):
-    """A checkpoint that was deleted while it was read."""
+    """A checkpoint that was deleted while it was being read."""
 
 
 class TrainingError(EvoconnError):
-    """A training that cannot go on."""
+    """A training that cannot continue."""
 
 
 class DeviceMemoryError(EvoconnError):
-    """A device whose memory is too small for what was asked for."""
+    """A device whose memory is too small for the request."""
 
 
 class GridError(EvoconnError):
-    """A grid that cannot be run where it was asked to be."""
+    """A grid that cannot be run on the requested place."""
 
 
 class ProcessLostError(EvoconnError):
-    """Another process of the same run that is gone, or does not answer."""
+    """Another process of the same run has ended or does not answer."""
 
     exit_code = ExitCode.PROCESS_LOST
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], listed: Iterable[str] = ()) -> ConfigError:
-    """Returns the error for a name that is not known, with the nearest ones.
+    """Returns the error for an unknown name, with similar known ones.
 
     Args:
-        kind: What is named, such as `task`.
-        name: The name that is not known.
-        known: All known names.
-        listed: Those to list, if not all.
+        kind: Kind of the name, such as `task`.
+        name: Unknown name.
+        known: Known names.
+        listed: Names to list, if not all.
     """
     known = list(known)
     typed = str(name).lower()
@@ -144,9 +144,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str], listed: Iterable[st
 
 
 def near_names(typed: str, names: Mapping[str, str]) -> list[str]:
-    """Returns up to three of the values of `names` whose keys may be meant by what is typed, the nearest first.
+    """Returns up to three values of `names` whose keys `typed` may stand for, the nearest first.
 
-    That is the name itself, its initials such as `lr`, a word of it such as `export`, or a similar spelling.
+    It may be the key itself, its initials such as `lr`, a word of it such as `export`, or a similar spelling.
     """
     typed = typed.lower().replace("-", "_")
     words = {name: name.lower().replace("-", "_") for name in names}

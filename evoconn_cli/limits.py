@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores and memory, as the kernel and its container limit them."""
+"""Cores and memory that this process may use, as the operating system and its container limit them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> list[int]:
-    """Returns the numbers of the cores that this process may run on; with a quota the first whole ones of them."""
+    """Returns the cores that this process may run on; with a quota, as many of the first as it allows."""
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = sorted(os.sched_getaffinity(0)) if has_affinity else list(range(os.cpu_count() or 1))
     quota = cpu_quota()
@@ -19,7 +19,7 @@ def usable_cores() -> list[int]:
 
 
 def cpu_quota() -> float | None:
-    """Returns the cores' worth of time that the control groups of this process give it; None without a limit."""
+    """Returns the CPU time that the control groups of this process allow [cores]; None without a limit."""
     quotas = []
     for folder in _folders("cpu"):
         quota, period = (_read(folder / "cpu.max").split() or [_read(folder / "cpu.cfs_quota_us"), ""])[:2]
@@ -30,16 +30,16 @@ def cpu_quota() -> float | None:
 
 
 def usable_memory() -> int:
-    """Returns the bytes that this process may have: those of the machine, or fewer in its control groups."""
+    """Returns the memory of the machine, or less if control groups limit this process [bytes]."""
     texts = (_read(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
     limits = [int(text) for text in texts if text.isdecimal()]
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Yields the folders of the control groups, of version 1 or 2, that limit this process, and of those above them.
+    """Yields the folders of the control groups, version 1 or 2, that limit this process, and of their parents.
 
-    In a container the path is often the host's, and only the root of the hierarchy exists.
+    In a container the path is often that on the host, and only the root of the hierarchy exists.
     """
     for line in _read(_OWN_CGROUPS).splitlines():
         number, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and whether their places can be written."""
+"""Writes files atomically, and checks beforehand whether they can be written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,19 +28,19 @@ _ENDING_SIGNALS = [
 ]
 
 _LONGEST_STEM = 25
-"""Characters of a name that the name of its partial file begins with, which must not be too long if the name is not."""
+"""Characters that a partial file takes from the final name, so that its own name is never too long."""
 
 
 def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
     """Checks that the file `path` can be written later.
 
     Args:
-        path: the file.
-        option: that asked for it, for messages.
-        suffixes: the formats that are known, such as `.png`; any where empty.
+        path: File to write.
+        option: Option that named it, for messages.
+        suffixes: Known formats, such as `.png`; empty for any.
 
     Raises:
-        ConfigError: an unknown format, a directory in the way, a place that cannot be written.
+        ConfigError: The format is unknown, the path is a directory, or its place cannot be written.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise ConfigError(
@@ -53,7 +53,7 @@ def check_output(path: Path, option: str, suffixes: Sequence[str] = ()) -> None:
 
 
 def place_problem(path: Path) -> str | None:
-    """Returns why nothing can be written at `path`, in words; None where it can, missing directories made."""
+    """Returns why nothing can be written at `path`, in words; None if it can, after making missing directories."""
     if is_special(path):
         mode = os.stat(path).st_mode
         if _own_stream(path) is not None:
@@ -66,7 +66,7 @@ def place_problem(path: Path) -> str | None:
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             return (error.strerror or str(error)).lower()
-    # What may not be looked at is as if it did not exist, and what is above it says why.
+    # A path that may not be read counts as missing; its parent tells why.
     parent = next(parent for parent in Path(os.path.realpath(path)).parents if os.path.exists(parent))
     if not parent.is_dir():
         return f"{parent} is a file, not a directory"
@@ -76,7 +76,7 @@ def place_problem(path: Path) -> str | None:
 
 
 def is_special(path: Path) -> bool:
-    """Returns whether `path` is written to and not replaced: a device, a pipe, or what this process prints to."""
+    """Returns whether `path` is written to instead of replaced: a device, a pipe, or the output of this process."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -87,12 +87,12 @@ def is_special(path: Path) -> bool:
 
 
 def in_a_run(path: Path) -> Path:
-    """Returns `path`, the place of a file in a run directory that the user has not named; a link there is removed.
+    """Returns `path`, the default place of a file in a run directory, after removing a symbolic link there.
 
-    A link that the user named is followed, but a run may come from others.
+    Links that the user names are followed, but a run may come from someone else.
 
     Raises:
-        EvoconnError: it cannot be removed.
+        EvoconnError: The link cannot be removed.
     """
     if os.path.islink(path) and not os.path.isdir(path):
         try:
@@ -104,10 +104,10 @@ def in_a_run(path: Path) -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, whose file becomes `path` at the end; its directory is made if missing.
+    """Provides a temporary path, whose file is moved to `path` at the end; makes missing directories.
 
     Raises:
-        EvoconnError: it cannot be written.
+        EvoconnError: The file cannot be written.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -124,13 +124,61 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise EvoconnError(f"{path} cannot be written: {error.strerror or error}. Name another place.") from error
 
 
+def check_target(target: Path, *, force: bool) -> None:
+    """Checks that `target` can be written.
+
+    Raises:
+        ConfigError: It exists and `force` is false, or its place cannot be written.
+    """
+    if os.path.exists(target) and not force and not is_special(target):
+        raise ConfigError(f"{target} exists already. Name another --out, or replace it with --force.")
+    if problem := place_problem(target):
+        raise ConfigError(f"{target} cannot be written: {problem}. Name another --out.")
+
+
+def write_whole(write: Callable[[Path], object], target: Path, *, force: bool) -> list[Path]:
+    """Writes `target` and files beside it, all or none; returns their paths.
+
+    Args:
+        write: Writes a file or a directory of the given name, and perhaps files beside it.
+        target: File, or directory; of one that exists, the files with the same names are replaced.
+        force: Whether to replace existing files.
+
+    Raises:
+        EvoconnError: Something cannot be written, or exists and `force` is false.
+    """
+    target = target if target.name not in ("", "..") else target.resolve()
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial_path(folder / "export", directory=True) as partial:
+            write(partial / target.name)
+            written = sorted(partial.iterdir())
+            for entry in written:
+                check_target(folder / entry.name, force=force)
+            for entry in written:
+                _merge(entry, folder / entry.name)
+    except OSError as error:
+        raise EvoconnError(f"{target} cannot be written: {error.strerror or error}. Name another --out.") from None
+    return [folder / entry.name for entry in written]
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Moves a file, or a directory whose files replace those of the same names in `target`."""
+    if source.is_dir() and target.is_dir():
+        for entry in source.iterdir():
+            _merge(entry, target / entry.name)
+    else:
+        put_in_place(source, target)
+
+
 def put_in_place(whole: Path, path: Path) -> None:
     """Moves the file `whole` to `path`.
 
-    Links are followed, a file that is replaced leaves its mode and owner, and what is special is written to.
+    Links are followed, a replaced file passes on its mode and owner, and special files are written to.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: The file cannot be written.
     """
     if is_special(path):
         _write_through(whole, path)
@@ -144,12 +192,12 @@ def put_in_place(whole: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.EBUSY, errno.EXDEV):
             raise
-        shutil.copyfile(whole, target)  # a file that is a mount of its own, as in containers, or a link to another disk
+        shutil.copyfile(whole, target)  # a mounted file, as in containers, or a link to another disk
         whole.unlink()
 
 
 def _own_stream(path: Path) -> int | None:
-    """Returns 1 or 2 if `path` is what this process prints to, as /dev/stdout is; None otherwise."""
+    """Returns 1 or 2 if `path` is that output stream of this process, such as /dev/stdout; None otherwise."""
     for number in (1, 2):
         with contextlib.suppress(OSError):
             if os.path.samestat(os.stat(path), os.fstat(number)):
@@ -158,7 +206,7 @@ def _own_stream(path: Path) -> int | None:
 
 
 def _write_through(whole: Path, path: Path) -> None:
-    """Writes the content of a file to what is at `path`; a reader that has seen enough is no failure."""
+    """Writes the content of a file to the special file `path`; a closed pipe is no failure."""
     number = _own_stream(path)
     if number is not None:
         (sys.stdout if number == 1 else sys.stderr).flush()
@@ -168,14 +216,14 @@ def _write_through(whole: Path, path: Path) -> None:
 
 
 def _take_rights(path: Path, old: os.stat_result) -> None:
-    """Gives the file `path` the owner, where that is allowed, and the mode of an `old` one."""
+    """Gives the file `path` the mode of an `old` one, and its owner if permitted."""
     with contextlib.suppress(OSError):
         os.chown(path, old.st_uid, old.st_gid)
     os.chmod(path, stat.S_IMODE(old.st_mode))
 
 
 def finite_json(value: Any) -> Any:
-    """Returns `value`, with None in place of numbers that JSON cannot hold: NaN and infinities."""
+    """Returns a JSON value with None in place of NaN and infinities."""
     if isinstance(value, dict):
         return {key: finite_json(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -184,13 +232,12 @@ def finite_json(value: Any) -> Any:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Gives `path` a new content; whoever looks, also after a crash, finds the old one or the new one.
+    """Replaces the content of `path` atomically, also if this process crashes.
 
-    What stands at `path` is replaced and never written through, a symbolic link included. A file leaves its mode and
-    owner to the new one.
+    A symbolic link is replaced, not followed. A replaced file passes on its mode and owner.
 
     Raises:
-        OSError: it cannot be written; the old content stays.
+        OSError: The file cannot be written; the old content stays.
     """
     with partial_path(path) as partial:
         with partial.open("w", encoding="utf-8") as file:
@@ -204,18 +251,18 @@ def replace_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def partial_path(path: Path, *, directory: bool = False, mode: int = 0o666) -> Iterator[Path]:
-    """Gives a new file or directory beside `path`, to be renamed to `path`; removes it if it is still there at the end.
+    """Provides a new file or directory beside `path`, to be renamed to it, and removes it if it was not renamed.
 
-    Signals that end the process remove it as well. What `kill -9` leaves, the next process of this host that writes
-    into the same directory removes: the operating system holds a lock on it as long as its writer lives.
+    Signals that end the process remove it as well. After `kill -9`, the next process of this host that writes into the
+    same directory removes it, since the operating system has released the lock of its writer.
 
     Args:
-        path: the final path, whose directory exists.
-        directory: whether to make a directory.
-        mode: of the file.
+        path: Final path, in an existing directory.
+        directory: Whether to make a directory.
+        mode: Mode of the file.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: It cannot be made.
     """
     _remove_abandoned(path.parent)
     with _signals_raise():
@@ -228,7 +275,7 @@ def partial_path(path: Path, *, directory: bool = False, mode: int = 0o666) -> I
 
 
 def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
-    """Returns a new file or directory beside `path`, and the descriptor whose lock says that its writer lives."""
+    """Returns a new file or directory beside `path`, and the descriptor that holds its lock."""
     while True:
         partial = path.with_name(
             f".{path.stem[:_LONGEST_STEM]}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}"
@@ -240,7 +287,7 @@ def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pass  # another process removes it, which saw it without a lock
+            pass  # another process saw it without a lock and removes it
         except OSError:  # a file system without locks, where nobody removes it
             return partial, descriptor
         if partial.exists():
@@ -249,9 +296,9 @@ def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what processes of this host began to write in `folder` and did not live to finish.
+    """Removes partial files in `folder` whose writers, on this host, have ended.
 
-    Other hosts' files are left alone, because not every shared file system hands locks from host to host.
+    Files of other hosts are kept, because not every shared file system shares locks between hosts.
     """
     pattern = re.compile(rf"\..+-{_host_tag()}[0-9a-f]{{8}}\.partial(\..*)?")
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -266,7 +313,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _host_tag() -> str:
-    """Returns eight digits that stand for this host in file names."""
+    """Returns eight digits that identify this host in file names."""
     return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 
@@ -280,7 +327,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Lets signals that would end the process at once raise `SystemExit`, so that it cleans up first."""
+    """Makes signals that would end the process at once raise `SystemExit`, so that it cleans up first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "commands": {"commands", "grid", "training", "evaluation", "rendering", "export", "runs", "progress", "drawing"}
     | {"engine"}
     | LEAVES,
-    "grid": {"grid", "evaluation", "runs", "progress"} | LEAVES,
+    "grid": {"grid", "evaluation", "runs", "progress", "drawing"} | LEAVES,
     "training": {"training", "runs", "progress", "engine"} | LEAVES,
     "evaluation": {"evaluation", "training", "export", "runs", "progress", "drawing", "engine", "networks", "tasks"}
     | LEAVES,

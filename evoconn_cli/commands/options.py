@@ -1,21 +1,55 @@
-"""Options that several commands share, and their shell completion."""
+"""Options that several commands share, their shell completion, and the decorator that declares options once."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from evoconn_cli.config.registry import WANDB_MODES, find, pairs
-from evoconn_cli.errors import unknown_name
+from evoconn_cli.config.registry import WandbMode, find, pairs
+
+Options = TypeVar("Options")
+
+
+def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Returns a decorator for commands: Typer gives them the fields of the dataclass `options`, as one value."""
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(options)  # pyright: ignore[reportArgumentType]
+    ]
+
+    def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            command(options(**given))
+
+        run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+        return run
+
+    return decorate
+
+
+def _default(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+# Names
 
 
 def one_of(*names: str) -> Callable[[str], list[str]]:
-    """Returns what offers those of `names` that start with what is typed; without any the shell offers files."""
+    """Returns a completer for `names`; if none of them fits, the shell offers files."""
 
     def complete(incomplete: str) -> list[str]:
         return [name for name in names if name.startswith(incomplete)]
@@ -24,7 +58,7 @@ def one_of(*names: str) -> Callable[[str], list[str]]:
 
 
 def list_of(meanings: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]]]:
-    """Returns what offers names for each part of a list with commas, each with what it means."""
+    """Returns a completer for lists of names separated by commas, each with its meaning."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
         before, comma, start = incomplete.rpartition(",")
@@ -34,17 +68,14 @@ def list_of(meanings: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]
 
 
 def complete_algo(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Returns the strategies that start with `incomplete` and can search the network that is named before."""
+    """Returns the strategies that start with `incomplete` and can search the network given before."""
     network = ctx.params.get("network")
-    found = pairs().items()
-    return [algo for algo, ours in found if algo.startswith(incomplete) and (not network or network in ours)]
+    known = pairs().items()
+    return [algo for algo, ours in known if algo.startswith(incomplete) and (not network or network in ours)]
 
 
 def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Returns the networks that start with `incomplete`, each with the strategy that searches it.
-
-    After a strategy only its own.
-    """
+    """Returns the networks that start with `incomplete`, of the strategy given before or of all."""
     given, known = ctx.params.get("algo"), pairs()
     algos = [given] if given in known else list(known)
     offered = [(network, f"for {algo}") for algo in algos for network in known[algo]]
@@ -55,7 +86,7 @@ def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
 
 
 def run_keys(algo: str | None = None, network: str | None = None) -> dict[str, Any]:
-    """Returns the keys of the configuration of a run, each with its dataclass field; of all strategies by default."""
+    """Returns the configuration keys of a run with their dataclass fields, by default those of all strategies."""
     from evoconn_cli.config.schema import RunConfig, walk
 
     known = [(name, one) for name, networks in pairs().items() for one in networks]
@@ -68,7 +99,7 @@ def run_keys(algo: str | None = None, network: str | None = None) -> dict[str, A
 
 
 def launch_keys() -> dict[str, Any]:
-    """Returns the keys of the section `launch` of a grid file, each with its dataclass field."""
+    """Returns the keys of the section `launch` of a grid file with their dataclass fields."""
     from evoconn_cli.config.launch import LaunchConfig
     from evoconn_cli.config.schema import walk
 
@@ -76,7 +107,7 @@ def launch_keys() -> dict[str, Any]:
 
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Returns the keys of a run that start with `incomplete`, or the values of one that has names as values."""
+    """Returns the configuration keys that start with `incomplete`, or the named values of a key."""
     return _complete_entry(run_keys(ctx.params.get("algo"), ctx.params.get("network")), ctx, incomplete)
 
 
@@ -86,9 +117,9 @@ def complete_launch(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _complete_entry(keys: Mapping[str, Any], ctx: typer.Context, incomplete: str) -> list[str]:
-    """Returns what an entry `KEY=VALUE` may be.
+    """Returns completions of an entry `KEY=VALUE`.
 
-    Bash takes `=` for a word of its own: then the key is an argument before, and only the value is completed.
+    Bash treats `=` as a separate word: the key is then an earlier argument, and only the value is completed.
     """
     before = [word for word in ctx.params.get("overrides") or [] if word != "="]
     if before and before[-1] in keys:
@@ -111,7 +142,7 @@ def _values(field: Any, start: str) -> list[str]:
 
 
 def keys_of(names: Iterable[str]) -> Callable[[str], list[str]]:
-    """Returns what offers `NAME=` for each of `names` that starts with what is typed."""
+    """Returns a completer for entries `NAME=...` with one of `names`."""
     return one_of(*(f"{name}=" for name in names))
 
 
@@ -119,16 +150,16 @@ def keys_of(names: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def steps_of(*names: str, several: bool = False) -> Callable[[typer.Context, str], list[str]]:
-    """Returns what offers `names` and the saved generations of the run that is named before.
+    """Returns a completer for `names` and the saved generations of the runs given before.
 
     Args:
-        names: Words that a step may be, such as `latest`.
-        several: Whether there may be several, with commas between.
+        names: Words that name a step, such as `latest`.
+        several: Whether several steps may be given, separated by commas.
     """
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         before, comma, start = incomplete.rpartition(",") if several else ("", "", incomplete)
-        # Behind an option without its value the arguments before it are not assigned to parameters yet.
+        # After an option without a value, the arguments before it are not assigned to parameters yet.
         steps = [*names, *map(str, _saved(_paths(ctx.params) or ctx.args))]
         return [f"{before}{comma}{step}" for step in steps if step.startswith(start)]
 
@@ -141,7 +172,7 @@ def _paths(params: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _saved(paths: Sequence[Any]) -> list[int]:
-    """Returns the generations that runs have saved."""
+    """Returns the generations that any of the runs has saved."""
     from evoconn_cli.runs.directory import saved_generations
 
     folders = [path if path.name == "checkpoints" else path / "checkpoints" for path in map(Path, paths)]
@@ -155,9 +186,9 @@ def _saved(paths: Sequence[Any]) -> list[int]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Returns the run directories whose path starts with `incomplete`, or that are in a directory that does.
+    """Returns the runs whose path starts with `incomplete`, or that are in such a directory.
 
-    Where there are none the shell offers files.
+    If there are none, the shell offers files.
     """
     folder, slash, start = incomplete.rpartition("/")
     return sorted(f"{folder}{slash}{path}" for path in _runs(Path(folder + slash), start))
@@ -175,65 +206,54 @@ def _runs(folder: Path, start: str) -> Iterator[str]:
 def _directories(folder: Path) -> list[Path]:
     try:
         return [path for path in folder.expanduser().iterdir() if os.path.isdir(path)]
-    except (OSError, RuntimeError):  # the latter for ~/ without a home directory
+    except (OSError, RuntimeError):  # RuntimeError: ~/ without a home directory
         return []
 
 
 def _is_run(path: Path) -> bool:
-    return os.path.isfile(path / "run.json")  # not so where it may not be looked at
+    return os.path.isfile(path / "run.json")  # False for a directory that cannot be read
 
 
-POLICIES = ("deterministic", "sampled")
-"""How a saved policy uses its probabilities: those above 0.5 are connections, or connections are drawn."""
-
-PLACES = ("local", "slurm", "ray")
-"""Where `launch-grid` runs cells."""
+# Options
 
 Policy = Annotated[
-    str,
+    Literal["deterministic", "sampled"],
     typer.Option(
-        metavar="POLICY",
-        help="deterministic: p > 0.5; sampled: connections drawn as in training, anew for each episode.",
-        autocompletion=one_of(*POLICIES),
+        metavar="POLICY", help="deterministic: p > 0.5 connects; sampled: connections drawn anew for each episode."
     ),
 ]
-Devices = Annotated[int | None, typer.Option(help="GPUs, or cores of a CPU; all by default.", show_default=False)]
+Devices = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of GPUs, or of CPU cores; all by default.", show_default=False)
+]
 Wandb = Annotated[
-    str | None,
+    WandbMode | None,
     typer.Option(
         metavar="MODE",
-        help=f"W&B: {', '.join(WANDB_MODES)}; auto unless configured.",
-        autocompletion=one_of(*WANDB_MODES),
+        help="Weights & Biases: auto, online, offline or disabled; auto unless configured.",
         show_default=False,
     ),
 ]
 MaxTime = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="Save and exit with 75 before this is over, such as 3h50m.", show_default="no limit"
+        metavar="TIME",
+        help="Save and exit with code 75 before this time is over, such as 3h50m.",
+        show_default="no limit",
     ),
 ]
 Distributed = Annotated[
-    bool, typer.Option("--distributed", help="Train in all processes that the cluster (such as SLURM) has started.")
+    bool, typer.Option("--distributed", help="Train in all processes that the cluster, such as SLURM, has started.")
 ]
 Coordinator = Annotated[
     str | None,
-    typer.Option(metavar="HOST:PORT", help="Train in several processes: address of process 0.", show_default=False),
+    typer.Option(metavar="HOST:PORT", help="Address of process 0, to train in several processes.", show_default=False),
 ]
-NumProcesses = Annotated[int | None, typer.Option(min=1, help="Number of processes.", show_default=False)]
-ProcessId = Annotated[int | None, typer.Option(min=0, help="Number of this process, from 0.", show_default=False)]
+NumProcesses = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of processes.", show_default=False)]
+ProcessId = Annotated[
+    int | None, typer.Option(metavar="N", min=0, help="Number of this process, from 0.", show_default=False)
+]
 
 
-def check_policy(name: str) -> None:
-    """Checks the name of a policy.
-
-    Raises:
-        ConfigError: it is unknown.
-    """
-    if name not in POLICIES:
-        raise unknown_name("policy", name, POLICIES)
-
-
-def to_overrides(options: dict[str, object]) -> list[str]:
-    """Returns the options that were given as `KEY=VALUE` entries, from `{key: value or None}`; texts are quoted."""
+def to_overrides(options: Mapping[str, object]) -> list[str]:
+    """Returns `KEY=VALUE` entries for the options that are not None; texts are quoted."""
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value is not None]

@@ -1,7 +1,8 @@
-"""`evoconn resume`: a run goes on from its latest checkpoint."""
+"""`evoconn resume`: continues a run from its latest checkpoint."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,51 +19,59 @@ from evoconn_cli.commands.options import (
     complete_override,
     complete_run,
     steps_of,
+    takes,
     to_overrides,
 )
 
 
-def resume(
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """Arguments and options of `evoconn resume`."""
+
     run_dir: Annotated[
         Path,
         typer.Argument(
             metavar="RUN_DIR", help="Directory of the run.", autocompletion=complete_run, show_default=False
         ),
-    ],
+    ]
     overrides: Annotated[
-        list[str] | None,
+        list[str],
         typer.Argument(
             metavar="KEY=VALUE",
             help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
             autocompletion=complete_override,
             show_default=False,
         ),
-    ] = None,
+    ] = dataclasses.field(default_factory=list)
     generations: Annotated[
         int | None,
-        typer.Option(help="Train up to this generation.", show_default="as the run is configured"),
-    ] = None,
+        typer.Option(metavar="N", help="Train up to this generation.", show_default="as configured"),
+    ] = None
     from_step: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=0,
-            help="Go on from this saved generation (0: the beginning); what came later goes to set-aside/.",
+            help="Resume from this saved generation, 0 for the beginning; later ones go to set-aside/.",
             autocompletion=steps_of("0"),
             show_default="latest",
         ),
-    ] = None,
+    ] = None
     discard_later: Annotated[
-        bool, typer.Option("--discard-later", help="With --from-step: delete what came later.")
-    ] = False,
-    devices: Devices = None,
-    wandb: Wandb = None,
-    max_time: MaxTime = None,
-    distributed: Distributed = False,
-    coordinator: Coordinator = None,
-    num_processes: NumProcesses = None,
-    process_id: ProcessId = None,
-) -> None:
-    """Go on with a run from its latest checkpoint, as if it had never stopped.
+        bool, typer.Option("--discard-later", help="With --from-step: delete later checkpoints.")
+    ] = False
+    devices: Devices = None
+    wandb: Wandb = None
+    max_time: MaxTime = None
+    distributed: Distributed = False
+    coordinator: Coordinator = None
+    num_processes: NumProcesses = None
+    process_id: ProcessId = None
+
+
+@takes(ResumeOptions)
+def resume(options: ResumeOptions) -> None:
+    """Resume a run from its latest checkpoint, as if it had never stopped.
 
     [bold]Examples[/bold]
 
@@ -76,19 +85,24 @@ def resume(
     from evoconn_cli.errors import ConfigError
     from evoconn_cli.training.cluster import choose_cluster
 
-    if discard_later and from_step is None:
+    run_dir, from_step = options.run_dir, options.from_step
+    if options.discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
-    options = {"algo.generations": generations, "engine.devices": devices, "tracking.wandb": wandb}
-    entries = [*to_overrides(options), *(overrides or [])]
-    cluster = choose_cluster(distributed, coordinator, num_processes, process_id)
+    keys = {
+        "algo.generations": options.generations,
+        "engine.devices": options.devices,
+        "tracking.wandb": options.wandb,
+    }
+    entries = [*to_overrides(keys), *options.overrides]
+    cluster = choose_cluster(options.distributed, options.coordinator, options.num_processes, options.process_id)
     if cluster is None and from_step is None and says_finished(run_dir, entries):
         return
     from evoconn_cli.training.opening import reopen_run
 
     run_training(
         lambda processes: reopen_run(
-            run_dir, entries, from_step=from_step, discard_later=discard_later, processes=processes
+            run_dir, entries, from_step=from_step, discard_later=options.discard_later, processes=processes
         ),
         cluster=cluster,
-        max_time=max_time,
+        max_time=options.max_time,
     )

@@ -1,4 +1,4 @@
-"""`evoconn run-cell`: what every place runs for one cell of a grid."""
+"""`evoconn run-cell`: runs or resumes one cell of a grid."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def run_cell(
     cell_dir: Annotated[Path, typer.Argument(metavar="CELL_DIR", help="Directory of the cell.", show_default=False)],
     max_time: MaxTime = None,
 ) -> None:
-    """Run a cell of a grid, or go on with it; launch-grid starts this, and so may a scheduler of your own.
+    """Run or resume a cell of a grid, as launch-grid does; for a scheduler of your own.
 
-    All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: it is to go on later.
+    All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: resume it later.
     """
     from evoconn_cli.commands.terminal import show_error
     from evoconn_cli.errors import EvoconnError, ExitCode
@@ -40,13 +40,13 @@ def run_cell(
         exit_code = _train(cell_dir, max_time, interrupts)
         try:
             record_end(cell_dir, exit_code)
-        except EvoconnError as error:  # the exit code says it too
+        except EvoconnError as error:  # the exit code tells as well
             show_error(error)
     raise typer.Exit(exit_code)
 
 
 def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
-    """Goes on with the run, and returns the exit code."""
+    """Resumes the run, and returns the exit code."""
     import sys
 
     from evoconn_cli.commands.terminal import show_failure
@@ -59,7 +59,7 @@ def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
             return ExitCode.DONE
         from evoconn_cli.training.opening import reopen_run
 
-        sys.argv = ["evoconn", "resume", str(cell_dir)]  # what run.json records
+        sys.argv = ["evoconn", "resume", str(cell_dir)]  # recorded in run.json
         run_training(
             lambda processes: reopen_run(cell_dir, [], processes=processes), max_time=max_time, interrupts=interrupts
         )

@@ -1,4 +1,4 @@
-"""The terminal: streams, messages and exit codes."""
+"""The terminal: output streams, consoles, messages, and the environment that commands run in."""
 
 from __future__ import annotations
 
@@ -12,41 +12,27 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from evoconn_cli.errors import EvoconnError, ExitCode
+from evoconn_cli.errors import EvoconnError, ExitCode, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Streams
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def escaping_stdout() -> TextIO:
-    """Returns `sys.stdout`, which from now on writes characters that its encoding lacks as their escapes."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
-    return sys.stdout
-
-
-def lasting_stdout() -> TextIO:
-    """Returns `escaping_stdout()`, written to as long as that works."""
-    if isinstance(sys.stdout, LastingStream):
-        sys.stdout.may_lose_output = True
-    return cast(TextIO, LastingStream(escaping_stdout()))
-
-
 class LastingStream:
-    """A text stream that, after the first failure, takes everything and writes nothing.
+    """A text stream that discards everything after its first failure, such as a closed pipe.
 
     Args:
-        stream: where it writes.
-        may_lose_output: whether a full disk is such a failure too, or an error.
+        stream: Stream to write to.
+        may_lose_output: Whether a full disk is ignored too, instead of being an error.
     """
 
     def __init__(self, stream: TextIO, *, may_lose_output: bool = True) -> None:
@@ -58,28 +44,27 @@ class LastingStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes `text`, if that still works."""
-        if not self._broken and text != "":  # Typer tries out with "" what a stream takes, and hides what it raises
-            try:
-                return self._stream.write(text)
-            except OSError as error:
-                self._give_up(error)
-            except RuntimeError:
-                pass  # the note of a signal that came in the middle of a write: there is no way to write it now
+        """Writes `text`, unless the stream has failed."""
+        if text != "":  # Typer probes streams with "" and hides what they raise
+            self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Writes what is buffered, if that still works."""
-        if not self._broken:
-            try:
-                self._stream.flush()
-            except OSError as error:
-                self._give_up(error)
-            except RuntimeError:
-                pass
+        """Writes buffered text, unless the stream has failed."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, write: Any) -> None:
+        if self._broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._give_up(error)
+        except RuntimeError:
+            pass  # a signal handler prints during a write: its message is lost
 
     def _give_up(self, failure: OSError) -> None:
-        """Sends all that follows to nowhere, what the interpreter flushes at its end included."""
+        """Redirects all later output to nowhere, including what the interpreter flushes at exit."""
         self._broken = True
         try:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -91,39 +76,42 @@ class LastingStream:
             raise EvoconnError(f"the output cannot be written: {failure.strerror}.") from None
 
 
+def _open_missing_streams() -> None:
+    """Opens the standard streams that this process was started without, so that no other file gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
+
+
+# Consoles and messages
+
 _FILE_WIDTH = 160
-"""Columns of a table that goes to a file or a pipe, so that nothing is folded there."""
+"""Columns of output to a file or a pipe, so that tables are not folded there."""
 
 
-def stream_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """Returns a console that redraws nothing in a file or a pipe, whatever FORCE_COLOR says.
+def make_console(*, stderr: bool = False, may_lose_output: bool = False) -> Console:
+    """Returns a console; in a file or a pipe it redraws nothing, whatever FORCE_COLOR says, and does not fold tables.
 
     Args:
-        stderr: whether it prints on standard error.
-        file: where it prints instead of standard output.
+        stderr: Print on standard error.
+        may_lose_output: Continue when the disk that holds the output is full.
     """
     from rich.console import Console
 
-    stream = file or (sys.stderr if stderr else sys.stdout)
-    return Console(stderr=stderr, file=file, force_interactive=None if stream.isatty() else False)
-
-
-def table_console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """Returns a console for tables: wide in a file or a pipe, and without a character that its encoding lacks.
-
-    Args:
-        stderr: as for `stream_console`.
-        file: as for `stream_console`.
-    """
-    console = stream_console(stderr=True) if stderr else stream_console(file=file or escaping_stdout())
-    if not console.file.isatty():
+    stream = sys.stderr if stderr else sys.stdout
+    if reconfigure := getattr(stream, "reconfigure", None):
+        reconfigure(errors="backslashreplace")  # characters that the encoding lacks
+    if may_lose_output and isinstance(stream, LastingStream):
+        stream.may_lose_output = True
+    is_terminal = stream.isatty()
+    console = Console(stderr=stderr, force_interactive=None if is_terminal else False)
+    if not is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
     return console
-
-
-def say(console: Console, text: str) -> None:
-    """Prints a sentence or a path as it is: unfolded, and `[` or `:100:` in it mean nothing."""
-    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def show_error(error: EvoconnError) -> None:
@@ -132,20 +120,31 @@ def show_error(error: EvoconnError) -> None:
 
 
 def show_notice(text: str) -> None:
-    """Prints what the user has to know and what stops nothing."""
+    """Prints a non-fatal notice."""
     _show("Notice:", "bold yellow", text)
 
 
 def _show(label: str, style: str, text: str) -> None:
     from rich.text import Text
 
-    console = stream_console(stderr=True)
+    console = make_console(stderr=True)
     console.print(Text(label, "" if console.no_color else style), end=" ", soft_wrap=True)
     typer.echo(text, err=True)
 
 
+def show_failure(failure: BaseException) -> tuple[str, int]:
+    """Prints why a command fails; returns the reason in one line, and the exit code."""
+    if isinstance(failure, EvoconnError):
+        show_error(failure)
+        return str(failure), int(failure.exit_code)
+    if isinstance(failure, typer.Exit):
+        return "it was quit by hand", failure.exit_code
+    traceback.print_exception(failure)
+    return f"{type(failure).__name__}: {first_line(failure)}", int(ExitCode.ERROR)
+
+
 def leave(code: object) -> None:
-    """Ends the process if XLA still compiles for a training that was ended; otherwise the interpreter does that.
+    """Ends the process at once if XLA still compiles for an ended training; otherwise returns.
 
     Args:
         code: Exit code, as in a SystemExit.
@@ -154,46 +153,38 @@ def leave(code: object) -> None:
 
     if is_computing():
         for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def show_failure(failure: BaseException) -> tuple[str, int]:
-    """Prints why a command fails, as it would be where it ends by itself; returns that in a line, and the exit code."""
-    if isinstance(failure, EvoconnError):
-        show_error(failure)
-        return str(failure), int(failure.exit_code)
-    if isinstance(failure, typer.Exit):
-        return "it was quit by hand", failure.exit_code
-    traceback.print_exception(failure)
-    return f"{type(failure).__name__}: {failure}", int(ExitCode.ERROR)
-
+# The environment
 
 _LEAST_SIZE = {"COLUMNS": 10, "LINES": 2}
-"""A terminal that says less has no size, as in some containers, and nothing would be seen."""
+"""Some containers report smaller terminals, in which nothing would be visible."""
 
 _MOST_SIZE = 10_000
 """No terminal is larger, and tables are padded to its width in memory."""
 
 
 @contextlib.contextmanager
-def usable_surroundings() -> Iterator[None]:
-    """Lets commands run with closed streams, a closed pipe, and variables of a notebook or of a terminal without size.
+def usable_environment() -> Iterator[None]:
+    """Lets commands run with closed streams, a closed pipe, a terminal without size, or variables of a notebook.
 
-    Who reads the output may stop at any time: that is no failure of the work.
+    The reader of the output may stop at any time without making the work fail.
 
     Raises:
-        EvoconnError: there is no current directory, or no room for the output.
+        EvoconnError: The disk that holds the output is full.
     """
     _open_missing_streams()
     for name, least in _LEAST_SIZE.items():
         given = os.environ.get(name)
         if given is not None and not (given.isdecimal() and len(given) < 10 and least <= int(given) <= _MOST_SIZE):
             del os.environ[name]
-    # Matplotlib fails on the backend of a notebook, and warns of what it finds in files of the user.
+    # Matplotlib fails on the backend of a notebook, and warns about the user's own settings files.
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    mend_compilation_cache()
     out = LastingStream(sys.stdout, may_lose_output=False)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(LastingStream(sys.stderr)):
         yield
@@ -204,7 +195,7 @@ def check_current_directory() -> None:
     """Checks that there is a current directory.
 
     Raises:
-        EvoconnError: it was removed.
+        EvoconnError: It was removed.
     """
     try:
         os.getcwd()
@@ -212,25 +203,14 @@ def check_current_directory() -> None:
         raise EvoconnError(f"the current directory cannot be used: {error.strerror}. Change to another one.") from None
 
 
-def _open_missing_streams() -> None:
-    """Opens the standard streams that this process was started without, so that no other file takes their place."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
-
-
 _CACHE_ERROR = re.compile(r"Error (reading|writing) persistent compilation cache entry for '(.+?)': (.*)")
 
 
 def mend_compilation_cache() -> None:
-    """From now on a program that cannot be read from the cache is replaced; if that cannot be, one notice says so.
+    """Makes JAX replace cached programs that cannot be read; if writing fails, one notice says so.
 
-    JAX writes into the file that it later reads. What a full disk or a killed process left of one would be refused at
-    every start and never be written again.
+    JAX writes cache files in place. What a full disk or a killed process left incomplete would otherwise fail to load
+    at every start and never be replaced.
     """
     show_warning = warnings.showwarning
     noticed = False
@@ -240,27 +220,25 @@ def mend_compilation_cache() -> None:
         error = _CACHE_ERROR.match(str(message))
         if error is None:
             show_warning(message, *where, **other)
-        elif (error[1] == "writing" or not _delete(error[2])) and not noticed:
+            return
+        import jax
+
+        cache = Path(jax.config.values["jax_compilation_cache_dir"])
+        if (error[1] == "writing" or not _delete(cache, error[2])) and not noticed:
             noticed = True
-            show_notice(f"compiled programs cannot be kept in {_directory()} ({error[3]}): each start compiles anew.")
+            show_notice(f"compiled programs cannot be kept in {cache} ({error[3]}): each start compiles anew.")
 
     warnings.showwarning = show
 
 
-def _delete(program: str) -> bool:
-    """Deletes what is kept of the program for any shapes, as JAX does not say which; returns whether that helps.
+def _delete(cache: Path, program: str) -> bool:
+    """Deletes all cached variants of a program, since JAX does not name the broken one; returns whether that helps.
 
-    There may be nothing: another process has deleted it, or was just writing it.
+    Another process may have deleted the file, or may be writing it.
     """
     try:
-        for entry in _directory().glob(f"{glob.escape(program)}-*"):
+        for entry in cache.glob(f"{glob.escape(program)}-*"):
             entry.unlink(missing_ok=True)
     except OSError:
         return False
-    return _directory().is_dir()
-
-
-def _directory() -> Path:
-    import jax
-
-    return Path(jax.config.values["jax_compilation_cache_dir"])
+    return cache.is_dir()

@@ -7,12 +7,12 @@ the path, is moved to the place that the user named.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
 
@@ -22,10 +22,11 @@ Held: TypeAlias = Literal["typed neurons", "spikes", "any"]
 TABLE_OPTIONS = ("--episode-steps", "--with-episode")
 
 
-SORTS = ("degree", "community", "none")
+Sort: TypeAlias = Literal["degree", "community", "none"]
+SORTS: tuple[Sort, ...] = get_args(Sort)
 """Orders of neurons in pictures, within their type."""
 
-NIR_TAUS = ("continuous", "euler")
+NirTau: TypeAlias = Literal["continuous", "euler"]
 """Time constants of NIR: the true ones, or those for readers that integrate by forward Euler."""
 
 PANELS, STEPS_PANELS = "abcdefghij", "abcdef"
@@ -39,7 +40,7 @@ class ExportOptions:
     """Options of single formats.
 
     Attributes:
-        nir_tau: Time constants of NIR, one of `NIR_TAUS`.
+        nir_tau: Time constants of NIR, a `NirTau`.
         sort: Order of neurons in pictures, one of `SORTS`.
         random_graphs: Number of random graphs with which a network is compared, at least 2.
         with_episode: Whether the recorded episode is written with the tables.
@@ -55,6 +56,32 @@ class ExportOptions:
     width: float = 7.0
     title: bool = True
     panels: str = ""
+
+
+def parse_width(text: str) -> float:
+    """Returns a length such as `7in` or `18cm` [inches].
+
+    Raises:
+        ConfigError: It is not a length from 1 to 40 inches.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) *(in|cm|mm)", text.strip())
+    inches = float(found[1]) / {"in": 1.0, "cm": 2.54, "mm": 25.4}[found[2]] if found else 0.0
+    if not 1 <= inches <= 40:
+        raise ConfigError(f"--width {text}: expected a length from 1in to 40in, such as 7in, 3.4in, 18cm or 180mm.")
+    return inches
+
+
+def parse_panels(texts: Sequence[str]) -> str:
+    """Returns the letters in lists such as `a,d`, each once.
+
+    Raises:
+        ConfigError: One is not the letter of a panel.
+    """
+    letters = dict.fromkeys(letter.strip().lower() for text in texts for letter in text.split(","))
+    for letter in letters:
+        if len(letter) != 1 or letter not in PANELS:
+            raise ConfigError(f"--panel {','.join(texts)}: {letter!r} is no panel. Known: {', '.join(PANELS)}.")
+    return "".join(letters)
 
 
 class MissingPackageError(EvoconnError):
@@ -251,9 +278,11 @@ def check_format(one: Format, network: str, *, has_spikes: bool, has_typed_neuro
 
 def _lack(package: str, least: str) -> str:
     """Returns why a package is missing, as text; empty if it is installed and new enough."""
+    from importlib import metadata
+
     if importlib.util.find_spec(package) is None:
         return f"{package} (not installed)"
-    if least and _numbers(found := importlib.metadata.version(package)) < _numbers(least):
+    if least and _numbers(found := metadata.version(package)) < _numbers(least):
         return f"{package} {least} (installed: {found})"
     return ""
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from evoconn_cli.errors import ConfigError, unknown_name
 
@@ -203,7 +203,8 @@ def _register_our_own() -> None:
 
 _register_our_own()
 
-WANDB_MODES = ("auto", "online", "offline", "disabled")
+WandbMode: TypeAlias = Literal["auto", "online", "offline", "disabled"]
+WANDB_MODES: tuple[str, ...] = get_args(WandbMode)
 
 
 def config_dir() -> Path:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.errors import ConfigError
 
 RENDER_FORMATS = ("mp4", "gif", "html", "png")
-CAMERAS = ("track", "side", "front")
+Camera: TypeAlias = Literal["track", "side", "front"]
 
 _SIZES = (64, 4096)
 _SMALLEST_WITH_OVERLAY = (320, 240)
@@ -26,7 +26,7 @@ class RenderOptions(NamedTuple):
     speed: float  # seconds of simulation per second of video
     width: int  # [pixels]
     height: int  # [pixels]
-    camera: str  # one of CAMERAS
+    camera: Camera
     has_overlay: bool
     still_at_end: bool  # a still shows the last moment of the last episode instead of its middle
     notes: tuple[str, ...]  # notices about options that could not be kept exactly
@@ -38,7 +38,7 @@ def make_options(
     fps: float | None = None,
     speed: float | None = None,
     size: str | None = None,
-    camera: str = "track",
+    camera: Camera = "track",
     has_overlay: bool = True,
     still_at_end: bool = False,
 ) -> RenderOptions:
@@ -49,7 +49,7 @@ def make_options(
         fps: Frames per second.
         speed: Seconds of simulation per second of video.
         size: Size in pixels, such as `640x480`.
-        camera: One of `CAMERAS`.
+        camera: View.
         has_overlay: Whether the plots are drawn beside the body.
         still_at_end: Whether a still shows the last moment of the last episode instead of its middle.
 
@@ -66,8 +66,6 @@ def make_options(
         for name, value in without.items():
             if value is not None:
                 raise ConfigError(f"{name} has no meaning for {out.name}: {kind}. Leave it out.")
-    if camera not in CAMERAS:
-        raise unknown_name("camera", camera, CAMERAS)
     width, height = _parse_size(size or "640x480", suffix)
     if has_overlay and (width < _SMALLEST_WITH_OVERLAY[0] or height < _SMALLEST_WITH_OVERLAY[1]):
         smallest = "x".join(map(str, _SMALLEST_WITH_OVERLAY))

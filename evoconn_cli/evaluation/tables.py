@@ -6,18 +6,67 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from evoconn_cli.config.perturbations import setting_text, swept_name
-from evoconn_cli.evaluation.comparison import Aggregate, has_several_steps
+from evoconn_cli.evaluation.comparison import Aggregate, apart, has_several_steps
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.neurobench import Figures, energy_nj
 from evoconn_cli.evaluation.statistics import CONFIDENCE, Interval
-from evoconn_cli.progress.formatting import MISSING_FIGURE, count, fitness, number
+from evoconn_cli.progress.formatting import MISSING_FIGURE, count, fitness, number, say
+
+_ENERGY_NOTE = (
+    "The energy is that of the additions and multiplications alone, as 32-bit floats: without memory, neurons and "
+    "leakage, which usually cost more."
+)
 
 _LEVEL = f"{100 * CONFIDENCE:.0f} %"
+
+
+def print_results(
+    console: Console,
+    evaluated: Sequence[Evaluated],
+    aggregates: Sequence[Aggregate],
+    *,
+    policy: str,
+    seed: int,
+    energy: str | None,
+    scaled: bool,
+) -> None:
+    """Prints a panel for a single result, or the tables of several.
+
+    Args:
+        console: Console to print on.
+        evaluated: Results of all runs and settings.
+        aggregates: Results of runs that belong together.
+        policy: `deterministic` or `sampled`.
+        seed: Random seed of the episodes.
+        energy: Technology of the energy estimate, or None.
+        scaled: Whether scores were divided by a reference return.
+    """
+    if len(evaluated) == 1:
+        console.print(single_panel(evaluated[0], policy=policy, seed=seed, energy=energy))
+    else:
+        settings = [one.setting for one in evaluated]
+        also = setting_text(settings[0], without=swept_name(settings))
+        head = f"{policy} policy, {len(evaluated[0].results.returns)} episodes, seed {seed}"
+        say(console, f"{head}; perturbed: {also}" if also else head)
+        for line in runs_list(evaluated):
+            say(console, line)
+        console.print()
+        console.print(returns_table(evaluated))
+        console.print(figures_table(evaluated, energy))
+    if aggregates:
+        console.print(aggregates_table(aggregates, scaled=scaled))
+        if not scaled and any(len(one.runs) > 1 for one in aggregates):
+            console.print("Returns of different tasks are mixed as they are: --reference TASK=RETURN scales them.")
+    for note in apart(evaluated) if len(evaluated) > 1 else ():
+        say(console, note)
+    if energy is not None:
+        console.print(_ENERGY_NOTE, style="dim")
 
 
 def runs_list(evaluated: Sequence[Evaluated]) -> list[str]:

@@ -10,11 +10,11 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from omegaconf import OmegaConf
 
-from evoconn_cli.config.grid import GridFile, Range, Search
+from evoconn_cli.config.grid import GridFile, Range, Search, read_grid
 from evoconn_cli.config.loading import check_values, load_config
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.registry import config_dir, find_named
@@ -60,6 +60,35 @@ class Cell:
     def name(self) -> str:
         """Name of this cell; its directory in the grid."""
         return f"{self.group}/seed{self.seed}"
+
+
+class Grid(NamedTuple):
+    """A grid file, the directory of its cells, and the cells."""
+
+    file: GridFile
+    directory: Path
+    cells: list[Cell]
+
+    @property
+    def title(self) -> str:
+        """The heading of its tables."""
+        return f"{self.file.name} in {self.directory}"
+
+
+def open_grid(source: str, directory: Path | None, overrides: Sequence[str] = ()) -> Grid:
+    """Returns a grid; nothing is written.
+
+    Args:
+        source: Name of a shipped grid, or path of a YAML file.
+        directory: Directory of the grid; runs/NAME by default.
+        overrides: Entries `launch.KEY=VALUE`.
+
+    Raises:
+        ConfigError: The file or one of its cells is invalid.
+    """
+    file = read_grid(source, overrides)
+    directory = directory or Path("runs") / file.name
+    return Grid(file, directory, expand(file, directory))
 
 
 def expand(grid: GridFile, directory: Path) -> list[Cell]:

@@ -11,10 +11,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich.console import Console
+from rich.table import Table
+
 from evoconn_cli import __version__
 from evoconn_cli.config.grid import GridFile, Published
-from evoconn_cli.errors import EvoconnError, RunDirectoryError
-from evoconn_cli.grid.cells import Cell
+from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, first_line
+from evoconn_cli.grid import Note
+from evoconn_cli.grid.cells import Cell, Grid
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
 from evoconn_cli.output import replace_text
@@ -143,6 +147,88 @@ def _mean(values: Sequence[float]) -> float:
 
 CURVES = "learning-curves"
 """Name of the files of the plot, without suffix."""
+
+_MOST_GROUPS = 7
+"""Settings per task that a plot can tell apart."""
+
+_COST_COLUMNS = 2
+"""Last columns of the table: steps and time per run."""
+
+
+def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
+    """Prints the results of a grid, writes the report into its directory, and returns the files.
+
+    Args:
+        grid: Grid with some results.
+        console: Console of the table.
+        notice: Shows the user a non-fatal notice.
+
+    Raises:
+        EvoconnError: No cell has a generation yet, or a file cannot be written.
+    """
+    groups = read_results(grid.cells, grid.file.published)
+    drawn = _best_of_each_task(groups)
+    if not drawn:
+        raise EvoconnError(
+            f"there is nothing to report: no cell in {grid.directory} has an evaluation fitness yet. Run the grid "
+            "first, or name its --grid-dir."
+        )
+    hidden = sum(group.iqm is not None for group in groups) - len(drawn)
+    try:
+        curves = _draw(grid, drawn, notice)
+    except ModuleNotFoundError as error:
+        notice(f"learning curves are not drawn: {first_line(error)}")
+        curves = []
+    note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
+    files = write_report_files(grid.directory, grid.file, groups, note)
+    console.print(_terminal_table(grid.file.name, *table_of(groups)))
+    return [*files, *curves]
+
+
+def _terminal_table(title: str, head: list[str], rows: list[list[str]]) -> Table:
+    """Returns the table without the cost of the runs, for which a terminal has no room."""
+    table = Table(
+        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, collapse_padding=True
+    )
+    for name in head[:-_COST_COLUMNS]:
+        is_figure = name not in ("set", "task", "settings")
+        table.add_column(name, justify="right" if is_figure else "left", no_wrap=name != "settings")
+    for row in rows:
+        table.add_row(*row[:-_COST_COLUMNS])
+    return table
+
+
+def _best_of_each_task(groups: Sequence[GroupResult]) -> list[GroupResult]:
+    """Returns the groups to draw, in the order of the grid."""
+    drawn = []
+    for task in dict.fromkeys(group.cell.task for group in groups):
+        here = [group for group in groups if group.cell.task == task and group.iqm is not None]
+        drawn += sorted(here, key=lambda group: group.iqm or 0.0, reverse=True)[:_MOST_GROUPS]
+    return [group for group in groups if group in drawn]
+
+
+def _draw(grid: Grid, groups: Sequence[GroupResult], notice: Note) -> list[Path]:
+    """Writes the learning curves as PNG and SVG, and returns the files."""
+    from evoconn_cli.drawing.canvas import save_figure
+    from evoconn_cli.evaluation.curves import learning_figure, read_curve
+
+    varying = varying_keys(grid.cells)
+    curves = []
+    for cell in (result.cell for group in groups for result in group.results):
+        name = f"{cell.set_name} {settings_text(cell.settings, varying)}".strip()
+        if not RunDirectory(cell.path).metrics_file.exists():
+            continue  # a seed that has not begun
+        try:
+            curves.append(read_curve(RunDirectory(cell.path), "env-steps", name))
+        except (ConfigError, RunDirectoryError) as error:
+            notice(f"{cell.name} is not drawn: {error}")
+    if not curves:
+        return []
+    figure = learning_figure(curves, "env-steps")
+    files = [grid.directory / f"{CURVES}{suffix}" for suffix in (".png", ".svg")]
+    for file in files:
+        save_figure(figure, file)
+    return files
 
 
 def write_report_files(directory: Path, grid: GridFile, groups: Sequence[GroupResult], note: str = "") -> list[Path]:

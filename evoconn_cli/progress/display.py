@@ -1,86 +1,139 @@
-"""How a training shows itself: the interface the loop talks to, and the table at the end."""
+"""Displays of a training: the interface that the loop reports to, plain lines, and the table at the end."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Sequence
-from typing import Protocol
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number
-from evoconn_cli.progress.history import Metrics, RunHeader, best_evaluation
-from evoconn_cli.progress.live import LiveProgress
-from evoconn_cli.progress.plain import PlainProgress, QuietProgress
+from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number, say, spike_rate
+from evoconn_cli.progress.history import History, Metrics, RunHeader, best_evaluation
 
-__all__ = ["Progress", "RunHeader", "SummaryTable", "best_evaluation", "make_progress", "summary_table"]
+SECONDS_BETWEEN_LINES = 5.0
 
 
-class Progress(Protocol):
-    """What the training loop tells; it never prints by itself."""
+class Progress:
+    """Receives what happens in a training. This base class shows nothing."""
 
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
-        """Shows the header; `history` is what metrics.jsonl holds of the generations before."""
-        ...
+        """Shows the header; `history` holds the lines of metrics.jsonl so far."""
 
     def compiling(self) -> None:
         """Shows that the generation is being compiled, until `compiled`."""
-        ...
 
     def compiled(self, seconds: float) -> None:
-        """Shows how long the compilation took [s]."""
-        ...
+        """Shows the duration of the compilation [s]."""
 
     def generation(self, metrics: Metrics) -> None:
-        """Shows one line of metrics.jsonl."""
-        ...
+        """Shows a line of metrics.jsonl."""
 
     def note(self, message: str) -> None:
-        """Shows an advice or a warning; it stays in the scrollback."""
-        ...
+        """Shows an advice or a warning, which stays in the scrollback."""
 
     def stop(self) -> None:
-        """Leaves the terminal clean; also after an exception, also without `start`, also twice."""
-        ...
+        """Leaves the terminal clean; may be called twice, without `start`, and after an exception."""
 
 
-def make_progress(console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Returns a live display where `console` is a terminal that can redraw, plain lines elsewhere.
+def make_progress(console: Console, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Returns a live display if `console` is a terminal that can redraw, plain lines otherwise.
 
     Args:
-        console: where it is shown.
-        quiet: show notes only.
-        clock: seconds that only ever grow.
+        console: Console to show it on.
+        clock: Monotonic clock [s].
     """
-    if quiet:
-        return QuietProgress(console)
     if console.is_interactive:
+        from evoconn_cli.progress.live import LiveProgress
+
         return LiveProgress(console, clock)
     return PlainProgress(console, clock)
 
 
-def summary_table(lines: Sequence[Metrics], *, saved: Container[object] = (), title: str = "finished") -> SummaryTable:
-    """Returns what a run has reached, to be printed by Rich.
+class PlainProgress(Progress):
+    """Plain lines for logs and pipes: the first and the last generation, and one every few seconds.
 
     Args:
-        lines: Lines of metrics.jsonl, at least one.
-        saved: Generations that are saved.
-        title: one word for how the run ended.
+        console: Console to print on.
+        clock: Monotonic clock [s].
     """
-    return SummaryTable(lines, saved, title)
 
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._generations = 0
+        self._history = History()
+        self._printed_at = float("-inf")
+        self._waiting: str | None = None
 
-def _at(best: tuple[float, int] | None) -> str:
-    return f"{fitness(best[0])} at generation {count(best[1])}" if best else fitness(None)
+    def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
+        """Prints the header."""
+        self._generations = header.generations
+        self._history = History(history, header.most_steps)
+        width = max(len(label) for label, _ in header.rows())
+        for label, value in header.rows():
+            self._print(f"{label:<{width}}  {value}")
+
+    def compiling(self) -> None:
+        """Prints that the generation is being compiled."""
+        self._print("compiling ...")
+
+    def compiled(self, seconds: float) -> None:
+        """Prints the duration of the compilation [s]."""
+        self._print(f"compiled in {duration(seconds)}")
+
+    def generation(self, metrics: Metrics) -> None:
+        """Prints a line of metrics.jsonl, or keeps it if another was printed a moment ago."""
+        self._history.add(metrics)
+        self._waiting = self._line(metrics)
+        now = self._clock()
+        is_due = now - self._printed_at >= SECONDS_BETWEEN_LINES
+        if is_due or (metrics.get("generation") or 0) >= self._generations:
+            self.stop()
+            self._printed_at = now
+
+    def note(self, message: str) -> None:
+        """Prints an advice or a warning."""
+        self._print(f"note: {message}")
+
+    def stop(self) -> None:
+        """Prints the last generation if it was kept."""
+        if self._waiting is not None:
+            self._print(self._waiting)
+            self._waiting = None
+
+    def _line(self, metrics: Metrics) -> str:
+        total = count(self._generations)
+        rate = self._history.steps_per_second()
+        left = self._history.time_left(self._generations)
+        return "  ".join(
+            [
+                f"generation {count(metrics.get('generation')):>{len(total)}}/{total}",
+                f"evaluation {fitness(metrics.get('eval_fitness')):>9}",
+                f"best member {fitness(metrics.get('fitness_best')):>9}",
+                f"mean member {fitness(metrics.get('fitness_mean')):>9}",
+                f"{count(rate):>9} steps/s",
+                f"{spike_rate(metrics.get('spikes_per_ms')):>6} spikes/s",
+                f"left {left.text() if left else duration(None)}",
+            ]
+        )
+
+    def _print(self, line: str) -> None:
+        say(self._console, encodable(line, ascii_only=self._console.options.ascii_only))
 
 
 class SummaryTable:
-    """A small table of a run's results."""
+    """A small table of a run's results.
 
-    def __init__(self, lines: Sequence[Metrics], saved: Container[object], title: str) -> None:
+    Args:
+        lines: Lines of metrics.jsonl, at least one.
+        saved: Saved generations.
+        title: One word for how the run ended.
+    """
+
+    def __init__(self, lines: Sequence[Metrics], *, saved: Container[object] = (), title: str = "finished") -> None:
         self._last = lines[-1]
         self._best = best_evaluation(lines)
         self._best_saved = best_evaluation(line for line in lines if line.get("generation") in saved)
@@ -90,11 +143,7 @@ class SummaryTable:
     def rows(self) -> list[tuple[str, str]]:
         """Returns `(label, value)` pairs."""
         last = self._last
-        steps, simulated, elapsed = (
-            last.get("env_steps"),
-            last.get("env_steps_simulated"),
-            last.get("elapsed"),
-        )
+        steps, simulated, elapsed = (last.get(key) for key in ("env_steps", "env_steps_simulated", "elapsed"))
         is_saved = self._best is None or self._best == self._best_saved
         share = f" ({number(100 * steps / simulated)} % counted)" if steps is not None and simulated else ""
         return [
@@ -111,7 +160,7 @@ class SummaryTable:
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yields the table in a panel that is no wider than it needs to be."""
+        """Yields the table in a panel that is no wider than necessary."""
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
@@ -120,3 +169,7 @@ class SummaryTable:
             grid.add_row(label, Text(encodable(value, ascii_only=options.ascii_only), style=style))
         title = Text(self._title, style="bold")
         yield Panel(grid, title=title, title_align="left", border_style="dim", padding=(0, 2), expand=False)
+
+
+def _at(best: tuple[float, int] | None) -> str:
+    return f"{fitness(best[0])} at generation {count(best[1])}" if best else fitness(None)

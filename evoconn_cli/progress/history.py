@@ -1,4 +1,4 @@
-"""The header of a run and the history that the progress display keeps."""
+"""The header of a run, and its history with pace and remaining time."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from evoconn_cli.progress.formatting import count, duration
 
 @dataclass(frozen=True)
 class RunHeader:
-    """What is trained, how large it is, and where it runs.
+    """Facts about a run.
 
     Attributes:
-        task: name of the task.
-        network: name and size of the network, such as `conn_snn, 256 neurons`.
-        strategy: name of the strategy.
-        num_parameters: entries that the strategy searches over.
-        population: members a generation, evaluation copies included.
-        evaluation_copies: members that are the deterministic network.
-        devices: the devices in words, such as `2 x cpu`.
-        run_dir: the run directory.
-        generations: generation at which the run ends.
-        start_generation: 0, or the generation that the run was resumed from.
-        most_steps: Environment steps of a generation in which every episode lasts to its limit; None if unknown.
+        task: Name of the task.
+        network: Name and size of the network, such as `conn_snn, 256 neurons`.
+        strategy: Name of the strategy.
+        num_parameters: Number of parameters that the strategy searches over.
+        population: Members per generation, including evaluation copies.
+        evaluation_copies: Members that are the deterministic network.
+        devices: Devices in words, such as `2 x cpu`.
+        run_dir: Run directory.
+        generations: Generation at which the run ends.
+        start_generation: 0, or the generation from which the run was resumed.
+        most_steps: Environment steps per generation if every episode reaches its limit; None if unknown.
     """
 
     task: str
@@ -61,20 +61,21 @@ class RunHeader:
 
 Metrics = Mapping[str, float | int | None]
 
-RECENT = 20  # generations that the pace is taken from
+RECENT = 20
+"""Generations that the pace is measured over."""
 
-
-_LONGER = 1.25  # times as long as now, from which on episodes of full length count for the time that is left
+_LONGER = 1.25
+"""Ratio of the remaining time with full episodes to that at the present pace, from which the former is shown."""
 
 
 class TimeLeft(NamedTuple):
-    """How long a run still takes."""
+    """The remaining time of a run."""
 
     seconds: float
-    at_most: bool  # whether it is that of episodes that all last to their limit
+    at_most: bool  # whether all episodes are assumed to reach their limit
 
     def text(self, passed: float = 0.0) -> str:
-        """Returns the time in words, `passed` [s] after it was computed."""
+        """Returns the remaining time in words, `passed` [s] after it was computed."""
         return f"{'< ' if self.at_most else ''}{duration(max(0.0, self.seconds - passed))}"
 
 
@@ -82,9 +83,8 @@ class History:
     """The evaluation curve of a run, its best point and its pace.
 
     Args:
-        lines: earlier lines of metrics.jsonl; they count for the curve and not for the pace, since
-            they may come from another machine.
-        most_steps: Environment steps of a generation in which every episode lasts to its limit; None if unknown.
+        lines: Earlier lines of metrics.jsonl; not used for the pace, because they may come from another machine.
+        most_steps: Environment steps per generation if every episode reaches its limit; None if unknown.
     """
 
     def __init__(self, lines: Iterable[Metrics] = (), most_steps: int | None = None) -> None:
@@ -100,7 +100,7 @@ class History:
         self._steps.clear()
 
     def add(self, metrics: Metrics) -> None:
-        """Takes in one line of metrics.jsonl."""
+        """Adds a line of metrics.jsonl."""
         seconds, steps = metrics.get("seconds"), metrics.get("env_steps")
         before = self.last.get("env_steps") if self.last else 0
         starts_late = not self.last and (metrics.get("generation") or 1) > 1
@@ -112,20 +112,20 @@ class History:
         self.last = metrics
 
     def steps_per_second(self) -> float | None:
-        """Returns the rate of the recent generations [environment steps/s], None before the first."""
+        """Returns the rate of recent generations [environment steps/s], None before the first."""
         seconds = sum(self._seconds)
         return sum(self._steps) / seconds if seconds > 0 else None
 
     def seconds_left(self, generations: int) -> float | None:
-        """Returns how long the run takes to reach `generations` at the pace of the last ones [s], None if unknown."""
+        """Returns the time until `generations` at the recent pace [s], None if unknown."""
         if not self._seconds:
             return None
         return statistics.median(self._seconds) * max(0, generations - int(self.last.get("generation") or 0))
 
     def time_left(self, generations: int) -> TimeLeft | None:
-        """Returns how long the run takes to reach `generations`, None if unknown.
+        """Returns the time until `generations`, None if unknown.
 
-        As long as episodes end early it is the time at most: they get longer as members learn not to fall.
+        While episodes end early it is an upper bound: they get longer as members learn not to fall.
         """
         left, rate = self.seconds_left(generations), self.steps_per_second()
         if left is None or not rate or not self._most_steps:
@@ -137,12 +137,12 @@ class History:
 def best_evaluation(
     lines: Iterable[Metrics], best: tuple[float, int] | None = None, key: str = "eval_fitness"
 ) -> tuple[float, int] | None:
-    """Returns the highest evaluation fitness and its generation, the newest of equals; None without any.
+    """Returns the highest evaluation fitness and its generation, the newest of equals; None if there is none.
 
     Args:
-        lines: lines of metrics.jsonl.
-        best: the answer for the lines before them.
-        key: Key of the fitness, if it is another one.
+        lines: Lines of metrics.jsonl.
+        best: Result for earlier lines.
+        key: Key of the fitness.
     """
     for line in lines:
         fitness, generation = line.get(key), line.get("generation")

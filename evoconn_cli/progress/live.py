@@ -1,4 +1,4 @@
-"""Progress on a terminal: a header, and one panel that is redrawn in place."""
+"""Shows a training on a terminal: a header, and a panel that is redrawn in place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from evoconn_cli.progress.display import Progress
 from evoconn_cli.progress.formatting import duration, encodable
 from evoconn_cli.progress.history import History, Metrics, RunHeader
 from evoconn_cli.progress.run_panel import LABEL, RunPanel, framed
@@ -22,14 +23,14 @@ from evoconn_cli.progress.run_panel import LABEL, RunPanel, framed
 REDRAWS_PER_SECOND = 4
 
 _TWO_COLUMNS = 76
-"""Columns of a terminal that has room for two of the header."""
+"""Terminal columns from which the header has two columns."""
 
 _LOW, _HIGH = 22, 28
-"""Lines of a terminal that has room for the header in two columns, or in one, above the panel."""
+"""Terminal lines from which the header, of two columns or one, fits above the panel."""
 
 
 class ReflowedLive(Live):
-    """A live display that leaves nothing behind in a terminal that was made narrower and wrapped its lines."""
+    """A live display that also clears lines that the terminal wrapped when it was made narrower."""
 
     def __init__(self, renderable: RenderableType | None = None, *, console: Console, **options: Any) -> None:
         super().__init__(renderable, console=console, **options)
@@ -37,7 +38,7 @@ class ReflowedLive(Live):
 
 
 class _ReflowedRender(LiveRender):
-    """A render that counts the rows its lines take in the terminal as wide as it is now."""
+    """A render that counts the rows of its lines at the present width of the terminal."""
 
     def __init__(self, renderable: RenderableType, console: Console) -> None:
         super().__init__(renderable)
@@ -65,8 +66,13 @@ class _ReflowedRender(LiveRender):
             self._shape = (self._shape[0], rows)
 
 
-class LiveProgress:
-    """A display that is redrawn a few times a second, by a thread of Rich."""
+class LiveProgress(Progress):
+    """A display that a thread of Rich redraws a few times per second.
+
+    Args:
+        console: Console of a terminal that can redraw.
+        clock: Monotonic clock [s].
+    """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
@@ -75,7 +81,7 @@ class LiveProgress:
         self._live: Live | None = None
 
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
-        """Prints the header and opens the panel; `history` is what metrics.jsonl holds so far."""
+        """Shows the header and the panel; `history` holds the lines of metrics.jsonl so far."""
         self.stop()
         self._panel = RunPanel(header, History(history, header.most_steps), self._clock)
         display = _Display(_HeaderPanel(header), self._panel)
@@ -91,13 +97,13 @@ class LiveProgress:
             self._panel.compiling()
 
     def compiled(self, seconds: float) -> None:
-        """Leaves a line that says how long the compilation took [s]."""
+        """Prints the duration of the compilation [s]."""
         if self._panel is not None:
             self._panel.compiled()
         self._console.print(Text(f"compiled in {duration(seconds)}", style=LABEL))
 
     def generation(self, metrics: Metrics) -> None:
-        """Takes one line of metrics.jsonl into the panel."""
+        """Adds a line of metrics.jsonl to the panel."""
         if self._panel is not None:
             self._panel.add(metrics)
 
@@ -109,7 +115,7 @@ class LiveProgress:
         self._console.print(grid)
 
     def stop(self) -> None:
-        """Draws the panel a last time and gives the terminal back."""
+        """Draws the panel a last time and releases the terminal."""
         live, self._live = self._live, None
         if live is not None:
             if self._panel is not None:
@@ -118,14 +124,14 @@ class LiveProgress:
 
 
 class _Display:
-    """The header above the panel, redrawn with it: what is printed once, a narrower terminal would tear."""
+    """The header above the panel, redrawn with it so that a narrower terminal does not tear it."""
 
     def __init__(self, header: _HeaderPanel, panel: RunPanel) -> None:
         self.header: _HeaderPanel | None = header
         self._panel = panel
 
     def has_room(self, options: ConsoleOptions) -> bool:
-        """Returns whether a terminal is high enough for both."""
+        """Returns whether the terminal is high enough for both."""
         return options.size.height >= (_LOW if options.max_width >= _TWO_COLUMNS else _HIGH)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -1,4 +1,4 @@
-"""The panel of a running training: progress, figures and curve."""
+"""Draws the panel of a running training: progress, figures and curve."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ASCII_BLOCKS = " .:|#"
 
 
 def resample(values: Sequence[float | None], width: int) -> list[float | None]:
-    """Returns at most `width` values for the whole of `values`: the means of equal stretches of it.
+    """Returns at most `width` means of equal parts of `values`.
 
-    Values that are None or not finite do not count; a stretch without any other is None.
+    Values that are None or not finite do not count; a part without others is None.
     """
     num_columns = min(width, len(values))
     columns: list[float | None] = []
@@ -38,7 +38,7 @@ def resample(values: Sequence[float | None], width: int) -> list[float | None]:
 def sparkline(values: Sequence[float | None], *, width: int, height: int = 1, ascii_only: bool = False) -> list[str]:
     """Returns `height` lines of exactly `width` characters, the top one first.
 
-    The smallest value is one mark high, the largest fills all lines; equal values are drawn half as high.
+    The smallest value is one mark high and the largest fills all lines; if all are equal, they are half as high.
     """
     blocks = ASCII_BLOCKS if ascii_only else BLOCKS
     per_line = len(blocks) - 1
@@ -60,22 +60,22 @@ def sparkline(values: Sequence[float | None], *, width: int, height: int = 1, as
     return lines
 
 
-MAX_WIDTH = 100  # wider, labels would lose sight of their values
-MARGIN = 2  # room for the ^C that a terminal echoes: one more line would shift the panel
+MAX_WIDTH = 100  # in a wider panel, labels would be far from their values
+MARGIN = 2  # room for the ^C that a terminal echoes: a wrapped line would shift the panel
 BORDER = "dim"
 LABEL = "dim"
-EVALUATION = "green"  # the one colour of the figure that counts
+EVALUATION = "green"  # the colour of the most important figure
 
 Cell = tuple[str, str, str]  # label, value, style of the value
 
 
 class RunPanel:
-    """The renderable of a run: Rich asks it anew at each redraw, so the clock in it goes on.
+    """The panel of a run; Rich renders it anew at each redraw, so its clock goes on.
 
     Args:
-        header: of the run.
-        history: the generations before.
-        clock: seconds that only ever grow.
+        header: Header of the run.
+        history: Earlier generations.
+        clock: Monotonic clock [s].
     """
 
     def __init__(self, header: RunHeader, history: History, clock: Callable[[], float]) -> None:
@@ -85,9 +85,9 @@ class RunPanel:
         self._history = history
         self._clock = clock
         self._spinner: Spinner | None = None
-        self._since = clock()  # of the last line, or of the start
+        self._since = clock()  # time of the last line, or of the start
         self._frozen_at: float | None = None
-        # Two threads meet here; and a signal handler that prints a note may interrupt `add` in the first one.
+        # Rich redraws in another thread, and a signal handler that prints a note may interrupt `add`.
         self._lock = threading.RLock()
 
     def compiling(self) -> None:
@@ -95,13 +95,13 @@ class RunPanel:
         self._compiling_since = self._clock()
 
     def compiled(self) -> None:
-        """Shows the figures again; the time of a compilation is no part of what metrics.jsonl counts as elapsed."""
+        """Shows the figures again; the elapsed time of metrics.jsonl does not include compilation."""
         with self._lock:
             self._compiling_since = None
             self._since = self._clock()
 
     def add(self, metrics: Metrics) -> None:
-        """Takes in one line of metrics.jsonl."""
+        """Adds a line of metrics.jsonl."""
         with self._lock:
             self._history.add(metrics)
             self._done = int(metrics.get("generation") or self._done)
@@ -109,13 +109,13 @@ class RunPanel:
             self._compiling_since = None
 
     def freeze(self) -> None:
-        """Lets the clock of the panel stand still."""
+        """Stops the clock of the panel."""
         self._frozen_at = self._clock()
         self._compiling_since = None
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the panel is drawn for the last time."""
+        """Whether the clock is stopped, for the last drawing."""
         return self._frozen_at is not None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -161,7 +161,7 @@ class RunPanel:
             grid.add_column(ratio=1)
         cells = [_cell(cell, ascii_only=ascii_only) for cell in self._cells()]
         rows = -(-len(cells) // num_columns)
-        for row in range(rows):  # column by column: what belongs together stands together
+        for row in range(rows):  # column by column, to keep related figures together
             grid.add_row(*(cells[i] if i < len(cells) else "" for i in range(row, rows * num_columns, rows)))
         return grid
 
@@ -181,7 +181,7 @@ class RunPanel:
         ]
 
     def _of_strategy(self, last: Metrics) -> tuple[tuple[str, str], ...]:
-        """Returns label and key of the two figures that say where the search is."""
+        """Returns labels and keys of the two figures that describe the state of the strategy."""
         if "sigma" in last:
             return ("sigma", "sigma"), ("norm", "center_norm")
         return ("entropy", "entropy"), ("density", "density")
@@ -202,7 +202,7 @@ class RunPanel:
 
 
 def framed(content: RenderableType, title: str, options: ConsoleOptions) -> Panel:
-    """Returns a panel with a title, as all of this display look."""
+    """Returns a panel with a title, in the style of this display."""
     return Panel(
         content,
         title=Text(title, style="bold"),

@@ -175,13 +175,10 @@ def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--policy", "greedy"], 2, "unknown policy 'greedy'"),
-        (["--energy", "7nm"], 2, "unknown technology of --energy '7nm'"),
         (["--perturb", "obs-noize=1"], 2, "Did you mean 'obs-noise'"),
         (["--perturb", "gravity=2"], 2, "no physics"),
         (["--curve", "c.png"], 2, "--curve draws a sweep"),
         (["--plot", "c.jpeg"], 2, "End the name with .png"),
-        (["--plot", "c.png", "--plot-x", "generation"], 2, "Did you mean 'generations'"),
         (["--csv", "."], 2, "is a directory"),
         (["--json", f"{sys.executable}/y.json"], 2, "is a file, not a directory"),
         (["--episodes", "0"], 2, "leaves nothing to do"),

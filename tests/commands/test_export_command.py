@@ -194,8 +194,6 @@ def test_the_extra_installs_what_the_formats_need():
     [
         (["--format", "cvs"], "unknown format 'cvs'. Did you mean 'csv'?"),
         (["--format", "npz", "--out", "a.csv"], "--out a.csv: npz is a file. End its name with .npz."),
-        (["--policy", "smapled"], "unknown policy 'smapled'. Did you mean 'sampled'?"),
-        (["--nir-tau", "exact"], "unknown time constant of --nir-tau 'exact'"),
         (
             ["--format", "statistics", "--episode-steps", "2"],
             "--episode-steps does nothing for statistics: it is for bundle, npz, csv, parquet, graphml, brian2",

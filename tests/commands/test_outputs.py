@@ -14,22 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from evoconn_cli.app import app
-from evoconn_cli.commands.export_connectivity import check_target, write_whole
 from evoconn_cli.errors import ConfigError, EvoconnError
-from evoconn_cli.output import check_output, in_a_run, place_problem, replace_text, whole_file
-
-
-class Plain:
-    """An export format that writes one file."""
-
-    name = "plain"
-
-    @staticmethod
-    def load_writer():
-        def write(source, path):
-            path.write_text("new")
-
-        return write
+from evoconn_cli.output import (
+    check_output,
+    check_target,
+    in_a_run,
+    place_problem,
+    replace_text,
+    whole_file,
+    write_whole,
+)
 
 
 def write_file(path):
@@ -40,7 +34,7 @@ def write_file(path):
 
 def export(path):
     check_target(path, force=True)
-    write_whole(Plain, None, path, force=True)  # pyright: ignore[reportArgumentType]
+    write_whole(lambda partial: partial.write_text("new"), path, force=True)
 
 
 writers = pytest.mark.parametrize("write", [write_file, export])

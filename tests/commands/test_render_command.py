@@ -210,7 +210,6 @@ def test_a_bundle_is_shown_as_what_it_is(run, tmp_path):
         (["{run}", "--step", "5"], CheckpointError, "no generation 5"),
         (["{run}", "--out", "{run}/config.yaml/a.mp4"], ConfigError, "config.yaml is a file"),
         (["{run}", "--out", "{run}"], ConfigError, "has to end in"),
-        (["{run}", "--policy", "sample"], ConfigError, "'sampled'"),
     ],
 )
 def test_what_is_wrong_is_said(run, arguments, error, message):

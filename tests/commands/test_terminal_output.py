@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from evoconn_cli.commands.terminal import say, table_console
+from evoconn_cli.commands.terminal import make_console
+from evoconn_cli.progress.formatting import say
 
 
 def test_a_path_is_printed_as_it_is():
@@ -25,7 +26,7 @@ def test_a_table_in_a_pipe_is_whole_in_every_encoding(monkeypatch, encoding):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
     table = Table("returns")
     table.add_row("1,102 ± 122 – " + "4.5 × " * 20)
-    table_console().print(table)
+    make_console().print(table)
     sys.stdout.flush()
     (row,) = (line for line in raw.getvalue().decode(encoding).splitlines() if "1,102" in line)
     assert row.count("4.5") == 20

@@ -86,7 +86,7 @@ def test_other_warnings_are_shown_as_ever(tmp_path):
         [
             sys.executable,
             "-c",
-            "import warnings\nfrom evoconn_cli.commands.cache_errors import mend_compilation_cache\n"
+            "import warnings\nfrom evoconn_cli.commands.terminal import mend_compilation_cache\n"
             "mend_compilation_cache()\nwarnings.warn('something else', stacklevel=1)",
         ],
         stdout=-1,

@@ -331,12 +331,6 @@ def test_names_of_observations_are_those_of_the_task_if_it_has_as_many():
     assert unit_labels(dataclasses.replace(hopper, observation_size=12)) == ((), unit_labels(hopper)[1])
 
 
-def test_an_unknown_order_is_refused(run):
-    with pytest.raises(ConfigError, match="unknown --sort 'degre'. Did you mean 'degree'"):
-        invoke(run, "--format", "png", "--sort", "degre")
-    assert not (run / "exports" / "generation-6.png").exists()
-
-
 def test_real_weights_have_no_picture(tmp_path):
     dense = save_run(tmp_path / "dense", "network.name=dense_snn", "algo.name=es", eval_fitness={2: 1.0})
     for name in ("png", "html"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.loading import override_config
@@ -15,7 +14,7 @@ from evoconn_cli.engine.build import build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid.cells import expand
-from evoconn_cli.progress.display import make_progress
+from evoconn_cli.progress.display import Progress
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.training.opening import create_run, reopen_run
 from evoconn_cli.training.train import train
@@ -98,7 +97,7 @@ def test_cells_of_each_set_and_each_task_train_and_resume(set_name, task, tmp_pa
 
         return engine._replace(compile=compile_once)
 
-    progress = make_progress(Console(quiet=True), quiet=True)
+    progress = Progress()
     means = set()
     for cell in (cell for cell in CELLS if (cell.set_name, cell.task) == (set_name, task)):
         path = tmp_path / str(cell.seed)

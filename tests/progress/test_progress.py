@@ -7,11 +7,10 @@ import re
 import pytest
 from rich.console import Console
 
-from evoconn_cli.progress.display import RunHeader, make_progress, summary_table
+from evoconn_cli.progress.display import PlainProgress, RunHeader, SummaryTable, make_progress
 from evoconn_cli.progress.formatting import duration, fitness, number
 from evoconn_cli.progress.history import History, best_evaluation
 from evoconn_cli.progress.live import LiveProgress
-from evoconn_cli.progress.plain import PlainProgress, QuietProgress
 from evoconn_cli.progress.run_panel import resample, sparkline
 
 HEADER = RunHeader(
@@ -255,7 +254,7 @@ def test_a_terminal_without_unicode_gets_ascii(encoding):
     for generation in range(1, 9):
         progress.generation(metrics_at(generation, spikes_per_ms=None))
     progress.stop()
-    console.print(summary_table([metrics_at(8, elapsed=None)]))
+    console.print(SummaryTable([metrics_at(8, elapsed=None)]))
     assert screen.text().isascii()
     assert "#" in screen.text() and "+-" in screen.text()
 
@@ -465,19 +464,6 @@ def test_an_interrupted_plain_run_ends_with_its_last_generation():
     assert re.findall(r"generation +(\d+)/", screen.text()) == ["1", "3"]
 
 
-def test_quiet_shows_notes_only():
-    console, screen = plain_console()
-    progress = make_progress(console, quiet=True)
-    assert isinstance(progress, QuietProgress)
-    progress.start(HEADER)
-    progress.compiling()
-    progress.compiled(1.0)
-    progress.generation(metrics_at(1))
-    progress.note("look")
-    progress.stop()
-    assert screen.text() == "note: look\n"
-
-
 def test_a_terminal_that_cannot_redraw_gets_plain_lines():
     console = Console(file=Screen(), force_terminal=True, _environ={"TERM": "dumb"})
     assert isinstance(make_progress(console), PlainProgress)
@@ -487,7 +473,7 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines():
 
 
 def test_the_summary_counts_the_share_of_steps_that_counted():
-    rows = dict(summary_table([metrics_at(1000)], saved=[1000]).rows())
+    rows = dict(SummaryTable([metrics_at(1000)], saved=[1000]).rows())
     assert rows["generations"] == "1,000"
     assert rows["environment steps"] == "1,000,000,000"
     assert rows["simulated steps"] == "1,250,000,000 (80.0 % counted)"
@@ -498,18 +484,18 @@ def test_the_summary_counts_the_share_of_steps_that_counted():
 def test_the_summary_tells_the_best_of_the_run_from_the_last_and_from_what_is_saved():
     fitness = {1: (1.0, 9.0), 2: (7.0, 2.0), 3: (5.0, 3.0), 4: (4.0, 4.0)}
     lines = [metrics_at(g, eval_fitness=e, fitness_best=b) for g, (e, b) in fitness.items()]
-    rows = dict(summary_table(lines, saved=[3, 4]).rows())
+    rows = dict(SummaryTable(lines, saved=[3, 4]).rows())
     assert rows["last evaluation"] == "4.0"
     assert rows["best evaluation"] == "7.0 at generation 2, not saved"
     assert rows["best saved"] == "5.0 at generation 3: --step best"
     assert rows["best member"] == "9.0 at generation 1"
-    rows = dict(summary_table(lines, saved=[2, 4]).rows())
+    rows = dict(SummaryTable(lines, saved=[2, 4]).rows())
     assert rows["best evaluation"] == "7.0 at generation 2" and "best saved" not in rows
 
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_summary_fits_and_takes_missing_metrics(width):
     console, screen = terminal(width)
-    console.print(summary_table([{"generation": 3}], title="interrupted"))
+    console.print(SummaryTable([{"generation": 3}], title="interrupted"))
     assert "interrupted" in screen.text()
     assert max(map(len, screen.text().splitlines())) <= width

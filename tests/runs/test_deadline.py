@@ -152,4 +152,4 @@ def test_the_option_counts_from_the_start_of_the_program_and_ends_it_with_75(tmp
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 75, result.output
     assert given["end"] == PROCESS_STARTED + 13800
-    assert "To go on: evoconn resume" in result.output
+    assert "To resume: evoconn resume" in result.output

@@ -192,7 +192,7 @@ def test_sigterm_exits_with_75_and_says_how_to_resume(tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "SIGTERM: this generation is finished and saved" in output
-    assert output.endswith("To go on: evoconn resume run\n")
+    assert output.endswith("To resume: evoconn resume run\n")
     assert saved(tmp_path / "run") == [read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["generation"]]
 
 

@@ -20,10 +20,9 @@ from pathlib import Path
 import jax
 import numpy as np
 from light_engine import make_light_engine
-from rich.console import Console
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.progress.display import make_progress
+from evoconn_cli.progress.display import Progress
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.training.checkpoints import CheckpointStore
 from evoconn_cli.training.opening import create_run, reopen_run
@@ -43,7 +42,7 @@ def train_to(path: Path, generations: int, every: int) -> None:
         run = reopen_run(path, overrides)
     else:
         run = create_run(load_config("smoke", [*OVERRIDES, *overrides]), path)
-    train(run, make_progress(Console(quiet=True), quiet=True), make_engine=make_light_engine)
+    train(run, Progress(), make_engine=make_light_engine)
 
 
 def in_child(work: Callable[[], None]) -> int:

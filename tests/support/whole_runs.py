@@ -10,12 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 from paths import SUPPORT
-from rich.console import Console
 from started import killed_after, start
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.engine.build import build_engine
-from evoconn_cli.progress.display import make_progress
+from evoconn_cli.progress.display import Progress
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.training.checkpoints import CheckpointStore
 from evoconn_cli.training.opening import create_run, reopen_run
@@ -31,8 +30,8 @@ SMALL = [
 ]
 
 
-def quiet():
-    return make_progress(Console(quiet=True), quiet=True)
+def quiet() -> Progress:
+    return Progress()
 
 
 def run_small(path: Path, *overrides: str, progress=None, **options):
@@ -47,11 +46,10 @@ def resume_small(path: Path, *overrides: str, progress=None, from_step=None, dis
     return train(run, progress or quiet(), **options)
 
 
-class Listening(type(quiet())):
+class Listening(Progress):
     """A progress that keeps the notes, and calls `at_generation(number)` for each generation."""
 
     def __init__(self, at_generation=lambda generation: None):
-        super().__init__(Console(quiet=True))
         self.notes: list[str] = []
         self.at_generation = at_generation
 

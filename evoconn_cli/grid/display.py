@@ -1,0 +1,81 @@
+"""Shows a grid on the terminal: while its cells run, and how they ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from rich.console import Console
+from rich.live import Live
+
+from evoconn_cli.errors import ExitCode
+from evoconn_cli.grid import Note
+from evoconn_cli.grid.cells import Cell, Grid
+from evoconn_cli.grid.states import State, last_log_lines
+from evoconn_cli.grid.table import CellRow, GridTable, Rows, read_rows
+from evoconn_cli.progress.live import ReflowedLive
+
+_REDRAW_INTERVAL = 1.0  # [s]
+
+_MOST_LOGS = 5
+"""Failed cells whose last log lines are shown."""
+
+
+def show_running(grid: Grid, console: Console) -> AbstractContextManager:
+    """Returns a context that shows the table of a grid, if the terminal can redraw it."""
+    return _live_table(grid, console, Rows(grid.cells), transient=True) if console.is_interactive else nullcontext()
+
+
+def show_until_finished(grid: Grid, console: Console) -> None:
+    """Shows the table of a grid until all cells are finished or the user types Ctrl-C."""
+    rows = Rows(grid.cells)
+    try:
+        with _live_table(grid, console, rows) if console.is_interactive else nullcontext():
+            rows.read()
+            while not rows.all_finished:
+                time.sleep(_REDRAW_INTERVAL)
+                rows.read()
+    except KeyboardInterrupt:
+        return
+    if not console.is_interactive:
+        console.print(GridTable(grid.title, rows.read()))
+
+
+def show_end(grid: Grid, console: Console, left_out: Mapping[Cell, str], note: Note) -> ExitCode:
+    """Shows the table of a grid and the cells that used up their retries; returns the exit code.
+
+    Args:
+        grid: Grid whose cells no longer run.
+        console: Console of the table.
+        left_out: Reasons why cells could not be run.
+        note: Shows the user a sentence.
+    """
+    rows = read_rows(grid.cells)
+    console.print(GridTable(grid.title, rows))
+    failed = [row for row in _given_up(rows, grid.file.launch.retries) if row.cell not in left_out]
+    for row in failed[:_MOST_LOGS]:
+        note(f"\n{row.cell.name} has failed; {row.status.log} ends with:")
+        for line in last_log_lines(row.status.log):
+            note(f"  {line}")
+    if len(failed) > _MOST_LOGS:
+        note(f"\n{len(failed) - _MOST_LOGS} more cells have failed; each has its own log.txt.")
+    if failed:
+        note("\nTo retry them: the same command with --retry-failed.")
+    for cell, reason in left_out.items():
+        note(f"\n{cell.name} was left out: {reason}")
+    if failed or left_out:
+        return ExitCode.ERROR
+    return ExitCode.DONE if all(row.status.state is State.FINISHED for row in rows) else ExitCode.SAVED_EARLY
+
+
+def _given_up(rows: Sequence[CellRow], retries: int) -> list[CellRow]:
+    return [row for row in rows if row.status.state is State.FAILED and not row.status.is_due(retries)]
+
+
+def _live_table(grid: Grid, console: Console, rows: Rows, *, transient: bool = False) -> Live:
+    def table() -> GridTable:
+        return GridTable(grid.title, rows.read(), max_lines=console.height)
+
+    rate = 1 / _REDRAW_INTERVAL
+    return ReflowedLive(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)
