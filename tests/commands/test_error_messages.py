@@ -76,7 +76,7 @@ TABLE = [
     (f"{TRAIN} --config ./none.yaml", 2, "cannot read the configuration none.yaml: No such file"),
     (f"{TRAIN} --config ./none.json", 2, "cannot read the configuration none.json: No such file"),
     (f"{TRAIN} --config none.json", 2, "is named by its path, such as ./none.json."),
-    (f"{TRAIN} --config FILE", 2, "unknown key 'text'"),
+    (f"{TRAIN} --config FILE", 2, "is not a configuration: expected `key: value` lines"),
     ("train --config LOOSE", 2, "unknown key 'population'"),
     # several processes
     (f"{TRAIN} --coordinator here:1", 2, "--num-processes, --process-id is missing"),
@@ -85,7 +85,7 @@ TABLE = [
     # run directories
     (f"{TRAIN} --run-dir RUN", 1, "exists already"),
     (f"{TRAIN} --run-dir FILE/run", 1, "is a file, not a directory. Name another --run-dir"),
-    (f"{TRAIN} --run-dir a[1]", 1, "a path with '['"),
+    (f"{TRAIN} --run-dir a[1]", 1, "a path that contains '['"),
     ("resume", 2, "Missing argument 'RUN_DIR'"),
     ("resume nowhere", 1, "no run directory at nowhere"),
     ("resume EMPTY", 1, "is not a run directory: it has no config.yaml"),
@@ -232,5 +232,5 @@ def test_a_command_to_type_next_has_the_path_of_a_program_that_the_shell_would_n
 
 def test_without_a_cluster_distributed_says_what_to_name(tmp_path):
     process = evoconn("train", "--task", "hopper", "--distributed", cwd=tmp_path)  # before JAX runs in a process
-    assert "no cluster is to be found in the environment" in process.communicate(timeout=60)[0]
+    assert "no cluster was found in the environment" in process.communicate(timeout=60)[0]
     assert process.returncode == 2
