@@ -1,7 +1,7 @@
-"""Several evaluated runs together: the interquartile mean over the runs of an algorithm, network and size.
+"""Groups evaluated runs, and computes the interquartile mean over the runs of a group.
 
-Source: Agarwal et al., NeurIPS 2021, as in `statistics`: a run's score is the mean return of its episodes, and runs are
-resampled within their task.
+Source: Agarwal et al., NeurIPS 2021, as in `statistics`: the score of a run is the mean return of its episodes, and
+runs are resampled within their task.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from evoconn_cli.evaluation.statistics import Interval, bootstrap_iqm, interquar
 
 
 class Aggregate(NamedTuple):
-    """The runs of one algorithm, network and size under one setting."""
+    """The runs of one strategy, network and size under one setting."""
 
     algo: str
     network: str
     num_neurons: int
-    generation: int | None  # of all their checkpoints; None if those of different tasks differ
+    generation: int | None  # of the checkpoints; None if those of different tasks differ
     setting: dict[str, float]
-    runs: dict[str, int]  # task -> runs
+    runs: dict[str, int]  # number of runs by task
     iqm: float
     interval: Interval | None
-    failed: int  # runs whose mean return is not a number
+    failed: int  # runs whose mean return is not finite
 
 
 def parse_references(entries: Sequence[str]) -> dict[str, float]:
     """Returns `{task: return that counts as 1}` from entries `TASK=RETURN`.
 
     Raises:
-        ConfigError: an entry that cannot be read, a task that is given twice, or a return of 0.
+        ConfigError: An entry cannot be read, names a task again, or gives a return of 0.
     """
     references = {}
     for entry in entries:
@@ -53,22 +53,22 @@ def parse_references(entries: Sequence[str]) -> dict[str, float]:
 
 
 def check_references(references: Mapping[str, float], tasks: Set[str]) -> None:
-    """Checks that every task has a reference, or none has.
+    """Checks that either every task has a reference, or none has.
 
     Raises:
-        ConfigError: some have.
+        ConfigError: Only some tasks have one.
     """
     if references and (missing := tasks - references.keys()):
         raise ConfigError(f"no --reference for {', '.join(sorted(missing))}: give one for every task, or none.")
 
 
 def compare(evaluated: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> list[Aggregate]:
-    """Returns one aggregate for every group of at least two different runs, as `group_runs` has them.
+    """Returns one aggregate per group of `group_runs` with at least two runs.
 
     Args:
-        evaluated: of all runs and settings.
-        references: by task, what scores are divided by; empty for returns as they are.
-        seed: of the bootstrap.
+        evaluated: Results of all runs and settings.
+        references: Returns by task that scores are divided by; empty for plain returns.
+        seed: Random seed of the bootstrap.
     """
     return [_aggregate(group, references, seed) for group in group_runs(evaluated) if len(group) > 1]
 
@@ -80,13 +80,11 @@ def has_several_steps(evaluated: Sequence[Evaluated]) -> bool:
 
 
 def group_runs(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
-    """Returns the runs of each algorithm, network, size and setting that differ in their seeds and tasks alone.
+    """Returns the runs of each strategy, network, size and setting that differ only in their seeds and tasks.
 
-    Runs of one task that differ in their generation or in a key of the configuration are apart. A run that is there
-    twice counts once. Every bundle is on its own: a network and its lesions are no sample of what training gives.
-
-    Args:
-        evaluated: of all runs and settings.
+    Runs of one task that differ in their generation or in a key of the configuration go to different groups. A run
+    that occurs twice counts once. Every bundle is a group of its own, because a network and its lesions are not a
+    sample of what training gives.
     """
     groups = []
     for runs in _kinds(evaluated):
@@ -98,60 +96,57 @@ def group_runs(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
     return groups
 
 
+def differing_keys(samples: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Returns the keys whose values are not the same in all of `samples`."""
+    return {key for key in samples[0] if any(other[key] != samples[0][key] for other in samples)}
+
+
 def apart(evaluated: Sequence[Evaluated]) -> list[str]:
-    """Returns in sentences which runs are not put together although their strategy, network and size are the same."""
+    """Returns sentences that say which runs of one strategy, network and size are in different groups, and why."""
     notes = []
     for runs in _kinds(evaluated):
-        config = runs[0].opened.config
         differing = _differing(runs)
         if has_several_steps(runs):
             differing.discard("generation")
         if differing:
-            which = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
-            notes.append(f"Not put together: runs of {which} differ in {', '.join(sorted(differing))}.")
+            kind = runs[0].opened.kind
+            notes.append(f"Not grouped: runs of {kind} differ in {', '.join(sorted(differing))}.")
         first: dict[tuple, Evaluated] = {}
         for one in runs:
             same = first.setdefault((*_run_of(one), *_sample(one).items()), one)
             if same is not one:
                 again, path = (run.opened.directory.short_path() for run in (one, same))
-                notes.append(f"{again} has the configuration and seed of {path}: as one run it counts once.")
+                notes.append(f"{again} has the configuration and seed of {path}: both count as one run.")
     return list(dict.fromkeys(notes))
 
 
 def sample_text(group: Sequence[Evaluated], evaluated: Sequence[Evaluated]) -> str:
-    """Returns what tells a group from others of its strategy, network and size, such as `learning_rate=0.1`."""
+    """Returns the settings that distinguish a group of its strategy, network and size, such as `learning_rate=0.1`."""
     kind = next(runs for runs in _kinds(evaluated) if any(one is group[0] for one in runs))
     sample = _sample(group[0])
     return " ".join(f"{key.rpartition('.')[2]}={sample[key]}" for key in sorted(_differing(kind) - {"generation"}))
 
 
 def _kinds(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
-    """Returns the runs of each algorithm, network, size and setting; every bundle on its own."""
+    """Returns the runs of each strategy, network, size and setting; every bundle on its own."""
     kinds: dict[tuple, list[Evaluated]] = {}
     for one in evaluated:
-        config = one.opened.config
-        key = (config.algo.name, config.network.name, config.network.num_neurons, *one.setting.items())
         own = one.opened.directory.path if one.opened.bundle is not None else None
-        kinds.setdefault((*key, own), []).append(one)
+        kinds.setdefault((one.opened.kind, *one.setting.items(), own), []).append(one)
     return list(kinds.values())
 
 
 def _sample(one: Evaluated) -> dict[str, Any]:
-    """Returns what the runs of a sample have in common."""
+    """Returns the values that the runs of a sample have in common, by key."""
     return {"generation": one.opened.generation, **what_seeds_share(one.opened.config)}
 
 
 def _differing(runs: Sequence[Evaluated]) -> set[str]:
-    """Returns what differs between runs of the same task, beside their seeds."""
+    """Returns the keys in which runs of the same task differ, other than their seeds."""
     by_task: dict[str, list[dict[str, Any]]] = {}
     for one in runs:
         by_task.setdefault(one.opened.config.task.name, []).append(_sample(one))
-    return {
-        key
-        for samples in by_task.values()
-        for key in samples[0]
-        if any(other[key] != samples[0][key] for other in samples)
-    }
+    return set().union(*map(differing_keys, by_task.values()))
 
 
 def _run_of(one: Evaluated) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Plots of returns over training and over the strength of a perturbation."""
+"""Draws returns over training, and over the strength of a perturbation."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from evoconn_cli.config.perturbations import KINDS, setting_text
 from evoconn_cli.config.schema import RunConfig, what_seeds_share
 from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure, own_settings
 from evoconn_cli.errors import NothingYetError, unknown_name
-from evoconn_cli.evaluation.comparison import compare, group_runs, sample_text
+from evoconn_cli.evaluation.comparison import compare, differing_keys, group_runs, sample_text
 from evoconn_cli.evaluation.evaluating import Evaluated
-from evoconn_cli.evaluation.statistics import CONFIDENCE, Interval
+from evoconn_cli.evaluation.statistics import LEVEL, Interval
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 
 X_AXES = {"generations": "generation", "env-steps": "env_steps", "time": "elapsed"}
-"""What `--plot-x` may be, and the key of metrics.jsonl that it shows."""
+"""Axes of `--plot-x`, and the keys of metrics.jsonl that they show."""
 
 _POINTS = 500
+"""Points of a mean over seeds, at most."""
+
 _TIME_UNITS = ((3600.0 * 4, 3600.0, "h"), (60.0 * 4, 60.0, "min"), (0.0, 1.0, "s"))
+"""Smallest time on an axis that is shown in a unit [s], that unit [s], and its name."""
 
 
 class Curve(NamedTuple):
     """The evaluation fitness of a run."""
 
     config: RunConfig
-    lines: list[MetricsLine]  # those with an evaluation fitness
+    lines: list[MetricsLine]  # lines with an evaluation fitness
     x: np.ndarray  # [G]
     fitness: np.ndarray  # [G]
-    group: str = ""  # runs of a group are its seeds; empty: runs whose configurations differ in nothing else are
+    group: str = ""  # the runs of a group are its seeds; if empty, configurations decide
 
 
 def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
     """Returns the learning curve of a run.
 
     Args:
-        directory: of the run.
-        x_axis: a key of `X_AXES`.
-        group: Name of the runs that differ in their seed alone; by default their configurations tell.
+        directory: Run directory.
+        x_axis: Key of `X_AXES`.
+        group: Name of the runs that differ only in their seed; by default their configurations decide.
 
     Raises:
-        ConfigError: an unknown axis, or a configuration that is none.
-        NothingYetError: there is nothing to draw yet.
+        ConfigError: The axis is unknown or the configuration is invalid.
+        NothingYetError: There is nothing to draw yet.
     """
     if x_axis not in X_AXES:
         raise unknown_name("--plot-x", x_axis, X_AXES)
@@ -73,14 +76,14 @@ def read_curve(directory: RunDirectory, x_axis: str, group: str = "") -> Curve:
 
 @own_settings()
 def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
-    """Returns the curves of runs, a panel for each task, in their groups.
+    """Returns the learning curves of runs by group, with one panel per task.
 
-    Runs of a group are its seeds: a thin line each, and their mean with a band of one standard deviation where all
-    of them have data.
+    The runs of a group are its seeds: each is a thin line, and their mean has a band of one standard deviation where
+    all of them have data.
 
     Args:
-        curves: of the runs, all with the same axis.
-        x_axis: that axis, a key of `X_AXES`.
+        curves: Curves of the runs, all with the same axis.
+        x_axis: That axis, a key of `X_AXES`.
     """
     curves = distinct_curves(_named(curves))
     tasks = sorted({curve.config.task.name for curve in curves})
@@ -104,7 +107,7 @@ def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
 
 
 def _draw_one(panel: Axes, curve: Curve, scale: float) -> None:
-    """Draws a single run with its population, which tells how much the members differ."""
+    """Draws a single run with its population, to show how much the members differ."""
     mean = np.asarray([_number(line.get("fitness_mean")) for line in curve.lines])
     std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
     x = curve.x / scale
@@ -131,7 +134,7 @@ def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, order: Mapp
 
 
 def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns x, mean and standard deviation (of the sample) where all curves have data."""
+    """Returns x, mean and sample standard deviation where all curves have data."""
     start, end = max(curve.x[0] for curve in curves), min(curve.x[-1] for curve in curves)
     x = np.unique(np.concatenate([curve.x for curve in curves]))
     x = x[(x >= start) & (x <= end)]
@@ -142,7 +145,7 @@ def _mean_and_std(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def distinct_curves(curves: Sequence[Curve]) -> list[Curve]:
-    """Returns the curves of different runs: of those with one configuration and seed the longest."""
+    """Returns one curve per run: the longest of those with the same configuration and seed."""
     longest: dict[tuple, Curve] = {}
     for curve in curves:
         config = curve.config
@@ -161,7 +164,7 @@ def _grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
 def _named(curves: Sequence[Curve]) -> list[Curve]:
     """Returns the curves with a group for those that have none.
 
-    It is named by the strategy, the network, and the keys in which runs of one task, strategy and network differ.
+    Its name has the strategy, the network, and the keys in which runs of one task, strategy and network differ.
     """
     kinds: dict[tuple, list[dict[str, Any]]] = {}
     for curve in curves:
@@ -169,8 +172,7 @@ def _named(curves: Sequence[Curve]) -> list[Curve]:
         kinds.setdefault((curve.config.task.name, shared["algo.name"], shared["network.name"]), []).append(shared)
     differing: dict[tuple, set[str]] = {}
     for (_, *names), several in kinds.items():
-        keys = {key for key in several[0] if any(other[key] != several[0][key] for other in several)}
-        differing.setdefault(tuple(names), set()).update(keys)
+        differing.setdefault(tuple(names), set()).update(differing_keys(several))
 
     def name(curve: Curve) -> str:
         shared = what_seeds_share(curve.config)
@@ -202,15 +204,15 @@ class _Point(NamedTuple):
 
 @own_settings()
 def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -> Figure:
-    """Returns the interquartile mean against the values of `swept`, or else the generation, a panel for each task.
+    """Returns the interquartile mean against the values of `swept`, or the generation, with one panel per task.
 
     Several runs of a strategy, network and size are one line, whose band is the interval over runs; the band of a
     single run is the interval over its episodes.
 
     Args:
-        evaluated: of all runs, checkpoints and settings.
-        swept: the perturbation that has several values, None for a curve over checkpoints.
-        seed: of the bootstrap.
+        evaluated: Results of all runs, checkpoints and settings.
+        swept: Perturbation that has several values; None for a curve over checkpoints.
+        seed: Random seed of the bootstrap.
     """
     tasks = sorted({one.opened.config.task.name for one in evaluated})
     figure, panels = make_figure(tasks)
@@ -237,7 +239,7 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
             _mark_as_trained(panel, swept, [point.x for points in lines.values() for point in points])
         else:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        note = f"interquartile mean, {100 * CONFIDENCE:.0f} % bootstrap interval"
+        note = f"interquartile mean, {LEVEL} bootstrap interval"
         if also := setting_text(evaluated[0].setting, without=swept):
             note = f"{note}; with {also}"
         label_axes(panel, KINDS[swept].label if swept else "generation", "return of an episode", note=note)
@@ -253,14 +255,13 @@ def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> Non
 def _lines(
     groups: Sequence[Sequence[Evaluated]], more: Sequence[str], swept: str | None, seed: int, *, several_steps: bool
 ) -> dict[str, list[_Point]]:
-    """Returns the points of every line by its label; `more` tells groups of one strategy, network and size apart."""
+    """Returns the points of every line by its label; `more` distinguishes groups of one strategy, network and size."""
     lines: dict[str, list[_Point]] = {}
     for group, text in zip(groups, more, strict=True):
         first = group[0]
-        config, generation = first.opened.config, first.opened.generation
+        generation = first.opened.generation
         x = float(generation) if swept is None else first.setting[swept]
-        label = f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
-        label += f", {text}" if text else ""
+        label = f"{first.opened.kind}, {text}" if text else first.opened.kind
         at = f" at {generation}" if swept is not None else ""
         if len(group) == 1:
             label += f"\n{first.opened.directory.short_path()}{at}"

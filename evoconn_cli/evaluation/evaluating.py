@@ -1,4 +1,4 @@
-"""Evaluating opened runs: which programs are compiled, and what comes back as NumPy arrays."""
+"""Evaluates opened runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from evoconn_cli.tasks import PhysicsScale, make_task
 _Program: TypeAlias = Callable[[RunState, jax.Array, Perturbation], EpisodeResults]
 
 Programs: TypeAlias = dict[tuple[Any, ...], _Program]
-"""What has been compiled, by all that a program depends on but the devices."""
+"""Compiled programs by everything they depend on, except the devices."""
 
 
 class Evaluated(NamedTuple):
-    """A run's policy after its episodes."""
+    """Results of the policy of a run under one setting."""
 
     opened: OpenedRun
-    setting: dict[str, float]  # perturbations by name
+    setting: dict[str, float]  # strengths of perturbations by name
     results: EpisodeResults  # NumPy arrays
     returns: Summary  # of the episodes
     figures: Figures
@@ -47,26 +47,26 @@ def evaluate(
     programs: Programs | None = None,
     tell: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Evaluated]:
-    """Yields the policy of every run after its episodes, once for every setting.
+    """Yields the results of the policy of every run, once per setting.
 
-    The same seed gives the same initial states to every run, setting and network. Runs of one configuration, which
-    differ in their seeds, share their compiled programs, and so do the checkpoints of a run.
+    The same seed gives the same initial states to every run, setting and network. Runs that differ only in their seeds
+    share their compiled programs, and so do the checkpoints of a run.
 
     Args:
-        runs: opened with the same devices.
-        settings: perturbations by name; an empty dictionary for none.
+        runs: Runs opened with the same devices.
+        settings: Strengths of perturbations by name; an empty dictionary for none.
         num_episodes: E.
-        seed: of all draws, 0 to 2^32 - 1.
-        sampled: every episode has a sample of the connections (or weights) of its own, as in training.
-        programs: of earlier calls with the same devices; new ones are added.
-        tell: Is told before each evaluation what is done, in words.
+        seed: Random seed, 0 to 2^32 - 1.
+        sampled: Whether every episode has its own sample of the connections or weights, as in training.
+        programs: Compiled programs of earlier calls with the same devices; new ones are added.
+        tell: Called before each evaluation with a description of it.
 
     Raises:
-        ConfigError: a perturbation that the task does not allow.
-        EvoconnError: samples of an edited bundle.
-        DeviceMemoryError: the episodes do not fit the memory of a device.
+        ConfigError: The task does not allow a perturbation.
+        EvoconnError: Samples of an edited bundle are asked for.
+        DeviceMemoryError: The episodes do not fit the memory of a device.
     """
-    for opened in runs:  # what cannot be evaluated is known before the first episode
+    for opened in runs:  # fail before the first episode
         if sampled and opened.bundle is not None:
             check_sampling(opened.bundle)
         for setting in settings:
@@ -100,16 +100,16 @@ def evaluate(
 
 
 def episodes_in_lock_step(num_episodes: int, workers: WorkerMesh) -> int:
-    """Returns how many episodes a block has: by platform, as in training."""
+    """Returns the number of episodes per block, by platform as in training."""
     share = -(-num_episodes // workers.num_workers)
     return min(CPU_BLOCK, share) if workers.on_cpu else share
 
 
 def _check_memory(runs: Sequence[OpenedRun], num_episodes: int) -> None:
-    """Refuses episodes whose results alone, of which this is a part, could not be held: the system ends such processes.
+    """Checks that the results of the episodes fit in memory, because the system kills processes that exceed it.
 
     Raises:
-        DeviceMemoryError: there are too many.
+        DeviceMemoryError: There are too many episodes.
     """
     for opened in runs:
         needed = 4 * num_episodes * (opened.task.observation_size + opened.config.network.num_neurons)
@@ -121,7 +121,7 @@ def _check_memory(runs: Sequence[OpenedRun], num_episodes: int) -> None:
 
 
 def _split(setting: dict[str, float]) -> tuple[PhysicsScale, Perturbation]:
-    """Returns what changes the task, and what changes the policy and what it sees."""
+    """Returns the changes of the task, and those of the policy and its observations."""
     by_field = {name.replace("-", "_"): (KINDS[name].physical, value) for name, value in setting.items()}
     physics = {field: value for field, (physical, value) in by_field.items() if physical}
     others = {field: jnp.float32(value) for field, (physical, value) in by_field.items() if not physical}

@@ -1,4 +1,4 @@
-"""What an evaluation writes for other programs: one JSON document, and one CSV line an episode."""
+"""The results of an evaluation as a JSON document, and as CSV with one line per episode."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from evoconn_cli import __version__
 from evoconn_cli.evaluation.comparison import Aggregate
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.neurobench import energy_nj
-from evoconn_cli.evaluation.statistics import Interval
 from evoconn_cli.output import finite_json
 
 
 def to_json(
     evaluated: Sequence[Evaluated], aggregates: Sequence[Aggregate], *, policy: str, seed: int, energy: str | None
 ) -> str:
-    """Returns the document that docs/evaluate.md describes; null stands for what is not a finite number.
+    """Returns the document that docs/evaluate.md describes, with null for numbers that are not finite.
 
     Args:
-        evaluated: of all runs and settings.
-        aggregates: of runs that belong together.
+        evaluated: Results of all runs and settings.
+        aggregates: Results of groups of runs.
         policy: `deterministic` or `sampled`.
-        seed: of the episodes.
-        energy: technology of the energy estimate, or None.
+        seed: Random seed of the episodes.
+        energy: Technology of the energy estimate, or None.
     """
     document = {
         "evoconn": __version__,
@@ -39,7 +38,7 @@ def to_json(
 
 
 def to_csv(evaluated: Sequence[Evaluated], *, policy: str, seed: int) -> str:
-    """Returns a line for every episode, with a column for every perturbation that was asked for."""
+    """Returns one line per episode, with a column per perturbation."""
     perturbations = list(evaluated[0].setting)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -79,12 +78,12 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
         "edited": one.opened.edit._asdict() if one.opened.edit else None,
         "episodes": len(lengths),
         "perturbations": one.setting,
-        "return": {**returns._asdict(), "iqm_interval": _interval(returns.iqm_interval)},
+        "return": returns._asdict(),
         "length": {
             "mean": float(lengths.mean()),
             "minimum": int(lengths.min()),
             "maximum": int(lengths.max()),
-            "limit": -(-task.episode_length // task.action_repeat),  # an action lasts so many physics steps
+            "limit": -(-task.episode_length // task.action_repeat),  # in actions
         },
         "ended_early": int(one.results.ended_early.sum()),
         "per_step": per_step,
@@ -101,9 +100,5 @@ def _aggregate(one: Aggregate) -> dict[str, Any]:
         "runs": one.runs,
         "failed": one.failed,
         "iqm": one.iqm,
-        "iqm_interval": _interval(one.interval),
+        "iqm_interval": one.interval,
     }
-
-
-def _interval(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else list(interval)

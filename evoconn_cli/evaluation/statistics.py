@@ -12,9 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 CONFIDENCE = 0.95
+
+LEVEL = f"{100 * CONFIDENCE:.0f} %"
+"""The confidence in words."""
+
 _RESAMPLES = 10_000
 _CHUNK = 4_000_000
-"""Numbers that are resampled at once, to bound the memory."""
+"""Numbers resampled at once, to bound the memory."""
 
 
 class Interval(NamedTuple):
@@ -25,10 +29,10 @@ class Interval(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a set of values is like; values that are not finite are counted and left out."""
+    """Summary of a set of values; those that are not finite are counted and left out."""
 
     count: int  # finite values
-    failed: int  # others
+    failed: int  # values that are not finite
     mean: float
     std: float  # of the sample, with n - 1; 0 for a single value
     minimum: float
@@ -53,12 +57,12 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 def bootstrap_iqm(strata: Sequence[np.ndarray], seed: int) -> Interval | None:
     """Returns the interval of the interquartile mean over all values of all strata.
 
-    Values are drawn with replacement within their stratum, as often as it has values. None where no stratum has more
-    than one value, since nothing varies then.
+    Values are drawn with replacement within their stratum, as many as it has. None if no stratum has more than one
+    value, because then nothing varies.
 
     Args:
-        strata: finite values `[n]` each: the scores of the runs of a task, or the returns of a run's episodes.
-        seed: of the resampling.
+        strata: Finite values `[n]` each: the scores of the runs of a task, or the returns of a run's episodes.
+        seed: Random seed of the resampling.
     """
     if all(len(values) < 2 for values in strata):
         return None
@@ -76,11 +80,11 @@ def bootstrap_iqm(strata: Sequence[np.ndarray], seed: int) -> Interval | None:
 
 
 def summarize(values: np.ndarray, seed: int) -> Summary:
-    """Returns what `values` `[n]` are like; NaN everywhere where none is finite.
+    """Returns the summary of `values` `[n]`; NaN everywhere if none is finite.
 
     Args:
-        values: any numbers.
-        seed: of the bootstrap.
+        values: Any numbers.
+        seed: Random seed of the bootstrap.
     """
     finite = values[np.isfinite(values)].astype(np.float64)
     failed = len(values) - len(finite)

@@ -13,7 +13,6 @@ from evoconn_cli.engine import episodes as ev
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import normalize
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
-from evoconn_cli.evaluation import evaluating
 from evoconn_cli.evaluation.evaluating import episodes_in_lock_step, evaluate
 from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.tasks import make_task
@@ -131,14 +130,24 @@ def test_another_seed_gives_other_episodes(opened):
     assert not np.array_equal(run_one(opened(), seed=1).results.returns, run_one(opened(), seed=2).results.returns)
 
 
-def test_the_number_of_devices_changes_no_bit(opened, monkeypatch):
-    monkeypatch.setattr(evaluating, "episodes_in_lock_step", lambda episodes, workers: 4)
-    path = opened().directory.path
-    results = [
-        run_one(open_run(path, workers=make_worker_mesh(jax.devices(), n)), {"lesion-synapses": 0.1}, sampled=True)
-        for n in (1, 4)
-    ]
-    for a, b in zip(*(jax.tree.leaves(one.results) for one in results), strict=True):
+def test_the_number_of_devices_changes_no_bit(opened):
+    path, results = opened().directory.path, []
+    for num_devices in (1, 4):
+        run = open_run(path, workers=make_worker_mesh(jax.devices(), num_devices))
+        evaluation = ev.Evaluation(
+            task=run.task,
+            network=run.network,
+            strategy=run.strategy,
+            workers=run.workers,
+            num_episodes=EPISODES,
+            block=4,
+            sampled=True,
+        )
+        learned = ev.Learned(run.state.strategy, run.state.normalizer)
+        arguments = learned, ev.evaluation_key(3), ev.Perturbation(lesion_synapses=jnp.float32(0.1))
+        gathered = jax.jit(evaluation.run)(*jax.device_put(arguments, run.workers.whole), evaluation.episodes)
+        results.append(jax.tree.map(lambda x: np.asarray(x)[:EPISODES], gathered))
+    for a, b in zip(*(jax.tree.leaves(one) for one in results), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -173,20 +182,13 @@ def test_a_warm_up_settles_the_network_and_counts_nothing(opened):
     assert settled.results.spikes.emitted.max() <= 8 * 33
 
 
-def test_a_sweep_does_not_compile_anew(opened, monkeypatch):
-    compiled = []
-    original = evaluating._compile
-
-    def counting(*args, **options):
-        run = original(*args, **options)
-        compiled.append(run)
-        return run
-
-    monkeypatch.setattr(evaluating, "_compile", counting)
+def test_a_sweep_does_not_compile_anew(opened):
     settings = [{"obs-noise": value} for value in (0.0, 0.3, 0.6)]
-    told = []
-    results = list(evaluate([opened()], settings, num_episodes=4, seed=0, sampled=False, tell=told.append))
-    assert len(compiled) == 1
+    told, programs = [], {}
+    results = list(
+        evaluate([opened()], settings, num_episodes=4, seed=0, sampled=False, programs=programs, tell=told.append)
+    )
+    assert len(programs) == 1
     assert told == [
         "compiling, then 4 episodes, obs-noise 0",
         "4 episodes, obs-noise 0.3",

@@ -71,7 +71,7 @@ def test_runs_of_different_lengths_are_not_put_together_and_that_is_said():
         (40, {"hopper": 2}),
         (120, {"hopper": 2}),
     ]
-    assert apart(runs) == ["Not put together: runs of ec, conn_snn, 256 neurons differ in generation."]
+    assert apart(runs) == ["Not grouped: runs of ec, conn_snn, 256 neurons differ in generation."]
     assert compare(runs[1:3], {}, seed=0) == []
 
 
@@ -100,7 +100,7 @@ def test_a_run_that_is_there_twice_counts_once_and_that_is_said():
     assert compare(runs[:2], {}, seed=0) == []
     (one,) = compare(runs, {}, seed=0)
     assert (one.runs, one.iqm) == ({"hopper": 2}, 3.0)
-    assert apart(runs) == ["copy has the configuration and seed of a: as one run it counts once."]
+    assert apart(runs) == ["copy has the configuration and seed of a: both count as one run."]
 
 
 def test_bundles_are_no_sample_of_runs():

@@ -14,8 +14,10 @@ from paths import DOCS
 from saved_runs import files_of, save_run
 
 import evoconn_cli
+from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.evaluation.evaluating import evaluate
+from evoconn_cli.evaluation.opened import open_run
 
 PAGE = DOCS / "python-api.md"
 
@@ -57,9 +59,14 @@ def test_a_path_may_be_text_and_name_a_step(path):
     assert evoconn_cli.load_run(path, step=4).generation == 4
 
 
-def test_a_policy_gives_what_the_network_gives(run):
+def open_with_one_device(path):
+    return open_run(path, "best", make_worker_mesh(jax.local_devices(), 1))
+
+
+def test_a_policy_gives_what_the_network_gives(run, path):
     """Second path: the network of the run, on a block of one member."""
-    network, strategy = run._opened.network, run._opened.strategy
+    opened = open_with_one_device(path)
+    network, strategy = opened.network, opened.strategy
     policy, params = run.policy(), network.prepare(strategy.center(run.state.strategy))
     carry, block = policy.initial_carry(jax.random.key(1)), network.initial_carry(jax.random.key(1)[None])
     normalizer = run.state.normalizer
@@ -171,9 +178,9 @@ def test_real_weights_have_no_connectivity(tmp_path, network):
     assert (policy.record is None) == (network == "gru")
 
 
-def test_an_evaluation_has_the_episodes_of_the_command(run):
+def test_an_evaluation_has_the_episodes_of_the_command(run, path):
     found, other = (run.evaluate(3, seed=seed, sampled=True, perturb={"obs-noise": 2.0}) for seed in (5, 6))
-    (one,) = evaluate([run._opened], [{"obs-noise": 2.0}], num_episodes=3, seed=5, sampled=True)
+    (one,) = evaluate([open_with_one_device(path)], [{"obs-noise": 2.0}], num_episodes=3, seed=5, sampled=True)
     np.testing.assert_array_equal(found.returns, one.results.returns)
     assert found.summary == one.returns and found.returns.any() and not np.array_equal(found.returns, other.returns)
     assert found.lengths.tolist() == [8, 8, 8] and not found.ended_early.any() and found.figures.effective_acs > 0
