@@ -29,7 +29,7 @@ class Now(NamedTuple):
     carry: Carry  # [1, ...]
 
 
-class Step(NamedTuple):
+class PlayedStep(NamedTuple):
     """One step of an episode."""
 
     before: Now
@@ -42,31 +42,31 @@ class Step(NamedTuple):
 class _Parts(NamedTuple):
     """The functions that a step consists of."""
 
-    look: Callable[..., jax.Array]
+    normalize: Callable[..., jax.Array]
     act: Callable[..., tuple[Carry, jax.Array, Activity | None]]
-    step: Callable[..., tuple[Carry, jax.Array]]  # of the network, in a warm-up
+    step: Callable[..., tuple[Carry, jax.Array]]  # as `act`, without the activity, for a warm-up
     advance: Callable[[TaskState, jax.Array], TaskState]
 
     @classmethod
     def of(cls, task: Task, network: Network) -> _Parts:
         return cls(normalize_one, partial(act, network), network.step, task.step)
 
-    def play(self, params: PolicyParams, before: Now) -> Step:
+    def play(self, params: PolicyParams, before: Now) -> PlayedStep:
         """Returns the next step of an episode."""
-        obs = self.look(params.normalizer, before.task.obs)
+        obs = self.normalize(params.normalizer, before.task.obs)
         carry, action, activity = self.act(params.network, before.carry, obs)
-        return Step(before, obs, action[0], activity, Now(self.advance(before.task, action[0]), carry))
+        return PlayedStep(before, obs, action[0], activity, Now(self.advance(before.task, action[0]), carry))
 
     def warm_up(self, params: PolicyParams, first: TaskState, now: Now) -> Now:
         """Returns what follows a step of a warm-up, in which the task starts over whenever it ends."""
-        carry, action = self.step(params.network, now.carry, self.look(params.normalizer, now.task.obs))
+        carry, action = self.step(params.network, now.carry, self.normalize(params.normalizer, now.task.obs))
         return Now(start_over(self.advance(now.task, action[0]), first), carry)
 
 
 def make_recorder(
     task: Task,
     network: Network,
-    see: Callable[[Step], Seen],
+    see: Callable[[PlayedStep], Seen],
     *,
     max_steps: int | None = None,
     warmup_steps: int = 0,
@@ -120,7 +120,7 @@ def play_in_parts(
     keys: tuple[jax.Array, jax.Array],
     *,
     warmup_steps: int = 0,
-) -> Iterator[Step]:
+) -> Iterator[PlayedStep]:
     """Yields the steps of an episode until the task is over.
 
     The network's step is a program of its own, because rounding changes where XLA fuses it with the step of a task.

@@ -15,6 +15,7 @@ from evoconn_cli.config.numbers import read_float
 from evoconn_cli.config.schema import what_seeds_share
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.opened import kind_of
 from evoconn_cli.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
 
 
@@ -109,7 +110,7 @@ def apart(evaluated: Sequence[Evaluated]) -> list[str]:
         if has_several_steps(runs):
             differing.discard("generation")
         if differing:
-            kind = runs[0].opened.kind
+            kind = kind_of(runs[0].opened.config)
             notes.append(f"Not grouped: runs of {kind} differ in {', '.join(sorted(differing))}.")
         first: dict[tuple, Evaluated] = {}
         for one in runs:
@@ -132,7 +133,7 @@ def _kinds(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
     kinds: dict[tuple, list[Evaluated]] = {}
     for one in evaluated:
         own = one.opened.directory.path if one.opened.bundle is not None else None
-        kinds.setdefault((one.opened.kind, *one.setting.items(), own), []).append(one)
+        kinds.setdefault((kind_of(one.opened.config), *one.setting.items(), own), []).append(one)
     return list(kinds.values())
 
 

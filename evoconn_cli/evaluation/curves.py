@@ -16,6 +16,7 @@ from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_f
 from evoconn_cli.errors import NothingYetError, unknown_name
 from evoconn_cli.evaluation.comparison import compare, differing_keys, group_runs, sample_text
 from evoconn_cli.evaluation.evaluating import Evaluated
+from evoconn_cli.evaluation.opened import kind_of
 from evoconn_cli.evaluation.statistics import LEVEL, Interval
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
@@ -261,7 +262,7 @@ def _lines(
         first = group[0]
         generation = first.opened.generation
         x = float(generation) if swept is None else first.setting[swept]
-        label = f"{first.opened.kind}, {text}" if text else first.opened.kind
+        label = kind_of(first.opened.config) + (f", {text}" if text else "")
         at = f" at {generation}" if swept is not None else ""
         if len(group) == 1:
             label += f"\n{first.opened.directory.short_path()}{at}"

@@ -55,12 +55,6 @@ class OpenedRun(NamedTuple):
     bundle: Bundle | None = None  # None for a checkpoint of a run
 
     @property
-    def kind(self) -> str:
-        """Strategy, network and size in words, such as `ec, conn_snn, 256 neurons`."""
-        config = self.config
-        return f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
-
-    @property
     def edit(self) -> Edit | None:
         """What was changed by hand in a bundle; None if nothing was."""
         return self.bundle.edit if self.bundle is not None else None
@@ -86,6 +80,11 @@ class OpenedRun(NamedTuple):
     def policy_params(self, policy: str, seed: int, episode: int = 0) -> PolicyParams:
         """Returns the parameters of a policy; the arguments are those of `candidates`."""
         return prepare_policy(self.network, self.candidates(policy, seed, episode), self.state.normalizer)
+
+
+def kind_of(config: RunConfig) -> str:
+    """Returns strategy, network and size in words, such as `ec, conn_snn, 256 neurons`."""
+    return f"{config.algo.name}, {config.network.name}, {config.network.num_neurons} neurons"
 
 
 def _warn(text: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from evoconn_cli.engine.episodes import episode_keys
 from evoconn_cli.engine.policy import PolicyParams
-from evoconn_cli.engine.recording import Step, play_in_parts
+from evoconn_cli.engine.recording import PlayedStep, play_in_parts
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Carry, Network
 from evoconn_cli.tasks import Task
@@ -173,7 +173,7 @@ def record_episode(
     )
 
 
-def _seen(step: Step, network: Network) -> dict[str, Any]:
+def _seen(step: PlayedStep, network: Network) -> dict[str, Any]:
     """Returns what is recorded of a step, by the attributes of an episode."""
     raw = np.asarray(step.action)
     neurons = {}

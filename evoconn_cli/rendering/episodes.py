@@ -14,7 +14,7 @@ from evoconn_cli.rendering.encoders import write_gif, write_mp4, write_png
 from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
-from evoconn_cli.rendering.recording import Motion, Progress, Subject
+from evoconn_cli.rendering.recording import Motion, RenderDisplay, Subject
 from evoconn_cli.rendering.shapes import task_bodies
 
 _PALETTE_SAMPLES = 8
@@ -44,7 +44,7 @@ class _Drawing:
 
 
 def write_episodes(
-    subject: Subject, episodes: list[Motion], options: RenderOptions, out: Path, *, progress: Progress
+    subject: Subject, episodes: list[Motion], options: RenderOptions, out: Path, *, progress: RenderDisplay
 ) -> None:
     """Draws episodes, one after the other, into the file `out`, which is written atomically.
 
@@ -84,7 +84,7 @@ def write_episodes(
         drawing.renderer.close()
 
 
-def _shown(frames: Iterator[np.ndarray], progress: Progress) -> Iterator[np.ndarray]:
+def _shown(frames: Iterator[np.ndarray], progress: RenderDisplay) -> Iterator[np.ndarray]:
     for number, frame in enumerate(frames, start=1):
         yield frame
         progress.advance(number)

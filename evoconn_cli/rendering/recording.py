@@ -13,13 +13,13 @@ import numpy as np
 
 from evoconn_cli.engine.episodes import episode_keys
 from evoconn_cli.engine.policy import PolicyParams
-from evoconn_cli.engine.recording import Step, make_recorder
+from evoconn_cli.engine.recording import PlayedStep, make_recorder
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Network
 from evoconn_cli.tasks import Poses, Task
 
 
-class Progress(Protocol):
+class RenderDisplay(Protocol):
     """What a caller shows of the work; rendering itself never prints."""
 
     def start(self, what: str, total: int, unit: str) -> None:
@@ -95,7 +95,7 @@ class _Seen(NamedTuple):
     spikes: Any  # [T, S, ceil(N / 8)] uint8, or None
 
 
-def _see(poses: Poses, step: Step) -> _Seen:
+def _see(poses: Poses, step: PlayedStep) -> _Seen:
     state = step.after.task
     packed = None if step.activity is None else jnp.packbits(step.activity.spikes[:, 0], axis=-1)
     return _Seen(*poses(state), state.reward, packed)
@@ -103,7 +103,7 @@ def _see(poses: Poses, step: Step) -> _Seen:
 
 def record_episodes(
     subject: Subject,
-    progress: Progress,
+    progress: RenderDisplay,
     *,
     seed: int,
     first: int = 0,
