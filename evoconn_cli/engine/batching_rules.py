@@ -21,10 +21,10 @@ _ATAN_DENOMINATOR = (1.0, 1.46508593, 0.57624362, 0.05089879)
 
 
 def atan2(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
-    """In float32 from operations that vectorise, to 3e-7 of the value (2.8e-7 measured).
+    """Computes float32 from operations that vectorise, with a relative error of at most 3e-7 (2.8e-7 measured).
 
     A zero has no sign, so `atan2(-0, -1)` is +pi and `atan2(0, -0)` is 0; numbers below the normal ones count as 0,
-    as they do in XLA on CPUs; two infinities give NaN.
+    as in XLA on CPUs; two infinities give NaN.
     """
     y, x = batch.all_with_members(args)
     if y.dtype != jnp.float32:
@@ -39,7 +39,7 @@ def atan2(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
     numerator = jnp.where(steep != backward, -numerator, numerator)
     offset = jnp.where(steep, np.float32(math.pi / 2), jnp.where(backward, np.float32(math.pi), np.float32(0)))
     angle = offset * denominator + numerator
-    # The division comes last because XLA does not repeat one in every fusion that reads the result.
+    # The division comes last, because XLA does not repeat a division in every fusion that reads the result.
     return [(jnp.where(y < 0, -angle, angle) / denominator, True)]
 
 
@@ -53,7 +53,7 @@ def _polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
 _SCATTER_PARAMS = "dimension_numbers indices_are_sorted unique_indices mode update_jaxpr update_consts"
 
 MAX_WRITTEN_OUT = 16
-"""Sums of at most so many terms are written out."""
+"""Sums of at most this many terms are written out."""
 
 
 def _broadcast_in_dim(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
@@ -110,7 +110,7 @@ def _reduce_sum(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
 
 
 def _dot_general(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Small contractions as sums of products; the axes of the output are batch, left, right."""
+    """Writes small contractions as sums of products; the axes of the output are batch, left, right."""
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     lhs, rhs = batch.all_with_members(args)
     sizes = [lhs.shape[axis] for axis in lhs_contract]
@@ -134,7 +134,7 @@ def _dot_general(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | Non
 
 
 def _gather(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Constant indices: the member axis is one more window axis."""
+    """With constant indices the member axis is one more window axis."""
     (operand, _), (indices, indices_batched) = args
     if indices_batched:
         return None
@@ -153,7 +153,7 @@ def _gather(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
 
 
 def _scatter(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Constant indices: the member axis is one more window axis of the updates."""
+    """With constant indices the member axis is one more window axis of the updates."""
     if args[1][1]:
         return None
     operand, updates = batch.all_with_members([args[0], args[2]])
@@ -186,7 +186,7 @@ def _dynamic_update_slice(batch: Batch, eqn: Any, args: list[Value]) -> list[Val
 
 
 def _pick(x: jax.Array, index: dict[int, int], front: Sequence[int] = ()) -> jax.Array:
-    """Returns `x` at `index` (axis -> position) with those axes gone and the axes `front` moved to the front."""
+    """Returns `x` at `index` (axis -> position) without those axes, and the axes `front` moved to the front."""
     start = [index.get(axis, 0) for axis in range(x.ndim)]
     limit = [index[axis] + 1 if axis in index else x.shape[axis] for axis in range(x.ndim)]
     x = lax.slice(x, start, limit)
@@ -215,4 +215,4 @@ RULES: dict[str, tuple[Rule, str]] = {
     # Branches by platform have an index that is a constant of the platform, so XLA drops the others.
     "cond": (cond, "branches branches_platforms"),
 }
-"""The rule for each operation, and the parameters that it knows, those that only some versions of JAX have included."""
+"""The rule for each operation, and its known parameters, including those that only some versions of JAX have."""

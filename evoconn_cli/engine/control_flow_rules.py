@@ -14,7 +14,7 @@ Value: TypeAlias = tuple[Any, bool]
 
 
 class Batch(Protocol):
-    """What a rule may ask of the evaluation that it is part of."""
+    """The evaluation of a jaxpr, as rules use it."""
 
     num_members: int
 
@@ -40,14 +40,14 @@ def with_members(x: Any, batched: bool, num_members: int) -> jax.Array:
 
 
 Rule: TypeAlias = Callable[[Batch, Any, list[Value]], "list[Value] | None"]
-"""Takes the evaluation, an operation and its operands; returns the outputs, or None where it does not apply."""
+"""Takes the evaluation, an operation and its operands; returns the outputs, or None if it does not apply."""
 
 
 def scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
     """Recurses; the carry and the outputs always have members.
 
-    Operands are constants, carry and sequences. What is a sequence has one more axis outside the body than in it: this
-    is the same in all versions of JAX, unlike the parameters that count them.
+    Operands are constants, carry and sequences. Sequences have one more axis outside the body than in it, which holds
+    in all versions of JAX, unlike the parameters that count them.
     """
     p = eqn.params
     body = p["jaxpr"]
@@ -73,7 +73,7 @@ def scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
 
 
 def while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Recurses where all members loop equally often, which is known when the condition has no members."""
+    """Recurses if all members loop equally often, which is known if the condition has no member axis."""
     p = eqn.params
     test, body = p["cond_jaxpr"], p["body_jaxpr"]
     num_carry = len(eqn.outvars)
@@ -96,7 +96,7 @@ def while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
 
 
 def _carry_with_members(batch: Batch, body: Any, consts: list[Value], init: list[Value]) -> list[bool]:
-    """Returns which parts of a loop's carry have members, once the body has run often enough to tell."""
+    """Returns which parts of a loop's carry have the member axis, by tracing the body until that no longer changes."""
     batched = [has for _, has in init]
     while True:
         found: list[bool] = []
@@ -114,7 +114,7 @@ def _carry_with_members(batch: Batch, body: Any, consts: list[Value], init: list
 
 
 def cond(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
-    """Recurses where all members take the same branch."""
+    """Recurses if all members take the same branch."""
     (index, index_batched), *operands = args
     if index_batched:
         return None

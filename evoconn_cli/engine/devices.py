@@ -1,4 +1,4 @@
-"""Starts JAX with the devices of a run."""
+"""Starts JAX with the devices and the arithmetic of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
-from evoconn_cli.engine.mesh import Device, WorkerMesh, make_worker_mesh
+from evoconn_cli.engine.mesh import JaxDevice, WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import ConfigError, DeviceMemoryError, first_line
 from evoconn_cli.limits import usable_cores
@@ -21,14 +21,14 @@ from evoconn_cli.limits import usable_cores
 
 @contextmanager
 def memory_for(what: str, remedy: str) -> Iterator[None]:
-    """Turns the error of a device, or of this machine, that runs out of memory into a message.
+    """Turns out-of-memory errors of a device or of this machine into a message.
 
     Args:
-        what: is computed, such as `blocks of 64 members`.
-        remedy: what the user can do about it, in sentences.
+        what: What needs the memory, such as `blocks of 64 members`.
+        remedy: What the user can do about it, in sentences.
 
     Raises:
-        DeviceMemoryError: the memory was not enough.
+        DeviceMemoryError: The memory was not enough.
     """
     try:
         yield
@@ -46,11 +46,11 @@ R = TypeVar("R")
 
 _NEVER = 10_000_000  # [s], four months
 _XLA_FLAGS = {
-    # XLA compiles a loop that moves less data than this [bytes an iteration] to one function; otherwise every
-    # operation in it is dispatched on its own. It makes the sub-steps of a spiking network three times as fast.
+    # XLA compiles a loop that moves less data than this [bytes per iteration] to one function; otherwise every
+    # operation in it is dispatched on its own. This makes the sub-steps of a spiking network three times as fast.
     "xla_backend_extra_options": "xla_cpu_small_while_loop_byte_threshold=4000000",
-    # A device waits for the others to the end of a generation, be it that it has fewer members left or a slower core.
-    # XLA takes that for a deadlock after a minute, half an hour between processes, and ends the process.
+    # A device waits for the others at the end of a generation, which may take long. After a minute, half an hour
+    # between processes, XLA takes that for a deadlock and ends the process.
     "xla_cpu_collective_call_warn_stuck_timeout_seconds": _NEVER,
     "xla_cpu_collective_call_terminate_timeout_seconds": _NEVER,
     "xla_cpu_collective_timeout_seconds": _NEVER,
@@ -71,14 +71,14 @@ _SWITCHES: dict[str, Any] = {
     "numpy_rank_promotion": "allow",
     "disable_jit": False,
     "disable_most_optimizations": False,
-    "debug_nans": False,  # a member that fails has some, and nothing is wrong with that
+    "debug_nans": False,  # members that fail have some, which is no error
     "debug_infs": False,
     "debug_key_reuse": False,
     "check_tracer_leaks": False,
     "legacy_prng_key": "allow",
     "transfer_guard": "allow",
 }
-"""Switches of JAX with which a run would be another one, or fail, whatever the environment or a host program says."""
+"""Switches of JAX that a run sets whatever the environment or a host program says: others change or break it."""
 
 
 _OTHER_FLAGS = (
@@ -88,20 +88,20 @@ _OTHER_FLAGS = (
     "xla_gpu_cuda_data_dir",
     "xla_gpu_force_compilation_parallelism",
 )
-"""What options of XLA begin with that say where to write and how to compile, and nothing about numbers."""
+"""Prefixes of XLA options about where to write and how to compile, which do not affect numbers."""
 
 
 def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
-    """Returns the devices that a run uses: the first `num_devices` of the fastest platform, or all of them.
+    """Returns the devices of a run: the first `num_devices` of the fastest platform, by default all.
 
-    On a CPU one XLA host device a core is started, which must happen before anything else of JAX runs.
+    On a CPU it starts one XLA host device per core, which must happen before anything else of JAX runs.
 
     Args:
-        num_devices: of each process.
-        num_processes: that train together, and have joined before.
+        num_devices: Number of devices of each process.
+        num_processes: Number of processes that train together; they have joined already.
 
     Raises:
-        ConfigError: more devices are asked for than there are, or the platform that JAX was told does not start.
+        ConfigError: More devices are configured than there are, or the configured platform of JAX does not start.
     """
     several = num_processes > 1
     for name, value in _known_switches():
@@ -111,31 +111,31 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
         wanted = num_devices or num_cores()
         jax.config.update("jax_num_cpu_devices", wanted if several else max(wanted, 2, configured))
     except RuntimeError:
-        pass  # JAX runs already, as it does in a notebook: take the devices that it has
+        pass  # JAX is already running, as in a notebook: use the devices that it has
     set_xla_flags()
     _use_compilation_cache()
     try:
         devices = jax.devices() if several else jax.local_devices()
-    except (RuntimeError, AssertionError) as error:  # the latter where a platform that was asked for is not there
+    except (RuntimeError, AssertionError) as error:  # the latter if a configured platform is missing
         reason = (
             first_line(error)
             if str(error)
             else f"it finds no device for JAX_PLATFORMS={jax.config.values['jax_platforms']}"
         )
-        raise ConfigError(f"JAX does not start: {reason}. Look at JAX_PLATFORMS and at the driver.") from None
+        raise ConfigError(f"JAX does not start: {reason}. Check JAX_PLATFORMS and the driver.") from None
     if several:
         return make_worker_mesh(_first_of_each_process(devices, num_devices))
     workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
     if workers > len(devices):
         raise ConfigError(
             f"engine.devices={workers}: this machine has {len(devices)} {devices[0].platform} device"
-            f"{'s' * (len(devices) != 1)}. Ask for at most so many, or leave it out to use all."
+            f"{'s' * (len(devices) != 1)}. Set at most {len(devices)}, or leave it out to use all."
         )
     return make_worker_mesh(devices, workers)
 
 
-def _first_of_each_process(devices: list[Device], num_devices: int | None) -> list[Device]:
-    """Returns the first `num_devices` of each process, or all of them, ordered by process."""
+def _first_of_each_process(devices: list[JaxDevice], num_devices: int | None) -> list[JaxDevice]:
+    """Returns the first `num_devices` of each process, by default all, ordered by process."""
     by_process = sorted(devices, key=lambda device: (device.process_index, device.id))
     chosen = []
     for process, group in itertools.groupby(by_process, key=lambda device: device.process_index):
@@ -143,7 +143,7 @@ def _first_of_each_process(devices: list[Device], num_devices: int | None) -> li
         if num_devices is not None and num_devices > len(its):
             raise ConfigError(
                 f"engine.devices={num_devices}: process {process} has {len(its)} {its[0].platform} device"
-                f"{'s' * (len(its) != 1)}. Ask for at most so many a process, or leave it out to use all."
+                f"{'s' * (len(its) != 1)}. Set at most {len(its)}, or leave it out to use all."
             )
         chosen += its[:num_devices]
     return chosen
@@ -151,27 +151,27 @@ def _first_of_each_process(devices: list[Device], num_devices: int | None) -> li
 
 @contextmanager
 def our_arithmetic() -> Iterator[None]:
-    """Lets JAX compute as a run does, in this thread and for as long as this lasts; a host program has other switches.
+    """Sets the switches of JAX as in a run, in this thread; a host program may have other ones.
 
-    Arrays of 64 bits must not come in: convert them before.
+    Arrays of 64 bits must be converted before.
     """
     with ExitStack() as switches:
         for name, value in _known_switches():
             if (switch := getattr(jax, name, None)) is not None:
                 switches.enter_context(switch(value))
-            elif jax.config.values[f"jax_{name}"] != value:  # JAX has these for all threads only
+            elif jax.config.values[f"jax_{name}"] != value:  # JAX can set these only for all threads
                 switches.callback(jax.config.update, f"jax_{name}", jax.config.values[f"jax_{name}"])
                 jax.config.update(f"jax_{name}", value)
         yield
 
 
 def _known_switches() -> list[tuple[str, Any]]:
-    """Returns those of the switches that this version of JAX has; some go when all have changed to the new value."""
+    """Returns the switches that this version of JAX has; JAX removes some once their new value is the only one."""
     return [(name, value) for name, value in _SWITCHES.items() if f"jax_{name}" in jax.config.values]
 
 
 def in_our_arithmetic(function: Callable[P, R]) -> Callable[P, R]:
-    """Returns a function that is called in `our_arithmetic`, its floats of 64 bits as such of 32."""
+    """Returns `function`, called within `our_arithmetic` and with 64-bit floats converted to 32 bits."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -187,13 +187,13 @@ def _in_32_bits(x: Any) -> Any:
 
 
 def set_xla_flags() -> None:
-    """Sets those options of XLA that the environment does not; XLA reads them once, before its first program.
+    """Sets the options of XLA that the environment leaves open; XLA reads them once, before its first program.
 
     Raises:
-        ConfigError: XLA_FLAGS names a file, and that cannot be read.
+        ConfigError: XLA_FLAGS names a file that cannot be read.
     """
     flags = os.environ.get("XLA_FLAGS", "").strip()
-    if flags and not flags.startswith("-"):  # as XLA has it, a file with the flags
+    if flags and not flags.startswith("-"):  # for XLA this is a file with the flags
         try:
             flags = " ".join(Path(flags).read_text(encoding="utf-8").split())
         except (OSError, UnicodeDecodeError) as error:
@@ -206,7 +206,7 @@ def set_xla_flags() -> None:
 
 
 def arithmetic_variables() -> dict[str, str]:
-    """Returns what the environment says that may change how devices round, by the names of the variables."""
+    """Returns the environment variables that may change how devices round, with their values."""
     flags = [
         flag
         for flag in os.environ.get("XLA_FLAGS", "").split()
@@ -217,7 +217,7 @@ def arithmetic_variables() -> dict[str, str]:
 
 
 def num_cores() -> int:
-    """Returns how many cores this process may use, be it that its container limits them."""
+    """Returns the number of cores that this process may use, within the limits of its container."""
     return len(usable_cores())
 
 
@@ -227,10 +227,10 @@ def describe_devices(workers: WorkerMesh) -> str:
 
 
 def _use_compilation_cache() -> None:
-    """Lets XLA keep compiled programs in the user's cache directory, unless JAX was told another place or other ones.
+    """Makes XLA keep compiled programs in the user's cache directory, unless JAX is configured otherwise.
 
-    A user without a home directory, as containers have them, keeps none.
-    Small ones too: a start has some thirty, which take a second together.
+    Without a home directory, as in some containers, none are kept. Small programs are kept too: a start has about
+    thirty, which take a second together.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))

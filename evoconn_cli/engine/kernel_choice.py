@@ -1,4 +1,4 @@
-"""Which kernel takes the spiking network through its sub-steps: XLA's or, on a GPU that shows them equal, our own."""
+"""Chooses the program for the sub-steps of the spiking network: XLA's, or the GPU kernel if found equal."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import numpy as np
 
 from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.engine.mesh import Device, WorkerMesh
+from evoconn_cli.engine.mesh import JaxDevice, WorkerMesh
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import Network, bits
 from evoconn_cli.networks.conn_snn import ConnSnnCarry
 
 _MEMBERS, _STEPS = 64, 4
-"""What the start-up check runs: two million sub-steps of a neuron at the published sizes."""
+"""Size of the start-up check: two million sub-steps of a neuron at the published sizes."""
 
 _ROUNDING = 1e-4
-"""Potentials, currents and rates may differ by so much [shares of their largest value]; one spike is far more."""
+"""Largest allowed difference of potentials, currents and rates, relative to their maximum; a spike is far more."""
 
 
 class KernelChoice(NamedTuple):
-    """The kernel of a run."""
+    """Program for the sub-steps of a run."""
 
     name: Literal["xla", "pallas"]
-    found: str | None = None  # in words, what the choice was made by; None where there was none to make
+    found: str | None = None  # reason for the choice, in words; None if there was no choice
 
 
 class Comparison(NamedTuple):
-    """How far apart two makes of a network are."""
+    """Differences between two programs of a network."""
 
-    spikes: int  # that differ
-    state: float  # largest difference of potentials, currents and rates [shares of their largest value]
+    spikes: int  # number that differ
+    state: float  # largest difference of potentials, currents and rates, relative to their largest value
 
     @property
     def equal(self) -> bool:
-        """Whether spikes are the same and everything else is but for rounding."""
+        """Whether spikes are the same, and everything else except for rounding."""
         return self.spikes == 0 and self.state <= _ROUNDING
 
     def __str__(self) -> str:
@@ -46,12 +46,12 @@ class Comparison(NamedTuple):
                 f"the GPU kernel and XLA differ on this device, in {self.spikes} spikes and by {self.state:.1e} of the "
                 "neurons' state"
             )
-        how = "to the last bit" if self.state == 0 else f"but for rounding ({self.state:.1e} of the neurons' state)"
+        how = "to the last bit" if self.state == 0 else f"except for rounding ({self.state:.1e} of the neurons' state)"
         return f"the GPU kernel and XLA are equal on this device {how}"
 
 
 def choose_kernel(config: RunConfig, workers: WorkerMesh, network: Network, observation_size: int) -> KernelChoice:
-    """Returns the kernel that `engine.kernel` asks for; `auto` takes the GPU kernel only where it is found equal.
+    """Returns the kernel that `engine.kernel` asks for; `auto` takes the GPU kernel only if it is found equal.
 
     Args:
         config: Configuration of the run.
@@ -60,7 +60,7 @@ def choose_kernel(config: RunConfig, workers: WorkerMesh, network: Network, obse
         observation_size: O.
 
     Raises:
-        ConfigError: `pallas` is asked for and cannot run.
+        ConfigError: `pallas` is configured and cannot run.
     """
     asked, device = config.engine.kernel, workers.mesh.local_devices[0]
     is_candidate = network.fused is not None and not _is_cpu(device)
@@ -78,10 +78,10 @@ def choose_kernel(config: RunConfig, workers: WorkerMesh, network: Network, obse
 
 
 def check_kernel(config: RunConfig, workers: WorkerMesh) -> None:
-    """Checks that the devices can run the kernel that `engine.kernel` asks for, as far as can be known without trying.
+    """Checks, without running it, that the devices can run the kernel that `engine.kernel` asks for.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: They cannot.
     """
     objection = _objection(config, workers.mesh.local_devices[0])
     if config.engine.kernel == "pallas" and objection is not None:
@@ -91,13 +91,13 @@ def check_kernel(config: RunConfig, workers: WorkerMesh) -> None:
 def compare(
     ours: Network, theirs: Network, candidates: dict[str, jax.Array], keys: jax.Array, observations: jax.Array
 ) -> Comparison:
-    """Returns how far apart two makes of the spiking network are after each environment step.
+    """Returns the differences between two programs of the spiking network after each environment step.
 
     Args:
-        ours: one of them.
-        theirs: the other one.
+        ours: Network with one program.
+        theirs: Network with the other program.
         candidates: packed connections `[B, ...]`.
-        keys: `[B]`, of the initial state.
+        keys: `[B]` keys of the initial states.
         observations: `[T, B, O]`.
     """
     a, b = (jax.device_get(jax.jit(partial(_carries, net))(candidates, keys, observations)) for net in (ours, theirs))
@@ -110,24 +110,24 @@ def compare(
 
 def _refusal(objection: str) -> ConfigError:
     return ConfigError(
-        f"engine.kernel=pallas: {objection}. Take xla or auto; of a run that goes on, in its config.yaml."
+        f"engine.kernel=pallas: {objection}. Use xla or auto; to resume a run, set it in its config.yaml."
     )
 
 
-def _is_cpu(device: Device) -> bool:
+def _is_cpu(device: JaxDevice) -> bool:
     return device.platform == "cpu"
 
 
-def _objection(config: RunConfig, device: Device) -> str | None:
-    """Returns why the GPU kernel cannot run, as far as can be known without trying."""
+def _objection(config: RunConfig, device: JaxDevice) -> str | None:
+    """Returns why the GPU kernel cannot run, or None if no reason is known before it is tried."""
     entry = find("network", config.network.name)
     if entry.gpu_kernel and _is_cpu(device):
         return "it needs a GPU, and this run computes on the CPU"
     return entry.why_no_gpu_kernel(config.network)
 
 
-def _compare_on(device: Device, observation_size: int, network: Network) -> Comparison | str:
-    """Returns how far the GPU kernel is from XLA on random members, or why it does not run."""
+def _compare_on(device: JaxDevice, observation_size: int, network: Network) -> Comparison | str:
+    """Returns the differences between the GPU kernel and XLA on random members, or why the kernel does not run."""
     assert network.fused is not None
     random = np.random.default_rng(0)
     shapes = {name: (_MEMBERS, bits.num_words(x.shape[0]), x.shape[1]) for name, x in network.shapes.items()}
@@ -136,7 +136,7 @@ def _compare_on(device: Device, observation_size: int, network: Network) -> Comp
     keys = jax.random.split(jax.random.key(0), _MEMBERS)
     try:
         return compare(network.fused(False), network, *jax.device_put((candidates, keys, observations), device))
-    except Exception as error:  # where a kernel cannot be compiled, Pallas, Triton and XLA raise what they like
+    except Exception as error:  # Pallas, Triton and XLA raise anything if a kernel cannot be compiled
         reason = str(error).strip().partition("\n")[0][:200]
         return f"the GPU kernel does not run on this device ({type(error).__name__}: {reason})"
 

@@ -3,10 +3,10 @@
 `jax.vmap` puts the member first, so the minor axes of a physics step are the three coordinates of a body and
 nothing vectorises. Here the function is traced once to a jaxpr, which is then evaluated on arrays whose last axis is
 the member. Most operations keep their parameters and simply gain an axis; small contractions and sums are
-written out term by term, because XLA would hand them to a library call that costs more than all the rest; whatever has
-no rule falls back to `vmap` over the last axis.
+written out term by term, because XLA would hand them to a library call that costs more than all the rest; operations
+without a rule fall back to `vmap` over the last axis.
 
-Results that are read more than once stand behind an optimization barrier. Without it XLA looks through slices and
+Results that are read more than once get an optimization barrier. Without it XLA looks through slices and
 concatenations of them, and computes the same cross products and rotations again in every fusion that reads a part.
 """
 
@@ -30,19 +30,19 @@ from evoconn_cli.errors import EvoconnError, first_line
 _Output = TypeVar("_Output")
 
 TESTED_JAX = "jax>=0.10,<0.13"
-"""Versions of JAX whose jaxprs the rules are known to read."""
+"""Versions of JAX whose jaxprs the rules are tested with."""
 
 
 def members_last(fn: Callable[..., _Output], *, barriers: bool = True) -> Callable[..., _Output]:
-    """Returns `fn` for many members: every array it takes and gives has a trailing member axis.
+    """Returns `fn` for many members: every argument and result has a trailing member axis.
 
     The result equals `jax.vmap(fn, in_axes=-1, out_axes=-1)` up to the order of summation in small contractions, and
-    up to what `arctangent.atan2` says.
+    up to the precision of `batching_rules.atan2`.
 
     Args:
-        fn: a pure function of pytrees of arrays, written for one member.
-        barriers: what is read more than once is computed once. XLA for CPUs would compute it again for each reader;
-            for GPUs a barrier only ends a kernel, and launching kernels is what takes time there.
+        fn: Pure function of pytrees of arrays, written for one member.
+        barriers: Whether results that are read more than once are computed once. XLA for CPUs would compute them again
+            for each reader; for GPUs a barrier only ends a kernel, and launching kernels is what takes time there.
     """
 
     def batched(*args):
@@ -80,7 +80,7 @@ _KEEPS_PARAMS = frozenset(
     reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor split squeeze select_n stack
     unstack log2 one_minus_square optimization_barrier""".split()
 )
-"""Operations whose parameters stay true when a trailing axis is added to every operand."""
+"""Operations whose parameters stay valid when a trailing axis is added to every operand."""
 
 _INLINED = {
     "jit": "jaxpr",
@@ -99,10 +99,10 @@ _MOVES_DATA = frozenset(
 
 @contextlib.contextmanager
 def _naming_the_version(operation: str) -> Iterator[None]:
-    """Says which JAX it is where an operation is not in the form that the rules read.
+    """Names the version of JAX in the error if an operation is not in the form that the rules read.
 
     Raises:
-        EvoconnError: the rule for `operation` failed. The traced function is not at fault, since JAX has traced it.
+        EvoconnError: The rule for `operation` failed. The traced function is valid, since JAX has traced it.
     """
     try:
         yield
@@ -115,7 +115,7 @@ def _naming_the_version(operation: str) -> Iterator[None]:
 
 
 def _check_params(params: dict[str, Any], known: str) -> None:
-    """Raises KeyError for a parameter that a rule does not know and that is set."""
+    """Raises KeyError if a parameter is set that a rule does not know."""
     for name in params.keys() - known.split():
         if params[name] not in (None, False, ()):
             raise KeyError(f"unknown parameter {name}={params[name]!r}")
@@ -139,7 +139,7 @@ class _Evaluator:
         def read(atom: Any) -> Value:
             return values[atom] if _is_var(atom) else (atom.val, False)
 
-        # A constant without elements is made anew: as an input of `shard_map` it ends the compiler of JAX 0.11.2.
+        # A constant without elements is created here: as an input of `shard_map` it crashes the compiler of JAX 0.11.2.
         consts = [const if jnp.size(const) else jnp.zeros(jnp.shape(const), jnp.result_type(const)) for const in consts]
         values.update(zip(jaxpr.constvars, [(const, False) for const in consts], strict=True))
         values.update(zip(jaxpr.invars, args, strict=True))
@@ -193,7 +193,7 @@ class _Evaluator:
     def _keeps_params(self, eqn: Any, args: list[Value]) -> list[Value]:
         arrays = self.all_with_members(args)
         ndim = max(x.ndim for x in arrays)
-        # Only the predicate of `select_n` may be a scalar beside arrays: it is repeated along the member's own axes.
+        # Only the predicate of `select_n` may be a scalar next to arrays: it is repeated along the member's own axes.
         shape = next(x.shape for x in arrays if x.ndim == ndim)
         arrays = [x if x.ndim == ndim else lax.broadcast_in_dim(x, shape, (ndim - 1,)) for x in arrays]
         return self.bind(eqn, arrays, eqn.params)

@@ -14,19 +14,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from evoconn_cli.engine.strategies import Sums
 from evoconn_cli.networks import Candidates, Carry
 
-Device: TypeAlias = Any
-"""A `jax.Device`, whose class no type checker can see."""
+JaxDevice: TypeAlias = Any
+"""A `jax.Device`, whose class is opaque to type checkers."""
 
 DEVICES = "devices"
 """Name of the only axis of the mesh."""
 
 
 class WorkerMesh(NamedTuple):
-    """A mesh of one axis, of which the first `num_workers` devices take blocks.
+    """A mesh of one axis, whose first `num_workers` devices take blocks.
 
-    XLA compiles a program for one device with other passes than for two or more, which then round a few operations
-    otherwise. On a CPU a single worker gets a second device as a companion, so that one worker and many run the same
-    program; a second GPU may be somebody else's. The devices may be those of several processes.
+    XLA compiles a program for one device with other passes than for two or more, which round a few operations
+    differently. On a CPU a single worker gets a second device as a companion, so that one worker and many run the same
+    program; a second GPU may be in use by others. The devices may belong to several processes.
     """
 
     mesh: Mesh
@@ -39,11 +39,11 @@ class WorkerMesh(NamedTuple):
 
     @property
     def sharded(self) -> NamedSharding:
-        """The sharding of arrays whose first axis is cut over the devices."""
+        """The sharding of arrays whose first axis is split over the devices."""
         return NamedSharding(self.mesh, PartitionSpec(DEVICES))
 
     @property
-    def first_device(self) -> Device:
+    def first_device(self) -> JaxDevice:
         """The device that holds the state of the run; every process has one."""
         return self.mesh.local_devices[0]
 
@@ -54,11 +54,11 @@ class WorkerMesh(NamedTuple):
 
     @property
     def spans_processes(self) -> bool:
-        """Whether there are devices of other processes."""
+        """Whether some devices belong to other processes."""
         return self.mesh.is_multi_process
 
     def put_whole(self, tree: Any) -> Any:
-        """Returns arrays of the first device, of which every process has the same, on every device."""
+        """Returns arrays of the first device, the same in every process, on every device."""
         if not self.spans_processes:
             return jax.device_put(tree, self.whole)
 
@@ -69,13 +69,13 @@ class WorkerMesh(NamedTuple):
         return jax.tree.map(put, tree)
 
     def put_sharded(self, array: np.ndarray) -> jax.Array:
-        """Returns an array that every process has whole, its first axis cut over the devices."""
+        """Returns an array, whole in every process, with its first axis split over the devices."""
         return jax.make_array_from_callback(array.shape, self.sharded, lambda part: array[part])
 
     def take_whole(self, tree: Any) -> Any:
-        """Returns on the first device what every device holds whole.
+        """Returns, on the first device, arrays that every device holds whole.
 
-        With several processes it waits for them: an error of the network appears here and nowhere later.
+        With several processes it waits for them, so network errors appear here.
         """
         if self.spans_processes:
             tree = jax.tree.map(lambda x: x.addressable_data(0), jax.block_until_ready(tree))
@@ -85,22 +85,22 @@ class WorkerMesh(NamedTuple):
         """Returns `[blocks of all devices, block]` int32 member numbers, the same number of blocks for every device.
 
         Args:
-            num_blocks: blocks that have members.
-            block: members of a block.
-            absent: the number of the members that fill up the last blocks.
+            num_blocks: Blocks with members.
+            block: B, members per block.
+            absent: Number that stands for the members that fill up the last blocks.
         """
-        a_device = -(-num_blocks // self.num_workers)
-        members = np.full((self.mesh.size * a_device, block), absent, np.int32)
-        working = self.num_workers * a_device
+        per_device = -(-num_blocks // self.num_workers)
+        members = np.full((self.mesh.size * per_device, block), absent, np.int32)
+        working = self.num_workers * per_device
         members[:working] = np.minimum(np.arange(working * block).reshape(working, block), absent)
         return members
 
 
-def make_worker_mesh(devices: Sequence[Device], num_workers: int | None = None) -> WorkerMesh:
-    """Returns the mesh for `num_workers` of `devices`, all of them by default.
+def make_worker_mesh(devices: Sequence[JaxDevice], num_workers: int | None = None) -> WorkerMesh:
+    """Returns the mesh for `num_workers` of `devices`, by default all.
 
     Raises:
-        ValueError: more workers than devices, or none.
+        ValueError: More workers than devices, or none.
     """
     num_workers = len(devices) if num_workers is None else num_workers
     if not 1 <= num_workers <= len(devices):

@@ -26,7 +26,7 @@ class NormalizerState(NamedTuple):
 
 
 class ObservationSums(NamedTuple):
-    """Sums over observations, as deviations from the mean that was in use; `...` are member axes or none."""
+    """Sums over observations, as deviations from the mean in use; `...` are member axes or none."""
 
     count: jax.Array  # [...] float32
     deviation: jax.Array  # [O, ...] float32
@@ -34,7 +34,7 @@ class ObservationSums(NamedTuple):
 
 
 def initial_normalizer(observation_size: int) -> NormalizerState:
-    """Returns statistics that leave observations as they are."""
+    """Returns statistics that leave observations unchanged."""
     zeros = jnp.zeros((observation_size,))
     return NormalizerState(jnp.zeros(()), zeros, zeros, jnp.ones((observation_size,)))
 
@@ -45,7 +45,7 @@ def normalize(state: NormalizerState, obs: jax.Array) -> jax.Array:
 
 
 def empty_sums(observation_size: int, num_members: int) -> ObservationSums:
-    """Returns sums over no observation, for every member of a block."""
+    """Returns sums over no observations, for every member of a block."""
     zeros = jnp.zeros((observation_size, num_members))
     return ObservationSums(jnp.zeros((num_members,)), zeros, zeros)
 
@@ -56,8 +56,8 @@ def add_observation(
     """Returns the sums with `obs` added for the members that count.
 
     Args:
-        state: the statistics in use.
-        sums: of every member.
+        state: Statistics in use.
+        sums: Sums of every member.
         obs: `[O, B]`.
         counts: `[B]` bool.
     """
@@ -66,7 +66,7 @@ def add_observation(
 
 
 def total(sums: ObservationSums) -> ObservationSums:
-    """Returns the sums over the members of a block; members with anything that is not finite are left out."""
+    """Returns the sums over the members of a block; members with a value that is not finite are left out."""
     finite = jnp.all(jnp.isfinite(sums.deviation) & jnp.isfinite(sums.squared), axis=0)
     return ObservationSums(
         jnp.sum(jnp.where(finite, sums.count, 0.0)),

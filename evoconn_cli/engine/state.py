@@ -1,4 +1,4 @@
-"""The state of a run: all that the next generation depends on, arrays only. A checkpoint is this, whole."""
+"""The state of a run: everything that the next generation depends on, as arrays. A checkpoint holds all of it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from evoconn_cli.engine.normalizer import NormalizerState, initial_normalizer
 from evoconn_cli.engine.strategies import Strategy, StrategyState
 
 KEY_IMPLEMENTATION = "threefry2x32"
-"""JAX's generator that all draws come from; under `vmap` it draws for each key what it draws alone."""
+"""JAX's random generator for all draws; under `vmap` it draws the same for each key as alone."""
 
 _INITIAL_CENTER = 2**32 - 1
-"""Stands where generations have their number, for draws before the first one."""
+"""Number that stands for the generation in draws before the first one."""
 
 
 class StepCounter(NamedTuple):
@@ -44,7 +44,7 @@ class RunState(NamedTuple):
 
 
 def not_finite(state: RunState) -> list[str]:
-    """Returns the names of the arrays of a state that hold a NaN or an infinity; those of a sound run do not."""
+    """Returns the names of the arrays of a state that hold a NaN or an infinity; a sound run has none."""
     found = jax.tree_util.tree_leaves_with_path(jax.device_get(_are_finite((state.strategy, state.normalizer))))
     names = ("strategy", "normalizer")
     return [
@@ -63,9 +63,9 @@ def initial_run_state(strategy: Strategy, *, observation_size: int, seed: int) -
     """Returns the state before the first generation.
 
     Args:
-        strategy: gives its initial state.
+        strategy: Strategy that gives its initial state.
         observation_size: O.
-        seed: of every draw in the run, 0 to 2^32 - 1.
+        seed: Random seed of the run, 0 to 2^32 - 1.
     """
     key = jax.random.key(np.uint32(seed), impl=KEY_IMPLEMENTATION)
     return RunState(

@@ -1,4 +1,8 @@
-"""Networks: policies with a state, as pure functions of a block of members."""
+"""Networks: policies with a state, as pure functions of a block of members.
+
+Letters of shapes, everywhere: `P` population, `M` members without evaluation copies, `B` members of a block, `N`
+neurons, `O` observation, `A` action, `T` environment steps, `S` sub-steps of an environment step, `W` words of 32 bits.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from evoconn_cli.networks.lif import LifConstants
 
 Candidates: TypeAlias = Any
-"""What a strategy proposes for a block: a pytree of arrays `[B, ...]`; packed bits or real weights."""
+"""Proposals of a strategy for a block: a pytree of arrays `[B, ...]`; packed bits or real weights."""
 
 Params: TypeAlias = Any
 """Candidates in the form that a network computes with: a pytree of arrays `[B, ...]`."""
@@ -24,18 +28,18 @@ Carry: TypeAlias = Any
 
 
 class Activity(NamedTuple):
-    """What happened inside a spiking network during one environment step of `S` sub-steps."""
+    """Activity of a spiking network during one environment step."""
 
     spikes: jax.Array  # [S, B, N] bool
     i_in: jax.Array  # [B, N] float32 input current, the same in all sub-steps
-    rate: jax.Array  # [B, N] float32 signed rate that the read-out sees [1/ms]
+    rate: jax.Array  # [B, N] float32 signed rate that the read-out receives [1/ms]
     updates: jax.Array  # [B, N] int32 sub-steps in which the membrane potential changed or was reset
 
 
 class Layer(NamedTuple):
-    """What a layer `[pre, post]` connects."""
+    """Units that a layer `[pre, post]` of weights connects."""
 
-    pre: Literal["observation", "spikes", "rate", "hidden"]  # spikes pass in every sub-step, the others once a step
+    pre: Literal["observation", "spikes", "rate", "hidden"]  # spikes pass in every sub-step, the others once per step
     post: Literal["neurons", "action"]
 
 
@@ -77,19 +81,19 @@ class Network:
     """A recurrent policy for a block of `B` members.
 
     Attributes:
-        name: the name on the command line.
-        shapes: layers of one member, the strategy's search space: a pytree of `ShapeDtypeStruct`s, bool (whose
+        name: Name on the command line.
+        shapes: Search space of the strategy, one member's arrays: a pytree of `ShapeDtypeStruct`s, bool (whose
             candidates are packed along their first axis) or float32.
-        layers: what each layer of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; biases are none.
+        layers: What each layer of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; without biases.
         initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
-        prepare: `prepare(candidates) -> params`, once an episode.
+        prepare: `prepare(candidates) -> params`, once per episode.
         initial_carry: `initial_carry(keys [B]) -> carry`.
-        step: `step(params, carry, obs [B, O], active [B] = None) -> (carry, action [B, A])`; what comes of members that
-            are not active is of no use, so a network may save itself their work.
+        step: `step(params, carry, obs [B, O], active [B] = None) -> (carry, action [B, A])`; results of members that
+            are not active are unused, so a network may skip their work.
         spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
         record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
             last bit, or None for a network without spikes.
-        gains: of the layers, or None for a network without spikes.
+        gains: Gains of the layers, or None for a network without spikes.
         neurons: The neurons of a spiking network, or None.
         state_arrays: `state_arrays(carry) -> {name: [B, N]}`, the carry by the names that the network's equations use;
             of a spiking network `v`, `i_syn`, `rate` and `spikes` (bool).

@@ -1,7 +1,7 @@
 """Booleans packed into words of 32 bits.
 
-Bit `b` of word `w`, of `W` words in all, holds element `b·W + w` of the packed axis; what is beyond its end is zero.
-Neighbours are in different words, so that packing is 32 operations on whole words and none across a vector register.
+Bit `b` of word `w`, of `W` words in all, holds element `b·W + w` of the packed axis; bits beyond its end are zero.
+Neighbours are in different words, so packing takes 32 operations on whole words and none across a vector register.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WORD = 32
 
 
 def num_words(length: int) -> int:
-    """Returns how many words hold `length` bits."""
+    """Returns the number of words that hold `length` bits."""
     return -(-length // WORD)
 
 
@@ -24,8 +24,8 @@ def pack(bits: jax.Array, axis: int) -> jax.Array:
     """Returns booleans packed along `axis` into uint32 words.
 
     Args:
-        bits: bool array; axis of length `L`.
-        axis: the axis to pack; it has `ceil(L / 32)` words in the result.
+        bits: bool array.
+        axis: Axis to pack, of length `L`; it has `ceil(L / 32)` words in the result.
     """
     axis %= bits.ndim
     words = num_words(bits.shape[axis])
@@ -51,7 +51,7 @@ def unpack(words: jax.Array, axis: int, length: int) -> jax.Array:
 
 
 def to_bytes(words: jax.Array, axis: int) -> jax.Array:
-    """Returns the bytes of uint32 words as uint8, four times as many along `axis`, the lowest of each word first."""
+    """Returns the bytes of uint32 words as uint8, four per word along `axis`, the lowest first."""
     axis %= words.ndim
     split = jnp.moveaxis(jax.lax.bitcast_convert_type(words, jnp.uint8), -1, axis + 1)
     return split.reshape(*words.shape[:axis], -1, *words.shape[axis + 1 :])

@@ -19,7 +19,7 @@ _Output = TypeVar("_Output")
 def map_tiles(fn: Callable[..., _Output], args: tuple[Any, ...], tile: int | None) -> _Output:
     """Returns `fn(*args)` computed for `tile` members at a time; all arrays have the member axis first.
 
-    Blocks that `tile` does not divide, and a `tile` of None, are computed at once.
+    A block is computed at once if `tile` is None or does not divide it.
     """
     num_members = jax.tree.leaves(args)[0].shape[0]
     if tile is None or num_members <= tile or num_members % tile:
@@ -30,7 +30,7 @@ def map_tiles(fn: Callable[..., _Output], args: tuple[Any, ...], tile: int | Non
 
 
 class DenseSnnCarry(NamedTuple):
-    """State that lives on from one environment step to the next."""
+    """State kept from one environment step to the next."""
 
     neurons: LifState  # [B, N]
     spikes: jax.Array  # [B, N] bool, of the last sub-step
@@ -77,8 +77,8 @@ def make_dense_snn(
         gain_in: K_in.
         gain_recurrent: K_h.
         gain_out: K_out.
-        constants: of the neurons.
-        tile: members that run together through all sub-steps; None runs the whole block together.
+        constants: Constants of the neurons.
+        tile: Members that run together through all sub-steps; None runs the whole block together.
     """
     c = constants or LifConstants()
     gains = lif.make_gains(
@@ -145,5 +145,5 @@ def make_dense_snn(
 
 
 def _layer(x: jax.Array, layer: jax.Array) -> jax.Array:
-    """Returns `[B, post]`, each member's `x` `[B, pre]` through its own layer `[B, pre, post]`."""
+    """Returns `[B, post]`, the products of each member's `x` `[B, pre]` and its own layer `[B, pre, post]`."""
     return jnp.einsum("bi,bij->bj", x, layer)

@@ -104,10 +104,10 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
     """Returns the network `gru`, `lstm` or `mlp`.
 
     Args:
-        name: of the network.
+        name: Name of the network.
         observation_size: O.
         action_size: A.
-        num_neurons: N, size of the cell or of the hidden layer.
+        num_neurons: N, size of the cell or hidden layer.
     """
     kind = _KINDS[name]
     module: Any = kind.make_module(num_neurons, action_size)

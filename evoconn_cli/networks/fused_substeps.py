@@ -1,4 +1,4 @@
-"""All sub-steps of the packed spiking network as one GPU kernel, a program a member.
+"""All sub-steps of the packed spiking network as one GPU kernel, one program per member.
 
 A member's recurrent bits (8 KiB at 256 neurons) are read once and stay in the registers of its program for all
 sub-steps, as do its neurons; the plain path reads the bits again in each sub-step. The kernel is written in Pallas and
@@ -18,17 +18,17 @@ from evoconn_cli.networks import bits, lif
 from evoconn_cli.networks.lif import LifConstants, LifState
 
 MAX_NEURONS = 1024
-"""The recurrent bits of so many neurons take half of the registers of a multiprocessor (128 KiB)."""
+"""The recurrent bits of this many neurons take half of the registers of a multiprocessor (128 KiB)."""
 
-_WORDS_A_THREAD = 16
-"""Words of recurrent bits that a thread holds, up to 1024 threads in all."""
+_WORDS_PER_THREAD = 16
+"""Words of recurrent bits per thread, up to 1024 threads in all."""
 
 FusedSubsteps: TypeAlias = Callable[[jax.Array, LifState, jax.Array, jax.Array, jax.Array], tuple[LifState, jax.Array]]
 """`run(recurrent [B, W, N], neurons [B, N], spikes [B, W], i_in [B, N], active [B]) -> (neurons, spikes)`."""
 
 
 def why_not_fused(num_neurons: int) -> str | None:
-    """Returns why a network of so many neurons cannot run in the kernel, None where it can."""
+    """Returns why a network of this size cannot run in the kernel, or None if it can."""
     if bits.WORD <= num_neurons <= MAX_NEURONS and num_neurons & (num_neurons - 1) == 0:
         return None
     return f"the kernel takes a power of two from {bits.WORD} to {MAX_NEURONS} neurons, not {num_neurons}"
@@ -44,17 +44,17 @@ def make_fused_substeps(
 ) -> FusedSubsteps:
     """Returns the function that takes a block of members through all sub-steps of an environment step.
 
-    Members that are not active keep their state but for a reset of the potentials above the threshold.
+    Members that are not active keep their state, except that potentials above the threshold are reset.
 
     Args:
-        constants: of the neurons.
-        num_neurons: N, such that `why_not_fused` has no objection.
-        num_excitatory: the first so many neurons are excitatory.
-        r_recurrent: current that a spike injects.
-        interpret: run as plain JAX operations on any device, to test the kernel.
+        constants: Constants of the neurons.
+        num_neurons: N, for which `why_not_fused` returns None.
+        num_excitatory: Number of excitatory neurons, which come first.
+        r_recurrent: Current that a spike injects.
+        interpret: Whether to run as plain JAX operations on any device, to test the kernel.
 
     Raises:
-        ValueError: the kernel cannot hold so many neurons.
+        ValueError: The kernel cannot hold that many neurons.
     """
     if (objection := why_not_fused(num_neurons)) is not None:
         raise ValueError(objection)
@@ -62,10 +62,10 @@ def make_fused_substeps(
     from jax.experimental.pallas import triton
 
     c, words = constants, bits.num_words(num_neurons)
-    num_threads = min(max(num_neurons * words // _WORDS_A_THREAD, 32), 1024)
+    num_threads = min(max(num_neurons * words // _WORDS_PER_THREAD, 32), 1024)
 
-    def pack(bit: jax.Array) -> jax.Array:
-        """Returns what `bits.pack` does, in whole numbers with a sign: the others have no operations in Triton."""
+    def pack_signed(bit: jax.Array) -> jax.Array:
+        """Returns the result of `bits.pack` as int32, because Triton has no operations on unsigned numbers."""
         places = lax.broadcasted_iota(jnp.int32, (bits.WORD, words), 0)
         bit = bit.reshape(bits.WORD, words)
         return jnp.sum(jnp.where(bit, jnp.int32(1) << places, 0), axis=0, dtype=jnp.int32)
@@ -74,14 +74,14 @@ def make_fused_substeps(
         bits_of_member, current = recurrent[...], i_in[...]
         excitatory = lax.broadcasted_iota(jnp.int32, (num_neurons,), 0) < num_excitatory
         sign = jnp.where(excitatory, 1.0, -1.0)
-        inhibitory = pack(~excitatory)
+        inhibitory = pack_signed(~excitatory)
 
         def substep(_: jax.Array, now: tuple[LifState, jax.Array]) -> tuple[LifState, jax.Array]:
             neurons, spikes = now
             reached = lax.population_count(bits_of_member & spikes[:, None])
             count = jnp.sum(reached - lax.population_count(spikes & inhibitory)[:, None], axis=0, dtype=jnp.int32)
             neurons, spike = lif.substep(c, neurons, r_recurrent * count.astype(jnp.float32), current, sign)
-            return neurons, pack(spike)
+            return neurons, pack_signed(spike)
 
         start = LifState(v[...], i_syn[...], rate[...]), spikes[...]
         # A product, since a selection between whole numbers would be lowered to one between booleans.

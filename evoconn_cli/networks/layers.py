@@ -1,4 +1,4 @@
-"""What the layers of a network connect: the same questions for packed booleans and for real weights."""
+"""Reads and edits the layers of a network, packed booleans and real weights alike."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class LayerArray(NamedTuple):
 
 
 def layer_arrays(network: Network, candidates: Candidates) -> dict[str, LayerArray]:
-    """Returns every layer of a block by name, booleans unpacked; biases are no layers."""
+    """Returns every layer of a block by name, booleans unpacked; without biases."""
     found, shapes = _by_name(candidates), _by_name(network.shapes)
     return {name: LayerArray(layer, _unpacked(found[name], shapes[name])) for name, layer in network.layers.items()}
 
 
 def biases(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
-    """Returns what is no layer, `[B, post]` by name."""
+    """Returns the biases of a block, `[B, post]` by name."""
     return {name: leaf for name, leaf in _by_name(candidates).items() if name not in network.layers}
 
 
 def fan_out(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
-    """Returns, by layer, `[B, pre]` int32: connections that leave each pre-synaptic unit, weights of 0 being none."""
+    """Returns `[B, pre]` int32 by layer, the connections that leave each pre-synaptic unit; weights of 0 are none."""
     arrays = layer_arrays(network, candidates)
     return {name: jnp.sum(array.values != 0, axis=2, dtype=jnp.int32) for name, array in arrays.items()}
 
@@ -41,8 +41,8 @@ def keep_connections(
     """Returns `candidates` without the connections that are not kept; biases stay.
 
     Args:
-        network: whose candidates they are.
-        candidates: of a block.
+        network: Network of the candidates.
+        candidates: Candidates of a block.
         kept: `kept(name, layer, values) -> bool`, broadcast to the shape `[B, pre, post]` of the values.
     """
     arrays = layer_arrays(network, candidates)
@@ -60,7 +60,7 @@ def keep_connections(
 
 
 def num_neurons(network: Network) -> int:
-    """Returns N, read off the layers."""
+    """Returns N, from the shapes of the layers."""
     shapes = _by_name(network.shapes)
     return next(shapes[name].shape[-1] for name, layer in network.layers.items() if layer.post == "neurons")
 

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons with exponential synapses: the maths that all spiking networks here share.
+"""Leaky integrate-and-fire neurons with exponential synapses, shared by all spiking networks.
 
 Source: arXiv 2305.17650, section 3.1 and supplement; discretised as in the published code (exact decay per
 sub-step, strict threshold, reset to rest, read-out by an exponential trace of the signed spikes).
@@ -21,7 +21,7 @@ from evoconn_cli.networks import Activity, Gains
 
 @dataclass(frozen=True)
 class LifConstants:
-    """Constants of the neurons; times in [ms], potentials have no unit."""
+    """Constants of the neurons; times in [ms], potentials are dimensionless."""
 
     tau_syn_ms: float = 5.0
     tau_m_ms: float = 10.0
@@ -67,16 +67,16 @@ def make_gains(
     num_neurons: int,
     density: float = 1.0,
 ) -> Gains:
-    """Returns the factors of the three layers, which keep the neurons' input in the range of the threshold.
+    """Returns the gains of the three layers, which keep the neurons' input in the range of the threshold.
 
     Args:
-        constants: of the neurons.
+        constants: Constants of the neurons.
         gain_in: K_in.
         gain_recurrent: K_h.
         gain_out: K_out.
         observation_size: O.
         num_neurons: N.
-        density: expected share of connections that exist.
+        density: Expected share of connections that exist.
     """
     scale = constants.v_threshold * constants.tau_m_ms
     return Gains(
@@ -110,11 +110,11 @@ class LifState(NamedTuple):
 
 
 def initial_state(constants: LifConstants, keys: jax.Array, num_neurons: int) -> LifState:
-    """Returns potentials drawn from U(v_rest, v_threshold), and silence.
+    """Returns the state at rest of currents and rates, with potentials drawn from U(v_rest, v_threshold).
 
     Args:
-        constants: of the neurons.
-        keys: `[B]`, one a member.
+        constants: Constants of the neurons.
+        keys: `[B]`, one per member.
         num_neurons: N.
     """
     v = jax.vmap(lambda key: jax.random.uniform(key, (num_neurons,)))(keys)
@@ -125,15 +125,15 @@ def initial_state(constants: LifConstants, keys: jax.Array, num_neurons: int) ->
 def substep(
     constants: LifConstants, state: LifState, synaptic: jax.Array, i_in: jax.Array, sign: jax.Array
 ) -> tuple[LifState, jax.Array]:
-    """Returns the state after one sub-step and which neurons spiked, these with the potential before their reset.
+    """Returns the state after one sub-step and which neurons spiked.
 
-    They are reset at the start of the next sub-step, or by `reset`: a compiler then computes a potential once,
-    not anew for each of spikes, rates and reset potentials.
+    Neurons that spiked keep their potential until the next sub-step or `reset`: a compiler then computes a potential
+    once, not again for each of spikes, rates and reset potentials.
 
     Args:
-        constants: of the neurons.
-        state: before the sub-step.
-        synaptic: `[..., N]` current that the spikes of the sub-step before inject into the synapses.
+        constants: Constants of the neurons.
+        state: State before the sub-step.
+        synaptic: `[..., N]` current that the spikes of the previous sub-step inject into the synapses.
         i_in: `[..., N]` input current, which bypasses the synapses.
         sign: `[N]` +1 for excitatory, -1 for inhibitory neurons.
     """
@@ -161,10 +161,10 @@ def run(
     """Returns the carry after all sub-steps of an environment step.
 
     Args:
-        constants: of the neurons.
+        constants: Constants of the neurons.
         substep: `substep(carry) -> carry`, a sub-step of the network.
-        carry: before the step.
-        num_substeps: all of them, where this is None.
+        carry: Carry before the step.
+        num_substeps: Number of sub-steps, by default all.
     """
     num_substeps = constants.num_substeps if num_substeps is None else num_substeps
     carry = lax.fori_loop(0, num_substeps, lambda _, carry: substep(carry), carry)
@@ -174,12 +174,12 @@ def run(
 def record(
     constants: LifConstants, substep: Callable[[SpikingCarry], SpikingCarry], carry: SpikingCarry
 ) -> tuple[SpikingCarry, jax.Array, jax.Array]:
-    """Returns what `run` does, and of every sub-step its spikes as the carry has them, and which potentials changed.
+    """Returns the result of `run`, and for every sub-step the spikes (as in the carry) and which potentials changed.
 
     Args:
-        constants: of the neurons.
+        constants: Constants of the neurons.
         substep: `substep(carry) -> carry`, a sub-step of the network.
-        carry: before the step.
+        carry: Carry before the step.
     """
 
     def body(before: SpikingCarry, _: None) -> tuple[SpikingCarry, tuple[jax.Array, jax.Array]]:
@@ -197,12 +197,12 @@ def spikes_per_ms(state: LifState) -> jax.Array:
 
 
 def activity(state: LifState, i_in: jax.Array, spikes: jax.Array, changed: jax.Array) -> Activity:
-    """Returns what happened in a step.
+    """Returns the activity in a step.
 
     Args:
-        state: `[B, N]` after the step.
+        state: `[B, N]`, state after the step.
         i_in: `[B, N]` input current.
         spikes: `[S, B, N]` bool.
-        changed: `[S, B, N]` bool, whether the membrane potential is another one than before the sub-step.
+        changed: `[S, B, N]` bool, whether the membrane potential changed in the sub-step.
     """
     return Activity(spikes, i_in, state.rate, jnp.sum(changed | spikes, axis=0))

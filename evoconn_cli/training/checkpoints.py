@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
 from evoconn_cli.config.schema import CheckpointConfig, RunConfig
-from evoconn_cli.engine.mesh import Device
+from evoconn_cli.engine.mesh import JaxDevice
 from evoconn_cli.engine.state import RunState, not_finite
 from evoconn_cli.errors import (
     CheckpointError,
@@ -150,14 +150,14 @@ class CheckpointStore:
         shutil.rmtree(doomed, ignore_errors=True)
 
     def restore(
-        self, generation: int, like: RunState, device: Device, config: RunConfig | None = None
+        self, generation: int, like: RunState, device: JaxDevice, config: RunConfig | None = None
     ) -> tuple[RunState, HostFacts]:
         """Returns a saved state, placed on `device`, and its host facts.
 
         Args:
             generation: One of `generations()`.
             like: A state of the same run, or its shapes.
-            device: Device for the arrays, whatever device they were on when they were saved.
+            device: JaxDevice for the arrays, whatever device they were on when they were saved.
             config: Configuration of the run that resumes; the keys that shape a run must be unchanged.
 
         Raises:
@@ -178,7 +178,7 @@ class CheckpointStore:
         return restored
 
     def _restore(
-        self, generation: int, like: RunState, device: Device, config: RunConfig | None
+        self, generation: int, like: RunState, device: JaxDevice, config: RunConfig | None
     ) -> tuple[RunState, HostFacts]:
         name, path = self._name(generation), self.path(generation)
         facts = read_facts(name, path)
@@ -204,7 +204,7 @@ class CheckpointStore:
         return state, HostFacts(**{name: facts[name] for name in HostFacts._fields})
 
     def restore_latest(
-        self, like: RunState, device: Device, note: Callable[[str], None], config: RunConfig | None = None
+        self, like: RunState, device: JaxDevice, note: Callable[[str], None], config: RunConfig | None = None
     ) -> Restored | None:
         """Returns the newest checkpoint that is not damaged; None if nothing is saved.
 

@@ -186,7 +186,7 @@ def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):
         (["--step", "4,"], 2, "a name is missing beside a comma"),
         (["--step", "5"], 1, "no generation 5. Saved: 4, 6"),
         (["--reference", "ant=5"], 2, "no --reference for probe_steps"),
-        (["--devices", "99"], 2, "at most so many"),
+        (["--devices", "99"], 2, "Set at most"),
     ],
 )
 def test_a_wrong_option_is_one_message_before_any_work(evoconn, runs, options, code, message):

@@ -55,8 +55,8 @@ def test_on_a_cpu_auto_is_xla_without_a_word():
 
 def test_on_a_cpu_pallas_is_refused_before_there_is_a_run(tmp_path):
     assert refusal() == (
-        "engine.kernel=pallas: it needs a GPU, and this run computes on the CPU. Take xla or auto; of a run that goes "
-        "on, in its config.yaml."
+        "engine.kernel=pallas: it needs a GPU, and this run computes on the CPU. Use xla or auto; to resume a "
+        "run, set it in its config.yaml."
     )
     with pytest.raises(ConfigError, match="needs a GPU"):
         create_run(load_config("smoke", ["engine.kernel=pallas"]), tmp_path / "run")

@@ -127,7 +127,7 @@ def test_a_checkpoint_of_another_network_is_refused(straight, tmp_path):
 
 
 def test_more_devices_than_there_are_is_an_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(ConfigError, match="at most so many"):
+    with pytest.raises(ConfigError, match="Set at most"):
         create_run(load_config("smoke", ["engine.devices=99"]), tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +144,7 @@ def test_a_platform_that_does_not_start_is_an_error_and_leaves_nothing(tmp_path,
         raise error
 
     monkeypatch.setattr(jax, "local_devices", refuse)
-    with pytest.raises(ConfigError, match=f"JAX does not start: {reason}. Look"):
+    with pytest.raises(ConfigError, match=f"JAX does not start: {reason}. Check"):
         create_run(load_config("smoke"), tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Evolution strategies: where members come from, and how their fitness moves the centre."""
+"""Evolution strategies: draw members and move the centre by their fitness."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Strategy:
     """A strategy as pure functions; `B` members of a block, `M` members in all.
 
     Attributes:
-        name: the name on the command line.
+        name: Name on the command line.
         init: `init(key) -> state` at generation 0.
-        ask: `ask(key, state, members [B]) -> candidates`, each a function of its member's number alone.
+        ask: `ask(key, state, members [B]) -> candidates`, each a function of its member's number only.
         center: `center(state) -> candidates` with B = 1, the deterministic network.
         weighted_sums: `weighted_sums(state, candidates, weights [B]) -> sums` of a block; weights are those of
-            `shaping`, on the scale of doubled centred ranks, 0 for members that do not take part.
+            `shaping`, on the scale of doubled centred ranks, 0 for members that do not count.
         tell: `tell(state, sums, weights [M]) -> (state, metrics of the update)`.
         metrics: `metrics(state) -> metrics` of the state.
-        keeps_candidates: whether the candidates of the whole population are small enough to be held for a
-            generation; otherwise each block is drawn again where it is needed.
+        keeps_candidates: Whether the candidates of the whole population are small enough to be kept for a
+            generation; otherwise each block is drawn again when needed.
     """
 
     name: str

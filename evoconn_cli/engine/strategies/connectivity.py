@@ -50,7 +50,7 @@ def packed_bernoulli(key: jax.Array, planes: jax.Array) -> jax.Array:
     below = jnp.zeros(planes.shape[1:], jnp.uint32)
     # The stream has the first words of all counters before the second ones.
     for plane, drawn in zip(planes, [*x, *y], strict=True):
-        # Where the bits differ they decide, unless a higher plane does; where they are equal the lower planes decide.
+        # Bits that differ decide, unless a higher plane does; if they are equal the lower planes decide.
         below ^= (plane ^ drawn) & (below ^ plane)
     return below
 
@@ -58,8 +58,8 @@ def packed_bernoulli(key: jax.Array, planes: jax.Array) -> jax.Array:
 def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the random words of counters `(x, y)`, as JAX's generator does.
 
-    Written out, because JAX's own is a loop on CPUs, whose words go through memory: in one pass a sample takes half the
-    time. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, Threefry-2x32-20.
+    Written out, because JAX's own is a loop on CPUs, whose words pass through memory: in one pass a sample takes half
+    the time. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, Threefry-2x32-20.
 
     Args:
         key: `[2]` uint32.
@@ -138,7 +138,7 @@ def make_connectivity(
     """Returns the strategy EC; its candidates are layers packed along their first axis.
 
     Args:
-        connection_shapes: shape of every layer, pre-synaptic axis first.
+        connection_shapes: Shape of every layer, pre-synaptic axis first.
         num_members: M, at most `MAX_MEMBERS`.
         keeps_candidates: whether members are held for a generation; otherwise they are drawn twice.
         learning_rate: step size.
@@ -182,7 +182,7 @@ def make_connectivity(
         del state
 
         def add(weights: jax.Array) -> dict[str, jax.Array]:
-            return {name: _weighted_sum(candidates[name], weights, connection_shapes[name][0]) for name in names}
+            return {name: _sum_over_members(candidates[name], weights, connection_shapes[name][0]) for name in names}
 
         return (add(weights & (2**_LOW_BITS - 1)), add(weights >> _LOW_BITS)) if in_parts else add(weights)
 
@@ -216,14 +216,14 @@ def make_connectivity(
 
 
 def saturated_from(eps: float) -> float:
-    """Returns the probability up to which, and above 1 less which, a connection counts as decided.
+    """Returns the probability `p` for which connections below `p` or above `1 - p` count as decided.
 
-    It is 2·eps from the bound at `eps`, or a tenth of the way from there to 1/2 where that is less.
+    It is 2·eps from the bound at `eps`, or a tenth of the way from there to 1/2 if that is less.
     """
     return eps + min(2.0 * eps, 0.1 * (0.5 - eps))
 
 
-def _weighted_sum(words: jax.Array, weights: jax.Array, length: int) -> jax.Array:
+def _sum_over_members(words: jax.Array, weights: jax.Array, length: int) -> jax.Array:
     """Returns int32 `sum over members of weight · bit`, shape `[pre, post]`.
 
     Args:
@@ -241,10 +241,10 @@ def _weighted_sum(words: jax.Array, weights: jax.Array, length: int) -> jax.Arra
 
 
 def _signal_to_noise(gradient: dict[str, jax.Array], probs: dict[str, jax.Array], whole: jax.Array) -> jax.Array:
-    """Returns by how much the squared length of the gradient exceeds what chance alone gives, relative to that.
+    """Returns the excess of the squared length of the gradient over its expectation by chance, relative to the latter.
 
-    If fitness said nothing about the connections, each component would have the variance
-    `mean(w²)·p·(1 - p)/M`; 0 then, 1 where signal and noise have the same power.
+    If fitness did not depend on the connections, each component would have the variance `mean(w²)·p·(1 - p)/M`. The
+    result is then 0; it is 1 if signal and noise have the same power.
     """
     num_members = whole.shape[0]
     weights = whole.astype(jnp.float32) / (2.0 * (num_members - 1))

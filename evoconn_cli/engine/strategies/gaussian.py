@@ -65,7 +65,7 @@ def make_gaussian(
     Args:
         initial_center: `initial_center(key) -> weights` of one network at generation 0.
         num_members: M, an even number.
-        sigma: standard deviation of the perturbations.
+        sigma: Standard deviation of the perturbations.
         learning_rate: step size.
         adam_beta1: decay of the first moment.
         adam_beta2: decay of the second moment.
@@ -73,7 +73,7 @@ def make_gaussian(
         weight_decay: decay of the weights toward 0, times the step size.
 
     Raises:
-        ValueError: an odd number of members.
+        ValueError: The number of members is odd.
     """
     if num_members % 2:
         raise ValueError(f"antithetic pairs need an even number of members, got {num_members}")
@@ -125,9 +125,9 @@ def _normal_like(key: jax.Array, tree: Any) -> Any:
 
 
 def _signal_to_noise(gradient: Any, whole: jax.Array, sigma: float) -> jax.Array:
-    """Returns by how much the squared length of the gradient exceeds what chance alone gives, relative to that.
+    """Returns the excess of the squared length of the gradient over its expectation by chance, relative to the latter.
 
-    If fitness said nothing about the weights, a component would have the variance
+    If fitness did not depend on the weights, a component would have the variance
     `sigma²·mean((w⁺ - w⁻)²) / pairs`.
     """
     num_pairs = whole.shape[0] // 2

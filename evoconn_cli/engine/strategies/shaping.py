@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _MOST = 2**30
-"""Sum of positive utilities from some 70,000 members on, where that of ranks would not fit into int32."""
+"""Sum of positive utilities from about 70,000 members on, for which the sum of ranks would not fit into int32."""
 
 Shaping: TypeAlias = Callable[[jax.Array], jax.Array]
 """`shaping(fitness [M]) -> weights [M]` int32; their sum is 0, and of the positive ones at most M² / 4."""
@@ -19,7 +19,7 @@ Shaping: TypeAlias = Callable[[jax.Array], jax.Array]
 def doubled_centered_ranks(fitness: jax.Array) -> jax.Array:
     """Returns `[M]` int32 ranks `2·rank - (M - 1)`, from `-(M - 1)` for the worst to `M - 1` for the best.
 
-    Doubling keeps them whole where ties share a mean rank; they always sum to 0. Fitness that is not finite ranks
+    Doubling keeps them whole if ties share a mean rank; they always sum to 0. Fitness that is not finite ranks
     worst. Divided by `2·(M - 1)` they are the centred ranks of the paper.
 
     Args:
@@ -33,11 +33,11 @@ def doubled_centered_ranks(fitness: jax.Array) -> jax.Array:
 
 
 def log_utilities(fitness: jax.Array) -> jax.Array:
-    """Returns `[M]` int32 the utilities of CMA-ES, with the mean square of `doubled_centered_ranks`.
+    """Returns `[M]` int32 utilities of CMA-ES, with the mean square of `doubled_centered_ranks`.
 
     The member in place k, counted from the best, has `max(0, log(M/2 + 1) - log k)`, less the mean of all: the better
-    half counts, and the best of them most. Equal fitness shares the mean utility, up to 1; what is not finite is
-    worst.
+    half counts, and the best of them most. Equal fitness shares the mean utility, up to 1; fitness that is not finite
+    is worst.
 
     Args:
         fitness: `[M]` float32.
@@ -55,18 +55,18 @@ def log_utilities(fitness: jax.Array) -> jax.Array:
 
 
 SHAPINGS: dict[str, Shaping] = {"centered_rank": doubled_centered_ranks, "log_utility": log_utilities}
-"""By the value of `algo.shaping`."""
+"""Shapings by the value of `algo.shaping`."""
 
 
 def _places(fitness: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns `[M]` how many members are worse than each, and how many are not better."""
+    """Returns `[M]` the number of members that are worse than each, and that are not better."""
     fitness = jnp.where(jnp.isfinite(fitness), fitness, -jnp.inf)
     ordered = jnp.sort(fitness)
     return jnp.searchsorted(ordered, fitness, side="left"), jnp.searchsorted(ordered, fitness, side="right")
 
 
 def _sums_of_log_utilities(num_members: int) -> np.ndarray:
-    """Returns `[M + 1]` int64 the sum of the utilities of the k worst places, for k = 0 to M."""
+    """Returns `[M + 1]` int64 sums of the utilities of the k worst places, for k = 0 to M."""
     place = np.arange(num_members, 0, -1)
     utility = np.maximum(0.0, np.log(num_members / 2 + 1) - np.log(place))
     utility -= utility.mean()
