@@ -84,7 +84,7 @@ def _main(name: str, population: str, trained: str) -> None:
         }
 
     before_training = figures(engine.initial_state(), _UNTRAINED)
-    after_training = figures(pickle.loads(Path(trained).read_bytes()), _TRAINED)
+    after_training = figures(pickle.loads(Path(trained).read_bytes()), _TRAINED)  # noqa: S301 (our own file)
     also_before = {f"{name}_untrained": before_training[name] for name in ("generation", "spikes", "over_physics")}
     print(json.dumps(after_training | also_before))
 

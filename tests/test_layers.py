@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from paths import PACKAGE
 
-PACKAGE = Path(__file__).parents[1] / "evoconn_cli"
 LEAVES = {"config", "errors", "limits", "output"}
 HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "matplotlib", "mujoco", "PIL"} | {
     "scipy",
@@ -47,85 +46,76 @@ MAY_IMPORT = {
 }
 
 
-def layer_of(module: str) -> str:
-    return module.split(".")[1]
+LIGHT = ("app", "commands", "config", "errors", "grid", "limits", "output", "progress", "runs")
+PURE = ("engine", "networks", "tasks")
+NOT_PURE = {"brax_compat.py": {"sys"}, "devices.py": {"os", "pathlib"}}
+"""Brax needs a module in `sys.modules` while it is imported; XLA_FLAGS are set before JAX starts."""
+UNPICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
-def all_imported_modules(path: Path) -> set[str]:
+def modules() -> list[tuple[str, Path]]:
+    """Returns `(layer, path)` of all modules."""
+    return [(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
     """Returns the names of modules, and of what is imported from them."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def imported_modules(path: Path) -> set[str]:
-    return {name for name in all_imported_modules(path) if name.startswith("evoconn_cli.")}
+def test_imports_point_downward():
+    wrong = []
+    for layer, path in modules():
+        ours = {name.split(".")[1] for name in imports(path) if name.startswith("evoconn_cli.")}
+        wrong += [(str(path), one) for one in ours & MAY_IMPORT.keys() - MAY_IMPORT[layer]]
+    assert wrong == []
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing():
+    for layer, path in modules():
+        if layer in PURE:
+            calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            assert not {call.id for call in calls if isinstance(call, ast.Name)} & {"print", "open", "input"}, path
+            imported = {name.partition(".")[0] for name in imports(path)} - NOT_PURE.get(path.name, set())
+            assert not imported & {"time", "datetime", "os", "sys", "pathlib", "omegaconf"}, path
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_point_downward(path):
-    layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    layers = {name for name in map(layer_of, imported_modules(path)) if name in MAY_IMPORT}
-    assert layers <= MAY_IMPORT[layer], f"{layer} imports {layers - MAY_IMPORT[layer]}"
+def test_nothing_is_unpickled():
+    """What else may not be called, such as `eval`, Ruff refuses."""
+    for _, path in modules():
+        assert not {name.partition(".")[0] for name in imports(path)} & UNPICKLING, path
+        assert "allow_pickle=True" not in path.read_text(), path
 
 
-PURE = [path for path in modules() if path.relative_to(PACKAGE).parts[0] in ("engine", "networks", "tasks")]
+def run(code: str) -> None:
+    """Runs code in an interpreter of its own, which exits with the heavy packages that it has imported."""
+    code = f"import sys\n{code}heavy = {HEAVY} & set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", PURE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_engine_reads_no_file_and_no_clock_and_prints_nothing(path):
-    tree = ast.parse(path.read_text())
-    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert not called & {"print", "open", "input"}
-    imported = {name.partition(".")[0] for name in all_imported_modules(path)}
-    if path.name == "brax_compat.py":
-        imported.remove("sys")  # it puts a module in `sys.modules` while Brax is imported
-    if path.name == "devices.py":
-        imported -= {"os", "pathlib"}  # it sets XLA_FLAGS before JAX starts
-    assert not imported & {"time", "datetime", "os", "sys", "pathlib", "omegaconf"}
+def test_light_packages_import_nothing_heavy():
+    paths = [path.relative_to(PACKAGE).with_suffix("") for layer, path in modules() if layer in LIGHT]
+    names = [".".join(("evoconn_cli", *path.parts)).removesuffix(".__init__") for path in paths]
+    assert len(names) > 50
+    run("".join(f"import {name}\n" for name in names))
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["--version"],
-        *(
-            [command, "--help"]
-            for command in ("train", "resume", "evaluate", "render", "launch-grid", "run-cell", "export-connectivity")
-        ),
-    ],
-    ids=str,
-)
-def test_help_imports_nothing_heavy(arguments):
-    code = (
-        "import sys\n"
+def test_help_and_version_import_nothing_heavy():
+    commands = ("train", "resume", "evaluate", "render", "launch-grid", "run-cell", "export-connectivity")
+    arguments = [["--help"], ["--version"], *([command, "--help"] for command in commands)]
+    run(
         "from evoconn_cli.app import app\n"
-        f"try: app({arguments!r})\n"
-        "except SystemExit as end: code = end.code\n"
-        f"heavy = {HEAVY} & set(sys.modules)\n"
-        "sys.exit(f'{code} {heavy}' if code or heavy else 0)\n"
+        f"for arguments in {arguments}:\n"
+        "    try: app(arguments)\n"
+        "    except SystemExit as end: assert not end.code, arguments\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
-
-
-def test_a_launcher_of_grids_needs_nothing_heavy():
-    names = sorted(path.stem for path in (PACKAGE / "grid").glob("*.py"))
-    imports = "".join(f"import evoconn_cli.grid.{name}\n" for name in names if name != "__init__")
-    code = f"import sys\n{imports}heavy = {HEAVY} & set(sys.modules)\nsys.exit(str(heavy) if heavy else 0)\n"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_importing_the_package_stays_light_until_it_is_used():

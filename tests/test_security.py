@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from grids import fill_with_modules, load_cells, write_grid
@@ -17,7 +15,6 @@ from typer.testing import CliRunner
 from wandb_server import KEY, WandbServer
 from whole_runs import resume_small, run_small
 
-import evoconn_cli
 from evoconn_cli.app import app
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.loading import load_config
@@ -29,25 +26,7 @@ from evoconn_cli.rendering import mujoco as gl
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.provenance import start_facts, without_folders, without_secrets
 
-PACKAGE = Path(evoconn_cli.__file__).parent
-FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-FORBIDDEN_CALLS = {"eval", "exec", "compile_command", "__import__", "yaml.load", "os.system", "os.popen"}
-
-
 # Code
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_is_unpickled_or_evaluated(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            assert not {alias.name.split(".")[0] for alias in node.names} & FORBIDDEN_MODULES
-        elif isinstance(node, ast.ImportFrom):
-            assert (node.module or "").split(".")[0] not in FORBIDDEN_MODULES
-        elif isinstance(node, ast.Call):
-            assert ast.unparse(node.func) not in FORBIDDEN_CALLS
-            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-            assert given.get("allow_pickle", "False") == "False" and given.get("shell", "False") == "False"
 
 
 WATCHED = """

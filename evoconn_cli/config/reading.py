@@ -105,7 +105,7 @@ def read_text(text: str, where: str, is_text: IsText | None = None) -> DictConfi
         ConfigError: as `read_yaml`.
     """
     try:
-        plain = yaml.load(text, Loader=_TextLoader)
+        plain = yaml.load(text, Loader=_TextLoader)  # noqa: S506 (a SafeLoader)
         loaded = OmegaConf.create({} if plain is None else _typed(plain, is_text) if is_text else plain)
     except Exception as error:  # PyYAML and OmegaConf let through what their constructors raise, such as KeyError
         mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
@@ -136,7 +136,8 @@ def read_overrides(overrides: Sequence[str], is_text: IsText) -> DictConfig:
             if key.count(".") + key.count("[") > MAX_DEPTH:
                 raise ValueError(f"more than {MAX_DEPTH} keys are nested in each other")
             is_bare = is_text(key) and value[:1] not in ("", "'", '"') and value.lower() not in ("null", "~")
-            OmegaConf.update(given, key, value if is_bare else yaml.load(value, Loader=_TextLoader))
+            plain = value if is_bare else yaml.load(value, Loader=_TextLoader)  # noqa: S506
+            OmegaConf.update(given, key, plain)
         except Exception as error:  # as above
             raise ConfigError(f"cannot read the override {entry!r}: {_problem(error)}") from None
     _refuse_references(given, " ".join(overrides))
