@@ -15,12 +15,7 @@ from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
-from evoconn_cli.commands.terminal import (
-    check_current_directory,
-    leave,
-    show_error,
-    usable_environment,
-)
+from evoconn_cli.commands.terminal import check_current_directory, leave, show_error, usable_environment
 from evoconn_cli.commands.train import train
 from evoconn_cli.errors import ConfigError, EvoconnError, missing_package
 
@@ -65,8 +60,7 @@ for command in (train, resume, evaluate, render, export_connectivity, launch_gri
 @app.callback()
 def _common(
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     versions: Annotated[
         bool,

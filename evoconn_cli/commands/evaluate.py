@@ -36,7 +36,6 @@ class EvaluateOptions:
             metavar="RUN_DIR|CKPT_DIR",
             help="Runs, their checkpoint directories, single checkpoints, or exported bundles.",
             autocompletion=complete_run,
-            show_default=False,
         ),
     ]
     step: Annotated[
@@ -60,7 +59,6 @@ class EvaluateOptions:
             metavar="NAME=VALUE",
             help=f"{', '.join(KINDS)}; several values, as in mass=0.8,1.2, make a sweep.",
             autocompletion=keys_of(KINDS),
-            show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
     curve: Annotated[
@@ -69,12 +67,10 @@ class EvaluateOptions:
             metavar="FILE",
             readable=False,
             help="Plot of a sweep (plots/NAME-sweep.png in the first run by default) or of several checkpoints.",
-            show_default=False,
         ),
     ] = None
     energy: Annotated[
-        Literal["45nm"] | None,
-        typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.", show_default=False),
+        Literal["45nm"] | None, typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.")
     ] = None
     reference: Annotated[
         list[str],
@@ -82,22 +78,14 @@ class EvaluateOptions:
             metavar="TASK=RETURN",
             help="Divide mean returns by this one, to compare tasks.",
             autocompletion=keys_of(names("task", hidden=False)),
-            show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
-    json: Annotated[
-        str | None,
-        typer.Option(metavar="FILE|-", help="Write all results as JSON; - prints them.", show_default=False),
-    ] = None
+    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write all results as JSON; - prints them.")] = None
     csv: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", readable=False, help="Write one line per episode as CSV.", show_default=False),
+        Path | None, typer.Option(metavar="FILE", readable=False, help="Write one line per episode as CSV.")
     ] = None
     plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", readable=False, help="Draw learning curves as .png, .pdf or .svg.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="FILE", readable=False, help="Draw learning curves as .png, .pdf or .svg.")
     ] = None
     plot_x: Annotated[
         Literal["generations", "env-steps", "time"],

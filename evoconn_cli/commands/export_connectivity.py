@@ -53,7 +53,6 @@ class ExportConnectivityOptions:
             metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
             help="A run, its checkpoint directory, a single checkpoint, or a bundle.",
             autocompletion=complete_run,
-            show_default=False,
         ),
     ]
     formats: Annotated[
@@ -63,7 +62,6 @@ class ExportConnectivityOptions:
             metavar="NAMES",
             help=f"{', '.join(FORMATS)}; bundle by default.",
             autocompletion=list_of({name: one.summary for name, one in FORMATS.items()}),
-            show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
     out: Annotated[
@@ -72,7 +70,6 @@ class ExportConnectivityOptions:
             metavar="PATH",
             readable=False,
             help="File or directory to write, or the directory of several files; the run's exports/ by default.",
-            show_default=False,
         ),
     ] = None
     step: Annotated[
@@ -88,15 +85,11 @@ class ExportConnectivityOptions:
     seed: Annotated[
         int,
         typer.Option(
-            metavar="N",
-            min=0,
-            max=2**32 - 1,
-            help="Random seed of sampled connections and of the recorded episode.",
+            metavar="N", min=0, max=2**32 - 1, help="Random seed of sampled connections and of the recorded episode."
         ),
     ] = 0
     episode_steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Steps of the recorded episode.", show_default="to its end"),
+        int | None, typer.Option(metavar="N", min=1, help="Steps of the recorded episode.", show_default="to its end")
     ] = None
     with_episode: Annotated[
         bool, typer.Option("--with-episode", help="npz, csv, parquet, graphml: write the recorded episode, too.")
@@ -110,24 +103,20 @@ class ExportConnectivityOptions:
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify",
-            help="Replay the bundle without JAX and compare every spike; alone, replay BUNDLE_DIR.",
+            "--verify", help="Replay the bundle without JAX and compare every spike; alone, replay BUNDLE_DIR."
         ),
     ] = False
     sort: Annotated[
         Sort,
         typer.Option(
-            metavar="ORDER",
-            help="Pictures of one step: order of the neurons of a type, degree, community or none.",
+            metavar="ORDER", help="Pictures of one step: order of the neurons of a type, degree, community or none."
         ),
     ] = "degree"
     random_graphs: Annotated[
-        int,
-        typer.Option(metavar="N", min=2, help="statistics, html, pictures: random graphs to compare with."),
+        int, typer.Option(metavar="N", min=2, help="statistics, html, pictures: random graphs to compare with.")
     ] = 20
     width: Annotated[
-        str,
-        typer.Option(metavar="LENGTH", help="png, pdf, svg: width for text of 6 to 8 pt, such as 3.4in or 18cm."),
+        str, typer.Option(metavar="LENGTH", help="png, pdf, svg: width for text of 6 to 8 pt, such as 3.4in or 18cm.")
     ] = "7in"
     title: Annotated[bool, typer.Option("--title/--no-title", help="png, pdf, svg: describe the network.")] = True
     panel: Annotated[

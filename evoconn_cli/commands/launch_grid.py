@@ -30,10 +30,7 @@ class LaunchGridOptions:
     grid: Annotated[
         str,
         typer.Argument(
-            metavar="GRID",
-            help=f"A YAML file, or {', '.join(grid_names())}.",
-            autocompletion=one_of(*grid_names()),
-            show_default=False,
+            metavar="GRID", help=f"A YAML file, or {', '.join(grid_names())}.", autocompletion=one_of(*grid_names())
         ),
     ]
     overrides: Annotated[
@@ -42,21 +39,16 @@ class LaunchGridOptions:
             metavar="launch.KEY=VALUE",
             help="Any key of the file's section launch, such as launch.retries=0.",
             autocompletion=complete_launch,
-            show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
     grid_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Directory of the grid; runs/NAME by default.", show_default=False),
+        Path | None, typer.Option(metavar="DIR", help="Directory of the grid; runs/NAME by default.")
     ] = None
     on: Annotated[
         Literal["local", "slurm", "ray"], typer.Option("--on", metavar="EXECUTOR", help="local, slurm or ray.")
     ] = "local"
     devices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0,1", help="local: GPUs by number or UUID, or cpu; all idle GPUs by default.", show_default=False
-        ),
+        str | None, typer.Option(metavar="0,1", help="local: GPUs by number or UUID, or cpu; all idle GPUs by default.")
     ] = None
     runs_per_device: Annotated[
         int | None,
@@ -71,11 +63,7 @@ class LaunchGridOptions:
     )
     address: Annotated[
         str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="ray: a running cluster; RAY_ADDRESS or this machine alone by default.",
-            show_default=False,
-        ),
+        typer.Option(metavar="HOST:PORT", help="ray: a running cluster; RAY_ADDRESS or this machine alone by default."),
     ] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and where they would run.")] = False
     report: Annotated[bool, typer.Option("--report", help="Write REPORT.md, results and learning curves.")] = False

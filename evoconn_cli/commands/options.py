@@ -222,16 +222,10 @@ Policy = Annotated[
         metavar="POLICY", help="deterministic: p > 0.5 connects; sampled: connections drawn anew for each episode."
     ),
 ]
-Devices = Annotated[
-    int | None, typer.Option(metavar="N", help="Number of GPUs, or of CPU cores; all by default.", show_default=False)
-]
+Devices = Annotated[int | None, typer.Option(metavar="N", help="Number of GPUs, or of CPU cores; all by default.")]
 Wandb = Annotated[
     WandbMode | None,
-    typer.Option(
-        metavar="MODE",
-        help="Weights & Biases: auto, online, offline or disabled; auto unless configured.",
-        show_default=False,
-    ),
+    typer.Option(metavar="MODE", help="Weights & Biases: auto, online, offline or disabled; auto unless configured."),
 ]
 MaxTime = Annotated[
     str | None,
@@ -245,13 +239,10 @@ Distributed = Annotated[
     bool, typer.Option("--distributed", help="Train in all processes that the cluster, such as SLURM, has started.")
 ]
 Coordinator = Annotated[
-    str | None,
-    typer.Option(metavar="HOST:PORT", help="Address of process 0, to train in several processes.", show_default=False),
+    str | None, typer.Option(metavar="HOST:PORT", help="Address of process 0, to train in several processes.")
 ]
-NumProcesses = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of processes.", show_default=False)]
-ProcessId = Annotated[
-    int | None, typer.Option(metavar="N", min=0, help="Number of this process, from 0.", show_default=False)
-]
+NumProcesses = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of processes.")]
+ProcessId = Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of this process, from 0.")]
 
 
 def to_overrides(options: Mapping[str, object]) -> list[str]:

@@ -33,7 +33,6 @@ class RenderCommandOptions:
             metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
             help="A run, its checkpoint directory, a single checkpoint, or a bundle.",
             autocompletion=complete_run,
-            show_default=False,
         ),
     ]
     out: Annotated[
@@ -42,7 +41,6 @@ class RenderCommandOptions:
             metavar="FILE",
             readable=False,
             help="File to write: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default.",
-            show_default=False,
         ),
     ] = None
     step: Annotated[
@@ -73,16 +71,14 @@ class RenderCommandOptions:
     policy: Policy = "deterministic"
     camera: Annotated[Camera, typer.Option(metavar="VIEW", help="track, side or front.")] = "track"
     fps: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="Frames per second, 1 to 240.", show_default="30, 25 for .gif"),
+        float | None, typer.Option(metavar="RATE", help="Frames per second, 1 to 240.", show_default="30, 25 for .gif")
     ] = None
     speed: Annotated[
         float | None,
         typer.Option(metavar="FACTOR", help="0.01 to 100; 0.5 is slow motion at half the speed.", show_default="1"),
     ] = None
     size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Pixels, 64 to 4096 each.", show_default="640x480"),
+        str | None, typer.Option(metavar="WxH", help="Pixels, 64 to 4096 each.", show_default="640x480")
     ] = None
     overlay: Annotated[bool, typer.Option(help="Draw spikes, rates and rewards beside the body.")] = True
     wandb: Annotated[bool, typer.Option("--wandb", help="Upload the file to the run at Weights & Biases.")] = False

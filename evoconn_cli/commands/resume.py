@@ -29,10 +29,7 @@ class ResumeOptions:
     """Arguments and options of `evoconn resume`."""
 
     run_dir: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_DIR", help="Directory of the run.", autocompletion=complete_run, show_default=False
-        ),
+        Path, typer.Argument(metavar="RUN_DIR", help="Directory of the run.", autocompletion=complete_run)
     ]
     overrides: Annotated[
         list[str],
@@ -40,12 +37,10 @@ class ResumeOptions:
             metavar="KEY=VALUE",
             help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
             autocompletion=complete_override,
-            show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
     generations: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Train up to this generation.", show_default="as configured"),
+        int | None, typer.Option(metavar="N", help="Train up to this generation.", show_default="as configured")
     ] = None
     from_step: Annotated[
         int | None,
@@ -88,11 +83,7 @@ def resume(options: ResumeOptions) -> None:
     run_dir, from_step = options.run_dir, options.from_step
     if options.discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
-    keys = {
-        "algo.generations": options.generations,
-        "engine.devices": options.devices,
-        "tracking.wandb": options.wandb,
-    }
+    keys = {"algo.generations": options.generations, "engine.devices": options.devices, "tracking.wandb": options.wandb}
     entries = [*to_overrides(keys), *options.overrides]
     cluster = choose_cluster(options.distributed, options.coordinator, options.num_processes, options.process_id)
     if cluster is None and from_step is None and says_finished(run_dir, entries):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run_cell(
-    cell_dir: Annotated[Path, typer.Argument(metavar="CELL_DIR", help="Directory of the cell.", show_default=False)],
+    cell_dir: Annotated[Path, typer.Argument(metavar="CELL_DIR", help="Directory of the cell.")],
     max_time: MaxTime = None,
 ) -> None:
     """Run or resume a cell of a grid, as launch-grid does; for a scheduler of your own.

@@ -54,17 +54,11 @@ class TrainOptions:
             metavar="KEY=VALUE",
             help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.",
             autocompletion=complete_override,
-            show_default=False,
         ),
     ] = dataclasses.field(default_factory=list)
     task: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"Task to learn: {', '.join(_TASKS)}.",
-            autocompletion=one_of(*_TASKS),
-            show_default=False,
-        ),
+        typer.Option(metavar="NAME", help=f"Task to learn: {', '.join(_TASKS)}.", autocompletion=one_of(*_TASKS)),
     ] = None
     algo: Annotated[
         str | None,
@@ -90,7 +84,6 @@ class TrainOptions:
             metavar="NAME|FILE",
             help=f"Preset ({', '.join(preset_names())}) or path of a YAML file.",
             autocompletion=one_of(*preset_names()),
-            show_default=False,
         ),
     ] = None
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.", show_default=DEFAULTS["seed"])] = None
@@ -99,12 +92,10 @@ class TrainOptions:
         typer.Option(metavar="DIR", help="New or empty directory of the run.", show_default="a new one under runs/"),
     ] = None
     population: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Members per generation.", show_default=DEFAULTS["algo.population"]),
+        int | None, typer.Option(metavar="N", help="Members per generation.", show_default=DEFAULTS["algo.population"])
     ] = None
     generations: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Generations to train.", show_default=DEFAULTS["algo.generations"]),
+        int | None, typer.Option(metavar="N", help="Generations to train.", show_default=DEFAULTS["algo.generations"])
     ] = None
     devices: Devices = None
     wandb: Wandb = None
