@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, complete_run, list_of, steps_of, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, list_of, steps_of, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.formats import (
     FORMATS,
@@ -47,14 +47,7 @@ _LARGE = 50
 class ExportConnectivityOptions:
     """Arguments and options of `evoconn export-connectivity`."""
 
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
-            help="A run, its checkpoint directory, a single checkpoint, or a bundle.",
-            autocompletion=complete_run,
-        ),
-    ]
+    path: SavedNetwork
     formats: Annotated[
         list[str],
         typer.Option(
@@ -142,7 +135,7 @@ class _Part:
     """One file or directory to write."""
 
     format: Format
-    opened: list[OpenedRun]
+    opened: Sequence[OpenedRun]
     target: Path
 
     @property
@@ -244,13 +237,15 @@ def _parts(
     options: ExportConnectivityOptions, formats: Sequence[Format], opened: Sequence[OpenedRun]
 ) -> Iterator[_Part]:
     """Yields the files and directories to write."""
-    groups = [(one, group) for one in formats for group in _groups(one, opened)]
+    groups = [
+        (one, group) for one in formats for group in ([opened] if one.compares_steps else [[run] for run in opened])
+    ]
     if options.out is not None and len(groups) == 1:
-        known = (groups[0][0].suffix, *groups[0][0].suffixes)
+        one, group = groups[0]
+        known = (one.suffix, *one.suffixes)
         if options.out.suffix.lower() not in known and any(known):
-            names = " or ".join(known)
-            raise ConfigError(f"--out {options.out}: {groups[0][0].name} is a file. End its name with {names}.")
-        yield _Part(*groups[0], options.out)
+            raise ConfigError(f"--out {options.out}: {one.name} is a file. End its name with {' or '.join(known)}.")
+        yield _Part(one, group, options.out)
         return
     folder = options.out or Path(opened[0].directory.short_path()) / "exports"
     drawn = f"-sampled-{options.seed}" if options.policy == "sampled" else ""
@@ -259,10 +254,6 @@ def _parts(
         steps = f"generation-{last}" if len(group) == 1 else f"generations-{first}-to-{last}"
         euler = "-euler" if "--nir-tau" in one.options and options.nir_tau == "euler" else ""
         yield _Part(one, group, folder / f"{steps}{drawn}{euler}{one.suffix or f'-{one.name}'}")
-
-
-def _groups(one: Format, opened: Sequence[OpenedRun]) -> list[list[OpenedRun]]:
-    return [list(opened)] if one.compares_steps else [[run] for run in opened]
 
 
 def _check_parts(options: ExportConnectivityOptions, parts: Sequence[_Part], panels: str) -> None:

@@ -19,13 +19,17 @@ Options = TypeVar("Options")
 
 
 def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
-    """Returns a decorator for commands: Typer gives them the fields of the dataclass `options`, as one value."""
+    """Returns a decorator for commands: Typer gives them the fields of the dataclass `options`, as one value.
+
+    Inherited fields come last.
+    """
     hints = get_type_hints(options, include_extras=True)
+    fields = dataclasses.fields(options)  # pyright: ignore[reportArgumentType]
     parameters = [
         inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=hints[field.name]
         )
-        for field in dataclasses.fields(options)  # pyright: ignore[reportArgumentType]
+        for field in sorted(fields, key=lambda field: field.name not in options.__annotations__)
     ]
 
     def decorate(command: Callable[[Options], None]) -> Callable[..., None]:
@@ -223,10 +227,6 @@ Policy = Annotated[
     ),
 ]
 Devices = Annotated[int | None, typer.Option(metavar="N", help="Number of GPUs, or of CPU cores; all by default.")]
-Wandb = Annotated[
-    WandbMode | None,
-    typer.Option(metavar="MODE", help="Weights & Biases: auto, online, offline or disabled; auto unless configured."),
-]
 MaxTime = Annotated[
     str | None,
     typer.Option(
@@ -235,14 +235,36 @@ MaxTime = Annotated[
         show_default="no limit",
     ),
 ]
-Distributed = Annotated[
-    bool, typer.Option("--distributed", help="Train in all processes that the cluster, such as SLURM, has started.")
+SavedNetwork = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+        help="A run, its checkpoint directory, a single checkpoint, or a bundle.",
+        autocompletion=complete_run,
+    ),
 ]
-Coordinator = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Address of process 0, to train in several processes.")
-]
-NumProcesses = Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of processes.")]
-ProcessId = Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of this process, from 0.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """Options of all commands that train; help shows them after the command's own."""
+
+    devices: Devices = None
+    wandb: Annotated[
+        WandbMode | None,
+        typer.Option(
+            metavar="MODE", help="Weights & Biases: auto, online, offline or disabled; auto unless configured."
+        ),
+    ] = None
+    max_time: MaxTime = None
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Train in all processes that the cluster, such as SLURM, has started.")
+    ] = False
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Address of process 0, to train in several processes.")
+    ] = None
+    num_processes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of processes.")] = None
+    process_id: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of this process, from 0.")] = None
 
 
 def to_overrides(options: Mapping[str, object]) -> list[str]:

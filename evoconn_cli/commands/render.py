@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, complete_run, steps_of, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, steps_of, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.rendering import Camera, make_options
 from evoconn_cli.errors import ConfigError
@@ -17,7 +16,6 @@ from evoconn_cli.progress.formatting import say
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from evoconn_cli.evaluation.opened import OpenedRun
     from evoconn_cli.rendering.recording import Subject
@@ -27,14 +25,7 @@ if TYPE_CHECKING:
 class RenderCommandOptions:
     """Arguments and options of `evoconn render`."""
 
-    path: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
-            help="A run, its checkpoint directory, a single checkpoint, or a bundle.",
-            autocompletion=complete_run,
-        ),
-    ]
+    path: SavedNetwork
     out: Annotated[
         Path | None,
         typer.Option(
@@ -127,7 +118,8 @@ def render(options: RenderCommandOptions) -> None:
     subject = make_subject(opened, policy=options.policy, seed=options.seed)
     replaces = target.exists()
     console = make_console()
-    with _Bars(console) as progress:
+    progress = _Bars(console)
+    with progress.bars:
         for note in drawing.notes:
             progress.note(note)
         played = record_episodes(
@@ -183,52 +175,38 @@ def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
 
 
 class _Bars:
-    """Shows a bar for the current part of the work; notes stay in the scrollback.
+    """Shows a bar for the current part of the work while `bars` is entered; notes stay in the scrollback.
 
     Args:
         console: Console to show it on.
     """
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description:<8}"),
+            BarColumn(complete_style="cyan", finished_style="cyan"),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(compact=True),
+        )
         self._console = console
-        self._bars: Progress | None = None
-
-    def __enter__(self) -> _Bars:
-        if self._console.is_interactive:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("{task.description:<8}"),
-                BarColumn(complete_style="cyan", finished_style="cyan"),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}"),
-                TimeRemainingColumn(compact=True),
-            )
-            self._bars = Progress(*columns, console=self._console, transient=True)
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        self.bars = Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
 
     def start(self, what: str, total: int, unit: str) -> None:
         """Begins a part of the work, such as `drawing`, 240, `frames`."""
-        if self._bars is None:
+        if self.bars.disable:
             self._console.print(f"{what} {total:,} {unit}", highlight=False)
-            return
-        for task in self._bars.task_ids:
-            self._bars.remove_task(task)
+        for task in self.bars.task_ids:
+            self.bars.remove_task(task)
         # Until the first unit is done, which may wait for a compilation, the bar pulses.
-        self._task = self._bars.add_task(what, total=total, unit=unit, start=False)
+        self._task = self.bars.add_task(what, total=total, unit=unit, start=False)
 
     def advance(self, done: int) -> None:
         """Shows that `done` units of the part are done."""
-        if self._bars is not None:
-            self._bars.start_task(self._task)
-            self._bars.update(self._task, completed=done)
+        self.bars.start_task(self._task)
+        self.bars.update(self._task, completed=done)
 
     def note(self, message: str) -> None:
         """Prints a sentence."""

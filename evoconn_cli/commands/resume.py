@@ -8,24 +8,11 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.options import (
-    Coordinator,
-    Devices,
-    Distributed,
-    MaxTime,
-    NumProcesses,
-    ProcessId,
-    Wandb,
-    complete_override,
-    complete_run,
-    steps_of,
-    takes,
-    to_overrides,
-)
+from evoconn_cli.commands.options import TrainingOptions, complete_override, complete_run, steps_of, takes, to_overrides
 
 
-@dataclasses.dataclass(frozen=True)
-class ResumeOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResumeOptions(TrainingOptions):
     """Arguments and options of `evoconn resume`."""
 
     run_dir: Annotated[
@@ -55,13 +42,6 @@ class ResumeOptions:
     discard_later: Annotated[
         bool, typer.Option("--discard-later", help="With --from-step: delete later checkpoints.")
     ] = False
-    devices: Devices = None
-    wandb: Wandb = None
-    max_time: MaxTime = None
-    distributed: Distributed = False
-    coordinator: Coordinator = None
-    num_processes: NumProcesses = None
-    process_id: ProcessId = None
 
 
 @takes(ResumeOptions)

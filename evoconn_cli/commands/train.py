@@ -12,13 +12,7 @@ import typer
 
 from evoconn_cli.commands.hints import check_entries
 from evoconn_cli.commands.options import (
-    Coordinator,
-    Devices,
-    Distributed,
-    MaxTime,
-    NumProcesses,
-    ProcessId,
-    Wandb,
+    TrainingOptions,
     complete_algo,
     complete_network,
     complete_override,
@@ -44,8 +38,8 @@ _TASKS = names("task", hidden=False)
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in pairs().items())
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions(TrainingOptions):
     """Arguments and options of `evoconn train`."""
 
     overrides: Annotated[
@@ -97,13 +91,6 @@ class TrainOptions:
     generations: Annotated[
         int | None, typer.Option(metavar="N", help="Generations to train.", show_default=DEFAULTS["algo.generations"])
     ] = None
-    devices: Devices = None
-    wandb: Wandb = None
-    max_time: MaxTime = None
-    distributed: Distributed = False
-    coordinator: Coordinator = None
-    num_processes: NumProcesses = None
-    process_id: ProcessId = None
 
 
 @takes(TrainOptions)
