@@ -23,9 +23,7 @@ from typing import Any
 
 from evoconn_cli.errors import ConfigError, EvoconnError
 
-_ENDING_SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-]
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 _LONGEST_STEM = 25
 """Characters that a partial file takes from the final name, so that its own name is never too long."""
@@ -288,7 +286,7 @@ def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pass  # another process saw it without a lock and removes it
-        except OSError:  # a file system without locks, where nobody removes it
+        except OSError:  # a file system without locks, where no process removes it
             return partial, descriptor
         if partial.exists():
             return partial, descriptor

@@ -206,10 +206,10 @@ def _check(options: ExportConnectivityOptions) -> list[Format]:
     if options.verify and "bundle" not in [one.name for one in formats]:
         raise ConfigError("--verify replays a bundle: add bundle to --format, or leave --verify out.")
     for option in options.given():
-        heeding = [name for name, one in FORMATS.items() if option in one.options]
-        if heeding and not any(one.name in heeding for one in formats):
+        takers = [name for name, one in FORMATS.items() if option in one.options]
+        if takers and not any(one.name in takers for one in formats):
             asked = ", ".join(one.name for one in formats)
-            raise ConfigError(f"{option} does nothing for {asked}: it is for {', '.join(heeding)}. Leave it out.")
+            raise ConfigError(f"{option} does nothing for {asked}: it is for {', '.join(takers)}. Leave it out.")
     return formats
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Container
 from functools import partial
 from pathlib import Path
@@ -159,10 +160,15 @@ def _open_runner(grid: Grid, options: LaunchGridOptions, note: Note) -> Schedule
         from evoconn_cli.grid.ray_executor import RayExecutor
 
         return Scheduler(RayExecutor(launch, note, options.address), launch, note)
-    from evoconn_cli.grid.devices import find_devices
+    from evoconn_cli.grid.devices import choose_devices, has_jax_for_gpus
+    from evoconn_cli.grid.gpus import open_driver
     from evoconn_cli.grid.local_executor import LocalExecutor
 
-    return Scheduler(LocalExecutor(launch, find_devices(launch, options.devices, note), note), launch, note)
+    driver, has_jax = open_driver(note), has_jax_for_gpus()
+    devices = choose_devices(
+        launch, options.devices, note, driver=driver, environment=os.environ, has_jax_for_gpus=has_jax
+    )
+    return Scheduler(LocalExecutor(launch, devices, note), launch, note)
 
 
 def _launch(grid: Grid, options: LaunchGridOptions) -> None:

@@ -164,15 +164,12 @@ def steps_of(*names: str, several: bool = False) -> Callable[[typer.Context, str
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         before, comma, start = incomplete.rpartition(",") if several else ("", "", incomplete)
         # After an option without a value, the arguments before it are not assigned to parameters yet.
-        steps = [*names, *map(str, _saved(_paths(ctx.params) or ctx.args))]
+        given = ctx.params.get("runs") or ctx.params.get("path") or ctx.params.get("run_dir") or ctx.args
+        paths = given if isinstance(given, (list, tuple)) else [given]
+        steps = [*names, *map(str, _saved(paths))]
         return [f"{before}{comma}{step}" for step in steps if step.startswith(start)]
 
     return complete
-
-
-def _paths(params: Mapping[str, Any]) -> Sequence[Any]:
-    given = params.get("runs") or params.get("path") or params.get("run_dir") or ()
-    return given if isinstance(given, (list, tuple)) else [given]
 
 
 def _saved(paths: Sequence[Any]) -> list[int]:

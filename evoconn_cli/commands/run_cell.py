@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evoconn_cli.commands.options import MaxTime
+from evoconn_cli.commands.terminal import show_error, show_failure
+from evoconn_cli.errors import EvoconnError, ExitCode, RunBusyError
 
 if TYPE_CHECKING:
     from evoconn_cli.runs.signals import Interrupts
@@ -21,8 +24,6 @@ def run_cell(
 
     All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: resume it later.
     """
-    from evoconn_cli.commands.terminal import show_error
-    from evoconn_cli.errors import EvoconnError, ExitCode
     from evoconn_cli.grid.attempts import record_end, record_start
     from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
@@ -47,11 +48,6 @@ def run_cell(
 
 def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
     """Resumes the run, and returns the exit code."""
-    import sys
-
-    from evoconn_cli.commands.terminal import show_failure
-    from evoconn_cli.errors import ExitCode, RunBusyError
-
     try:
         from evoconn_cli.commands.train import run_training, says_finished
 
@@ -70,4 +66,4 @@ def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
         show_failure(error)
         return ExitCode.SAVED_EARLY
     except Exception as failure:
-        return failure.exit_code if isinstance(failure, typer.Exit) else show_failure(failure)[1]
+        return show_failure(failure)[1]

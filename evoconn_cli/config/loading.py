@@ -38,7 +38,7 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
         overrides: `KEY=VALUE` entries such as `algo.population=1024`; the last one of a key wins.
 
     Raises:
-        ConfigError: an unreadable file, an unknown key or name, a wrong type, a value out of range.
+        ConfigError: An unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
     file = read_yaml(find_named(source, "preset", config_dir())) if source else OmegaConf.create()
     typed = read_overrides(overrides, is_text)
@@ -51,10 +51,10 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
 
 
 def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
-    """Returns `config` with some keys replaced, checked anew.
+    """Returns `config` with some keys replaced, checked again.
 
     Raises:
-        ConfigError: as `load_config`, or another strategy or network.
+        ConfigError: As for `load_config`, or another strategy or network.
     """
     changes = read_overrides(overrides, is_text)
     for section in ("algo", "network"):
@@ -71,7 +71,7 @@ def read_config(path: Path) -> RunConfig:
     """Returns the configuration that `write_config` wrote to `path`.
 
     Raises:
-        ConfigError: as `load_config`.
+        ConfigError: As for `load_config`.
     """
     return resolve_config(read_yaml(path))
 
@@ -80,7 +80,7 @@ def config_from_yaml(text: str) -> RunConfig:
     """Returns the configuration that `config_to_yaml` wrote.
 
     Raises:
-        ConfigError: as `load_config`.
+        ConfigError: As for `load_config`.
     """
     return resolve_config(read_text(text, "the configuration"))
 
@@ -102,7 +102,7 @@ def resolve_config(*parts: DictConfig) -> RunConfig:
         parts: Values, as text or of their type; the last one of a key wins.
 
     Raises:
-        ConfigError: an unknown key or name, a wrong type, a value out of range.
+        ConfigError: An unknown key or name, a wrong type, a value out of range.
     """
     chosen = _choose(_merge(*parts))
     given = _merge(*(_without_sections(part, chosen) for part in parts))
@@ -148,7 +148,7 @@ def _named(given: DictConfig, section: str) -> Entry | None:
     """Returns the task, strategy or network that a section names, None if it names none.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: An unknown name.
     """
     node = given.get(section)
     name = node.get("name") if isinstance(node, DictConfig) else None
@@ -159,7 +159,7 @@ def _choose(given: DictConfig) -> dict[str, Entry]:
     """Returns the strategy and the network by section; one that is not named follows from the other.
 
     Raises:
-        ConfigError: an unknown name, or two that do not go together.
+        ConfigError: An unknown name, or two that do not go together.
     """
     algo, network = _named(given, "algo"), _named(given, "network")
     if algo is None:
@@ -178,7 +178,7 @@ def _without_sections(part: DictConfig, chosen: Mapping[str, Entry]) -> DictConf
     """Returns a part with the keys of `algo.ec:` and the like moved into `algo` if that is chosen, else dropped.
 
     Raises:
-        ConfigError: an unknown key in one of them, chosen or not.
+        ConfigError: An unknown key in one of them, chosen or not.
     """
     part = _merge(part)  # a copy
     for section, entry in chosen.items():
@@ -226,7 +226,7 @@ def check_keys(
         others: Keys that only something else has, with a sentence about that.
 
     Raises:
-        ConfigError: an unknown key, with the nearest one, or a value where a section is expected.
+        ConfigError: An unknown key, with the nearest one, or a value where a section is expected.
     """
     known = {f.name: getattr(defaults, f.name) for f in dataclasses.fields(defaults)}
     for key in given:
@@ -262,7 +262,7 @@ def fill(defaults: Section, given: DictConfig, prefix: str = "") -> Section:
         prefix: Prefix of the keys, for messages.
 
     Raises:
-        ConfigError: a value of another type.
+        ConfigError: A value of another type.
     """
     given = _with_numbers(given, defaults, prefix)
     try:
@@ -311,7 +311,7 @@ def check_values(config: Any, prefix: str = "") -> None:
         prefix: Prefix of the keys, for messages.
 
     Raises:
-        ConfigError: the first value that is not allowed.
+        ConfigError: The first value that is not allowed.
     """
     for key, value, f in walk(config, prefix):
         allowed = f.metadata

@@ -77,7 +77,7 @@ def read_yaml(path: Path, is_text: IsText | None = None) -> DictConfig:
             None if all values stay text.
 
     Raises:
-        ConfigError: it cannot be read, is not valid, or holds something else than a mapping of plain values.
+        ConfigError: It cannot be read, is not valid, or holds something else than a mapping of plain values.
     """
     try:
         with path.open("rb") as file:
@@ -102,7 +102,7 @@ def read_text(text: str, where: str, is_text: IsText | None = None) -> DictConfi
         is_text: As for `read_yaml`.
 
     Raises:
-        ConfigError: as `read_yaml`.
+        ConfigError: As for `read_yaml`.
     """
     try:
         plain = yaml.load(text, Loader=_TextLoader)  # noqa: S506 (a SafeLoader)
@@ -125,7 +125,7 @@ def read_overrides(overrides: Sequence[str], is_text: IsText) -> DictConfig:
         is_text: Keys whose values are text, which then need no quotes, such as `tracking.name=[1] #2`.
 
     Raises:
-        ConfigError: an entry cannot be read, or holds something else than a plain value.
+        ConfigError: An entry cannot be read, or holds something else than a plain value.
     """
     given = OmegaConf.create()
     for entry in overrides:

@@ -152,10 +152,12 @@ def _register_our_own() -> None:
             gpu_kernel=f"{networks}.conn_snn:why_no_gpu_kernel",
         )
     )
-    for name, summary, config in (
-        ("lstm", "An LSTM cell and a dense read-out.", "LstmConfig"),
-        ("gru", "A GRU cell and a dense read-out.", "NetworkConfig"),
-        ("mlp", "One tanh layer and a dense read-out; feed-forward.", "NetworkConfig"),
+    dense = "The same neurons with real weights and without types (Dense-RSNN)."
+    for name, summary, config, module, sigma, learning_rate in (
+        ("lstm", "An LSTM cell and a dense read-out.", "LstmConfig", "flax_networks", 0.02, 0.01),
+        ("gru", "A GRU cell and a dense read-out.", "NetworkConfig", "flax_networks", 0.02, 0.01),
+        ("mlp", "One tanh layer and a dense read-out; feed-forward.", "NetworkConfig", "flax_networks", 0.02, 0.01),
+        ("dense_snn", dense, "DenseSnnConfig", "dense_snn", 0.3, 0.15),
     ):
         register(
             Entry(
@@ -163,22 +165,11 @@ def _register_our_own() -> None:
                 name,
                 summary,
                 f"{schema}:{config}",
-                f"{networks}.flax_networks:make",
+                f"{networks}.{module}:make",
                 candidates="weights",
-                published={"es": {"sigma": 0.02, "learning_rate": 0.01}},
+                published={"es": {"sigma": sigma, "learning_rate": learning_rate}},
             )
         )
-    register(
-        Entry(
-            "network",
-            "dense_snn",
-            "The same neurons with real weights and without types (Dense-RSNN).",
-            f"{schema}:DenseSnnConfig",
-            f"{networks}.dense_snn:make",
-            candidates="weights",
-            published={"es": {"sigma": 0.3, "learning_rate": 0.15}},
-        )
-    )
     register(
         Entry(
             "strategy",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Protocol
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid import Note
-from evoconn_cli.grid.gpus import Gpu, GpuDriver, named_gpus, open_driver, visible_gpus
+from evoconn_cli.grid.gpus import Gpu, GpuDriver, named_gpus, visible_gpus
 from evoconn_cli.limits import usable_cores
 
 _MEMORY = 0.9
@@ -55,21 +54,6 @@ class Devices(Protocol):
         ...
 
 
-def find_devices(launch: LaunchConfig, names: str | None, note: Note) -> Devices:
-    """Returns the devices of this machine to run cells on.
-
-    Args:
-        launch: How cells are run.
-        names: GPUs as `named_gpus` takes them, or `cpu`; None for all that are visible.
-        note: Shows the user why GPUs are not used.
-
-    Raises:
-        ConfigError: `names` has a GPU that cannot be used.
-    """
-    driver, has_jax = open_driver(note), has_jax_for_gpus()
-    return choose_devices(launch, names, note, driver=driver, environment=os.environ, has_jax_for_gpus=has_jax)
-
-
 def choose_devices(
     launch: LaunchConfig,
     names: str | None,
@@ -80,11 +64,11 @@ def choose_devices(
     has_jax_for_gpus: bool,
     pause: Callable[[float], None] = time.sleep,
 ) -> Devices:
-    """Returns the devices of `find_devices` on a machine with the given properties.
+    """Returns the devices to run cells on, of a machine with the given properties.
 
     Args:
         launch: How cells are run.
-        names: As for `find_devices`.
+        names: GPUs as `named_gpus` takes them, or `cpu`; None for all that are visible.
         note: Shows the user why GPUs are not used.
         driver: Driver of the GPUs; None if there is none.
         environment: Environment variables of this process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from evoconn_cli.errors import ExitCode
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell, Grid
 from evoconn_cli.grid.states import State, last_log_lines
-from evoconn_cli.grid.table import CellRow, GridTable, Rows, read_rows
+from evoconn_cli.grid.table import GridTable, Rows, read_rows
 from evoconn_cli.progress.live import ReflowedLive
 
 _REDRAW_INTERVAL = 1.0  # [s]
@@ -51,9 +51,10 @@ def show_end(grid: Grid, console: Console, left_out: Mapping[Cell, str], note: N
         left_out: Reasons why cells could not be run.
         note: Shows the user a sentence.
     """
-    rows = read_rows(grid.cells)
+    rows, retries = read_rows(grid.cells), grid.file.launch.retries
     console.print(GridTable(grid.title, rows))
-    failed = [row for row in _given_up(rows, grid.file.launch.retries) if row.cell not in left_out]
+    given_up = [row for row in rows if row.status.state is State.FAILED and not row.status.is_due(retries)]
+    failed = [row for row in given_up if row.cell not in left_out]
     for row in failed[:_MOST_LOGS]:
         note(f"\n{row.cell.name} has failed; {row.status.log} ends with:")
         for line in last_log_lines(row.status.log):
@@ -67,10 +68,6 @@ def show_end(grid: Grid, console: Console, left_out: Mapping[Cell, str], note: N
     if failed or left_out:
         return ExitCode.ERROR
     return ExitCode.DONE if all(row.status.state is State.FINISHED for row in rows) else ExitCode.SAVED_EARLY
-
-
-def _given_up(rows: Sequence[CellRow], retries: int) -> list[CellRow]:
-    return [row for row in rows if row.status.state is State.FAILED and not row.status.is_due(retries)]
 
 
 def _live_table(grid: Grid, console: Console, rows: Rows, *, transient: bool = False) -> Live:

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.grid.cell_process import (
     PARENT_VARIABLE,
-    PROGRAM,
     PYTHON,
     cell_command,
     cell_environment,
@@ -47,20 +46,17 @@ def run_on_node(
         program: Program with the command `run-cell`; that of this node by default.
         working_directory: Directory to run in if this node has it; that of Ray's worker otherwise.
     """
-    device, locks = (None, []) if on_gpu else _take_cores(launch.cores_per_run)
     if on_gpu:
-        place, variables = (
-            f"gpu {os.environ.get('CUDA_VISIBLE_DEVICES', '?')}",
-            memory_variables(launch.runs_per_device),
-        )
+        name, memory = f"gpu {os.environ.get('CUDA_VISIBLE_DEVICES', '?')}", memory_variables(launch.runs_per_device)
+        device, locks = LocalDevice(name, (), memory), []
     else:
-        place, variables = (device.name, device.environment) if device else ("any cores", {})
-    command = [*GUARD, str(os.getpid()), *cell_command(cell, launch, program or PROGRAM)]
-    environment = {**variables, **cell_environment(launch, f"ray, {place}", device.cores if device else ())}
-    has_directory = working_directory is not None and os.path.isdir(working_directory)
+        device, locks = _take_cores(launch.cores_per_run)
+    command = [*GUARD, str(os.getpid()), *cell_command(cell, launch, program)]
+    environment = {**device.environment, **cell_environment(launch, f"ray, {device.name}", device.cores)}
+    cwd = working_directory if working_directory and os.path.isdir(working_directory) else None
     with _cancellations() as cancelled:
         try:
-            process = start_process(cell, command, environment, locks, cwd=working_directory if has_directory else None)
+            process = start_process(cell, command, environment, locks, cwd=cwd)
         finally:
             release(locks)
         return _wait(process, cancelled)
@@ -88,13 +84,13 @@ def _wait(process: subprocess.Popen, cancelled: list[int]) -> int:
     return process.returncode
 
 
-def _take_cores(cores_per_run: int) -> tuple[LocalDevice | None, list[int]]:
-    """Returns cores that no other cell uses, and the open files of their locks; None if all are in use."""
+def _take_cores(cores_per_run: int) -> tuple[LocalDevice, list[int]]:
+    """Returns cores that no other cell uses, and the open files of their locks; any cores if all are in use."""
     for group in CoreGroups(cores_per_run).all():
         locks = take_locks(group.locks)
         if locks is not None:
             return group, locks
-    return None, []
+    return LocalDevice("any cores", ()), []
 
 
 def main(arguments: Sequence[str]) -> int:

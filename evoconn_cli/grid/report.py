@@ -180,9 +180,18 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
         notice(f"learning curves are not drawn: {first_line(error)}")
         curves = []
     note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
-    files = write_report_files(grid.directory, grid.file, groups, note)
+    texts = {
+        "REPORT.md": to_markdown(grid.file, groups, note),
+        "results.csv": to_csv(groups),
+        "results.json": to_json(grid.file, groups),
+    }
+    for name, text in texts.items():
+        try:
+            replace_text(grid.directory / name, text)
+        except OSError as error:
+            raise EvoconnError(f"cannot write {grid.directory / name}: {error.strerror}.") from None
     console.print(_terminal_table(grid.file.name, *table_of(groups)))
-    return [*files, *curves]
+    return [*(grid.directory / name for name in texts), *curves]
 
 
 def _terminal_table(title: str, head: list[str], rows: list[list[str]]) -> Table:
@@ -229,31 +238,6 @@ def _draw(grid: Grid, groups: Sequence[GroupResult], notice: Note) -> list[Path]
     for file in files:
         save_figure(figure, file)
     return files
-
-
-def write_report_files(directory: Path, grid: GridFile, groups: Sequence[GroupResult], note: str = "") -> list[Path]:
-    """Writes the report of a grid, and returns its files.
-
-    Args:
-        directory: Directory of the grid.
-        grid: The grid file.
-        groups: Results of the cells.
-        note: Sentence below the plot.
-
-    Raises:
-        EvoconnError: A file cannot be written.
-    """
-    texts = {
-        "REPORT.md": to_markdown(grid, groups, note),
-        "results.csv": to_csv(groups),
-        "results.json": to_json(grid, groups),
-    }
-    for name, text in texts.items():
-        try:
-            replace_text(directory / name, text)
-        except OSError as error:
-            raise EvoconnError(f"cannot write {directory / name}: {error.strerror}.") from None
-    return [directory / name for name in texts]
 
 
 def table_of(groups: Sequence[GroupResult]) -> tuple[list[str], list[list[str]]]:

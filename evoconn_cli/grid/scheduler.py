@@ -159,23 +159,19 @@ class Scheduler:
             return False
         cell = ready[1]
         status = read_status(cell)
-        if status.state is State.RUNNING:
-            self._waiting.remove(ready)
-            self._elsewhere.append(cell)
-            self._note(f"{cell.name} is left alone: it already runs{f' on {status.place}' if status.place else ''}.")
-            return True
-        if not status.is_due(self._launch.retries):  # another launcher was quicker
-            self._waiting.remove(ready)
-            return True
-        if not self._executor.has_room():
+        is_due = status.is_due(self._launch.retries)  # not if another launcher was quicker
+        if is_due and not self._executor.has_room():
             return False
         self._waiting.remove(ready)
-        try:
-            place = self._executor.start(cell, status.saved)
-        except (OSError, EvoconnError) as error:
-            self._leave_out(cell, f"it cannot be started: {error}")
-        else:
-            self._running[cell] = _Started(place, status.attempts, status.saved)
+        if is_due:
+            try:
+                place = self._executor.start(cell, status.saved)
+                self._running[cell] = _Started(place, status.attempts, status.saved)
+            except (OSError, EvoconnError) as error:
+                self._leave_out(cell, f"it cannot be started: {error}")
+        elif status.state is State.RUNNING:
+            self._elsewhere.append(cell)
+            self._note(f"{cell.name} is left alone: it already runs{f' on {status.place}' if status.place else ''}.")
         return True
 
     def _look_elsewhere(self) -> None:

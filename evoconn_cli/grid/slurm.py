@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import GridError, RunDirectoryError
@@ -39,17 +39,11 @@ _numbers = itertools.count(1)
 """Numbers of the scripts of this process."""
 
 
-class ArrayTask(NamedTuple):
-    """A task of a job array that has not ended."""
-
-    id: str  # such as 1234_5
-    state: str  # of SLURM, such as PENDING
-
-
+@dataclass(frozen=True)
 class SlurmQueue:
     """Submits the cells that are not in SLURM's queue already.
 
-    Args:
+    Attributes:
         grid_name: Name of the grid, part of the names of the arrays.
         directory: Directory of the grid.
         launch: How cells are run.
@@ -59,24 +53,14 @@ class SlurmQueue:
         pause: Waits for some seconds.
     """
 
-    def __init__(
-        self,
-        grid_name: str,
-        directory: Path,
-        launch: LaunchConfig,
-        note: Note,
-        *,
-        wait: bool = False,
-        program: Sequence[str] | None = None,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._grid_name = grid_name
-        self._directory = directory.absolute()
-        self._launch = launch
-        self._note = note
-        self._wait = wait
-        self._program = program
-        self._pause = pause
+    grid_name: str
+    directory: Path
+    launch: LaunchConfig
+    note: Note
+    _: KW_ONLY
+    wait: bool = False
+    program: Sequence[str] | None = None
+    pause: Callable[[float], None] = time.sleep
 
     def plan(self, cells: Sequence[Cell]) -> list[str]:
         """Returns in words the task that each of the cells has in SLURM's queue, or would get; nothing is submitted.
@@ -85,8 +69,7 @@ class SlurmQueue:
             GridError: SLURM does not answer.
         """
         queued = self._queued()
-        tasks = [queued.get(cell.path.resolve()) for cell in cells]
-        return [f"slurm {task.id}, {task.state.lower()}" if task else "a new array of slurm" for task in tasks]
+        return [queued.get(cell.path.resolve(), "a new array of slurm") for cell in cells]
 
     def run(self, cells: Sequence[Cell]) -> dict[Cell, str]:
         """Submits the cells that are not in the queue and do not run elsewhere.
@@ -108,11 +91,9 @@ class SlurmQueue:
                 try:
                     record_submission(cell.path, f"slurm {job}_{number}")
                 except RunDirectoryError as error:  # it is in the queue all the same
-                    self._note(str(error))
-            self._note(
-                f"SLURM array {job}: {len(some)} cells. To look: squeue --job={job}. To end them: scancel {job}."
-            )
-        if self._wait:
+                    self.note(str(error))
+            self.note(f"SLURM array {job}: {len(some)} cells. To look: squeue --job={job}. To end them: scancel {job}.")
+        if self.wait:
             self._follow({cell.path.resolve() for cell in cells})
         return {}
 
@@ -126,7 +107,7 @@ class SlurmQueue:
         """
         arrays = self._arrays(self._new(cells) if shutil.which("squeue") else cells)
         if len(arrays) > 1:
-            self._note(f"this is the first of {len(arrays)} arrays: submit it, then print the next one.")
+            self.note(f"this is the first of {len(arrays)} arrays: submit it, then print the next one.")
         return self._write(arrays[0]) if arrays else None
 
     def _new(self, cells: Sequence[Cell]) -> list[Cell]:
@@ -134,24 +115,50 @@ class SlurmQueue:
         queued = self._queued()
         out = [cell for cell in cells if cell.path.resolve() not in queued]
         if len(out) < len(cells):
-            self._note(f"in SLURM's queue already: {len(cells) - len(out)} of {len(cells)} cells.")
+            self.note(f"in SLURM's queue already: {len(cells) - len(out)} of {len(cells)} cells.")
         new = [cell for cell in out if read_status(cell).state is not State.RUNNING]
         if len(new) < len(out):
-            self._note(f"running outside of SLURM, and left alone: {len(out) - len(new)} of {len(cells)} cells.")
+            self.note(f"running outside of SLURM, and left alone: {len(out) - len(new)} of {len(cells)} cells.")
         return new
 
     def _arrays(self, cells: Sequence[Cell]) -> list[Sequence[Cell]]:
-        size = self._launch.slurm.array_size
+        size = self.launch.slurm.array_size
         return [cells[start : start + size] for start in range(0, len(cells), size)]
 
-    def _queued(self) -> dict[Path, ArrayTask]:
-        return queued_cells(self._directory / FOLDER)
+    @property
+    def _folder(self) -> Path:
+        return self.directory.absolute() / FOLDER
+
+    def _queued(self) -> dict[Path, str]:
+        """Returns in words the tasks that wait or run in SLURM's queue, by the resolved directory of their cell.
+
+        An array has the name of its script, which is written before it is submitted; so even an array whose submission
+        was interrupted is found.
+
+        Raises:
+            GridError: SLURM does not answer.
+        """
+        if not any(self._folder.glob("*.sbatch")):
+            return {}
+        queue = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%j|%F|%K|%T")
+        scripts: dict[str, list[Path]] = {}
+        found = {}
+        for line in queue.splitlines():
+            parts = line.strip().rsplit("|", 3)  # names of other jobs may contain `|`
+            if len(parts) != 4 or not parts[2].isdecimal():
+                continue
+            name, job, number, state = parts
+            if name not in scripts:
+                scripts[name] = _read_cells(self._folder / f"{name}.sbatch")
+            if int(number) < len(scripts[name]):
+                found[scripts[name][int(number)]] = f"slurm {job}_{number}, {state.lower()}"
+        return found
 
     def _write(self, cells: Sequence[Cell]) -> Path:
         """Writes the script of an array with a unique name, and returns its path."""
-        name = f"evoconn-{self._grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_numbers)}"
-        script = self._directory / FOLDER / f"{name}.sbatch"
-        text = make_script(name, cells, self._launch, self._directory, program=self._program)
+        name = f"evoconn-{self.grid_name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_numbers)}"
+        script = self._folder / f"{name}.sbatch"
+        text = make_script(name, cells, self.launch, self.directory, program=self.program)
         try:
             script.parent.mkdir(parents=True, exist_ok=True)
             script.write_text(text, encoding="utf-8")
@@ -177,39 +184,10 @@ class SlurmQueue:
                     if silent > _MOST_SILENT:
                         raise
                     if silent == 1:
-                        self._note(f"{error} The cells go on; SLURM is asked again.")
-                self._pause(_POLL)
+                        self.note(f"{error} The cells go on; SLURM is asked again.")
+                self.pause(_POLL)
         except KeyboardInterrupt:
-            self._note("the cells stay in SLURM's queue.")
-
-
-def queued_cells(folder: Path) -> dict[Path, ArrayTask]:
-    """Returns the tasks that wait or run in SLURM's queue, by the resolved directory of their cell.
-
-    An array has the name of its script, which is written before it is submitted; so even an array whose submission was
-    interrupted is found.
-
-    Args:
-        folder: Folder of the scripts.
-
-    Raises:
-        GridError: SLURM does not answer.
-    """
-    if not any(folder.glob("*.sbatch")):
-        return {}
-    queue = ask("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%j|%F|%K|%T")
-    scripts: dict[str, list[Path]] = {}
-    found = {}
-    for line in queue.splitlines():
-        parts = line.strip().rsplit("|", 3)  # names of other jobs may contain `|`
-        if len(parts) != 4 or not parts[2].isdecimal():
-            continue
-        name, job, number, state = parts
-        if name not in scripts:
-            scripts[name] = _read_cells(folder / f"{name}.sbatch")
-        if int(number) < len(scripts[name]):
-            found[scripts[name][int(number)]] = ArrayTask(f"{job}_{number}", state)
-    return found
+            self.note("the cells stay in SLURM's queue.")
 
 
 def is_ours_to_requeue(task: str) -> bool:
@@ -222,15 +200,6 @@ def is_ours_to_requeue(task: str) -> bool:
     """
     state, _, reason = ask("squeue", "--noheader", f"--jobs={task}", "--format=%T %r").strip().partition(" ")
     return state == "RUNNING" or reason == "TimeLimit"
-
-
-def requeue(task: str) -> None:
-    """Puts a task back into the queue, where SLURM lets it wait for two minutes.
-
-    Raises:
-        GridError: SLURM refuses.
-    """
-    ask("scontrol", "requeue", task)
 
 
 def _read_cells(script: Path) -> list[Path]:
@@ -246,10 +215,12 @@ def ask(*command: str) -> str:
     Raises:
         GridError: The command is not installed, fails, or does not answer.
     """
+    # Variables that would hide a part of the queue, or override an option of the script, are left out.
+    hidden = {name for name in os.environ if name.startswith("SQUEUE_") or name in _SET_BY_THE_SCRIPT}
     try:
         done = subprocess.run(
             command,
-            env={name: value for name, value in os.environ.items() if not _redirects(name)},
+            env={name: value for name, value in os.environ.items() if name not in hidden},
             capture_output=True,
             text=True,
             timeout=_PATIENCE,
@@ -266,8 +237,3 @@ def ask(*command: str) -> str:
         reason = lines[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ").removeprefix("fatal: ")
         raise GridError(f"{command[0]}: {reason}.")
     return done.stdout
-
-
-def _redirects(variable: str) -> bool:
-    """Returns whether an environment variable would hide a part of the queue, or override an option of the script."""
-    return variable.startswith("SQUEUE_") or variable in _SET_BY_THE_SCRIPT

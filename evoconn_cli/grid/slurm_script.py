@@ -18,12 +18,7 @@ _CELLS_BEGIN, _CELLS_END = "cells=(", ")"
 
 
 def make_script(
-    name: str,
-    cells: Sequence[Cell],
-    launch: LaunchConfig,
-    directory: Path,
-    *,
-    program: Sequence[str] | None = None,
+    name: str, cells: Sequence[Cell], launch: LaunchConfig, directory: Path, *, program: Sequence[str] | None = None
 ) -> str:
     """Returns the script of an array.
 
@@ -34,18 +29,18 @@ def make_script(
         directory: Directory of the grid.
         program: Program with the command `run-cell`; this one by default.
     """
-    last = len(cells) - 1
+    folder = str(directory.absolute() / FOLDER).replace("%", "%%")  # SLURM finds no pattern in it
     at_once = f"%{launch.slurm.max_running}" if launch.slurm.max_running else ""
     options = {
         "job-name": name,
-        "array": f"0-{last}{at_once}",
+        "array": f"0-{len(cells) - 1}{at_once}",
         "ntasks": "1",
         "cpus-per-task": str(launch.cores_per_run),
         **_asked_for(launch.slurm),
         "signal": f"USR1@{launch.slurm.save_before}",
         "requeue": "",
         "open-mode": "append",
-        "output": f"{_escaped(directory.absolute() / FOLDER)}/%A_%a.log",
+        "output": f"{folder}/%A_%a.log",
     }
     return "\n".join(
         [
@@ -71,13 +66,14 @@ def make_script(
 
 
 def cells_in(script: str) -> list[Path]:
-    """Returns the directories of the cells in a script, by number of their task; none for any other text."""
+    """Returns the directories of the cells in a script, by number of their task; none for any other text.
+
+    Raises:
+        ValueError: The list of the cells has an open quote.
+    """
     _, begin, rest = script.partition(f"\n{_CELLS_BEGIN}\n")
     inside, end, _ = rest.partition(f"\n{_CELLS_END}\n")
-    try:
-        return [Path(path) for path in shlex.split(inside)] if begin and end else []
-    except ValueError:
-        return []
+    return [Path(path) for path in shlex.split(inside)] if begin and end else []
 
 
 def time_option(limit: str) -> str:
@@ -97,8 +93,3 @@ def _run_cell(cell: Cell, launch: LaunchConfig, program: Sequence[str] | None) -
     directory = str(cell.path.absolute())
     command = cell_command(cell, launch, program)
     return " ".join('"$cell"' if word == directory else shlex.quote(word) for word in command)
-
-
-def _escaped(path: Path) -> str:
-    """Returns a path in which SLURM finds no pattern."""
-    return str(path).replace("%", "%%")

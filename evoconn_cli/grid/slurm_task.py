@@ -21,7 +21,7 @@ from pathlib import Path
 
 from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid.attempts import read_attempts, record_end
-from evoconn_cli.grid.slurm import is_ours_to_requeue, requeue
+from evoconn_cli.grid.slurm import ask, is_ours_to_requeue
 from evoconn_cli.runs.directory import RunDirectory
 
 
@@ -38,15 +38,12 @@ def main(arguments: Sequence[str]) -> int:
         try:
             if is_ours_to_requeue(task):
                 print(f"task {task}: exit code {exit_code}, back to the queue", flush=True)
-                requeue(task)
+                ask("scontrol", "requeue", task)  # SLURM lets it wait for two minutes
         except EvoconnError as error:
             print(f"{error} Run launch-grid again to go on.", flush=True)
     elif exit_code == ExitCode.SAVED_EARLY:
-        print(
-            f"task {task}: not requeued, because it saved nothing new {int(retries) + 1} times. "
-            "Raise launch.slurm.time.",
-            flush=True,
-        )
+        times = f"{int(retries) + 1} times"
+        print(f"task {task}: not requeued, because it saved nothing new {times}. Raise launch.slurm.time.", flush=True)
     return exit_code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -78,28 +79,26 @@ class Rows:
         return len(self._finished) == len(self._cells)
 
 
+@dataclass(frozen=True)
 class GridTable:
     """A table of cells, a renderable of Rich.
 
-    Args:
+    Attributes:
         title: Title of the table.
         rows: Rows of the cells.
         plan: Where some of the cells would run, by name of the cell.
         max_lines: Most lines of the table; rows that do not fit are counted below it. None for no limit.
     """
 
-    def __init__(
-        self, title: str, rows: Sequence[CellRow], plan: dict[str, str] | None = None, max_lines: int | None = None
-    ) -> None:
-        self._title = title
-        self._rows = rows
-        self._plan = plan
-        self._max_lines = max_lines
+    title: str
+    rows: Sequence[CellRow]
+    plan: dict[str, str] | None = None
+    max_lines: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yields the table, and below it the number of cells in each state."""
         columns = self._columns(options.max_width)
-        table = Table(title=self._title, title_justify="left", title_style="bold", header_style="dim", box=None)
+        table = Table(title=self.title, title_justify="left", title_style="bold", header_style="dim", box=None)
         for name, _ in columns:
             is_figure = name in _FIGURES
             table.add_column(name, justify="right" if is_figure else "left", no_wrap=is_figure, overflow="fold")
@@ -125,16 +124,16 @@ class GridTable:
             ("generation", lambda row: f"{count(row.progress.generation)}/{count(row.cell.config.algo.generations)}"),
             ("evaluation", lambda row: fitness(row.progress.eval_fitness)),
         ]
-        varying = varying_keys([row.cell for row in self._rows])
+        varying = varying_keys([row.cell for row in self.rows])
         if varying:
             columns.insert(2, ("settings", lambda row: settings_text(row.cell.settings, varying)))
-        if self._plan is not None:
-            plan = self._plan
+        if self.plan is not None:
+            plan = self.plan
             columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))
-        if any(row.is_running for row in self._rows):
+        if any(row.is_running for row in self.rows):
             columns.append(("steps/s", lambda row: count(row.progress.steps_per_second if row.is_running else None)))
             columns.append(("left", _time_left))
-        if any(row.status.failures for row in self._rows):
+        if any(row.status.failures for row in self.rows):
             columns.append(("failures", lambda row: count(row.status.failures)))
         return self._that_fit(columns, width)
 
@@ -149,17 +148,17 @@ class GridTable:
         return [column for column in columns if column[0] in widths]
 
     def _shown(self) -> Sequence[CellRow]:
-        if self._max_lines is None or len(self._rows) <= self._max_lines - _AROUND_THE_ROWS:
-            return self._rows
+        if self.max_lines is None or len(self.rows) <= self.max_lines - _AROUND_THE_ROWS:
+            return self.rows
         order = list(_STYLES)
-        by_interest = sorted(self._rows, key=lambda row: order.index(row.status.state))
-        return by_interest[: max(1, self._max_lines - _AROUND_THE_ROWS)]
+        by_interest = sorted(self.rows, key=lambda row: order.index(row.status.state))
+        return by_interest[: max(1, self.max_lines - _AROUND_THE_ROWS)]
 
     def _foot(self) -> str:
-        states = Counter(row.status.state for row in self._rows)
+        states = Counter(row.status.state for row in self.rows)
         known = [f"{states[state]} {state.value}" for state in reversed(State) if states[state]]
-        hidden = len(self._rows) - len(self._shown())
-        return f"{len(self._rows)} cells: {', '.join(known)}{f'; {hidden} not shown' if hidden else ''}"
+        hidden = len(self.rows) - len(self._shown())
+        return f"{len(self.rows)} cells: {', '.join(known)}{f'; {hidden} not shown' if hidden else ''}"
 
 
 def settings_text(settings: Settings, keys: Set[str]) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.control import Control
 from rich.live import Live
 from rich.live_render import LiveRender
+from rich.panel import Panel
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -84,9 +85,9 @@ class LiveProgress(Progress):
         """Shows the header and the panel; `history` holds the lines of metrics.jsonl so far."""
         self.stop()
         self._panel = RunPanel(header, History(history, header.most_steps), self._clock)
-        display = _Display(_HeaderPanel(header), self._panel)
+        display = _Display(header, self._panel)
         if not display.has_room(self._console.options):
-            self._console.print(display.header)
+            self._console.print(_header_panel(header, self._console.options))
             display.header = None
         self._live = ReflowedLive(display, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
         self._live.start()
@@ -126,8 +127,8 @@ class LiveProgress(Progress):
 class _Display:
     """The header above the panel, redrawn with it so that a narrower terminal does not tear it."""
 
-    def __init__(self, header: _HeaderPanel, panel: RunPanel) -> None:
-        self.header: _HeaderPanel | None = header
+    def __init__(self, header: RunHeader, panel: RunPanel) -> None:
+        self.header: RunHeader | None = header  # None if it is printed above
         self._panel = panel
 
     def has_room(self, options: ConsoleOptions) -> bool:
@@ -136,28 +137,24 @@ class _Display:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.header is not None and (self._panel.is_frozen or self.has_room(options)):
-            yield self.header
+            yield _header_panel(self.header, options)
         yield self._panel
 
 
-class _HeaderPanel:
-    def __init__(self, header: RunHeader) -> None:
-        self._header = header
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        num_columns = 2 if options.max_width >= _TWO_COLUMNS else 1
-        *rows, run_dir = self._header.rows()
-        label_width = max(len(label) for label, _ in self._header.rows())
-        grid = Table.grid(padding=(0, 2), expand=True)
-        for _ in range(num_columns):
-            grid.add_column(style=LABEL, no_wrap=True, min_width=label_width)
-            grid.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
-        ascii_only = options.ascii_only
-        texts = [Text(encodable(text, ascii_only=ascii_only)) for row in rows for text in row]
-        for start in range(0, len(texts), 2 * num_columns):
-            grid.add_row(*texts[start : start + 2 * num_columns])
-        last = Table.grid(padding=(0, 2))
-        last.add_column(style=LABEL, no_wrap=True, min_width=label_width)
-        last.add_column(overflow="fold")
-        last.add_row(*(Text(encodable(text, ascii_only=ascii_only)) for text in run_dir))
-        yield framed(Group(grid, last), "evoconn", options)
+def _header_panel(header: RunHeader, options: ConsoleOptions) -> Panel:
+    num_columns = 2 if options.max_width >= _TWO_COLUMNS else 1
+    *rows, run_dir = header.rows()
+    label_width = max(len(label) for label, _ in header.rows())
+    grid = Table.grid(padding=(0, 2), expand=True)
+    for _ in range(num_columns):
+        grid.add_column(style=LABEL, no_wrap=True, min_width=label_width)
+        grid.add_column(ratio=1, overflow="ellipsis", no_wrap=True)
+    ascii_only = options.ascii_only
+    texts = [Text(encodable(text, ascii_only=ascii_only)) for row in rows for text in row]
+    for start in range(0, len(texts), 2 * num_columns):
+        grid.add_row(*texts[start : start + 2 * num_columns])
+    last = Table.grid(padding=(0, 2))
+    last.add_column(style=LABEL, no_wrap=True, min_width=label_width)
+    last.add_column(overflow="fold")
+    last.add_row(*(Text(encodable(text, ascii_only=ascii_only)) for text in run_dir))
+    return framed(Group(grid, last), "evoconn", options)

@@ -70,7 +70,7 @@ Cell = tuple[str, str, str]  # label, value, style of the value
 
 
 class RunPanel:
-    """The panel of a run; Rich renders it anew at each redraw, so its clock goes on.
+    """The panel of a run; Rich renders it again at each redraw, so its clock goes on.
 
     Args:
         header: Header of the run.
@@ -169,22 +169,18 @@ class RunPanel:
         last = self._history.last
         passed = (self._clock() if self._frozen_at is None else self._frozen_at) - self._since
         left = self._history.time_left(self._generations) if self._done < self._generations else None
+        of_es, of_ec = {"sigma": "sigma", "norm": "center_norm"}, {"entropy": "entropy", "density": "density"}
+        of_strategy = of_es if "sigma" in last else of_ec
         return [
             ("evaluation", fitness(last.get("eval_fitness")), f"bold {EVALUATION}"),
             ("best member", fitness(last.get("fitness_best")), "bold"),
             ("mean member", fitness(last.get("fitness_mean")), "bold"),
             ("spikes/s", spike_rate(last.get("spikes_per_ms")), ""),
-            *[(label, number(last.get(key), 3), "") for label, key in self._of_strategy(last)],
+            *[(label, number(last.get(key), 3), "") for label, key in of_strategy.items()],
             ("steps/s", count(self._history.steps_per_second()), ""),
             ("elapsed", duration((last.get("elapsed") or 0.0) + passed), ""),
             ("time left", left.text(passed) if left else duration(None), ""),
         ]
-
-    def _of_strategy(self, last: Metrics) -> tuple[tuple[str, str], ...]:
-        """Returns labels and keys of the two figures that describe the state of the strategy."""
-        if "sigma" in last:
-            return ("sigma", "sigma"), ("norm", "center_norm")
-        return ("entropy", "entropy"), ("density", "density")
 
     def _curve(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
         best = self._history.best
