@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from evoconn_cli.commands.options import Devices, Policy, complete_run, keys_of, steps_of, takes
+from evoconn_cli.commands.options import (
+    Devices,
+    Policy,
+    complete_run,
+    file_option,
+    keys_of,
+    seed_option,
+    steps_option,
+    takes,
+)
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, swept_name
 from evoconn_cli.config.registry import names
@@ -38,20 +47,9 @@ class EvaluateOptions:
             autocompletion=complete_run,
         ),
     ]
-    step: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STEPS",
-            help="Checkpoints: N[,N...], latest, best or all.",
-            autocompletion=steps_of("latest", "best", "all", several=True),
-            show_default="latest",
-        ),
-    ] = None
+    step: Annotated[str | None, steps_option(help="Checkpoints: N[,N...], latest, best or all.")] = None
     episodes: Annotated[int, typer.Option(metavar="N", min=0, help="Episodes per run; 0 draws --plot only.")] = 128
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, max=2**32 - 1, help="Random seed of the episodes, independent of training."),
-    ] = 0
+    seed: Annotated[int, seed_option(help="Random seed of the episodes, independent of training.")] = 0
     policy: Policy = "deterministic"
     perturb: Annotated[
         list[str],
@@ -63,10 +61,8 @@ class EvaluateOptions:
     ] = dataclasses.field(default_factory=list)
     curve: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            readable=False,
-            help="Plot of a sweep (plots/NAME-sweep.png in the first run by default) or of several checkpoints.",
+        file_option(
+            help="Plot of a sweep (plots/NAME-sweep.png in the first run by default) or of several checkpoints."
         ),
     ] = None
     energy: Annotated[
@@ -81,12 +77,8 @@ class EvaluateOptions:
         ),
     ] = dataclasses.field(default_factory=list)
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write all results as JSON; - prints them.")] = None
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", readable=False, help="Write one line per episode as CSV.")
-    ] = None
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", readable=False, help="Draw learning curves as .png, .pdf or .svg.")
-    ] = None
+    csv: Annotated[Path | None, file_option(help="Write one line per episode as CSV.")] = None
+    plot: Annotated[Path | None, file_option(help="Draw learning curves as .png, .pdf or .svg.")] = None
     plot_x: Annotated[
         Literal["generations", "env-steps", "time"],
         typer.Option(metavar="AXIS", help="Axis of --plot: generations, env-steps or time."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, list_of, steps_of, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, list_of, seed_option, steps_option, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.formats import (
     FORMATS,
@@ -66,21 +66,10 @@ class ExportConnectivityOptions:
         ),
     ] = None
     step: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STEPS",
-            help="Checkpoints: N[,N...], latest, best or all; some formats compare several.",
-            autocompletion=steps_of("latest", "best", "all", several=True),
-            show_default="latest",
-        ),
+        str | None, steps_option(help="Checkpoints: N[,N...], latest, best or all; some formats compare several.")
     ] = None
     policy: Policy = "deterministic"
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=2**32 - 1, help="Random seed of sampled connections and of the recorded episode."
-        ),
-    ] = 0
+    seed: Annotated[int, seed_option(help="Random seed of sampled connections and of the recorded episode.")] = 0
     episode_steps: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Steps of the recorded episode.", show_default="to its end")
     ] = None

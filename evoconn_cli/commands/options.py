@@ -217,6 +217,13 @@ def _is_run(path: Path) -> bool:
 
 # Options
 
+file_option = functools.partial(typer.Option, metavar="FILE", readable=False)
+seed_option = functools.partial(typer.Option, metavar="N", min=0, max=2**32 - 1)
+steps_option = functools.partial(
+    typer.Option, metavar="STEPS", autocompletion=steps_of("latest", "best", "all", several=True), show_default="latest"
+)
+entries_argument = functools.partial(typer.Argument, metavar="KEY=VALUE", autocompletion=complete_override)
+
 Policy = Annotated[
     Literal["deterministic", "sampled"],
     typer.Option(

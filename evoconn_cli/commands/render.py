@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, steps_of, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, file_option, seed_option, steps_of, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.rendering import Camera, make_options
 from evoconn_cli.errors import ConfigError
@@ -28,11 +28,7 @@ class RenderCommandOptions:
     path: SavedNetwork
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            readable=False,
-            help="File to write: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default.",
-        ),
+        file_option(help="File to write: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default."),
     ] = None
     step: Annotated[
         str | None,
@@ -55,10 +51,7 @@ class RenderCommandOptions:
             metavar="N", min=1, help="Steps per episode; a .png shows the last one.", show_default="to its end"
         ),
     ] = None
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, max=2**32 - 1, help="Random seed of initial states and sampled connections."),
-    ] = 0
+    seed: Annotated[int, seed_option(help="Random seed of initial states and sampled connections.")] = 0
     policy: Policy = "deterministic"
     camera: Annotated[Camera, typer.Option(metavar="VIEW", help="track, side or front.")] = "track"
     fps: Annotated[

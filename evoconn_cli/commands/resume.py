@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.options import TrainingOptions, complete_override, complete_run, steps_of, takes, to_overrides
+from evoconn_cli.commands.options import TrainingOptions, complete_run, entries_argument, steps_of, takes, to_overrides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,11 +20,7 @@ class ResumeOptions(TrainingOptions):
     ]
     overrides: Annotated[
         list[str],
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel.",
-            autocompletion=complete_override,
-        ),
+        entries_argument(help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel."),
     ] = dataclasses.field(default_factory=list)
     generations: Annotated[
         int | None, typer.Option(metavar="N", help="Train up to this generation.", show_default="as configured")

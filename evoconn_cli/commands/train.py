@@ -15,7 +15,7 @@ from evoconn_cli.commands.options import (
     TrainingOptions,
     complete_algo,
     complete_network,
-    complete_override,
+    entries_argument,
     one_of,
     takes,
     to_overrides,
@@ -44,11 +44,7 @@ class TrainOptions(TrainingOptions):
 
     overrides: Annotated[
         list[str],
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.",
-            autocompletion=complete_override,
-        ),
+        entries_argument(help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins."),
     ] = dataclasses.field(default_factory=list)
     task: Annotated[
         str | None,
