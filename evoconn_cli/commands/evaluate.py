@@ -299,14 +299,11 @@ def _write_results(
     from evoconn_cli.output import in_a_run, whole_file
 
     policy, seed, written = options.policy, options.seed, []
-    if options.json is not None:
-        document = to_json(evaluated, aggregates, policy=policy, seed=seed, energy=options.energy)
-        if options.json == "-":
-            typer.echo(document, nl=False)
-        else:
-            with whole_file(Path(options.json)) as partial:
-                partial.write_text(document, encoding="utf-8")
-            written.append(f"results: {options.json}")
+    document = to_json(evaluated, aggregates, policy=policy, seed=seed, energy=options.energy)
+    if options.json not in (None, "-"):
+        with whole_file(Path(options.json)) as partial:
+            partial.write_text(document, encoding="utf-8")
+        written.append(f"results: {options.json}")
     if options.csv is not None:
         with whole_file(options.csv) as partial:
             partial.write_text(to_csv(evaluated, policy=policy, seed=seed), encoding="utf-8")
@@ -315,7 +312,9 @@ def _write_results(
         from evoconn_cli.drawing.canvas import save_figure
         from evoconn_cli.evaluation.curves import curve_figure
 
-        figure = curve_figure(evaluated, swept_name([one.setting for one in evaluated]), seed)
-        save_figure(figure, curve if options.curve else in_a_run(curve))
+        curve = curve if options.curve else in_a_run(curve)
+        save_figure(curve_figure(evaluated, swept_name([one.setting for one in evaluated]), seed), curve)
         written.append(f"curve: {curve}")
+    if options.json == "-":  # last: the files are written even if standard output is full or closed
+        typer.echo(document, nl=False)
     return written
