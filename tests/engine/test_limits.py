@@ -8,8 +8,8 @@ import pytest
 
 from evoconn_cli import limits
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.engine import build
 from evoconn_cli.engine.devices import num_cores
+from evoconn_cli.engine.strategies import connectivity
 from evoconn_cli.grid.devices import CoreGroups
 
 GIB = 2**30
@@ -94,7 +94,7 @@ def test_connections_are_held_where_there_is_memory_for_them(machine, monkeypatc
     """Half a GiB of them; what is not held is drawn again, and the run is the same."""
     machine(OWN_2, {"a.slice/memory.max": str(memory)} if memory else {})
     given = {}
-    monkeypatch.setattr(build, "make_connectivity", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(connectivity, "make_connectivity", lambda **arguments: given.update(arguments))
     network = type("Network", (), {"shapes": {}, "num_parameters": 2**19})
-    build._build_strategy(load_config("paper", ["task.name=hopper", "algo.population=8192"]), network)
+    connectivity.make(load_config("paper", ["task.name=hopper", "algo.population=8192"]).algo, network)
     assert given["keeps_candidates"] is held
