@@ -149,7 +149,7 @@ def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
         policy: `deterministic`, or `sampled`: other connections in each episode, the same as in an evaluation.
         seed: Random seed of sampled connections.
     """
-    from evoconn_cli.rendering.recording import Subject, neurons_of
+    from evoconn_cli.rendering.recording import Subject
 
     config = opened.config
     about = [config.network.name, f"{config.network.num_neurons} neurons", f"generation {opened.generation}"]
@@ -160,7 +160,6 @@ def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:
     return Subject(
         task=opened.task,
         network=opened.network,
-        neurons=neurons_of(opened.network),
         params_of=lambda episode: opened.policy_params(policy, seed, episode),
         about=", ".join(about),
         warmup_steps=config.rollout.warmup_steps,

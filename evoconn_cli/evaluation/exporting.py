@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.evaluation.opened import OpenedRun, open_checkpoints
-from evoconn_cli.export.connectome import Connectome, ExportSource, make_connectome
+from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.episode import AnyEpisode, record_episode
+from evoconn_cli.networks.layers import biases, layer_arrays
 from evoconn_cli.runs.provenance import versions
 
 _RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id")
@@ -69,15 +71,19 @@ def make_source(
 
 
 def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
-    return make_connectome(
-        opened.network,
-        opened.candidates(policy, seed),
-        opened.state.normalizer,
+    network, candidates, normalizer = opened.network, opened.candidates(policy, seed), opened.state.normalizer
+    return Connectome(
         config=opened.config,
         generation=opened.generation,
         policy=_drawn(opened, policy),
-        probs=opened.probs,
+        layers={name: np.asarray(array.values[0]) for name, array in layer_arrays(network, candidates).items()},
+        biases={name: np.asarray(values[0]) for name, values in biases(network, candidates).items()},
+        probs={name: np.asarray(values) for name, values in (opened.probs or {}).items()},
+        neurons=network.neurons,
+        obs_mean=np.asarray(normalizer.mean),
+        obs_std=np.asarray(normalizer.std),
         action_size=opened.task.action_size,
+        equations=network.equations,
     )
 
 

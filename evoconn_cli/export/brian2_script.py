@@ -45,7 +45,6 @@ def write_brian2(source: ExportSource, out: Path) -> None:
 def steps_in_float64(connectome: Connectome, episode: Episode) -> int:
     """Returns the number of steps from the first one in which float64 gives the recorded spikes."""
     c, gains, initial = connectome.constants, connectome.gains, episode.initial
-    assert gains is not None
     recurrent = gains.recurrent * neuron_signs(connectome)[:, None] * connectome.layers["recurrent"]
     i_in = gains.input * (episode.normalized.astype(np.float64) @ observation_weights(connectome))
     v, i_syn, spikes = initial.v.astype(np.float64), initial.i_syn.astype(np.float64), initial.spikes

@@ -7,14 +7,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-import jax
 import numpy as np
 
 from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.config.schema import NetworkConfig, RunConfig
-from evoconn_cli.engine.normalizer import NormalizerState
-from evoconn_cli.networks import Candidates, Gains, Network, SpikingNeurons
-from evoconn_cli.networks.layers import biases, layer_arrays
+from evoconn_cli.networks import Gains, SpikingNeurons
 from evoconn_cli.networks.lif import LifConstants
 
 if TYPE_CHECKING:
@@ -35,10 +32,8 @@ class Connectome:
         biases: `[post]` float32 by name; empty for spiking networks.
         probs: `[pre, post]` float32 evolved probability of each connection by layer; empty for real weights.
         neurons: Neurons of a spiking network, or None.
-        gains: Gains of a spiking network, or None.
         obs_mean: `[O]` float32 mean of the normaliser.
         obs_std: `[O]` float32 standard deviation of the normaliser.
-        observation_size: O.
         action_size: A.
         equations: Equations of a network without spikes, line by line.
     """
@@ -50,10 +45,8 @@ class Connectome:
     biases: dict[str, np.ndarray]
     probs: dict[str, np.ndarray]
     neurons: SpikingNeurons | None
-    gains: Gains | None
     obs_mean: np.ndarray
     obs_std: np.ndarray
-    observation_size: int
     action_size: int
     equations: Sequence[str] = ()
 
@@ -65,9 +58,18 @@ class Connectome:
     @property
     def constants(self) -> LifConstants:
         """Constants of the neurons of a spiking network."""
+        return self._spiking_neurons.constants
+
+    @property
+    def gains(self) -> Gains:
+        """Gains of a spiking network."""
+        return self._spiking_neurons.gains
+
+    @property
+    def _spiking_neurons(self) -> SpikingNeurons:
         if self.neurons is None:
             raise ValueError(f"{self.network.name} has no spikes")
-        return self.neurons.constants
+        return self.neurons
 
     @property
     def neuron_types(self) -> np.ndarray | None:
@@ -78,6 +80,11 @@ class Connectome:
     def num_neurons(self) -> int:
         """N."""
         return self.config.network.num_neurons
+
+    @property
+    def observation_size(self) -> int:
+        """O."""
+        return len(self.obs_mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,43 +136,3 @@ class ExportSource:
             )
             for connectome in self.connectomes
         ]
-
-
-def make_connectome(
-    network: Network,
-    candidates: Candidates,
-    normalizer: NormalizerState,
-    *,
-    config: RunConfig,
-    generation: int,
-    policy: str,
-    probs: Mapping[str, jax.Array] | None,
-    action_size: int,
-) -> Connectome:
-    """Returns one network of a run.
-
-    Args:
-        network: Network of the run.
-        candidates: `[1, ...]` connections or weights of the network.
-        normalizer: Normaliser of the observations.
-        config: Configuration of the run.
-        generation: Generation of the checkpoint.
-        policy: How the candidates were drawn, `deterministic` or `sampled`.
-        probs: `[pre, post]` evolved probabilities by layer, or None.
-        action_size: A.
-    """
-    return Connectome(
-        config=config,
-        generation=generation,
-        policy=policy,
-        layers={name: np.asarray(array.values[0]) for name, array in layer_arrays(network, candidates).items()},
-        biases={name: np.asarray(values[0]) for name, values in biases(network, candidates).items()},
-        probs={name: np.asarray(values) for name, values in (probs or {}).items()},
-        neurons=network.neurons,
-        gains=network.gains,
-        obs_mean=np.asarray(normalizer.mean),
-        obs_std=np.asarray(normalizer.std),
-        observation_size=len(normalizer.mean),
-        action_size=action_size,
-        equations=network.equations,
-    )

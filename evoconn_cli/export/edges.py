@@ -26,13 +26,6 @@ REQUIRED_COLUMNS = ("layer", "pre", "post")
 """Columns that define the connections; if there are columns sign and weight, they must agree."""
 
 
-def layer_gains(connectome: Connectome) -> dict[str, float]:
-    """Returns the gain per layer of a boolean network."""
-    if connectome.gains is None:
-        raise ValueError(f"{connectome.network.name} has no gains")
-    return connectome.gains._asdict()
-
-
 def edge_table(connectome: Connectome) -> Table:
     """Returns one row per existing connection, ordered by layer, sending and receiving unit.
 
@@ -60,7 +53,7 @@ def _layer_edges(connectome: Connectome, name: str) -> Table:
         "pre_type": unit_types(connectome)[pre_population][pre],
         "sign": sign,
         "probability": connectome.probs[name][pre, post],
-        "weight": sign * layer_gains(connectome)[name],
+        "weight": sign * getattr(connectome.gains, name),
     }
 
 
@@ -87,7 +80,7 @@ def layers_from_edges(
     def fail(row: int, text: str) -> NoReturn:
         raise EvoconnError(f"{source}, line {first_line + row}: {text}")
 
-    names, signs, gains = unit_names(connectome), unit_signs(connectome), layer_gains(connectome)
+    names, signs, gains = unit_names(connectome), unit_signs(connectome), connectome.gains._asdict()
     numbers = {population: {name: i for i, name in enumerate(names[population])} for population in names}
     layers = {
         name: np.zeros((len(names[pre]), len(names[post])), bool) for name, (pre, post) in LAYER_POPULATIONS.items()

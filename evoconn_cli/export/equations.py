@@ -73,7 +73,7 @@ def constants_document(connectome: Connectome) -> dict[str, Any]:
         "sizes": sizes(connectome),
         "update": equations(connectome),
     }
-    if connectome.gains is None:
+    if connectome.neurons is None:
         return document
     document["constants"] = constants_with_units(connectome)
     document["functions"] = "fma(a, b, c) is a · b + c; S is a sum. A bundle says how each operation is rounded."
@@ -99,7 +99,7 @@ def sizes(connectome: Connectome) -> dict[str, int]:
         found["inputs"] = 2 * connectome.observation_size
         found["excitatory"] = int((connectome.neuron_types > 0).sum())
     found["actions"] = connectome.action_size
-    if connectome.gains is not None:
+    if connectome.neurons is not None:
         found["substeps"] = connectome.constants.num_substeps
     return found
 
@@ -107,8 +107,6 @@ def sizes(connectome: Connectome) -> dict[str, int]:
 def constants_with_units(connectome: Connectome) -> dict[str, dict[str, Any]]:
     """Returns every constant as a number, as a hex float, and as the float32 of the computation."""
     constants, gains = connectome.constants, connectome.gains
-    if gains is None:
-        raise ValueError(f"{connectome.network.name} has no spikes")
     values = {
         "tau_syn": (constants.tau_syn_ms, "ms"),
         "tau_m": (constants.tau_m_ms, "ms"),

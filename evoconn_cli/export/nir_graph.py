@@ -117,7 +117,6 @@ def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndar
     A spike is 1 for one sub-step. The weights of inhibitory neurons are negative.
     """
     constants, gains = connectome.constants, connectome.gains
-    assert gains is not None
     if connectome.neuron_types is None:
         names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
         k_in, k_h, k_out = (connectome.layers[name].astype(np.float64) for name in names)
@@ -144,7 +143,6 @@ def _affine(weight: np.ndarray) -> nir.Affine:
 
 def _initial_state(connectome: Connectome, initial: NeuronState) -> dict[str, dict[str, np.ndarray]]:
     """Returns the initial state of the recorded episode by node; without warm-up, all but the potentials are 0."""
-    assert connectome.gains is not None
     layer = connectome.layers["kernel_out" if connectome.neuron_types is None else "output"]
     return {
         "neurons": {"initial_v": initial.v, "initial_spikes": initial.spikes},

@@ -134,7 +134,7 @@ def npz_arrays(source: ExportSource, *, with_episode: bool) -> dict[str, Any]:
     connectome = source.connectome
     is_boolean = connectome.neuron_types is not None
     arrays: dict[str, Any] = _tables(source) if is_boolean else _weights(source, with_episode)
-    if connectome.gains is not None:
+    if connectome.neurons is not None:
         arrays |= {f"gains/{name}": np.array(gain) for name, gain in connectome.gains._asdict().items()}
     if with_episode:
         arrays |= {f"episode/{name}": values for name, values in source.any_episode.arrays().items()}
@@ -157,7 +157,7 @@ def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
     arrays |= {f"kernels/{name}": layer for name, layer in connectome.layers.items()}
     arrays |= {f"biases/{name}": bias for name, bias in connectome.biases.items()}
     initial: dict[str, np.ndarray] = {}
-    if connectome.gains is not None:
+    if connectome.neurons is not None:
         initial = source.episode.initial._asdict()
     elif with_episode:
         initial = cast(HiddenEpisode, source.any_episode).initial

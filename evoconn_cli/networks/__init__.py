@@ -57,6 +57,12 @@ class SpikingNeurons(NamedTuple):
     num: int  # N
     num_excitatory: int | None  # the first ones are excitatory, the others inhibitory; None if neurons have no types
     constants: LifConstants
+    gains: Gains
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of excitatory and of inhibitory neurons, or N alone if neurons have no types."""
+        return [self.num] if self.num_excitatory is None else [self.num_excitatory, self.num - self.num_excitatory]
 
     @property
     def types(self) -> np.ndarray | None:
@@ -93,7 +99,6 @@ class Network:
         spikes_per_ms: `spikes_per_ms(carry) -> [B]` mean rate of a member's neurons [1/ms], or None.
         record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
             last bit, or None for a network without spikes.
-        gains: Gains of the layers, or None for a network without spikes.
         neurons: The neurons of a spiking network, or None.
         state_arrays: `state_arrays(carry) -> {name: [B, N]}`, the carry by the names that the network's equations use;
             of a spiking network `v`, `i_syn`, `rate` and `spikes` (bool).
@@ -111,7 +116,6 @@ class Network:
     step: Step
     spikes_per_ms: Callable[[Carry], jax.Array] | None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
-    gains: Gains | None = None
     neurons: SpikingNeurons | None = None
     state_arrays: Callable[[Carry], dict[str, jax.Array]] = lambda carry: {}
     equations: tuple[str, ...] = ()

@@ -296,7 +296,6 @@ def make_conn_snn(
         step=program.step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=program.record,
-        gains=gains,
-        neurons=SpikingNeurons(num_neurons, num_excitatory, c),
+        neurons=SpikingNeurons(num_neurons, num_excitatory, c, gains),
         state_arrays=program.state_arrays,
     )

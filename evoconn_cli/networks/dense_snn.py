@@ -138,8 +138,7 @@ def make_dense_snn(
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=record,
-        gains=gains,
-        neurons=SpikingNeurons(num_neurons, None, c),
+        neurons=SpikingNeurons(num_neurons, None, c, gains),
         state_arrays=lambda carry: {**carry.neurons._asdict(), "spikes": carry.spikes},
     )
 

@@ -29,7 +29,7 @@ class _Drawing:
         self._episodes, self._clock, self._overlay = episodes, clock, None
         if options.has_overlay:
             title = (subject.task.name, subject.about)
-            self._overlay = Overlay(title, episodes, subject.neurons, clock=clock, width=width, height=height)
+            self._overlay = Overlay(title, episodes, subject.network.neurons, clock=clock, width=width, height=height)
             width, height = self._overlay.layout.scene.width, self._overlay.layout.scene.height
         self._path = CameraPath(bodies, episodes, dt=subject.task.dt, camera=options.camera, aspect=width / height)
         self.renderer = MujocoRenderer(
@@ -61,7 +61,8 @@ def write_episodes(
     dt = subject.task.dt
     if options.format == "html":
         bodies = task_bodies(subject.task.name)
-        write_page(out, bodies, episodes, neurons=subject.neurons, options=options, dt=dt, about=subject.about)
+        neurons, about = subject.network.neurons, subject.about
+        write_page(out, bodies, episodes, neurons=neurons, options=options, dt=dt, about=about)
         return
     clock = Clock(episodes, dt=dt, fps=options.fps, speed=options.speed)
     drawing = _Drawing(subject, episodes, options, clock)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evoconn_cli.drawing.colors import BACKGROUND, EXCITATORY, FAINT, INHIBITORY, REWARD, TEXT, UNTYPED, Rgb
+from evoconn_cli.networks import SpikingNeurons
 from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.plots import (
     RasterRows,
@@ -21,7 +22,7 @@ from evoconn_cli.rendering.plots import (
     spike_columns,
     window,
 )
-from evoconn_cli.rendering.recording import Motion, Neurons
+from evoconn_cli.rendering.recording import Motion
 
 _WIDE = 1.5
 """Pictures with at least this ratio of width to height have their plots beside the scene."""
@@ -34,6 +35,9 @@ _MOST_LINES = 3
 _TOTAL_SIZE = 2.6
 _NAME_SIZES = (1.7, 1.5, 1.3, 1.1, 1.0)
 """Heights of the return and of the name, relative to small text; the name has the first that fits."""
+_TYPES = (("excitatory", EXCITATORY), ("inhibitory", INHIBITORY))
+_NO_TYPES = (("neurons", UNTYPED),)
+"""Labels and colours of the neurons by type."""
 
 
 class Box(NamedTuple):
@@ -58,12 +62,12 @@ class Layout(NamedTuple):
     unit: float  # height of small text [pixels]
 
 
-def make_layout(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, RasterRows | None]:
+def make_layout(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Layout, RasterRows | None]:
     """Returns the layout of a picture with an overlay, and the rows of its raster."""
     return (_beside if width / height >= _WIDE else _below)(width, height, neurons)
 
 
-def _below(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, RasterRows | None]:
+def _below(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Layout, RasterRows | None]:
     unit = max(_SMALLEST_TEXT, min(width / 640, height / 480) * 12.5)
     margin, gap, track = round(1.3 * unit), round(0.6 * unit), round(2.2 * unit)
     left = margin + round(7.4 * unit)
@@ -90,7 +94,7 @@ def _below(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, Ra
     return layout, rows
 
 
-def _beside(width: int, height: int, neurons: Neurons | None) -> tuple[Layout, RasterRows | None]:
+def _beside(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Layout, RasterRows | None]:
     unit = max(_SMALLEST_TEXT, min(width / 1280, height / 720) * 18.5)
     margin, gap, track = round(1.5 * unit), round(0.9 * unit), round(3.2 * unit)
     scene_width = round(0.58 * width)
@@ -124,7 +128,7 @@ class Overlay:
     Args:
         title: Name of the task, and a line below it.
         episodes: Episodes of the video.
-        neurons: Neurons of the network, None without spikes.
+        neurons: SpikingNeurons of the network, None without spikes.
         clock: Clock of the video.
         width: Width of the picture [pixels].
         height: Height of the picture [pixels].
@@ -137,7 +141,7 @@ class Overlay:
         self,
         title: tuple[str, str],
         episodes: Sequence[Motion],
-        neurons: Neurons | None,
+        neurons: SpikingNeurons | None,
         *,
         clock: Clock,
         width: int,
@@ -164,10 +168,9 @@ class Overlay:
             raster, rate = self.layout.raster, self.layout.rate
             assert rows is not None and raster is not None and rate is not None
             self._spikes = spikes = spike_columns(episodes, neurons, rows, clock, per_frame=per_frame)
-            excitatory = 1.0 if neurons.num_excitatory is None else neurons.num_excitatory / neurons.num
-            self._shares = [excitatory] if neurons.num_excitatory is None else [excitatory, 1 - excitatory]
-            colors = [UNTYPED] if neurons.num_excitatory is None else [EXCITATORY, INHIBITORY]
-            strips.append((raster, raster_strip(spikes, rows)))
+            self._shares = [size / neurons.num for size in neurons.sizes]
+            colors = [color for _, color in _types_of(neurons)]
+            strips.append((raster, raster_strip(spikes, rows, colors)))
             strips.append((rate, curve_strip(list(spikes.rates), colors, rate.height, smoothing=3 * per_frame)))
         self._strips = strips
         self._blank = self._draw_blank(neurons, rows)
@@ -237,7 +240,7 @@ class Overlay:
         at = (box.x - round(0.8 * unit), box.y + box.height // 2 + round(0.62 * unit))
         self._text(draw, at, text, size=1.15, color=TEXT, anchor="rm")
 
-    def _draw_blank(self, neurons: Neurons | None, rows: RasterRows | None) -> np.ndarray:
+    def _draw_blank(self, neurons: SpikingNeurons | None, rows: RasterRows | None) -> np.ndarray:
         """Returns the parts of the picture that never change."""
         layout, unit = self.layout, self.layout.unit
         image = Image.new("RGB", self._size, BACKGROUND)
@@ -250,18 +253,11 @@ class Overlay:
             self._label_raster(draw, layout.raster, neurons, rows)
         return np.asarray(image)
 
-    def _label_raster(self, draw: ImageDraw.ImageDraw, box: Box, neurons: Neurons, rows: RasterRows) -> None:
+    def _label_raster(self, draw: ImageDraw.ImageDraw, box: Box, neurons: SpikingNeurons, rows: RasterRows) -> None:
         x, unit = box.x - round(0.8 * self.layout.unit), self.layout.unit
-        groups: list[tuple[str, int, Rgb]] = [("neurons", neurons.num, UNTYPED)]
-        share = 1.0
-        if neurons.num_excitatory is not None:
-            groups = [
-                ("excitatory", neurons.num_excitatory, EXCITATORY),
-                ("inhibitory", neurons.num - neurons.num_excitatory, INHIBITORY),
-            ]
-            share = (rows.num_excitatory or 0) / rows.num
+        share = rows.sizes[0] / rows.num
         centers = [box.y + round(share * box.height / 2), box.y + round((1 + share) * box.height / 2)]
-        for (label, number, color), center in zip(groups, centers, strict=False):
+        for (label, color), number, center in zip(_types_of(neurons), neurons.sizes, centers, strict=False):
             if number:
                 self._text(draw, (x, center - round(0.62 * unit)), str(number), size=1.15, color=color, anchor="rm")
                 self._text(draw, (x, center + round(0.62 * unit)), label, color=color, anchor="rm")
@@ -277,6 +273,10 @@ class Overlay:
         anchor: str,
     ) -> None:
         draw.text(at, text, font=_font(round(size * self.layout.unit)), fill=color, anchor=anchor)
+
+
+def _types_of(neurons: SpikingNeurons) -> Sequence[tuple[str, Rgb]]:
+    return _NO_TYPES if neurons.num_excitatory is None else _TYPES
 
 
 def format_number(value: float, decimals: int, *, plus: bool = False) -> str:

@@ -10,9 +10,10 @@ import numpy as np
 from evoconn_cli.config.rendering import RenderOptions
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill_page, pack
+from evoconn_cli.networks import SpikingNeurons
 from evoconn_cli.output import whole_file
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, angles_of, floor_height
-from evoconn_cli.rendering.recording import Motion, Neurons
+from evoconn_cli.rendering.recording import Motion
 from evoconn_cli.rendering.shapes import FOG, SUN, Shape, TaskBodies, square_size
 
 _SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
@@ -25,7 +26,7 @@ def write_page(
     bodies: TaskBodies,
     episodes: list[Motion],
     *,
-    neurons: Neurons | None,
+    neurons: SpikingNeurons | None,
     options: RenderOptions,
     dt: float,
     about: str,
@@ -106,7 +107,7 @@ def _floor(bodies: TaskBodies, episodes: list[Motion]) -> dict[str, Any]:
     return {"body": floor[0] if floor else None, "height": floor_height(bodies, episodes)}
 
 
-def _neurons(episodes: list[Motion], neurons: Neurons | None) -> dict[str, Any] | None:
+def _neurons(episodes: list[Motion], neurons: SpikingNeurons | None) -> dict[str, Any] | None:
     spikes = episodes[0].spikes
     if neurons is None or spikes is None:
         return None
@@ -114,7 +115,7 @@ def _neurons(episodes: list[Motion], neurons: Neurons | None) -> dict[str, Any] 
         "num": neurons.num,
         "excitatory": neurons.num_excitatory,
         "substeps": spikes.shape[1],
-        "substep_ms": neurons.substep_ms,
+        "substep_ms": neurons.constants.dt_ms,
     }
 
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from evoconn_cli.drawing.colors import EXCITATORY, INHIBITORY, LINE, TRACK, UNTYPED, Rgb
+from evoconn_cli.drawing.colors import LINE, TRACK, Rgb
+from evoconn_cli.networks import SpikingNeurons
 from evoconn_cli.rendering.clock import Clock
-from evoconn_cli.rendering.recording import Motion, Neurons
+from evoconn_cli.rendering.recording import Motion
 
 _SUPERSAMPLING = 3
 _PIECE = 1024  # columns
@@ -29,32 +30,31 @@ class RasterRows(NamedTuple):
     """The rows of the raster and their neurons."""
 
     row: np.ndarray  # [N] row of each neuron
-    num: int  # rows
-    num_excitatory: int | None  # rows of excitatory neurons, which come first; None if neurons have no types
+    sizes: list[int]  # rows of excitatory and of inhibitory neurons, or all if neurons have no types
     zoom: int  # height of a row [pixels]
 
+    @property
+    def num(self) -> int:
+        """Number of rows."""
+        return sum(self.sizes)
 
-def fit_rows(neurons: Neurons, max_height: int) -> RasterRows:
+
+def fit_rows(neurons: SpikingNeurons, max_height: int) -> RasterRows:
     """Returns the rows of a raster of at most `max_height` pixels, with as few neurons per row as possible.
 
     No row has neurons of two types.
     """
-    types = [neurons.num]
-    if neurons.num_excitatory is not None:
-        types = [neurons.num_excitatory, neurons.num - neurons.num_excitatory]
+    sizes = neurons.sizes
     together = 1
-    while sum(-(-size // together) for size in types) > max(max_height, len(types)):
+    while sum(heights := [-(-size // together) for size in sizes]) > max(max_height, len(sizes)):
         together += 1
-    row = np.concatenate([np.arange(size) // together for size in types])
-    heights = [-(-size // together) for size in types]
-    row[types[0] :] += heights[0]
-    return RasterRows(
-        row, sum(heights), None if neurons.num_excitatory is None else heights[0], max(1, max_height // sum(heights))
-    )
+    row = np.concatenate([np.arange(size) // together for size in sizes])
+    row[sizes[0] :] += heights[0]
+    return RasterRows(row, heights, max(1, max_height // sum(heights)))
 
 
 def spike_columns(
-    episodes: Sequence[Motion], neurons: Neurons, rows: RasterRows, clock: Clock, *, per_frame: int
+    episodes: Sequence[Motion], neurons: SpikingNeurons, rows: RasterRows, clock: Clock, *, per_frame: int
 ) -> SpikeColumns:
     """Returns the spikes of all episodes per column.
 
@@ -66,11 +66,9 @@ def spike_columns(
         per_frame: Number of columns per frame.
     """
     boundaries = [0, *(np.flatnonzero(np.diff(rows.row)) + 1)]
-    num_excitatory = neurons.num_excitatory
-    types = [slice(None)] if num_excitatory is None else [slice(0, num_excitatory), slice(num_excitatory, None)]
     num_columns = clock.num_frames * per_frame
     counts = np.zeros((num_columns, len(boundaries)), np.uint32)
-    spikes_of = np.zeros((num_columns, len(types)), np.int64)
+    spikes_of = np.zeros((num_columns, len(neurons.sizes)), np.int64)
     substeps_in = np.zeros(num_columns, np.int64)
     for index, episode in enumerate(episodes):
         assert episode.spikes is not None
@@ -80,11 +78,11 @@ def spike_columns(
             time = clock.start_of(index) + (step + (np.arange(num_substeps) + 0.5) / num_substeps) * clock.dt
             column = _column(time, clock, per_frame, num_columns)
             np.add.at(counts, column, np.add.reduceat(spikes, boundaries, axis=1, dtype=np.uint32))
-            np.add.at(spikes_of, column, np.stack([spikes[:, part].sum(axis=1) for part in types], axis=-1))
+            by_type = np.split(spikes, neurons.sizes[:-1], axis=1)
+            np.add.at(spikes_of, column, np.stack([part.sum(axis=1) for part in by_type], axis=-1))
             np.add.at(substeps_in, column, 1)
-    sizes = np.array([max(1, len(rows.row[part])) for part in types])
-    seconds = np.maximum(substeps_in, 1)[:, None] * neurons.substep_ms / 1000
-    rates = _held(spikes_of / (sizes * seconds), substeps_in > 0)
+    seconds = np.maximum(substeps_in, 1)[:, None] * neurons.constants.dt_ms / 1000
+    rates = _held(spikes_of / (np.maximum(neurons.sizes, 1) * seconds), substeps_in > 0)
     return SpikeColumns(np.minimum(counts, 255).astype(np.uint8).T, rates.T)
 
 
@@ -112,20 +110,18 @@ def _held(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     return values[last]
 
 
-def raster_strip(spikes: SpikeColumns, rows: RasterRows) -> np.ndarray:
-    """Returns `[rows * zoom, columns, 3]` uint8, brighter for more spikes."""
+def raster_strip(spikes: SpikeColumns, rows: RasterRows, colors: Sequence[Rgb]) -> np.ndarray:
+    """Returns `[rows * zoom, columns, 3]` uint8 with a colour per type of neuron, brighter for more spikes."""
     # A single spike must be visible, and several in one pixel must look different.
     present = spikes.counts[spikes.counts > 0]
     most = float(np.percentile(present, 99)) if present.size else 1.0
     strength = np.minimum(1.0, 0.35 + 0.65 * np.sqrt(np.arange(256) / most))
     strength[0] = 0.0
-    upper, lower = (UNTYPED, UNTYPED) if rows.num_excitatory is None else (EXCITATORY, INHIBITORY)
-    first = rows.num_excitatory or 0
-    lit = np.empty((*spikes.counts.shape, 3), np.uint8)
-    for part, color in ((slice(0, first), upper), (slice(first, None), lower)):
+    lit = []
+    for counts, color in zip(np.split(spikes.counts, rows.sizes[:-1]), colors, strict=True):
         shades = np.array(TRACK) + strength[:, None] * (np.array(color) - np.array(TRACK))
-        lit[part] = shades.astype(np.uint8)[spikes.counts[part]]
-    return np.repeat(lit, rows.zoom, axis=0)
+        lit.append(shades.astype(np.uint8)[counts])
+    return np.repeat(np.concatenate(lit), rows.zoom, axis=0)
 
 
 def curve_strip(curves: Sequence[np.ndarray], colors: Sequence[Rgb], height: int, *, smoothing: int) -> np.ndarray:

@@ -35,28 +35,11 @@ class RenderDisplay(Protocol):
         ...
 
 
-class Neurons(NamedTuple):
-    """The neurons whose spikes are recorded."""
-
-    num: int  # N
-    num_excitatory: int | None  # number of excitatory neurons, which come first; None for neurons without types
-    substep_ms: float  # network time per sub-step [ms]
-
-
-def neurons_of(network: Network) -> Neurons | None:
-    """Returns the neurons of a network, None for a network without spikes."""
-    if network.neurons is None:
-        return None
-    num, num_excitatory, constants = network.neurons
-    return Neurons(num, num_excitatory, constants.dt_ms)
-
-
 class Subject(NamedTuple):
     """What is rendered."""
 
     task: Task  # with bodies and its episode limit
     network: Network
-    neurons: Neurons | None  # None for a network without spikes
     params_of: Callable[[int], PolicyParams]  # parameters of an episode, by its number
     about: str  # line below the name of the task
     warmup_steps: int = 0  # steps that settle the network before an episode

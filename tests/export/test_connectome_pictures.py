@@ -326,9 +326,9 @@ def test_the_command_takes_width_title_and_panels(run, tmp_path):
 
 def test_names_of_observations_are_those_of_the_task_if_it_has_as_many():
     config = load_config(None, ["task.name=hopper"])
-    hopper = dataclasses.replace(random_connectome(), config=config, observation_size=11, action_size=3)
+    hopper = dataclasses.replace(random_connectome(), config=config, obs_mean=np.zeros(11), action_size=3)
     assert len(unit_labels(hopper)[0]) == 11
-    assert unit_labels(dataclasses.replace(hopper, observation_size=12)) == ((), unit_labels(hopper)[1])
+    assert unit_labels(dataclasses.replace(hopper, obs_mean=np.zeros(12))) == ((), unit_labels(hopper)[1])
 
 
 def test_real_weights_have_no_picture(tmp_path):

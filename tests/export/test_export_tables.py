@@ -59,7 +59,7 @@ def test_npz_of_real_weights(tmp_path):
     layers = {"Dense_0/kernel": random.normal(size=(3, 4)).astype(np.float32)}
     biases = {"Dense_0/bias": random.normal(size=4).astype(np.float32)}
     mean, std = np.arange(3, dtype=np.float32), np.ones(3, np.float32)
-    mlp = Connectome(config, 2, "deterministic", layers, biases, {}, None, None, mean, std, 3, 2)
+    mlp = Connectome(config, 2, "deterministic", layers, biases, {}, None, mean, std, 2)
     write_npz(unplayed_source(mlp), tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz", allow_pickle=False) as arrays:
         assert set(arrays) == {

@@ -98,7 +98,7 @@ def test_a_bundle_is_the_network_that_was_exported(exported, bundle):
         np.testing.assert_array_equal(layer, getattr(run.connectivity(), name))
         np.testing.assert_array_equal(read.connectome.probs[name], run.connectivity().probs[name])
     np.testing.assert_array_equal(read.connectome.obs_std, run.state.normalizer.std)
-    assert read.connectome.config == run.config and read.connectome.gains == run._opened.network.gains
+    assert read.connectome.config == run.config and read.connectome.gains == run._opened.network.neurons.gains
 
 
 def test_a_sampled_network_stays_the_one_that_was_drawn(exported):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rendering_cases import make_neurons
 
 from evoconn_cli.drawing import colors
+from evoconn_cli.networks import SpikingNeurons
 from evoconn_cli.rendering.clock import Clock
 from evoconn_cli.rendering.overlay import Box, Overlay, format_number, make_layout
 from evoconn_cli.rendering.plots import (
@@ -20,7 +22,7 @@ from evoconn_cli.rendering.plots import (
     spike_columns,
     window,
 )
-from evoconn_cli.rendering.recording import Motion, Neurons
+from evoconn_cli.rendering.recording import Motion
 
 DT = 0.02
 SUBSTEPS = 10
@@ -47,17 +49,17 @@ def random_spikes(steps: int, num: int, seed: int = 0) -> np.ndarray:
 @given(num=st.integers(1, 600), share=st.floats(0, 1), height=st.integers(20, 400))
 def test_rows_fit_and_never_hold_both_types(num, share, height):
     excitatory = round(num * share)
-    rows = fit_rows(Neurons(num, excitatory, 0.5), height)
+    rows = fit_rows(make_neurons(num, excitatory), height)
     assert rows.num * rows.zoom <= height
     assert set(rows.row) == set(range(rows.num)) and (np.diff(rows.row) >= 0).all()
-    assert set(rows.row[:excitatory]) == set(range(rows.num_excitatory))
+    assert set(rows.row[:excitatory]) == set(range(rows.sizes[0]))
     assert not set(rows.row[:excitatory]) & set(rows.row[excitatory:])
 
 
 def test_every_neuron_has_a_row_of_its_own_where_there_is_room():
-    rows = fit_rows(Neurons(64, 32, 0.5), 130)
-    assert (rows.num, rows.num_excitatory, rows.zoom) == (64, 32, 2)
-    assert fit_rows(Neurons(64, None, 0.5), 40).num == 32
+    rows = fit_rows(make_neurons(64, 32), 130)
+    assert (rows.num, rows.sizes[0], rows.zoom) == (64, 32, 2)
+    assert fit_rows(make_neurons(64, None), 40).num == 32
 
 
 # Columns
@@ -67,7 +69,7 @@ def test_every_neuron_has_a_row_of_its_own_where_there_is_room():
 @pytest.mark.parametrize("excitatory", [5, None, 0, 12])
 def test_no_spike_is_lost_and_each_is_in_the_column_of_its_time(speed, excitatory):
     spikes = [random_spikes(40, 12), random_spikes(23, 12, seed=1)]
-    neurons = Neurons(12, excitatory, 0.5)
+    neurons = make_neurons(12, excitatory)
     rows = fit_rows(neurons, 8)
     clock = Clock([episode_of(s) for s in spikes], dt=DT, fps=Fraction(25), speed=speed)
     found = spike_columns([episode_of(s) for s in spikes], neurons, rows, clock, per_frame=3)
@@ -82,7 +84,7 @@ def test_no_spike_is_lost_and_each_is_in_the_column_of_its_time(speed, excitator
 def test_rates_are_spikes_per_neuron_and_second_of_network_time():
     spikes = np.zeros((50, SUBSTEPS, 8), bool)
     spikes[:, ::5, 0] = True  # one of four excitatory neurons, every fifth sub-step of 0.5 ms: 400 Hz
-    neurons = Neurons(8, 4, 0.5)
+    neurons = make_neurons(8, 4)
     episode = episode_of(spikes)
     clock = Clock([episode], dt=DT, fps=Fraction(25))  # two steps a frame
     rates = spike_columns([episode], neurons, fit_rows(neurons, 8), clock, per_frame=1).rates
@@ -91,7 +93,7 @@ def test_rates_are_spikes_per_neuron_and_second_of_network_time():
 
 def test_columns_without_a_sub_step_or_a_reward_keep_the_value_before():
     spikes = np.ones((4, SUBSTEPS, 2), bool)
-    neurons = Neurons(2, None, 0.5)
+    neurons = make_neurons(2, None)
     episode = episode_of(spikes, rewards=np.array([1.0, 2.0, 3.0, 4.0]))
     clock = Clock([episode], dt=DT, fps=Fraction(50), speed=0.05)  # 20 frames a step
     np.testing.assert_allclose(
@@ -109,7 +111,8 @@ def test_columns_without_a_sub_step_or_a_reward_keep_the_value_before():
 def test_a_raster_shows_single_spikes_in_the_colour_of_their_type():
     counts = np.zeros((4, 30), np.uint8)
     counts[1, 7], counts[2, 20], counts[3, 20] = 1, 1, 9
-    strip = raster_strip(SpikeColumns(counts, np.zeros((2, 30))), RasterRows(np.arange(4), 4, 2, 3)).astype(int)
+    rows, by_type = RasterRows(np.arange(4), [2, 2], 3), (colors.EXCITATORY, colors.INHIBITORY)
+    strip = raster_strip(SpikeColumns(counts, np.zeros((2, 30))), rows, by_type).astype(int)
     assert strip.shape == (12, 30, 3)
     lit = np.argwhere((strip != colors.TRACK).any(axis=-1))
     assert {(y // 3, x) for y, x in lit.tolist()} == {(1, 7), (2, 20), (3, 20)}
@@ -164,7 +167,7 @@ def overlaps(first: Box, second: Box) -> bool:
 @given(
     width=st.integers(320, 2000),
     height=st.integers(240, 1400),
-    neurons=st.none() | st.builds(lambda n, e: Neurons(n, round(n * e), 0.5), st.integers(2, 512), st.floats(0, 1)),
+    neurons=st.none() | st.builds(lambda n, e: make_neurons(n, round(n * e)), st.integers(2, 512), st.floats(0, 1)),
 )
 def test_everything_is_inside_the_picture_and_nothing_covers_anything(width, height, neurons):
     layout, rows = make_layout(width, height, neurons)
@@ -182,7 +185,7 @@ def test_everything_is_inside_the_picture_and_nothing_covers_anything(width, hei
 # The whole picture
 
 
-def overlay_of(spikes: np.ndarray, neurons: Neurons | None, **given) -> tuple[Overlay, Clock]:
+def overlay_of(spikes: np.ndarray, neurons: SpikingNeurons | None, **given) -> tuple[Overlay, Clock]:
     episodes = [episode_of(spikes)]
     clock = Clock(episodes, dt=DT, fps=Fraction(25), **given)
     return Overlay(("hopper", "about"), episodes, neurons, clock=clock, width=640, height=480), clock
@@ -200,7 +203,7 @@ def crop(picture: np.ndarray, box: Box) -> np.ndarray:
 def test_the_newest_spikes_are_at_the_right_edge_and_move_left():
     spikes = np.zeros((100, SUBSTEPS, 8), bool)
     spikes[50, :, 1] = True  # at 1.00 to 1.02 s, in an excitatory neuron
-    overlay, _ = overlay_of(spikes, Neurons(8, 4, 0.5))
+    overlay, _ = overlay_of(spikes, make_neurons(8, 4))
     seen = []
     for time in (0.96, 1.04, 1.4):
         raster = crop(overlay.compose(time, scene_of(overlay)), overlay.layout.raster).astype(int)
@@ -215,7 +218,7 @@ def test_the_newest_spikes_are_at_the_right_edge_and_move_left():
 
 
 def test_the_scene_is_shown_and_its_texts_change_with_time():
-    overlay, _ = overlay_of(random_spikes(100, 8), Neurons(8, 4, 0.5))
+    overlay, _ = overlay_of(random_spikes(100, 8), make_neurons(8, 4))
     first, later = (overlay.compose(time, scene_of(overlay)) for time in (0.5, 1.5))
     assert first.shape == (480, 640, 3) and first.dtype == np.uint8
     box = overlay.layout.scene
@@ -226,7 +229,7 @@ def test_the_scene_is_shown_and_its_texts_change_with_time():
 
 
 def test_a_frame_is_a_function_of_its_time_alone():
-    overlay, _ = overlay_of(random_spikes(60, 8), Neurons(8, 4, 0.5))
+    overlay, _ = overlay_of(random_spikes(60, 8), make_neurons(8, 4))
     once = overlay.compose(0.7, scene_of(overlay))
     overlay.compose(1.1, scene_of(overlay))
     np.testing.assert_array_equal(once, overlay.compose(0.7, scene_of(overlay)))
@@ -239,7 +242,7 @@ def test_the_title_leaves_room_for_the_longest_return(name, size):
     rewards = np.full(100, -1234.5)
     clock = Clock(episodes := [episode_of(random_spikes(100, 8), rewards)], dt=DT, fps=Fraction(25))
     pictures = [
-        Overlay(title, episodes, Neurons(8, 4, 0.5), clock=clock, width=width, height=height)
+        Overlay(title, episodes, make_neurons(8, 4), clock=clock, width=width, height=height)
         for title in (("", ""), (name, "conn_snn, 256 neurons, generation 1000, edited bundle, sampled"))
     ]
     bare, titled = (o.compose(2.0, scene_of(o)).astype(int).sum(axis=-1) for o in pictures)
@@ -269,7 +272,7 @@ def test_the_lines_about_a_picture_are_whole_and_leave_the_body_free(size):
     width, height = size
     clock = Clock(episodes := [episode_of(random_spikes(100, 8), np.full(100, 9.0))], dt=DT, fps=Fraction(25))
     overlays = [
-        Overlay(("hopper", about), episodes, Neurons(8, 4, 0.5), clock=clock, width=width, height=height)
+        Overlay(("hopper", about), episodes, make_neurons(8, 4), clock=clock, width=width, height=height)
         for about in ("", "conn_snn, 128 neurons, generation 120")
     ]
     lines = [text for text, *_ in overlays[1]._title[1:]]
@@ -289,7 +292,7 @@ def test_networks_without_spikes_have_the_rewards_alone():
 
 
 def test_silence_can_be_drawn():
-    overlay, _ = overlay_of(np.zeros((5, SUBSTEPS, 8), bool), Neurons(8, 4, 0.5), speed=0.5)
+    overlay, _ = overlay_of(np.zeros((5, SUBSTEPS, 8), bool), make_neurons(8, 4), speed=0.5)
     overlay.compose(0.0, scene_of(overlay))
     overlay.compose(0.1, scene_of(overlay))
 

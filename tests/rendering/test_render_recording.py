@@ -17,7 +17,7 @@ from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.lif import LifConstants
-from evoconn_cli.rendering.recording import Motion, Neurons, Subject, neurons_of, record_episodes
+from evoconn_cli.rendering.recording import Motion, Subject, record_episodes
 from evoconn_cli.tasks import Task, TaskState, limit_episodes
 
 NEURONS = 12
@@ -86,7 +86,7 @@ def subject(task: Task, network, params_of=lambda number: 0.0, **options) -> Sub
     def with_normalizer(number):
         return PolicyParams(params_of(number), initial_normalizer(2))
 
-    return Subject(task, network, None, with_normalizer, "", **options)
+    return Subject(task, network, with_normalizer, "", **options)
 
 
 class Notes(list):
@@ -184,10 +184,10 @@ def test_the_recorded_spikes_are_those_of_the_network():
 def test_neurons_are_those_of_the_network():
     sizes = {"observation_size": 2, "action_size": 1}
     boolean = make_conn_snn(**sizes, num_neurons=NEURONS, excitatory_ratio=0.25)
-    assert neurons_of(boolean) == Neurons(NEURONS, 3, 0.5)
+    assert boolean.neurons[:3] == (NEURONS, 3, LifConstants()) and boolean.neurons.sizes == [3, NEURONS - 3]
     dense = make_dense_snn(**sizes, num_neurons=4, constants=LifConstants(dt_ms=0.25))
-    assert neurons_of(dense) == Neurons(4, None, 0.25)
-    assert neurons_of(make_flax_network("mlp", **sizes, num_neurons=4)) is None
+    assert dense.neurons[:3] == (4, None, LifConstants(dt_ms=0.25)) and dense.neurons.sizes == [4]
+    assert make_flax_network("mlp", **sizes, num_neurons=4).neurons is None
 
 
 def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
@@ -208,7 +208,7 @@ def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
     run = jax.jit(evaluation.run)
     results = run(Learned((), normalizer), evaluation_key(7), Perturbation(), evaluation.episodes)
     params = prepare_policy(mlp, weights, normalizer)
-    episodes = record(Subject(task, mlp, None, lambda number: params, "", warmup_steps=2), seed=7, num_episodes=3)
+    episodes = record(Subject(task, mlp, lambda number: params, "", warmup_steps=2), seed=7, num_episodes=3)
     assert all(episode.spikes is None for episode in episodes)
     returns = [episode.rewards.sum() for episode in episodes]
     np.testing.assert_allclose(returns, results.returns[:3], rtol=1e-5)

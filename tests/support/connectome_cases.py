@@ -34,11 +34,11 @@ def connectome_of(layers: Mapping[str, np.ndarray], probs: Mapping[str, np.ndarr
         layers=dict(layers),
         biases={},
         probs={n: np.where(k, 0.9, 0.1).astype(np.float32) for n, k in layers.items()} if probs is None else probs,
-        neurons=SpikingNeurons(num_neurons, round(num_neurons * ratio), LifConstants.of(config.network)),
-        gains=Gains(0.3, 1.0, 0.5),
+        neurons=SpikingNeurons(
+            num_neurons, round(num_neurons * ratio), LifConstants.of(config.network), Gains(0.3, 1.0, 0.5)
+        ),
         obs_mean=np.zeros(size, np.float32),
         obs_std=np.ones(size, np.float32),
-        observation_size=size,
         action_size=layers["output"].shape[1],
     )
 

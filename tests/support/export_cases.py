@@ -16,9 +16,10 @@ from evoconn_cli.networks import Gains
 def small_connectome() -> Connectome:
     """Returns 6 neurons, 3 observations and 2 actions, with gains and a normaliser that are no round numbers."""
     random = np.random.default_rng(0)
+    connectome = random_connectome(6)
     return dataclasses.replace(
-        random_connectome(6),
-        gains=Gains(input=0.1 / 3, recurrent=1.7, output=0.3),
+        connectome,
+        neurons=connectome.neurons._replace(gains=Gains(input=0.1 / 3, recurrent=1.7, output=0.3)),
         obs_mean=random.random(3, dtype=np.float32),
         obs_std=random.random(3, dtype=np.float32) + 0.5,
     )

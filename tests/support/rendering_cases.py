@@ -9,12 +9,19 @@ from pathlib import Path
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from evoconn_cli.rendering.recording import Motion, Neurons
+from evoconn_cli.networks import Gains, SpikingNeurons
+from evoconn_cli.networks.lif import LifConstants
+from evoconn_cli.rendering.recording import Motion
 from evoconn_cli.rendering.shapes import TaskBodies
 
 
+def make_neurons(num: int, num_excitatory: int | None) -> SpikingNeurons:
+    """Returns the neurons of a network with sub-steps of 0.5 ms."""
+    return SpikingNeurons(num, num_excitatory, LifConstants(), Gains(1.0, 1.0, 1.0))
+
+
 def make_episode(
-    bodies: TaskBodies, num_steps: int, neurons: Neurons | None = None, *, speed: float = 0.0, turn: float = 0.02
+    bodies: TaskBodies, num_steps: int, neurons: SpikingNeurons | None = None, *, speed: float = 0.0, turn: float = 0.02
 ) -> Motion:
     """Returns an episode in which all but the floor travels along x at `speed` [m] and turns by `turn` [rad] a step."""
     rng = np.random.default_rng(0)

@@ -63,7 +63,6 @@ def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
     rest of a warm-up, which decays with the synaptic time constant.
     """
     constants, gains = connectome.constants, connectome.gains
-    assert gains is not None
     spikes = episode.spikes.reshape(-1, connectome.num_neurons)
     before = np.concatenate([episode.initial.spikes[None], spikes[:-1]])
     onto = connectome.layers["recurrent"].mean(axis=1)  # share of all neurons that each neuron reaches

@@ -153,6 +153,8 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
     network: Network = find("network", config.network.name).load_make()(
         config.network, observation_size=sizes["observations"], action_size=sizes["actions"], on_cpu=True
     )
+    assert network.neurons is not None
+    gains = Gains(*(constants[f"gain_{layer}"]["value"] for layer in Gains._fields))
     with np.load(path / "normalizer.npz") as normalizer, np.load(path / "probabilities.npz") as probs:
         connectome = Connectome(
             config=config,
@@ -161,11 +163,9 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             layers={},
             biases={},
             probs=dict(probs),
-            neurons=network.neurons,
-            gains=Gains(*(constants[f"gain_{layer}"]["value"] for layer in Gains._fields)),
+            neurons=network.neurons._replace(gains=gains),
             obs_mean=normalizer["mean"],
             obs_std=normalizer["std"],
-            observation_size=sizes["observations"],
             action_size=sizes["actions"],
         )
     return dataclasses.replace(connectome, layers=read(path, connectome))
