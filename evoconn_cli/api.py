@@ -144,7 +144,7 @@ class LoadedRun:
         with our_arithmetic():
             center = layer_arrays(network, opened.strategy.center(self.state.strategy))
         return Connectivity(
-            **{name: np.asarray(array.values[0]) for name, array in center.items()},
+            **{name: np.asarray(values[0]) for name, values in center.items()},
             neuron_types=types,
             probs={name: np.asarray(probs) for name, probs in opened.probs.items()},
         )

@@ -76,7 +76,7 @@ def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
         config=opened.config,
         generation=opened.generation,
         policy=_drawn(opened, policy),
-        layers={name: np.asarray(array.values[0]) for name, array in layer_arrays(network, candidates).items()},
+        layers={name: np.asarray(values[0]) for name, values in layer_arrays(network, candidates).items()},
         biases={name: np.asarray(values[0]) for name, values in biases(network, candidates).items()},
         probs={name: np.asarray(values) for name, values in (opened.probs or {}).items()},
         neurons=network.neurons,

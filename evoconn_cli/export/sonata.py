@@ -67,34 +67,31 @@ def write_sonata(source: ExportSource, out: Path) -> None:
     connectome, episode = source.connectome, source.episode
     nodes, edges = node_table(connectome), edge_table(connectome)
     for population in POPULATIONS:
-        initial_state = _initial_state(connectome, episode) if population == "neurons" else None
+        initial_state = _initial_state(connectome, episode) if population == "neurons" else {}
         _write_population(out / "network", population, nodes, initial_state)
     for layer in LAYER_POPULATIONS:
         _write_layer(out / "network", layer, edges, connectome)
     (out / "network" / "node_types.csv").write_text(_csv(NODE_TYPES))
     (out / "network" / "edge_types.csv").write_text(_csv(EDGE_TYPES))
     _write_output(out / "output", connectome, episode)
-    write_json(
-        out / "components" / "lif.json",
-        _parameters(connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms"),
-        ascii_only=True,
-    )
-    write_json(out / "components" / "readout.json", _parameters(connectome, "tau_out_ms"), ascii_only=True)
-    write_json(out / "circuit_config.json", _circuit(source), ascii_only=True)
-    write_json(out / "simulation_config.json", _simulation(connectome, episode), ascii_only=True)
-    write_json(
-        out / "node_sets.json", {population: {"population": population} for population in POPULATIONS}, ascii_only=True
-    )
+    documents = {
+        "components/lif.json": _parameters(connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms"),
+        "components/readout.json": _parameters(connectome, "tau_out_ms"),
+        "circuit_config.json": _circuit(source),
+        "simulation_config.json": _simulation(connectome, episode),
+        "node_sets.json": {population: {"population": population} for population in POPULATIONS},
+    }
+    for name, document in documents.items():
+        write_json(out / name, document, ascii_only=True)
 
 
-def _write_population(folder: Path, population: str, nodes: Table, initial_state: Table | None) -> None:
+def _write_population(folder: Path, population: str, nodes: Table, initial_state: Table) -> None:
     here = nodes["population"] == population
     own = {"inputs": ("observation", "factor", "mean", "std"), "neurons": ("type", "sign"), "actions": ()}[population]
-    types = nodes["type"][here]
     write_nodes(
         folder / f"{population}_nodes.h5",
         population,
-        type_ids=_type_ids(NODE_TYPES, population, types),
+        type_ids=_type_ids(NODE_TYPES, population, nodes["type"][here]),
         attributes={"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
         dynamics=initial_state,
     )
@@ -148,14 +145,8 @@ def _write_output(folder: Path, connectome: Connectome, episode: Episode) -> Non
     }
     step_ms = num_substeps * dt_ms
     for name, (population, _, unit, start) in REPORTS.items():
-        write_report(
-            folder / f"{name}.h5",
-            population,
-            values[name],
-            units=unit,
-            step_ms=step_ms,
-            start_ms=start * step_ms,
-        )
+        path = folder / f"{name}.h5"
+        write_report(path, population, values[name], units=unit, step_ms=step_ms, start_ms=start * step_ms)
 
 
 def _circuit(source: ExportSource) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def write_nodes(
     *,
     type_ids: np.ndarray,
     attributes: Mapping[str, np.ndarray],
-    dynamics: Mapping[str, np.ndarray] | None = None,
+    dynamics: Mapping[str, np.ndarray],
 ) -> None:
     """Writes a population of nodes.
 
@@ -37,7 +37,7 @@ def write_nodes(
     """
     with _sonata_file(path) as file:
         group = _population(file, f"nodes/{population}", kind="node", type_ids=type_ids, attributes=attributes)
-        for parameter, values in (dynamics or {}).items():
+        for parameter, values in dynamics.items():
             group.create_dataset(f"0/dynamics_params/{parameter}", data=values)
         group.create_dataset("node_id", data=np.arange(len(type_ids)), dtype=np.uint64)
 
@@ -71,8 +71,8 @@ def write_edges(
             dataset = group.create_dataset(f"{side}_node_id", data=ids, dtype=np.uint64)
             dataset.attrs["node_population"] = end
             nodes, ranges = edge_index(ids, size)
-            group.create_dataset(f"indices/{index}/node_id_to_ranges", data=nodes)
-            _link_singular(group, f"indices/{index}/node_id_to_ranges")
+            data = group.create_dataset(f"indices/{index}/node_id_to_ranges", data=nodes)
+            group[f"indices/{index}/node_id_to_range"] = data  # libsonata looks for the plural, BMTK for the singular
             group.create_dataset(f"indices/{index}/range_to_edge_id", data=ranges)
 
 
@@ -134,16 +134,11 @@ def write_report(
         data.attrs["units"] = units
         ids = group.create_dataset("mapping/node_ids", data=np.arange(nodes), dtype=np.uint64)
         ids.attrs["sorted"] = np.int8(1)
-        group.create_dataset("mapping/index_pointers", data=np.arange(nodes + 1), dtype=np.uint64)
-        _link_singular(group, "mapping/index_pointers")
+        pointers = group.create_dataset("mapping/index_pointers", data=np.arange(nodes + 1), dtype=np.uint64)
+        group["mapping/index_pointer"] = pointers  # as above
         group.create_dataset("mapping/element_ids", data=np.zeros(nodes), dtype=np.uint32)
         time = group.create_dataset("mapping/time", data=np.array([start_ms, start_ms + frames * step_ms, step_ms]))
         time.attrs["units"] = "ms"
-
-
-def _link_singular(group: h5py.Group, name: str) -> None:
-    """Gives a dataset a second name without its `s`: libsonata looks for the plural, BMTK for the singular."""
-    group[name.removesuffix("s")] = group[name]
 
 
 @contextlib.contextmanager

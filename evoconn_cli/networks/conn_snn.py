@@ -77,7 +77,7 @@ class _Together:
         inputs = packed_layers.pack_ternary(both[:, :num_inputs] - both[:, num_inputs:])
         recurrent = candidates["recurrent"] ^ self.inhibitory[:, None]
         may_overflow = spike_counts.may_overflow(recurrent)
-        return ConnSnnParams(inputs, self._pack_recurrent(recurrent), self._pack_output(output), may_overflow)
+        return ConnSnnParams(inputs, *self._pack(recurrent, output), may_overflow)
 
     def initial_carry(self, keys: jax.Array) -> ConnSnnCarry:
         spikes = jnp.zeros((keys.shape[0], bits.num_words(self.num_neurons)), jnp.uint32)
@@ -101,11 +101,8 @@ class _Together:
     def state_arrays(self, carry: ConnSnnCarry) -> dict[str, jax.Array]:
         return {**carry.neurons._asdict(), "spikes": bits.unpack(carry.spikes, axis=1, length=self.num_neurons)}
 
-    def _pack_recurrent(self, recurrent: jax.Array) -> jax.Array:
-        return recurrent
-
-    def _pack_output(self, output: jax.Array) -> jax.Array:
-        return output.astype(jnp.int8)
+    def _pack(self, recurrent: jax.Array, output: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return recurrent, output.astype(jnp.int8)
 
     def _run(self, params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array, active: jax.Array) -> ConnSnnCarry:
         """Returns the carry after all sub-steps; members that are not active need not be computed."""
@@ -138,11 +135,8 @@ class _OneByOne(_Together):
     passed over.
     """
 
-    def _pack_recurrent(self, recurrent: jax.Array) -> jax.Array:
-        return spike_counts.rows_of_bytes(recurrent)
-
-    def _pack_output(self, output: jax.Array) -> jax.Array:
-        return packed_layers.pack_boolean(output)
+    def _pack(self, recurrent: jax.Array, output: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return spike_counts.rows_of_bytes(recurrent), packed_layers.pack_boolean(output)
 
     def _run(self, params: ConnSnnParams, carry: ConnSnnCarry, obs: jax.Array, active: jax.Array) -> ConnSnnCarry:
         fours = packed_layers.by_fours(obs)

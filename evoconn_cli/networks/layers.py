@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,13 @@ import jax.numpy as jnp
 from evoconn_cli.networks import Candidates, Layer, Network, bits
 
 
-class LayerArray(NamedTuple):
-    """One layer of a block and what it connects."""
-
-    layer: Layer
-    values: jax.Array  # [B, pre, post] bool or float32
-
-
-def layer_arrays(network: Network, candidates: Candidates) -> dict[str, LayerArray]:
-    """Returns every layer of a block by name, booleans unpacked; without biases."""
+def layer_arrays(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
+    """Returns every layer of a block by name, `[B, pre, post]` bool (unpacked) or float32; without biases."""
     found, shapes = _by_name(candidates), _by_name(network.shapes)
-    return {name: LayerArray(layer, _unpacked(found[name], shapes[name])) for name, layer in network.layers.items()}
+    return {
+        name: bits.unpack(found[name], axis=1, length=shapes[name].shape[0]) if network.is_boolean else found[name]
+        for name in network.layers
+    }
 
 
 def biases(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
@@ -32,7 +28,7 @@ def biases(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
 def fan_out(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
     """Returns `[B, pre]` int32 by layer, the connections that leave each pre-synaptic unit; weights of 0 are none."""
     arrays = layer_arrays(network, candidates)
-    return {name: jnp.sum(array.values != 0, axis=2, dtype=jnp.int32) for name, array in arrays.items()}
+    return {name: jnp.sum(values != 0, axis=2, dtype=jnp.int32) for name, values in arrays.items()}
 
 
 def keep_connections(
@@ -51,18 +47,16 @@ def keep_connections(
         name = _name(path)
         if name not in arrays:
             return leaf
-        layer, values = arrays[name]
-        if values.dtype == bool:
-            return bits.pack(values & kept(name, layer, values), axis=1)
-        return jnp.where(kept(name, layer, values), values, 0.0)
+        values = arrays[name]
+        stays = kept(name, network.layers[name], values)
+        return bits.pack(values & stays, axis=1) if network.is_boolean else jnp.where(stays, values, 0.0)
 
     return jax.tree_util.tree_map_with_path(one, candidates)
 
 
 def num_neurons(network: Network) -> int:
     """Returns N, from the shapes of the layers."""
-    shapes = _by_name(network.shapes)
-    return next(shapes[name].shape[-1] for name, layer in network.layers.items() if layer.post == "neurons")
+    return next(post for name, (_, post) in layer_shapes(network).items() if network.layers[name].post == "neurons")
 
 
 def layer_shapes(network: Network) -> Mapping[str, tuple[int, int]]:
@@ -77,7 +71,3 @@ def _by_name(tree: Any) -> dict[str, Any]:
 
 def _name(path: Any) -> str:
     return "/".join(str(part.key) for part in path)
-
-
-def _unpacked(leaf: jax.Array, shape: jax.ShapeDtypeStruct) -> jax.Array:
-    return bits.unpack(leaf, axis=1, length=shape.shape[0]) if shape.dtype == bool else leaf

@@ -41,9 +41,8 @@ def check_encoder(fmt: str) -> None:
     if fmt not in ("mp4", "gif"):
         return
     frame, how = np.zeros((64, 64, 3), np.uint8), {"fps": Fraction(25), "size": (64, 64)}
-    with contextlib.ExitStack() as stack:
-        with _naming_temporary_files():
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"frame.{fmt}"
+    with _temporary_folder() as folder:
+        path = folder / f"frame.{fmt}"
         if fmt == "mp4":
             write_mp4(path, iter([frame]), **how)
         else:
@@ -91,7 +90,11 @@ def write_gif(
     Raises:
         EvoconnError: ffmpeg fails or the file cannot be written.
     """
-    with _palette_file(make_palette(samples)) as palette, whole_file(path) as partial:
+    palette_image = make_palette(samples)
+    with _temporary_folder() as folder, whole_file(path) as partial:
+        palette = folder / "palette.png"
+        with _naming_temporary_files():
+            palette_image.save(palette)
         use = "[0:v][1:v]paletteuse=dither=none:diff_mode=rectangle"
         output = ["-lavfi", use, "-loop", "0", "-f", "gif", f"file:{partial}"]
         _run_ffmpeg(frames, fps=fps, size=size, inputs=["-i", str(palette)], output=output)
@@ -114,12 +117,10 @@ def make_palette(samples: Sequence[np.ndarray]) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _palette_file(palette: Image.Image) -> Iterator[Path]:
-    """Yields the path of a temporary file with a picture."""
+def _temporary_folder() -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with _naming_temporary_files():
-            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "palette.png"
-            palette.save(path)
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         yield path
 
 

@@ -159,10 +159,8 @@ def _add_visual(root: ET.Element, width: int, height: int, radius: float) -> Non
 def _add_assets(root: ET.Element, square: float) -> None:
     asset = ET.SubElement(root, "asset")
     light, dark = FLOOR
-    horizon, zenith = _rgb(BACKGROUND), _rgb(BACKGROUND)
-    ET.SubElement(
-        asset, "texture", type="skybox", builtin="gradient", rgb1=horizon, rgb2=zenith, width="64", height="384"
-    )
+    sky = _rgb(BACKGROUND)
+    ET.SubElement(asset, "texture", type="skybox", builtin="gradient", rgb1=sky, rgb2=sky, width="64", height="384")
     ET.SubElement(
         asset, "texture", name="floor", type="2d", builtin="checker", rgb1=_rgb(light), rgb2=_rgb(dark),
         width="512", height="512",

@@ -51,7 +51,7 @@ def candidates(network):
 
 def connected(network, candidates):
     """Returns `{layer: [B, pre, post]}` whether there is a connection."""
-    return {name: np.asarray(a.values) != 0 for name, a in layer_arrays(network, candidates).items()}
+    return {name: np.asarray(a) != 0 for name, a in layer_arrays(network, candidates).items()}
 
 
 def test_every_weight_but_biases_belongs_to_a_layer(network, candidates):

@@ -20,14 +20,9 @@ SHOWN_MS = 500.0
 """Length of the part in the middle of the episode that figures and pages show [ms of network time]."""
 
 
-def communities_of(connectome: Connectome, seed: int = 0) -> np.ndarray:
-    """Returns `[N]` int64, the number of each neuron's community, the largest community first.
-
-    Args:
-        connectome: Connectome with neuron types.
-        seed: Random seed of the search.
-    """
-    return find_communities(recurrent_graph(connectome), np.random.default_rng(seed))
+def communities_of(connectome: Connectome) -> np.ndarray:
+    """Returns `[N]` int64, the number of each neuron's community, the largest community first."""
+    return find_communities(recurrent_graph(connectome), np.random.default_rng(0))
 
 
 def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
@@ -75,9 +70,12 @@ def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
     return Dynamics(constants.dt_ms * np.arange(1, len(spikes) + 1), spikes, rates, currents)
 
 
-def window_of(dynamics: Dynamics, length_ms: float) -> slice:
-    """Returns the sub-steps of `length_ms` in the middle of an episode, or all of a shorter one."""
-    dt_ms = dynamics.times_ms[0]
-    length = min(len(dynamics.times_ms), round(length_ms / dt_ms))
-    start = (len(dynamics.times_ms) - length) // 2
-    return slice(start, start + length)
+def middle_of(dynamics: Dynamics) -> Dynamics:
+    """Returns `SHOWN_MS` in the middle of an episode, or all of a shorter one."""
+    num_substeps, dt_ms = len(dynamics.times_ms), dynamics.times_ms[0]
+    length = min(num_substeps, round(SHOWN_MS / dt_ms))
+    start = (num_substeps - length) // 2
+    shown = slice(start, start + length)
+    rates = {name: rate[shown] for name, rate in dynamics.rates.items()}
+    currents = {name: current[shown] for name, current in dynamics.currents.items()}
+    return Dynamics(dynamics.times_ms[shown], dynamics.spikes[shown], rates, currents)

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from evoconn_cli.engine.strategies.connectivity import saturated_from
-from evoconn_cli.export.analysis import graphs as measures
-from evoconn_cli.export.analysis.graphs import find_communities, modularity, random_graph
+from evoconn_cli.export.analysis import graphs
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.units import (
     density_by_projection,
@@ -186,13 +185,13 @@ def connectome_statistics(
     excitatory = excitatory_neurons(connectome)
     graph = recurrent_graph(connectome)
     rng = np.random.default_rng(seed)
-    communities = find_communities(graph, rng)
+    communities = graphs.find_communities(graph, rng)
     found = _measure(graph, communities)
     random = []
     for number in range(1, num_random_graphs + 1):
         progress(number)
-        drawn = random_graph(graph, rng)
-        random.append(_measure(drawn, find_communities(drawn, rng)))
+        drawn = graphs.random_graph(graph, rng)
+        random.append(_measure(drawn, graphs.find_communities(drawn, rng)))
     compared = {name: _compare(value, [other[name] for other in random]) for name, value in found.items()}
     onto = recurrent_inputs(connectome)
     balance = (onto[0] - onto[1]) / np.where(onto[0] + onto[1], onto[0] + onto[1], np.nan)
@@ -208,7 +207,7 @@ def connectome_statistics(
         **compared,
         small_worldness=_small_worldness(compared),
         communities=np.bincount(communities).tolist(),
-        components=measures.strong_components(graph).tolist(),
+        components=graphs.strong_components(graph).tolist(),
         unreached=_not_reached(np.any(observation_weights(connectome), axis=0), recurrent),
         without_effect=_not_reached(np.any(output, axis=1), recurrent.T),
         in_degree=degree_statistics(recurrent.sum(axis=0), density),
@@ -225,10 +224,10 @@ def connectome_statistics(
 
 def _measure(graph: np.ndarray, communities: np.ndarray) -> dict[str, float]:
     return {
-        "reciprocity": measures.reciprocity(graph),
-        "clustering": measures.clustering(graph),
-        "path_length": measures.path_length(graph),
-        "modularity": modularity(graph, communities),
+        "reciprocity": graphs.reciprocity(graph),
+        "clustering": graphs.clustering(graph),
+        "path_length": graphs.path_length(graph),
+        "modularity": graphs.modularity(graph, communities),
     }
 
 

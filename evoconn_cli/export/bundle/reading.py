@@ -203,18 +203,13 @@ def _num_differences(one: Layers, other: Layers) -> int:
     return _num_connections(one, other) + _num_connections(other, one)
 
 
-def _shapes(connectome: Connectome) -> dict[str, tuple[int, int]]:
-    """Returns the shape `(pre, post)` of every layer."""
-    return {name: probs.shape for name, probs in connectome.probs.items()}
-
-
 def _read_packed(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of kernels.npz; after an edit they may also be booleans `[pre, post]`."""
     file, layers = path / PACKED_FILE, {}
     with _reading(file) as opened, np.load(opened) as arrays:
         found = {name: arrays[name] for name in connectome.probs}
-    for name, (pre, post) in _shapes(connectome).items():
-        layer = found[name]
+    for name, layer in found.items():
+        pre, post = connectome.probs[name].shape
         if layer.dtype == np.uint8 and layer.shape == (pre, -(-post // 8)):
             layers[name] = np.unpackbits(layer, axis=1, count=post).astype(bool)
         elif layer.dtype == bool and layer.shape == (pre, post):
@@ -230,12 +225,12 @@ def _read_packed(path: Path, connectome: Connectome) -> Layers:
 def _read_sparse(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of the SciPy files, the entries that are not zero."""
     layers = {}
-    for name, shape in _shapes(connectome).items():
+    for name, probs in connectome.probs.items():
         file = path / "csr" / f"{name}.npz"
         with _reading(file) as opened:
             sparse = scipy.sparse.load_npz(opened)
-            if sparse.shape != shape:
-                raise EvoconnError(f"{file} is {list(sparse.shape)}. Expected: {list(shape)}.")
+            if sparse.shape != probs.shape:
+                raise EvoconnError(f"{file} is {list(sparse.shape)}. Expected: {list(probs.shape)}.")
             layers[name] = sparse.toarray() != 0
     return layers
 

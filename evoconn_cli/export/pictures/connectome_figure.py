@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def connectome_figure(
         episode: Recorded episode; without one its panels are left out.
         width: Width of the figure [inches].
         title: Whether it has a title.
-        panels: Letters of the panels to draw, all if empty. They are lettered anew; a single one has no letter.
+        panels: Letters of the panels to draw, all if empty. They are lettered from a again; a single one has no letter.
     """
     chosen = [name for name in panels or _TITLES if episode is not None or name not in EPISODE_PANELS]
     figure = empty_figure(width, 1.0)
@@ -83,13 +83,21 @@ def connectome_figure(
     if "a" in axes:
         draw_matrix({"recurrent": axes["a"], "input": axes["input"], "output": axes["output"]}, connectome, sort)
         _add_color_legend(axes["input"])
-    _draw_distributions(axes, connectome)
-    if "f" in axes:
-        _draw_actions(axes["f"], statistics, actions)
-    if "g" in axes:
-        _draw_observations(axes["g"], connectome, observations)
-    if episode is not None and set(axes) & set(EPISODE_PANELS):
-        draw_dynamics({name: axes[name] for name in EPISODE_PANELS if name in axes}, connectome, episode, sort)
+    recurrent, types = connectome.layers["recurrent"], neurons_by_type(connectome)
+    draw: dict[str, Callable[[Axes], None]] = {
+        "b": lambda panel: _draw_degrees(panel, recurrent, types, "onto a neuron"),
+        "c": lambda panel: _draw_degrees(panel, recurrent.T, types, "from a neuron"),
+        "d": lambda panel: _draw_probs(panel, connectome),
+        "e": lambda panel: _draw_balance(panel, connectome),
+        "f": lambda panel: _draw_actions(panel, statistics, actions),
+        "g": lambda panel: _draw_observations(panel, connectome, observations),
+    }
+    for name, draw_panel in draw.items():
+        if name in axes:
+            draw_panel(axes[name])
+    shows_episode = {name: axes[name] for name in EPISODE_PANELS if name in axes}
+    if episode is not None and shows_episode:
+        draw_dynamics(shows_episode, connectome, episode, sort)
     for_print(figure)
     if title:
         add_heading(figure, _title(connectome, statistics))
@@ -168,25 +176,16 @@ def _add_color_legend(panel: Axes) -> None:
     add_legend(panel, 4)
 
 
-def _draw_distributions(axes: Mapping[str, Axes], connectome: Connectome) -> None:
-    recurrent, types = connectome.layers["recurrent"], neurons_by_type(connectome)
-    if "b" in axes:
-        density = {name: recurrent[:, chosen].mean() for name, chosen in types.items()}
-        _draw_degrees(axes["b"], recurrent.sum(axis=0), types, density=density, x="onto a neuron")
-    if "c" in axes:
-        density = {name: recurrent[chosen].mean() for name, chosen in types.items()}
-        _draw_degrees(axes["c"], recurrent.sum(axis=1), types, density=density, x="from a neuron")
-    if "d" in axes:
-        _draw_probs(axes["d"], connectome)
-    if "e" in axes:
-        _draw_balance(axes["e"], connectome)
+def _draw_degrees(panel: Axes, connections: np.ndarray, types: Mapping[str, np.ndarray], x: str) -> None:
+    """Draws the distribution of degrees per neuron type, and the one expected from independent connections.
 
-
-def _draw_degrees(
-    panel: Axes, degrees: np.ndarray, types: dict[str, np.ndarray], *, density: dict[str, np.floating], x: str
-) -> None:
-    """Draws the distribution of degrees per neuron type, and the one expected from independent connections."""
-    num_neurons = len(degrees)
+    Args:
+        panel: Panel to draw in.
+        connections: `[:, N]` bool; the degree of a neuron is the number in its column.
+        types: `[N]` masks of the neurons by type.
+        x: What a degree counts.
+    """
+    degrees, num_neurons = connections.sum(axis=0), len(connections)
     spread = np.subtract(*np.percentile(degrees, (75, 25)))
     width = max(1, round(2 * spread / num_neurons ** (1 / 3)))  # Freedman and Diaconis 1981, in whole numbers
     edges = np.arange(degrees.min() - 2 * width, degrees.max() + 3 * width, width) - 0.5
@@ -194,7 +193,7 @@ def _draw_degrees(
         color, (counts, _) = ON_WHITE[name], np.histogram(degrees[chosen], edges)
         panel.stairs(counts, edges, fill=True, color=color, alpha=0.3, linewidth=0)
         panel.stairs(counts, edges, color=color, linewidth=1.4, label=name)
-        expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(density[name])))
+        expected = chosen.sum() * np.diff(binom.cdf(edges, num_neurons, float(connections[:, chosen].mean())))
         panel.plot((edges[:-1] + edges[1:]) / 2, expected, color=color, linewidth=1.6, linestyle=_DASHES)
     panel.plot([], [], color=FAINT, linewidth=1.6, linestyle=_DASHES, label="chance")
     label_axes(panel, x, "neurons", legend_columns=3)

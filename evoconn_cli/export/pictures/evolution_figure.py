@@ -57,7 +57,7 @@ def evolution_figure(
         statistics: Statistics of each connectome.
         width: Width of the figure [inches].
         title: Whether it has a title.
-        panels: Letters of the panels to draw, all if empty. They are lettered anew; a single one has no letter.
+        panels: Letters of the panels to draw, all if empty. They are lettered from a again; a single one has no letter.
     """
     chosen = sorted(set(panels)) or list(_TITLES)
     letters = [f"{letter}  " if len(chosen) > 1 else "" for letter in "abcdef"]

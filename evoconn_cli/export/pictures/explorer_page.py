@@ -10,14 +10,7 @@ import numpy as np
 from evoconn_cli.config.formats import SORTS
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill_page, pack
-from evoconn_cli.export.analysis.dynamics import (
-    SHOWN_MS,
-    Dynamics,
-    communities_of,
-    episode_dynamics,
-    neuron_order,
-    window_of,
-)
+from evoconn_cli.export.analysis.dynamics import Dynamics, communities_of, episode_dynamics, middle_of, neuron_order
 from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.units import LAYERS, neuron_signs, unit_labels
@@ -34,13 +27,12 @@ def write_explorer(source: ExportSource, out: Path) -> None:
         f"generation {connectome.generation}, {connectome.policy} network of {connectome.num_neurons} neurons, "
         f"run {source.provenance.get('run', '')}"
     )
-    dynamics = episode_dynamics(connectome, source.episode)
-    shown = window_of(dynamics, SHOWN_MS)
+    shown = middle_of(episode_dynamics(connectome, source.episode))
     groups = [({"name": name}, _arrays(connectome, name)) for name in LAYERS]
-    groups.append(({"name": "episode"}, _episode_arrays(dynamics, shown)))
+    groups.append(({"name": "episode"}, _episode_arrays(shown)))
     header = _header(source, about) | {
-        "episode_steps": shown.stop - shown.start,
-        "episode_ms": [float(time) for time in dynamics.times_ms[shown][[0, -1]]],
+        "episode_steps": len(shown.times_ms),
+        "episode_ms": shown.times_ms[[0, -1]].tolist(),
     }
     title, data = f"{connectome.config.task.name}: {about}", pack(header, "groups", groups)
     page = fill_page("evoconn_cli.export", scripts=_SCRIPTS, title=title, data=data)
@@ -77,13 +69,10 @@ def _arrays(connectome: Connectome, name: str) -> dict[str, np.ndarray]:
     }
 
 
-def _episode_arrays(dynamics: Dynamics, shown: slice) -> dict[str, np.ndarray]:
-    lines = {f"rate_{name}": values for name, values in dynamics.rates.items()}
-    lines |= {f"current_{name}": values for name, values in dynamics.currents.items()}
-    return {
-        "spikes": np.packbits(dynamics.spikes[shown]),
-        **{name: values[shown].astype(np.float32) for name, values in lines.items()},
-    }
+def _episode_arrays(shown: Dynamics) -> dict[str, np.ndarray]:
+    arrays = {"spikes": np.packbits(shown.spikes)}
+    arrays |= {f"rate_{name}": values.astype(np.float32) for name, values in shown.rates.items()}
+    return arrays | {f"current_{name}": values.astype(np.float32) for name, values in shown.currents.items()}
 
 
 def _css(rgb: colors.Rgb) -> str:
