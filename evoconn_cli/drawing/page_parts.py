@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -39,17 +40,8 @@ def fill_page(
         "scripts": "\n".join([read("unpack.js", "evoconn_cli.drawing"), *map(read, scripts)]),
         **{placeholder: read(name) for placeholder, name in (files or {}).items()},
     }
-    return _fill(read("page.html"), parts)
-
-
-def _fill(template: str, parts: Mapping[str, str]) -> str:
-    """Returns `template` with every `{{name}}` replaced by that part; placeholders within parts stay as they are."""
-    first, *rest = template.split("{{")
-    pieces = [first]
-    for piece in rest:
-        name, text = piece.split("}}", 1)
-        pieces += [parts[name], text]
-    return "".join(pieces)
+    # In one pass, so that placeholders within parts stay as they are.
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], read("page.html"))
 
 
 def pack(

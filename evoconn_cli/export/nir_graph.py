@@ -41,8 +41,7 @@ def write_recording(episode: Episode, dt_s: float, out: Path) -> None:
         dt_s: Length of a sub-step [s].
         out: File to write.
     """
-    num_substeps = episode.spikes.shape[1]
-    neurons = episode.spikes.shape[2]
+    _, num_substeps, neurons = episode.spikes.shape
     x = np.repeat(episode.normalized, num_substeps, axis=0)
 
     def gridded(values: np.ndarray, dt: float) -> nir.TimeGriddedData:

@@ -7,9 +7,9 @@ import importlib.util
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, MutableMapping
 from types import ModuleType
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
@@ -125,67 +125,48 @@ def make_mjcf(bodies: TaskBodies, *, width: int, height: int, radius: float, flo
         radius: Radius of the sphere that the camera keeps in view; it scales fog and shadows [m].
         floor_height: Height of the floor to add [m]; None if the task has one.
     """
-    root = ET.Element("mujoco", {"model": bodies.name})
-    _add_visual(root, width, height, radius)
-    _add_assets(root, square_size(radius))
-    world = ET.SubElement(root, "worldbody")
-    ET.SubElement(
-        world, "light", name="sun", type="directional", dir=_text(-x for x in SUN), diffuse="0.72 0.70 0.66",
-        specular="0.2 0.2 0.2", castshadow="true",
-    )  # fmt: skip
+    background, (light, dark) = _rgb(BACKGROUND), (_rgb(color) for color in FLOOR)
+    repeat = 1 / (2 * square_size(radius))
+    world = []
     if floor_height is not None:
-        ET.SubElement(world, "geom", type="plane", size="0 0 1", material="floor", pos=_text([0, 0, floor_height]))
+        world.append(f"<geom type='plane' size='0 0 1' material='floor' pos='0 0 {floor_height:.9g}'/>")
     for index, name in enumerate(bodies.names):
-        body = ET.SubElement(world, "body", name=f"{index} {name}", mocap="true")
-        for shape in bodies.shapes:
-            if shape.body == index:
-                _add_geom(body, shape)
-    return ET.tostring(root, encoding="unicode")
+        geoms = "".join(_geom(shape) for shape in bodies.shapes if shape.body == index)
+        world.append(f"<body name={quoteattr(f'{index} {name}')} mocap='true'>{geoms}</body>")
+    return f"""
+<mujoco model={quoteattr(bodies.name)}>
+  <statistic extent="{radius:.9g}" center="0 0 0"/>
+  <visual>
+    <global offwidth="{width}" offheight="{height}" fovy="{FIELD_OF_VIEW:.9g}"/>
+    <quality shadowsize="4096" offsamples="4"/>
+    <headlight ambient="0.40 0.40 0.42" diffuse="0.22 0.22 0.22" specular="0 0 0"/>
+    <map znear="0.02" zfar="60" fogstart="{FOG[0]:.9g}" fogend="{FOG[1]:.9g}" shadowclip="4" shadowscale="0.8"/>
+    <rgba fog="{background} 1" haze="{background} 1"/>
+  </visual>
+  <asset>
+    <texture type="skybox" builtin="gradient" rgb1="{background}" rgb2="{background}" width="64" height="384"/>
+    <texture name="floor" type="2d" builtin="checker" rgb1="{light}" rgb2="{dark}" width="512" height="512"/>
+    <material name="floor" texture="floor" texuniform="true" texrepeat="{repeat:.9g} {repeat:.9g}" reflectance="0.06"
+      specular="0.1"/>
+    <material name="body" specular="0.25" shininess="0.4"/>
+  </asset>
+  <worldbody>
+    <light name="sun" type="directional" dir="{_text(-x for x in SUN)}" diffuse="0.72 0.70 0.66" specular="0.2 0.2 0.2"
+      castshadow="true"/>
+    {"".join(world)}
+  </worldbody>
+</mujoco>
+"""
 
 
-def _add_visual(root: ET.Element, width: int, height: int, radius: float) -> None:
-    ET.SubElement(root, "statistic", extent=_text([radius]), center="0 0 0")
-    visual = ET.SubElement(root, "visual")
-    ET.SubElement(visual, "global", offwidth=str(width), offheight=str(height), fovy=_text([FIELD_OF_VIEW]))
-    ET.SubElement(visual, "quality", shadowsize="4096", offsamples="4")
-    ET.SubElement(visual, "headlight", ambient="0.40 0.40 0.42", diffuse="0.22 0.22 0.22", specular="0 0 0")
-    ET.SubElement(
-        visual, "map", znear="0.02", zfar="60", fogstart=_text(FOG[:1]), fogend=_text(FOG[1:]), shadowclip="4",
-        shadowscale="0.8",
-    )  # fmt: skip
-    ET.SubElement(visual, "rgba", fog=_rgba(BACKGROUND), haze=_rgba(BACKGROUND))
-
-
-def _add_assets(root: ET.Element, square: float) -> None:
-    asset = ET.SubElement(root, "asset")
-    light, dark = FLOOR
-    sky = _rgb(BACKGROUND)
-    ET.SubElement(asset, "texture", type="skybox", builtin="gradient", rgb1=sky, rgb2=sky, width="64", height="384")
-    ET.SubElement(
-        asset, "texture", name="floor", type="2d", builtin="checker", rgb1=_rgb(light), rgb2=_rgb(dark),
-        width="512", height="512",
-    )  # fmt: skip
-    repeat = _text([1 / (2 * square)] * 2)
-    ET.SubElement(
-        asset, "material", name="floor", texture="floor", texuniform="true", texrepeat=repeat, reflectance="0.06",
-        specular="0.1",
-    )  # fmt: skip
-    ET.SubElement(asset, "material", name="body", specular="0.25", shininess="0.4")
-
-
-def _add_geom(body: ET.Element, shape: Shape) -> None:
-    look = {"material": "floor"}
+def _geom(shape: Shape) -> str:
+    look = "material='floor'"
     if shape.role != "floor":
-        look = {"material": "body", "rgba": _rgba(shape_color(shape.role, shape.body))}
-    geom = {
-        "type": shape.kind,
-        "size": _text(shape.size or (0, 0, 1)),
-        "pos": _text(shape.position),
-        "quat": _text(shape.rotation),
-        "contype": "0",
-        "conaffinity": "0",
-    }
-    ET.SubElement(body, "geom", geom | look)
+        look = f"material='body' rgba='{_rgb(shape_color(shape.role, shape.body))} 1'"
+    return (
+        f"<geom type='{shape.kind}' size='{_text(shape.size or (0, 0, 1))}' pos='{_text(shape.position)}' "
+        f"quat='{_text(shape.rotation)}' contype='0' conaffinity='0' {look}/>"
+    )
 
 
 def _text(numbers: Iterable[float]) -> str:
@@ -194,10 +175,6 @@ def _text(numbers: Iterable[float]) -> str:
 
 def _rgb(color: Rgb) -> str:
     return _text(channel / 255 for channel in color)
-
-
-def _rgba(color: Rgb) -> str:
-    return f"{_rgb(color)} 1"
 
 
 class MujocoRenderer:

@@ -73,7 +73,7 @@ def write_page(
         },
         "bodies": bodies.names,
         "shapes": [_shape(shape) for shape in bodies.shapes if shape.kind != "plane"],
-        "neurons": _neurons(episodes, neurons),
+        "neurons": None if neurons is None else _neurons(neurons),
     }
     groups = [
         ({"steps": len(episode.rewards)}, _arrays(episode, path.targets(index)))
@@ -107,14 +107,11 @@ def _floor(bodies: TaskBodies, episodes: list[Motion]) -> dict[str, Any]:
     return {"body": floor[0] if floor else None, "height": floor_height(bodies, episodes)}
 
 
-def _neurons(episodes: list[Motion], neurons: SpikingNeurons | None) -> dict[str, Any] | None:
-    spikes = episodes[0].spikes
-    if neurons is None or spikes is None:
-        return None
+def _neurons(neurons: SpikingNeurons) -> dict[str, Any]:
     return {
         "num": neurons.num,
         "excitatory": neurons.num_excitatory,
-        "substeps": spikes.shape[1],
+        "substeps": neurons.constants.num_substeps,
         "substep_ms": neurons.constants.dt_ms,
     }
 
