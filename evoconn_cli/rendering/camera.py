@@ -57,6 +57,7 @@ class CameraPath:
         aspect: Width of the picture divided by its height.
 
     Attributes:
+        targets: `[T + 1, 3]` point that the camera looks at, at every state of each episode [m].
         radius: Radius of the sphere that the camera keeps in view [m].
     """
 
@@ -74,18 +75,14 @@ class CameraPath:
             low, high = bounds(bodies, episodes)
             paths = [np.broadcast_to((low + high) / 2, path.shape) for path in paths]
             radius = float(np.linalg.norm(high - low)) / 2
-        self._targets = paths
+        self.targets = paths
         self.radius = radius
         narrow = min(1.0, aspect) * math.tan(math.radians(FIELD_OF_VIEW / 2))
         self._distance = self.radius / math.sin(math.atan(narrow))
 
-    def targets(self, episode: int) -> np.ndarray:
-        """Returns `[T + 1, 3]` the point that the camera looks at, at every state of an episode [m]."""
-        return self._targets[episode]
-
     def view(self, moment: Moment) -> View:
         """Returns the camera at `moment`."""
-        path = self._targets[moment.episode]
+        path = self.targets[moment.episode]
         here, after = path[moment.step], path[min(moment.step + 1, len(path) - 1)]
         target = (1 - moment.fraction) * here + moment.fraction * after
         return View(target, self._distance, self._azimuth, self._elevation)

@@ -43,14 +43,9 @@ class Clock:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames of all episodes."""
+        """Number of frames of all episodes with their held last states."""
         # The tolerance keeps 8.000001 s, which is 8 s in single precision, from having a frame of its own.
-        return math.ceil(self.duration * float(self.fps) / self.speed - 1e-3)
-
-    @property
-    def duration(self) -> float:
-        """Duration of all episodes with their held last states [s of simulation]."""
-        return float(self._starts[-1]) * self.dt
+        return math.ceil(float(self._starts[-1]) * self.dt * float(self.fps) / self.speed - 1e-3)
 
     def time_of(self, frame: int) -> float:
         """Returns the simulated time that `frame` shows [s]."""

@@ -56,18 +56,19 @@ class Layout(NamedTuple):
     title: tuple[int, int]  # top left of the name, with the lines about it below
     total: tuple[int, int]  # top right of the return
     clock: tuple[int, int]  # bottom left of the time
-    raster: Box | None  # None for a network without spikes
+    rows: RasterRows | None  # None for a network without spikes, as for raster and rate
+    raster: Box | None
     rate: Box | None
     reward: Box
     unit: float  # height of small text [pixels]
 
 
-def make_layout(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Layout, RasterRows | None]:
-    """Returns the layout of a picture with an overlay, and the rows of its raster."""
+def make_layout(width: int, height: int, neurons: SpikingNeurons | None) -> Layout:
+    """Returns the layout of a picture with an overlay."""
     return (_beside if width / height >= _WIDE else _below)(width, height, neurons)
 
 
-def _below(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Layout, RasterRows | None]:
+def _below(width: int, height: int, neurons: SpikingNeurons | None) -> Layout:
     unit = max(_SMALLEST_TEXT, min(width / 640, height / 480) * 12.5)
     margin, gap, track = round(1.3 * unit), round(0.6 * unit), round(2.2 * unit)
     left = margin + round(7.4 * unit)
@@ -81,20 +82,20 @@ def _below(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Lay
         raster = Box(left, rate.y - gap - rows.num * rows.zoom, plot_width, rows.num * rows.zoom)
         top = raster.y
     scene = Box(0, 0, width, top - margin)
-    layout = Layout(
+    return Layout(
         scene,
         title=(margin, margin),
         total=(width - margin, margin),
         clock=(margin, scene.height - gap),
+        rows=rows,
         raster=raster,
         rate=rate,
         reward=reward,
         unit=unit,
     )
-    return layout, rows
 
 
-def _beside(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[Layout, RasterRows | None]:
+def _beside(width: int, height: int, neurons: SpikingNeurons | None) -> Layout:
     unit = max(_SMALLEST_TEXT, min(width / 1280, height / 720) * 18.5)
     margin, gap, track = round(1.5 * unit), round(0.9 * unit), round(3.2 * unit)
     scene_width = round(0.58 * width)
@@ -109,17 +110,17 @@ def _beside(width: int, height: int, neurons: SpikingNeurons | None) -> tuple[La
         track += (room - raster.height) // 2
         rate = Box(left, raster.y + raster.height + gap, right - left, track)
     reward = Box(left, height - margin - track, right - left, track)
-    layout = Layout(
+    return Layout(
         Box(0, 0, scene_width, height),
         title=(scene_width + margin, margin),
         total=(right, margin),
         clock=(margin, height - margin),
+        rows=rows,
         raster=raster,
         rate=rate,
         reward=reward,
         unit=unit,
     )
-    return layout, rows
 
 
 class Overlay:
@@ -128,7 +129,7 @@ class Overlay:
     Args:
         title: Name of the task, and a line below it.
         episodes: Episodes of the video.
-        neurons: SpikingNeurons of the network, None without spikes.
+        neurons: Neurons of the network, None without spikes.
         clock: Clock of the video.
         width: Width of the picture [pixels].
         height: Height of the picture [pixels].
@@ -147,14 +148,14 @@ class Overlay:
         width: int,
         height: int,
     ) -> None:
-        self.layout, rows = make_layout(width, height, neurons)
+        self.layout = make_layout(width, height, neurons)
         self._episodes = episodes
         self._clock = clock
         self._size = (width, height)
         self._returns = [np.concatenate([[0.0], np.cumsum(episode.rewards, dtype=np.float64)]) for episode in episodes]
         self._decimals = (
-            _decimals(max(np.abs(values).max() for values in self._returns), 3),
-            _decimals(max(np.abs(episode.rewards).max() for episode in episodes), 3),
+            _decimals(max(np.abs(values).max() for values in self._returns)),
+            _decimals(max(np.abs(episode.rewards).max() for episode in episodes)),
         )
         self._title = self._fit_title(*title)
         self._per_frame = per_frame = max(1, round(self.layout.reward.width / (_SHOWN_SECONDS * float(clock.fps))))
@@ -165,7 +166,7 @@ class Overlay:
         ]
         self._spikes: SpikeColumns | None = None
         if neurons is not None:
-            raster, rate = self.layout.raster, self.layout.rate
+            rows, raster, rate = self.layout.rows, self.layout.raster, self.layout.rate
             assert rows is not None and raster is not None and rate is not None
             self._spikes = spikes = spike_columns(episodes, neurons, rows, clock, per_frame=per_frame)
             self._shares = [size / neurons.num for size in neurons.sizes]
@@ -173,7 +174,7 @@ class Overlay:
             strips.append((raster, raster_strip(spikes, rows, colors)))
             strips.append((rate, curve_strip(list(spikes.rates), colors, rate.height, smoothing=3 * per_frame)))
         self._strips = strips
-        self._blank = self._draw_blank(neurons, rows)
+        self._blank = self._draw_blank(neurons)
 
     def compose(self, time: float, scene: np.ndarray) -> np.ndarray:
         """Returns `[height, width, 3]` uint8, the picture at `time` [s] around its scene."""
@@ -240,7 +241,7 @@ class Overlay:
         at = (box.x - round(0.8 * unit), box.y + box.height // 2 + round(0.62 * unit))
         self._text(draw, at, text, size=1.15, color=TEXT, anchor="rm")
 
-    def _draw_blank(self, neurons: SpikingNeurons | None, rows: RasterRows | None) -> np.ndarray:
+    def _draw_blank(self, neurons: SpikingNeurons | None) -> np.ndarray:
         """Returns the parts of the picture that never change."""
         layout, unit = self.layout, self.layout.unit
         image = Image.new("RGB", self._size, BACKGROUND)
@@ -249,8 +250,8 @@ class Overlay:
             if box is not None:
                 y = box.y + box.height // 2 - round(0.62 * unit)
                 self._text(draw, (box.x - round(0.8 * unit), y), label, anchor="rm")
-        if layout.raster is not None and neurons is not None and rows is not None:
-            self._label_raster(draw, layout.raster, neurons, rows)
+        if layout.raster is not None and neurons is not None and layout.rows is not None:
+            self._label_raster(draw, layout.raster, neurons, layout.rows)
         return np.asarray(image)
 
     def _label_raster(self, draw: ImageDraw.ImageDraw, box: Box, neurons: SpikingNeurons, rows: RasterRows) -> None:
@@ -287,9 +288,9 @@ def format_number(value: float, decimals: int, *, plus: bool = False) -> str:
     return ("-" if value < 0 else "+" if plus else "") + text
 
 
-def _decimals(most: float, digits: int) -> int:
-    """Returns the number of decimals, 0 to 3, that shows `digits` digits of the greatest value."""
-    return int(np.clip(digits - 1 - np.floor(np.log10(max(float(most), 1e-3))), 0, 3))
+def _decimals(most: float) -> int:
+    """Returns the number of decimals, 0 to 3, that shows three digits of the greatest value."""
+    return int(np.clip(2 - np.floor(np.log10(max(float(most), 1e-3))), 0, 3))
 
 
 def _width(text: str, height: float) -> float:

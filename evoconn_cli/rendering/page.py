@@ -76,7 +76,7 @@ def write_page(
         "neurons": None if neurons is None else _neurons(neurons),
     }
     groups = [
-        ({"steps": len(episode.rewards)}, _arrays(episode, path.targets(index)))
+        ({"steps": len(episode.rewards)}, _arrays(episode, path.targets[index]))
         for index, episode in enumerate(episodes)
     ]
     page = fill_page(

@@ -28,6 +28,8 @@ from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.pictures.evolution_figure import evolution_figure, write_picture
 from evoconn_cli.export.units import observation_weights, unit_labels
 
+UNSORTED = ExportOptions(sort="none")
+
 
 def source_of(*connectomes, **options) -> ExportSource:
     return ExportSource(connectomes, lambda: random_episode(connectomes[-1]), {"run": "a"}, ExportOptions(**options))
@@ -65,7 +67,7 @@ def picture_of(panel, positive: str, negative: str) -> np.ndarray:
 
 def test_every_connection_is_where_it_belongs():
     connectome = random_connectome(20)
-    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "degree")
+    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), ExportOptions())
     order = neuron_order(connectome, "degree")
     signs = connectome.neuron_types[order][:, None]
     panels = {panel.get_ylabel() or panel.get_xlabel(): panel for panel in figure.axes if panel.get_images()}
@@ -89,7 +91,7 @@ MANY_OBSERVATIONS = connectome_of(
 def test_every_connection_has_a_pixel_in_the_saved_file(connectome, tmp_path):
     """Lines at edges and between types hide no connection either."""
     small = connectome_of({name: np.ones((2, 2), bool) for name in connectome.layers})
-    figure = connectome_figure(connectome, connectome_statistics(small, num_random_graphs=2), "none")
+    figure = connectome_figure(connectome, connectome_statistics(small, num_random_graphs=2), UNSORTED)
     save_figure(figure, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
@@ -128,7 +130,7 @@ def drawn():
 def test_a_figure_can_be_printed_as_it_is(drawn, given):
     """At the width that was asked for, with text of 6 points at least, of which none is cut off or hidden."""
     connectome, statistics, episode = drawn
-    figure = connectome_figure(connectome, statistics, "degree", episode, **given)
+    figure = connectome_figure(connectome, statistics, ExportOptions(**given), episode)
     assert_printable(figure, given.get("width", 7.0))
     titles = [panel.get_title(loc="left") for panel in figure.axes if panel.get_title(loc="left")]
     count = len(given.get("panels", "abcdefghij"))
@@ -140,7 +142,7 @@ def test_a_figure_can_be_printed_as_it_is(drawn, given):
 def test_a_figure_of_several_steps_can_be_printed_as_it_is(given):
     connectomes = [random_connectome(seed=seed, generation=1000 * seed) for seed in (1, 2)]
     statistics = [connectome_statistics(one, num_random_graphs=2) for one in connectomes]
-    assert_printable(evolution_figure(connectomes, statistics, **given), given.get("width", 7.0))
+    assert_printable(evolution_figure(connectomes, statistics, ExportOptions(**given)), given.get("width", 7.0))
 
 
 def assert_printable(figure, width: float) -> None:
@@ -164,7 +166,7 @@ def assert_printable(figure, width: float) -> None:
 def test_colours_mean_one_thing():
     connectome = random_connectome(20)
     figure = connectome_figure(
-        connectome, connectome_statistics(connectome, num_random_graphs=2), "none", random_episode(connectome)
+        connectome, connectome_statistics(connectome, num_random_graphs=2), UNSORTED, random_episode(connectome)
     )
     meanings: dict[str, set[str]] = {}
     for panel in figure.axes:
@@ -196,7 +198,9 @@ def test_currents_and_rates_are_those_of_the_neurons():
 
 def test_steps_without_connections_of_a_probability_do_not_fall_to_the_axis():
     connectome = random_connectome(8)
-    figure = connectome_figure(connectome, connectome_statistics(connectome, num_random_graphs=2), "none", panels="d")
+    figure = connectome_figure(
+        connectome, connectome_statistics(connectome, num_random_graphs=2), ExportOptions(panels="d")
+    )
     for step in figure.axes[0].patches:
         values = step.get_data().values
         assert np.isnan(values).any() and (values[~np.isnan(values)] > 0).all() and step.get_data().baseline is None
@@ -205,7 +209,7 @@ def test_steps_without_connections_of_a_probability_do_not_fall_to_the_axis():
 def test_the_bars_are_the_counts():
     connectome = random_connectome(20)
     statistics = connectome_statistics(connectome, num_random_graphs=2)
-    figure = connectome_figure(connectome, statistics, "none")
+    figure = connectome_figure(connectome, statistics, UNSORTED)
     panels = {panel.get_title(loc="left"): panel for panel in figure.axes}
     heights = [bar.get_width() for bar in panels["f  Onto actions"].patches]
     assert heights == [a["E"] for a in statistics.onto_actions] + [-a["I"] for a in statistics.onto_actions]
@@ -232,7 +236,7 @@ def test_changes_between_steps():
     steps = evolution_as_json(connectomes, statistics)["steps"]
     assert [step["generation"] for step in steps] == [1, 2, 3]
     assert steps[0]["changed_since_step_before"] is None and steps[1]["changed_since_step_before"] == changed[0]
-    figure = evolution_figure(connectomes, statistics)
+    figure = evolution_figure(connectomes, statistics, ExportOptions())
     densities = figure.axes[0].get_lines()[0]
     np.testing.assert_array_equal(densities.get_xdata(), [1, 2, 3])
     np.testing.assert_array_equal(densities.get_ydata(), [one.density["E->E"] for one in statistics])

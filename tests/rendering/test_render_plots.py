@@ -170,7 +170,7 @@ def overlaps(first: Box, second: Box) -> bool:
     neurons=st.none() | st.builds(lambda n, e: make_neurons(n, round(n * e)), st.integers(2, 512), st.floats(0, 1)),
 )
 def test_everything_is_inside_the_picture_and_nothing_covers_anything(width, height, neurons):
-    layout, rows = make_layout(width, height, neurons)
+    layout = make_layout(width, height, neurons)
     boxes = [box for box in (layout.scene, layout.raster, layout.rate, layout.reward) if box is not None]
     assert len(boxes) == (2 if neurons is None else 4)
     for box in boxes:
@@ -178,8 +178,8 @@ def test_everything_is_inside_the_picture_and_nothing_covers_anything(width, hei
         assert box.x + box.width <= width and box.y + box.height <= height
     assert not any(overlaps(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert layout.scene.width * layout.scene.height > 0.2 * width * height
-    if rows is not None:
-        assert layout.raster.height == rows.num * rows.zoom
+    if layout.rows is not None:
+        assert layout.raster.height == layout.rows.num * layout.rows.zoom
 
 
 # The whole picture

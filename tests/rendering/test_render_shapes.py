@@ -168,7 +168,7 @@ def test_a_body_at_constant_speed_stays_in_the_middle_to_the_very_ends():
 def test_the_camera_rests_where_the_body_does_not_travel():
     bodies = task_bodies("inverted_pendulum")
     path = CameraPath(bodies, [make_episode(bodies, 50)], dt=0.04, camera="track", aspect=1.0)
-    targets = path.targets(0)
+    targets = path.targets[0]
     assert (targets == targets[0]).all()
 
 
@@ -177,7 +177,7 @@ def test_hops_are_smoothed_away():
     episode = make_episode(bodies, 400, speed=0.05, turn=0.0)
     hop = 0.2 * np.sin(np.arange(401) * 2 * np.pi * 0.01 * 3)  # 3 Hz
     episode.positions[:, :4, 2] += hop[:, None]
-    height = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=1.0).targets(0)[100:300, 2]
+    height = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=1.0).targets[0][100:300, 2]
     assert np.ptp(height) < 0.2 * 0.4
 
 

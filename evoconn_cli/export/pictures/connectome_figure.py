@@ -11,7 +11,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.stats import binom
 
-from evoconn_cli.config.formats import EPISODE_PANELS
+from evoconn_cli.config.formats import EPISODE_PANELS, ExportOptions
 from evoconn_cli.drawing.canvas import (
     FAINT,
     INK,
@@ -56,26 +56,21 @@ _MOST_NAMES = 30
 def connectome_figure(
     connectome: Connectome,
     statistics: Statistics,
-    sort: str,
+    options: ExportOptions,
     episode: Episode | None = None,
-    *,
-    width: float = 7.0,
-    title: bool = True,
-    panels: str = "",
 ) -> Figure:
     """Returns the figure of one connectome.
 
     Args:
         connectome: Connectome with neuron types.
         statistics: Statistics of the network.
-        sort: Order of the neurons within a type, as in `neuron_order`.
+        options: Order of the neurons, width, title and panels. Chosen panels are lettered from a again; a single one
+            has no letter.
         episode: Recorded episode; without one its panels are left out.
-        width: Width of the figure [inches].
-        title: Whether it has a title.
-        panels: Letters of the panels to draw, all if empty. They are lettered from a again; a single one has no letter.
     """
-    chosen = [name for name in panels or _TITLES if episode is not None or name not in EPISODE_PANELS]
-    figure = empty_figure(width, 1.0)
+    sort = options.sort
+    chosen = [name for name in options.panels or _TITLES if episode is not None or name not in EPISODE_PANELS]
+    figure = empty_figure(options.width, 1.0)
     figure.set_dpi(300)
     labels = unit_labels(connectome)
     observations, actions = (names if len(names) <= _MOST_NAMES else [] for names in labels)
@@ -99,7 +94,7 @@ def connectome_figure(
     if episode is not None and shows_episode:
         draw_dynamics(shows_episode, connectome, episode, sort)
     for_print(figure)
-    if title:
+    if options.title:
         add_heading(figure, _title(connectome, statistics))
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evoconn_cli.config.formats import EPISODE_PANELS
+from evoconn_cli.config.formats import EPISODE_PANELS, ExportOptions
 from evoconn_cli.drawing.canvas import (
     FAINT,
     INK,
@@ -43,28 +43,21 @@ _RECEIVERS = {"E": "-", "I": "--", "output": ":"}
 
 @own_settings()
 def evolution_figure(
-    connectomes: Sequence[Connectome],
-    statistics: Sequence[Statistics],
-    *,
-    width: float = 7.0,
-    title: bool = True,
-    panels: str = "",
+    connectomes: Sequence[Connectome], statistics: Sequence[Statistics], options: ExportOptions
 ) -> Figure:
     """Returns the figure of several steps of a run.
 
     Args:
         connectomes: Connectomes by generation.
         statistics: Statistics of each connectome.
-        width: Width of the figure [inches].
-        title: Whether it has a title.
-        panels: Letters of the panels to draw, all if empty. They are lettered from a again; a single one has no letter.
+        options: Width, title and panels. Chosen panels are lettered from a again; a single one has no letter.
     """
-    chosen = sorted(set(panels)) or list(_TITLES)
+    chosen = sorted(set(options.panels)) or list(_TITLES)
     letters = [f"{letter}  " if len(chosen) > 1 else "" for letter in "abcdef"]
-    columns = max(1, min(len(chosen), 3, int(width / 2)))
+    columns = max(1, min(len(chosen), 3, int(options.width / 2)))
     titles = [f"{letter}{_TITLES[name]}" for letter, name in zip(letters, chosen, strict=False)]
     figure, drawn = make_figure(titles, columns)
-    figure.set_size_inches(width, 2.1 * -(-len(chosen) // columns) + 0.05)
+    figure.set_size_inches(options.width, 2.1 * -(-len(chosen) // columns) + 0.05)
     generations = np.array([one.generation for one in statistics])
     certainty = [one.certainty for one in statistics]
     draw: dict[str, Callable[[Axes], None]] = {
@@ -79,7 +72,7 @@ def evolution_figure(
         draw[name](panel)
         panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
     for_print(figure)
-    if title:
+    if options.title:
         last = connectomes[-1]
         text = f"{last.config.task.name}: {last.num_neurons} neurons, {len(statistics)} {last.policy} networks"
         add_heading(figure, text)
@@ -143,11 +136,10 @@ def _draw_actions(panel: Axes, generations: np.ndarray, statistics: Sequence[Sta
 def write_picture(source: ExportSource, out: Path) -> None:
     """Writes the figure in the format of the suffix of `out`."""
     options = source.options
-    given = {"width": options.width, "title": options.title, "panels": options.panels}
     if len(source.connectomes) > 1:
-        figure = evolution_figure(source.connectomes, source.statistics, **given)
+        figure = evolution_figure(source.connectomes, source.statistics, options)
     else:
         shows_episode = not options.panels or any(letter in EPISODE_PANELS for letter in options.panels)
         episode = source.episode if shows_episode else None
-        figure = connectome_figure(source.connectome, source.statistics[0], options.sort, episode, **given)
+        figure = connectome_figure(source.connectome, source.statistics[0], options, episode)
     save_figure(figure, out)
