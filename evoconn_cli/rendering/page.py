@@ -46,6 +46,7 @@ def write_page(
         EvoconnError: The file cannot be written.
     """
     path = CameraPath(bodies, episodes, dt=dt, camera=options.camera, aspect=1.0)
+    floor = bodies.with_role("floor")
     header = {
         "name": bodies.name,
         "about": about,
@@ -59,7 +60,7 @@ def write_page(
         "square": square_size(path.radius),
         "fog": FOG,
         "sun": SUN,
-        "floor": _floor(bodies, episodes),
+        "floor": {"body": floor[0] if floor else None, "height": floor_height(bodies, episodes)},
         "colors": {
             "background": colors.BACKGROUND,
             "track": colors.TRACK,
@@ -99,12 +100,6 @@ def _shape(shape: Shape) -> dict[str, Any]:
         "rotation": shape.rotation.tolist(),
         "color": colors.shape_color(shape.role, shape.body),
     }
-
-
-def _floor(bodies: TaskBodies, episodes: list[Motion]) -> dict[str, Any]:
-    """Returns the body of the floor, or the height of the floor to add if the task has none."""
-    floor = bodies.with_role("floor")
-    return {"body": floor[0] if floor else None, "height": floor_height(bodies, episodes)}
 
 
 def _neurons(neurons: SpikingNeurons) -> dict[str, Any]:
