@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,19 +29,8 @@ def write_explorer(source: ExportSource, out: Path) -> None:
     shown = middle_of(episode_dynamics(connectome, source.episode))
     groups = [({"name": name}, _arrays(connectome, name)) for name in LAYERS]
     groups.append(({"name": "episode"}, _episode_arrays(shown)))
-    header = _header(source, about) | {
-        "episode_steps": len(shown.times_ms),
-        "episode_ms": shown.times_ms[[0, -1]].tolist(),
-    }
-    title, data = f"{connectome.config.task.name}: {about}", pack(header, "groups", groups)
-    page = fill_page("evoconn_cli.export", scripts=_SCRIPTS, title=title, data=data)
-    out.write_text(page, encoding="utf-8")
-
-
-def _header(source: ExportSource, about: str) -> dict[str, Any]:
-    connectome = source.connectome
     observations, actions = unit_labels(connectome)
-    return {
+    header = {
         "labels": {"observations": observations, "actions": actions},
         "name": connectome.config.task.name,
         "about": about,
@@ -59,7 +47,12 @@ def _header(source: ExportSource, about: str) -> dict[str, Any]:
             "dark": {"E": _css(colors.EXCITATORY), "I": _css(colors.INHIBITORY), "+": "#5cc596", "-": "#dd86b8"},
             "light": colors.ON_WHITE,
         },
+        "episode_steps": len(shown.times_ms),
+        "episode_ms": shown.times_ms[[0, -1]].tolist(),
     }
+    title, data = f"{connectome.config.task.name}: {about}", pack(header, "groups", groups)
+    page = fill_page("evoconn_cli.export", scripts=_SCRIPTS, title=title, data=data)
+    out.write_text(page, encoding="utf-8")
 
 
 def _arrays(connectome: Connectome, name: str) -> dict[str, np.ndarray]:
