@@ -40,8 +40,8 @@ class ExportOptions:
     """Options of single formats.
 
     Attributes:
-        nir_tau: Time constants of NIR, a `NirTau`.
-        sort: Order of neurons in pictures, one of `SORTS`.
+        nir_tau: Time constants of NIR.
+        sort: Order of neurons in pictures.
         random_graphs: Number of random graphs with which a network is compared, at least 2.
         with_episode: Whether the recorded episode is written with the tables.
         width: Width of pictures [inches].
@@ -49,8 +49,8 @@ class ExportOptions:
         panels: Letters of the panels of a picture, all if empty.
     """
 
-    nir_tau: str = "continuous"
-    sort: str = "degree"
+    nir_tau: NirTau = "continuous"
+    sort: Sort = "degree"
     random_graphs: int = 20
     with_episode: bool = False
     width: float = 7.0

@@ -10,6 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
+from evoconn_cli.config.formats import NirTau
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.episode import Episode, NeuronState
 from evoconn_cli.export.units import observation_weights
@@ -75,7 +76,7 @@ def write_nir(source: ExportSource, out: Path) -> None:
     write_recording(source.episode, source.connectome.constants.dt_ms / 1000, out.with_name(f"{out.stem}-recording.h5"))
 
 
-def nir_graph(connectome: Connectome, tau: str) -> nir.NIRGraph:
+def nir_graph(connectome: Connectome, tau: NirTau) -> nir.NIRGraph:
     """Returns the graph of a spiking network, with times in seconds.
 
     Args:
@@ -158,7 +159,7 @@ def _filled(size: int, value: float) -> np.ndarray:
     return np.full(size, value, np.float32)
 
 
-def _metadata(connectome: Connectome, tau: str) -> dict[str, Any]:
+def _metadata(connectome: Connectome, tau: NirTau) -> dict[str, Any]:
     constants = connectome.constants
     exactly = "the exact solution over dt with the input held, v' = a v + (1 - a)(v_leak + i) with a = exp(-dt/tau)"
     return {

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
-from evoconn_cli.config.formats import SORTS
+from evoconn_cli.config.formats import Sort
 from evoconn_cli.export.analysis.graphs import find_communities
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.episode import Episode
@@ -25,7 +25,7 @@ def communities_of(connectome: Connectome) -> np.ndarray:
     return find_communities(recurrent_graph(connectome), np.random.default_rng(0))
 
 
-def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
+def neuron_order(connectome: Connectome, sort: Sort) -> np.ndarray:
     """Returns `[N]` int64, the neurons from first to last: the excitatory ones, then the inhibitory ones.
 
     Args:
@@ -33,7 +33,6 @@ def neuron_order(connectome: Connectome, sort: str) -> np.ndarray:
         sort: `degree`: most recurrent connections first; `community`: largest community first, by degree within one;
             `none`: by number.
     """
-    assert sort in SORTS
     recurrent, inhibitory = connectome.layers["recurrent"], ~excitatory_neurons(connectome)
     if sort == "none":
         return np.argsort(inhibitory, kind="stable")

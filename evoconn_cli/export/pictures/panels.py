@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
+from evoconn_cli.config.formats import Sort
 from evoconn_cli.drawing.canvas import FAINT, INK, add_legend
 from evoconn_cli.drawing.colors import ON_WHITE
 from evoconn_cli.export.analysis.dynamics import Dynamics, episode_dynamics, middle_of, neuron_order
@@ -35,7 +36,7 @@ def least_pixels(connectome: Connectome) -> float:
     return 2 * max(neurons, *(size / strip_ratio(size, neurons) for size in beside))
 
 
-def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: str) -> None:
+def draw_matrix(panels: dict[str, Axes], connectome: Connectome, sort: Sort) -> None:
     """Draws every connection as a dot, rows pre-synaptic, columns post-synaptic.
 
     Args:
@@ -73,7 +74,7 @@ def _line_width(panel: Axes) -> float:
     return min(0.8, 2 * 72 / figure.dpi)
 
 
-def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort: str) -> None:
+def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort: Sort) -> None:
     text: dict[str, Any] = {"fontsize": 10, "color": INK}
     main = panels["recurrent"]
     middles = {"E": num_excitatory / 2 - 0.5, "I": (num_excitatory + num_neurons) / 2 - 0.5}
@@ -96,7 +97,7 @@ def _label(panels: dict[str, Axes], num_excitatory: int, num_neurons: int, sort:
     panels["output"].set_xlabel("action", **text)
 
 
-def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: Episode, sort: str) -> None:
+def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: Episode, sort: Sort) -> None:
     """Draws the activity of the neurons in the middle of an episode.
 
     Args:
@@ -120,7 +121,7 @@ def draw_dynamics(panels: Mapping[str, Axes], connectome: Connectome, episode: E
     last.set_xlabel("time of the network [ms]", color=INK)
 
 
-def _draw_raster(panel: Axes, connectome: Connectome, shown: Dynamics, sort: str) -> None:
+def _draw_raster(panel: Axes, connectome: Connectome, shown: Dynamics, sort: Sort) -> None:
     """Draws the spikes of all neurons, in the order and the colours of the matrix."""
     order = neuron_order(connectome, sort)
     excitatory, spikes = excitatory_neurons(connectome)[order], shown.spikes[:, order]
