@@ -15,7 +15,7 @@ from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
-from evoconn_cli.commands.terminal import check_current_directory, leave, show_error, usable_environment
+from evoconn_cli.commands.terminal import check_current_directory, leave, show_failure, usable_environment
 from evoconn_cli.commands.train import train
 from evoconn_cli.errors import ConfigError, EvoconnError, missing_package
 
@@ -82,14 +82,12 @@ def main() -> None:
         with usable_environment():
             app()
     except EvoconnError as error:
-        show_error(error)
-        sys.exit(int(error.exit_code))
+        sys.exit(show_failure(error)[1])
     except ModuleNotFoundError as error:
         missing = missing_package(error)
         if missing is None:
             raise
-        show_error(EvoconnError(missing))
-        sys.exit(int(EvoconnError.exit_code))
+        sys.exit(show_failure(EvoconnError(missing))[1])
     except SystemExit as end:
         leave(end.code)
         raise

@@ -66,12 +66,8 @@ def parse_perturbations(entries: Sequence[str]) -> list[dict[str, float]]:
     sweeps = [name for name, values in parsed.items() if len(values) > 1]
     if len(sweeps) > 1:
         raise ConfigError(f"only one perturbation can have several values, not {' and '.join(sweeps)}.")
-    swept = sweeps[0] if sweeps else None
-    num_settings = len(parsed[swept]) if swept else 1
-    return [
-        {name: values[index if name == swept else 0] for name, values in parsed.items()}
-        for index in range(num_settings)
-    ]
+    num_settings = max(map(len, parsed.values()), default=1)
+    return [{name: values[index % len(values)] for name, values in parsed.items()} for index in range(num_settings)]
 
 
 def swept_name(settings: Sequence[dict[str, float]]) -> str | None:

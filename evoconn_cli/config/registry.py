@@ -113,86 +113,79 @@ def _load(place: str) -> Any:
 
 
 _BRAX_V1 = (
-    "acrobot",
-    "ant",
-    "fetch",
-    "grasp",
-    "halfcheetah",
-    "hopper",
-    "humanoid",
-    "humanoidstandup",
-    "inverted_double_pendulum",
-    "inverted_pendulum",
-    "pusher",
-    "reacher",
-    "swimmer",
-    "ur5e",
-    "walker2d",
-)
+    "acrobot ant fetch grasp halfcheetah hopper humanoid humanoidstandup inverted_double_pendulum inverted_pendulum "
+    "pusher reacher swimmer ur5e walker2d"
+).split()
 _PROBES = ("probe_bias", "probe_memory", "probe_nan", "probe_sign", "probe_steps")
+_PROBE = "A small task with a known answer, which tests the software."
 
+_SCHEMA, _NETWORKS, _STRATEGIES = (f"evoconn_cli.{part}" for part in ("config.schema", "networks", "engine.strategies"))
 
-def _register_our_own() -> None:
-    schema, networks, strategies = (
-        f"evoconn_cli.{part}" for part in ("config.schema", "networks", "engine.strategies")
-    )
-    for name in _BRAX_V1:
-        register(Entry("task", name, "A task of Brax v1.", f"{schema}:TaskConfig", "evoconn_cli.tasks.brax_v1:make"))
-    for name in _PROBES:
-        summary = "A small task with a known answer, which tests the software."
-        register(Entry("task", name, summary, f"{schema}:TaskConfig", "evoconn_cli.tasks.probes:make", hidden=True))
-    register(
+_WITH_WEIGHTS = (
+    ("lstm", "An LSTM cell and a dense read-out.", "LstmConfig", "flax_networks", 0.02, 0.01),
+    ("gru", "A GRU cell and a dense read-out.", "NetworkConfig", "flax_networks", 0.02, 0.01),
+    ("mlp", "One tanh layer and a dense read-out; feed-forward.", "NetworkConfig", "flax_networks", 0.02, 0.01),
+    (
+        "dense_snn",
+        "The same neurons with real weights and without types (Dense-RSNN).",
+        "DenseSnnConfig",
+        "dense_snn",
+        0.3,
+        0.15,
+    ),
+)
+"""Networks of real weights: name, summary, keys, module, and published values of `sigma` and `learning_rate` for es."""
+
+_OUR_OWN = (
+    *(
+        Entry("task", name, "A task of Brax v1.", f"{_SCHEMA}:TaskConfig", "evoconn_cli.tasks.brax_v1:make")
+        for name in _BRAX_V1
+    ),
+    *(
+        Entry("task", name, _PROBE, f"{_SCHEMA}:TaskConfig", "evoconn_cli.tasks.probes:make", hidden=True)
+        for name in _PROBES
+    ),
+    Entry(
+        "network",
+        "conn_snn",
+        "Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN).",
+        f"{_SCHEMA}:ConnSnnConfig",
+        f"{_NETWORKS}.conn_snn:make",
+        candidates="connections",
+        gpu_kernel=f"{_NETWORKS}.conn_snn:why_no_gpu_kernel",
+    ),
+    *(
         Entry(
             "network",
-            "conn_snn",
-            "Boolean recurrent spiking network with excitatory and inhibitory neurons (Conn-RSNN).",
-            f"{schema}:ConnSnnConfig",
-            f"{networks}.conn_snn:make",
-            candidates="connections",
-            gpu_kernel=f"{networks}.conn_snn:why_no_gpu_kernel",
-        )
-    )
-    dense = "The same neurons with real weights and without types (Dense-RSNN)."
-    for name, summary, config, module, sigma, learning_rate in (
-        ("lstm", "An LSTM cell and a dense read-out.", "LstmConfig", "flax_networks", 0.02, 0.01),
-        ("gru", "A GRU cell and a dense read-out.", "NetworkConfig", "flax_networks", 0.02, 0.01),
-        ("mlp", "One tanh layer and a dense read-out; feed-forward.", "NetworkConfig", "flax_networks", 0.02, 0.01),
-        ("dense_snn", dense, "DenseSnnConfig", "dense_snn", 0.3, 0.15),
-    ):
-        register(
-            Entry(
-                "network",
-                name,
-                summary,
-                f"{schema}:{config}",
-                f"{networks}.{module}:make",
-                candidates="weights",
-                published={"es": {"sigma": sigma, "learning_rate": learning_rate}},
-            )
-        )
-    register(
-        Entry(
-            "strategy",
-            "ec",
-            "Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies.",
-            f"{schema}:EcConfig",
-            f"{strategies}.connectivity:make",
-            candidates="connections",
-        )
-    )
-    register(
-        Entry(
-            "strategy",
-            "es",
-            "Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW.",
-            f"{schema}:EsConfig",
-            f"{strategies}.gaussian:make",
+            name,
+            summary,
+            f"{_SCHEMA}:{config}",
+            f"{_NETWORKS}.{module}:make",
             candidates="weights",
+            published={"es": {"sigma": sigma, "learning_rate": learning_rate}},
         )
-    )
+        for name, summary, config, module, sigma, learning_rate in _WITH_WEIGHTS
+    ),
+    Entry(
+        "strategy",
+        "ec",
+        "Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies.",
+        f"{_SCHEMA}:EcConfig",
+        f"{_STRATEGIES}.connectivity:make",
+        candidates="connections",
+    ),
+    Entry(
+        "strategy",
+        "es",
+        "Evolution strategies on real weights: antithetic Gaussian perturbations and AdamW.",
+        f"{_SCHEMA}:EsConfig",
+        f"{_STRATEGIES}.gaussian:make",
+        candidates="weights",
+    ),
+)
 
-
-_register_our_own()
+for _entry in _OUR_OWN:
+    register(_entry)
 
 WandbMode: TypeAlias = Literal["auto", "online", "offline", "disabled"]
 WANDB_MODES: tuple[str, ...] = get_args(WandbMode)

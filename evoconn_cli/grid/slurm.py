@@ -24,16 +24,8 @@ _POLL = 10.0  # [s] between looks at the queue
 _MOST_SILENT = 30
 """Failed looks at the queue in a row after which waiting ends."""
 
-_SET_BY_THE_SCRIPT = (
-    "SBATCH_ARRAY_INX",
-    "SBATCH_JOB_NAME",
-    "SBATCH_OUTPUT",
-    "SBATCH_OPEN_MODE",
-    "SBATCH_REQUEUE",
-    "SBATCH_NO_REQUEUE",
-    "SBATCH_SIGNAL",
-)
-"""Environment variables that sbatch prefers to the options of a script."""
+_SET_BY_THE_SCRIPT = ("ARRAY_INX", "JOB_NAME", "OUTPUT", "OPEN_MODE", "REQUEUE", "NO_REQUEUE", "SIGNAL")
+"""Options of the script, for which sbatch prefers an environment variable `SBATCH_...` if it is set."""
 
 _numbers = itertools.count(1)
 """Numbers of the scripts of this process."""
@@ -216,11 +208,12 @@ def ask(*command: str) -> str:
         GridError: The command is not installed, fails, or does not answer.
     """
     # Variables that would hide a part of the queue, or override an option of the script, are left out.
-    hidden = {name for name in os.environ if name.startswith("SQUEUE_") or name in _SET_BY_THE_SCRIPT}
+    hidden = {f"SBATCH_{name}" for name in _SET_BY_THE_SCRIPT}
+    environment = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("SQUEUE_")}
     try:
         done = subprocess.run(
             command,
-            env={name: value for name, value in os.environ.items() if name not in hidden},
+            env=environment,
             capture_output=True,
             text=True,
             timeout=_PATIENCE,
