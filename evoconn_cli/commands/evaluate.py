@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -12,9 +13,11 @@ import typer
 from evoconn_cli.commands.options import (
     Devices,
     Policy,
+    argument,
     complete_run,
     file_option,
     keys_of,
+    option,
     seed_option,
     steps_option,
     takes,
@@ -41,47 +44,42 @@ class EvaluateOptions:
 
     runs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN_DIR|CKPT_DIR",
-            help="Runs, their checkpoint directories, single checkpoints, or exported bundles.",
-            autocompletion=complete_run,
+        argument(
+            "RUN_DIR|CKPT_DIR",
+            "Runs, their checkpoint directories, single checkpoints, or exported bundles.",
+            complete=complete_run,
         ),
     ]
-    step: Annotated[str | None, steps_option(help="Checkpoints: N[,N...], latest, best or all.")] = None
-    episodes: Annotated[int, typer.Option(metavar="N", min=0, help="Episodes per run; 0 draws --plot only.")] = 128
-    seed: Annotated[int, seed_option(help="Random seed of the episodes, independent of training.")] = 0
+    step: Annotated[str | None, steps_option("Checkpoints: N[,N...], latest, best or all.")] = None
+    episodes: Annotated[int, option("N", "Episodes per run; 0 draws --plot only.", min=0)] = 128
+    seed: Annotated[int, seed_option("Random seed of the episodes, independent of training.")] = 0
     policy: Policy = "deterministic"
     perturb: Annotated[
         list[str],
-        typer.Option(
-            metavar="NAME=VALUE",
-            help=f"{', '.join(KINDS)}; several values, as in mass=0.8,1.2, make a sweep.",
-            autocompletion=keys_of(KINDS),
+        option(
+            "NAME=VALUE",
+            f"{', '.join(KINDS)}; several values, as in mass=0.8,1.2, make a sweep.",
+            complete=keys_of(KINDS),
         ),
     ] = dataclasses.field(default_factory=list)
     curve: Annotated[
         Path | None,
-        file_option(
-            help="Plot of a sweep (plots/NAME-sweep.png in the first run by default) or of several checkpoints."
-        ),
+        file_option("Plot of a sweep (plots/NAME-sweep.png in the first run by default) or of several checkpoints."),
     ] = None
-    energy: Annotated[
-        Literal["45nm"] | None, typer.Option(metavar="45nm", help="Estimate the energy of the arithmetic.")
-    ] = None
+    energy: Annotated[Literal["45nm"] | None, option("45nm", "Estimate the energy of the arithmetic.")] = None
     reference: Annotated[
         list[str],
-        typer.Option(
-            metavar="TASK=RETURN",
-            help="Divide mean returns by this one, to compare tasks.",
-            autocompletion=keys_of(names("task", hidden=False)),
+        option(
+            "TASK=RETURN",
+            "Divide mean returns by this one, to compare tasks.",
+            complete=keys_of(names("task", hidden=False)),
         ),
     ] = dataclasses.field(default_factory=list)
-    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write all results as JSON; - prints them.")] = None
-    csv: Annotated[Path | None, file_option(help="Write one line per episode as CSV.")] = None
-    plot: Annotated[Path | None, file_option(help="Draw learning curves as .png, .pdf or .svg.")] = None
+    json: Annotated[str | None, option("FILE|-", "Write all results as JSON; - prints them.")] = None
+    csv: Annotated[Path | None, file_option("Write one line per episode as CSV.")] = None
+    plot: Annotated[Path | None, file_option("Draw learning curves as .png, .pdf or .svg.")] = None
     plot_x: Annotated[
-        Literal["generations", "env-steps", "time"],
-        typer.Option(metavar="AXIS", help="Axis of --plot: generations, env-steps or time."),
+        Literal["generations", "env-steps", "time"], option("AXIS", "Axis of --plot: generations, env-steps or time.")
     ] = "generations"
     devices: Devices = None
 
@@ -140,12 +138,12 @@ def _check(options: EvaluateOptions) -> None:
     if options.plot or options.curve or len(settings) > 1:
         from evoconn_cli.drawing.canvas import PLOT_SUFFIXES
 
-        for option, path in (("--plot", options.plot), ("--curve", options.curve)):
+        for name, path in (("--plot", options.plot), ("--curve", options.curve)):
             if path is not None:
-                check_output(path, option, PLOT_SUFFIXES)
-    for option, path in (("--csv", options.csv), ("--json", None if options.json == "-" else options.json)):
+                check_output(path, name, PLOT_SUFFIXES)
+    for name, path in (("--csv", options.csv), ("--json", None if options.json == "-" else options.json)):
         if path is not None:
-            check_output(Path(path), option)
+            check_output(Path(path), name)
 
 
 def _check_only_plot(options: EvaluateOptions) -> None:
@@ -201,10 +199,7 @@ def _open_runs(options: EvaluateOptions) -> list[OpenedRun]:
     from evoconn_cli.evaluation.opened import open_checkpoints
 
     workers = start_jax(options.devices)
-
-    def open_one(path: Path) -> list[OpenedRun]:
-        return open_checkpoints(path, options.step, workers, note=show_notice)
-
+    open_one = functools.partial(open_checkpoints, steps=options.step, workers=workers, note=show_notice)
     found = _of_each_run(options.runs, open_one, "evaluated")
     return list({(one.directory.path, one.generation): one for run in found for one in run}.values())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, list_of, seed_option, steps_option, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, list_of, option, seed_option, steps_option, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.formats import (
     FORMATS,
@@ -59,28 +59,25 @@ class ExportConnectivityOptions:
     ] = dataclasses.field(default_factory=list)
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PATH",
+        option(
+            "PATH",
+            "File or directory to write, or the directory of several files; the run's exports/ by default.",
             readable=False,
-            help="File or directory to write, or the directory of several files; the run's exports/ by default.",
         ),
     ] = None
     step: Annotated[
-        str | None, steps_option(help="Checkpoints: N[,N...], latest, best or all; some formats compare several.")
+        str | None, steps_option("Checkpoints: N[,N...], latest, best or all; some formats compare several.")
     ] = None
     policy: Policy = "deterministic"
-    seed: Annotated[int, seed_option(help="Random seed of sampled connections and of the recorded episode.")] = 0
-    episode_steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Steps of the recorded episode.", show_default="to its end")
-    ] = None
+    seed: Annotated[int, seed_option("Random seed of sampled connections and of the recorded episode.")] = 0
+    episode_steps: Annotated[int | None, option("N", "Steps of the recorded episode.", min=1, default="to its end")] = (
+        None
+    )
     with_episode: Annotated[
         bool, typer.Option("--with-episode", help="npz, csv, parquet, graphml: write the recorded episode, too.")
     ] = False
     nir_tau: Annotated[
-        NirTau,
-        typer.Option(
-            metavar="NAME", help="nir: time constants, continuous (the true ones) or euler (for forward Euler)."
-        ),
+        NirTau, option("NAME", "nir: time constants, continuous (the true ones) or euler (for forward Euler).")
     ] = "continuous"
     verify: Annotated[
         bool,
@@ -89,24 +86,19 @@ class ExportConnectivityOptions:
         ),
     ] = False
     sort: Annotated[
-        Sort,
-        typer.Option(
-            metavar="ORDER", help="Pictures of one step: order of the neurons of a type, degree, community or none."
-        ),
+        Sort, option("ORDER", "Pictures of one step: order of the neurons of a type, degree, community or none.")
     ] = "degree"
-    random_graphs: Annotated[
-        int, typer.Option(metavar="N", min=2, help="statistics, html, pictures: random graphs to compare with.")
-    ] = 20
-    width: Annotated[
-        str, typer.Option(metavar="LENGTH", help="png, pdf, svg: width for text of 6 to 8 pt, such as 3.4in or 18cm.")
-    ] = "7in"
+    random_graphs: Annotated[int, option("N", "statistics, html, pictures: random graphs to compare with.", min=2)] = 20
+    width: Annotated[str, option("LENGTH", "png, pdf, svg: width for text of 6 to 8 pt, such as 3.4in or 18cm.")] = (
+        "7in"
+    )
     title: Annotated[bool, typer.Option("--title/--no-title", help="png, pdf, svg: describe the network.")] = True
     panel: Annotated[
         list[str],
-        typer.Option(
-            metavar="LETTERS",
-            help=f"png, pdf, svg: panels, such as a,d; a to {PANELS[-1]}, with several steps to {STEPS_PANELS[-1]}.",
-            show_default="all",
+        option(
+            "LETTERS",
+            f"png, pdf, svg: panels, such as a,d; a to {PANELS[-1]}, with several steps to {STEPS_PANELS[-1]}.",
+            default="all",
         ),
     ] = dataclasses.field(default_factory=list)
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False
@@ -194,17 +186,17 @@ def _check(options: ExportConnectivityOptions) -> list[Format]:
     formats = find_formats(options.formats or ["bundle"])
     if options.verify and "bundle" not in [one.name for one in formats]:
         raise ConfigError("--verify replays a bundle: add bundle to --format, or leave --verify out.")
-    for option in options.given():
-        takers = [name for name, one in FORMATS.items() if option in one.options]
+    for given in options.given():
+        takers = [name for name, one in FORMATS.items() if given in one.options]
         if takers and not any(one.name in takers for one in formats):
             asked = ", ".join(one.name for one in formats)
-            raise ConfigError(f"{option} does nothing for {asked}: it is for {', '.join(takers)}. Leave it out.")
+            raise ConfigError(f"{given} does nothing for {asked}: it is for {', '.join(takers)}. Leave it out.")
     return formats
 
 
 def _check_nothing_else(options: ExportConnectivityOptions) -> None:
     """Checks that a bundle to verify is given no options of an export."""
-    if given := [option for option in options.given() if option != "--verify"]:
+    if given := [name for name in options.given() if name != "--verify"]:
         raise ConfigError(
             f"--verify replays {options.path} as it is, and {' and '.join(given)} would do nothing. Leave that out, or "
             "export the bundle again with --out."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evoconn_cli.commands.options import complete_launch, one_of, takes
+from evoconn_cli.commands.options import argument, complete_launch, one_of, option, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import ConfigError, EvoconnError, ExitCode
@@ -29,31 +29,25 @@ class LaunchGridOptions:
     """Arguments and options of `evoconn launch-grid`."""
 
     grid: Annotated[
-        str,
-        typer.Argument(
-            metavar="GRID", help=f"A YAML file, or {', '.join(grid_names())}.", autocompletion=one_of(*grid_names())
-        ),
+        str, argument("GRID", f"A YAML file, or {', '.join(grid_names())}.", complete=one_of(*grid_names()))
     ]
     overrides: Annotated[
         list[str],
-        typer.Argument(
-            metavar="launch.KEY=VALUE",
-            help="Any key of the file's section launch, such as launch.retries=0.",
-            autocompletion=complete_launch,
+        argument(
+            "launch.KEY=VALUE",
+            "Any key of the file's section launch, such as launch.retries=0.",
+            complete=complete_launch,
         ),
     ] = dataclasses.field(default_factory=list)
-    grid_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Directory of the grid; runs/NAME by default.")
-    ] = None
+    grid_dir: Annotated[Path | None, option("DIR", "Directory of the grid; runs/NAME by default.")] = None
     on: Annotated[
         Literal["local", "slurm", "ray"], typer.Option("--on", metavar="EXECUTOR", help="local, slurm or ray.")
     ] = "local"
     devices: Annotated[
-        str | None, typer.Option(metavar="0,1", help="local: GPUs by number or UUID, or cpu; all idle GPUs by default.")
+        str | None, option("0,1", "local: GPUs by number or UUID, or cpu; all idle GPUs by default.")
     ] = None
     runs_per_device: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="local, ray: runs that share a GPU.", show_default="launch.runs_per_device"),
+        int | None, option("N", "local, ray: runs that share a GPU.", default="launch.runs_per_device")
     ] = None
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry cells that used up their retries.")] = (
         False
@@ -63,8 +57,7 @@ class LaunchGridOptions:
         False
     )
     address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="ray: a running cluster; RAY_ADDRESS or this machine alone by default."),
+        str | None, option("HOST:PORT", "ray: a running cluster; RAY_ADDRESS or this machine alone by default.")
     ] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and where they would run.")] = False
     report: Annotated[bool, typer.Option("--report", help="Write REPORT.md, results and learning curves.")] = False

@@ -217,34 +217,47 @@ def _is_run(path: Path) -> bool:
 
 # Options
 
-file_option = functools.partial(typer.Option, metavar="FILE", readable=False)
-seed_option = functools.partial(typer.Option, metavar="N", min=0, max=2**32 - 1)
+
+def option(metavar: str, help: str, *, complete: Any = None, default: bool | str = True, **settings: Any) -> Any:
+    """Returns an option that takes a value.
+
+    Args:
+        metavar: Placeholder of the value in the help.
+        help: Help text.
+        complete: Completer of the shell.
+        default: Text that the help shows as the default value; by default the value itself, unless it is None.
+        settings: Further settings of `typer.Option`, such as `min`.
+    """
+    return typer.Option(metavar=metavar, help=help, autocompletion=complete, show_default=default, **settings)
+
+
+def argument(metavar: str, help: str, *, complete: Any = None) -> Any:
+    """Returns a positional argument; as for `option`."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
+
+
+file_option = functools.partial(option, "FILE", readable=False)
+seed_option = functools.partial(option, "N", min=0, max=2**32 - 1)
 steps_option = functools.partial(
-    typer.Option, metavar="STEPS", autocompletion=steps_of("latest", "best", "all", several=True), show_default="latest"
+    option, "STEPS", complete=steps_of("latest", "best", "all", several=True), default="latest"
 )
-entries_argument = functools.partial(typer.Argument, metavar="KEY=VALUE", autocompletion=complete_override)
+entries_argument = functools.partial(argument, "KEY=VALUE", complete=complete_override)
 
 Policy = Annotated[
     Literal["deterministic", "sampled"],
-    typer.Option(
-        metavar="POLICY", help="deterministic: p > 0.5 connects; sampled: connections drawn anew for each episode."
-    ),
+    option("POLICY", "deterministic: p > 0.5 connects; sampled: connections drawn anew for each episode."),
 ]
-Devices = Annotated[int | None, typer.Option(metavar="N", help="Number of GPUs, or of CPU cores; all by default.")]
+Devices = Annotated[int | None, option("N", "Number of GPUs, or of CPU cores; all by default.")]
 MaxTime = Annotated[
     str | None,
-    typer.Option(
-        metavar="TIME",
-        help="Save and exit with code 75 before this time is over, such as 3h50m.",
-        show_default="no limit",
-    ),
+    option("TIME", "Save and exit with code 75 before this time is over, such as 3h50m.", default="no limit"),
 ]
 SavedNetwork = Annotated[
     Path,
-    typer.Argument(
-        metavar="RUN_DIR|CKPT_DIR|BUNDLE_DIR",
-        help="A run, its checkpoint directory, a single checkpoint, or a bundle.",
-        autocompletion=complete_run,
+    argument(
+        "RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+        "A run, its checkpoint directory, a single checkpoint, or a bundle.",
+        complete=complete_run,
     ),
 ]
 
@@ -255,20 +268,17 @@ class TrainingOptions:
 
     devices: Devices = None
     wandb: Annotated[
-        WandbMode | None,
-        typer.Option(
-            metavar="MODE", help="Weights & Biases: auto, online, offline or disabled; auto unless configured."
-        ),
+        WandbMode | None, option("MODE", "Weights & Biases: auto, online, offline or disabled; auto unless configured.")
     ] = None
     max_time: MaxTime = None
     distributed: Annotated[
         bool, typer.Option("--distributed", help="Train in all processes that the cluster, such as SLURM, has started.")
     ] = False
-    coordinator: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Address of process 0, to train in several processes.")
-    ] = None
-    num_processes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of processes.")] = None
-    process_id: Annotated[int | None, typer.Option(metavar="N", min=0, help="Number of this process, from 0.")] = None
+    coordinator: Annotated[str | None, option("HOST:PORT", "Address of process 0, to train in several processes.")] = (
+        None
+    )
+    num_processes: Annotated[int | None, option("N", "Number of processes.", min=1)] = None
+    process_id: Annotated[int | None, option("N", "Number of this process, from 0.", min=0)] = None
 
 
 def to_overrides(options: Mapping[str, object]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, file_option, seed_option, steps_of, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, file_option, option, seed_option, steps_of, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.rendering import Camera, make_options
 from evoconn_cli.errors import ConfigError
@@ -27,43 +27,27 @@ class RenderCommandOptions:
 
     path: SavedNetwork
     out: Annotated[
-        Path | None,
-        file_option(help="File to write: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default."),
+        Path | None, file_option("File to write: .mp4, .gif, .html (a page) or .png; an mp4 in the run by default.")
     ] = None
     step: Annotated[
         str | None,
-        typer.Option(
-            metavar="STEP",
-            help="Checkpoint: a generation, latest or best.",
-            autocompletion=steps_of("latest", "best"),
-            show_default="latest",
+        option(
+            "STEP", "Checkpoint: a generation, latest or best.", complete=steps_of("latest", "best"), default="latest"
         ),
     ] = None
-    episode: Annotated[
-        int, typer.Option(metavar="N", min=0, max=10**9, help="First episode, numbered as in evaluate --csv.")
-    ] = 0
-    episodes: Annotated[
-        int, typer.Option(metavar="N", min=1, max=10**6, help="Episodes to show, one after the other.")
-    ] = 1
+    episode: Annotated[int, option("N", "First episode, numbered as in evaluate --csv.", min=0, max=10**9)] = 0
+    episodes: Annotated[int, option("N", "Episodes to show, one after the other.", min=1, max=10**6)] = 1
     steps: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Steps per episode; a .png shows the last one.", show_default="to its end"
-        ),
+        int | None, option("N", "Steps per episode; a .png shows the last one.", min=1, default="to its end")
     ] = None
-    seed: Annotated[int, seed_option(help="Random seed of initial states and sampled connections.")] = 0
+    seed: Annotated[int, seed_option("Random seed of initial states and sampled connections.")] = 0
     policy: Policy = "deterministic"
-    camera: Annotated[Camera, typer.Option(metavar="VIEW", help="track, side or front.")] = "track"
-    fps: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Frames per second, 1 to 240.", show_default="30, 25 for .gif")
-    ] = None
+    camera: Annotated[Camera, option("VIEW", "track, side or front.")] = "track"
+    fps: Annotated[float | None, option("RATE", "Frames per second, 1 to 240.", default="30, 25 for .gif")] = None
     speed: Annotated[
-        float | None,
-        typer.Option(metavar="FACTOR", help="0.01 to 100; 0.5 is slow motion at half the speed.", show_default="1"),
+        float | None, option("FACTOR", "0.01 to 100; 0.5 is slow motion at half the speed.", default="1")
     ] = None
-    size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Pixels, 64 to 4096 each.", show_default="640x480")
-    ] = None
+    size: Annotated[str | None, option("WxH", "Pixels, 64 to 4096 each.", default="640x480")] = None
     overlay: Annotated[bool, typer.Option(help="Draw spikes, rates and rewards beside the body.")] = True
     wandb: Annotated[bool, typer.Option("--wandb", help="Upload the file to the run at Weights & Biases.")] = False
 

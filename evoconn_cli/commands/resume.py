@@ -8,31 +8,36 @@ from typing import Annotated
 
 import typer
 
-from evoconn_cli.commands.options import TrainingOptions, complete_run, entries_argument, steps_of, takes, to_overrides
+from evoconn_cli.commands.options import (
+    TrainingOptions,
+    argument,
+    complete_run,
+    entries_argument,
+    option,
+    steps_of,
+    takes,
+    to_overrides,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResumeOptions(TrainingOptions):
     """Arguments and options of `evoconn resume`."""
 
-    run_dir: Annotated[
-        Path, typer.Argument(metavar="RUN_DIR", help="Directory of the run.", autocompletion=complete_run)
-    ]
+    run_dir: Annotated[Path, argument("RUN_DIR", "Directory of the run.", complete=complete_run)]
     overrides: Annotated[
         list[str],
-        entries_argument(help="Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel."),
+        entries_argument("Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel."),
     ] = dataclasses.field(default_factory=list)
-    generations: Annotated[
-        int | None, typer.Option(metavar="N", help="Train up to this generation.", show_default="as configured")
-    ] = None
+    generations: Annotated[int | None, option("N", "Train up to this generation.", default="as configured")] = None
     from_step: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
+        option(
+            "N",
+            "Resume from this saved generation, 0 for the beginning; later ones go to set-aside/.",
             min=0,
-            help="Resume from this saved generation, 0 for the beginning; later ones go to set-aside/.",
-            autocompletion=steps_of("0"),
-            show_default="latest",
+            complete=steps_of("0"),
+            default="latest",
         ),
     ] = None
     discard_later: Annotated[

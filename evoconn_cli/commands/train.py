@@ -17,6 +17,7 @@ from evoconn_cli.commands.options import (
     complete_network,
     entries_argument,
     one_of,
+    option,
     takes,
     to_overrides,
 )
@@ -43,50 +44,39 @@ class TrainOptions(TrainingOptions):
     """Arguments and options of `evoconn train`."""
 
     overrides: Annotated[
-        list[str],
-        entries_argument(help="Any key of the configuration, such as algo.learning_rate=0.1; the last one wins."),
+        list[str], entries_argument("Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.")
     ] = dataclasses.field(default_factory=list)
-    task: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help=f"Task to learn: {', '.join(_TASKS)}.", autocompletion=one_of(*_TASKS)),
-    ] = None
+    task: Annotated[str | None, option("NAME", f"Task to learn: {', '.join(_TASKS)}.", complete=one_of(*_TASKS))] = None
     algo: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"Strategy: {', '.join(names('strategy'))}.",
-            autocompletion=complete_algo,
-            show_default="ec, or that of the network",
+        option(
+            "NAME",
+            f"Strategy: {', '.join(names('strategy'))}.",
+            complete=complete_algo,
+            default="ec, or that of the network",
         ),
     ] = None
     network: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"Network: {_NETWORKS}.",
-            autocompletion=complete_network,
-            show_default="first of its strategy",
-        ),
+        str | None, option("NAME", f"Network: {_NETWORKS}.", complete=complete_network, default="first of its strategy")
     ] = None
     config: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME|FILE",
-            help=f"Preset ({', '.join(preset_names())}) or path of a YAML file.",
-            autocompletion=one_of(*preset_names()),
+        option(
+            "NAME|FILE",
+            f"Preset ({', '.join(preset_names())}) or path of a YAML file.",
+            complete=one_of(*preset_names()),
         ),
     ] = None
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed.", show_default=DEFAULTS["seed"])] = None
+    seed: Annotated[int | None, option("N", "Random seed.", default=DEFAULTS["seed"])] = None
     run_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="New or empty directory of the run.", show_default="a new one under runs/"),
+        Path | None, option("DIR", "New or empty directory of the run.", default="a new one under runs/")
     ] = None
-    population: Annotated[
-        int | None, typer.Option(metavar="N", help="Members per generation.", show_default=DEFAULTS["algo.population"])
-    ] = None
-    generations: Annotated[
-        int | None, typer.Option(metavar="N", help="Generations to train.", show_default=DEFAULTS["algo.generations"])
-    ] = None
+    population: Annotated[int | None, option("N", "Members per generation.", default=DEFAULTS["algo.population"])] = (
+        None
+    )
+    generations: Annotated[int | None, option("N", "Generations to train.", default=DEFAULTS["algo.generations"])] = (
+        None
+    )
 
 
 @takes(TrainOptions)
