@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, list_of, option, seed_option, steps_option, takes
+from evoconn_cli.commands.options import Policy, SavedNetwork, flag, list_of, option, seed_option, steps_option, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.formats import (
     FORMATS,
@@ -74,16 +74,13 @@ class ExportConnectivityOptions:
         None
     )
     with_episode: Annotated[
-        bool, typer.Option("--with-episode", help="npz, csv, parquet, graphml: write the recorded episode, too.")
+        bool, flag("--with-episode", "npz, csv, parquet, graphml: write the recorded episode, too.")
     ] = False
     nir_tau: Annotated[
         NirTau, option("NAME", "nir: time constants, continuous (the true ones) or euler (for forward Euler).")
     ] = "continuous"
     verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Replay the bundle without JAX and compare every spike; alone, replay BUNDLE_DIR."
-        ),
+        bool, flag("--verify", "Replay the bundle without JAX and compare every spike; alone, replay BUNDLE_DIR.")
     ] = False
     sort: Annotated[
         Sort, option("ORDER", "Pictures of one step: order of the neurons of a type, degree, community or none.")
@@ -92,7 +89,7 @@ class ExportConnectivityOptions:
     width: Annotated[str, option("LENGTH", "png, pdf, svg: width for text of 6 to 8 pt, such as 3.4in or 18cm.")] = (
         "7in"
     )
-    title: Annotated[bool, typer.Option("--title/--no-title", help="png, pdf, svg: describe the network.")] = True
+    title: Annotated[bool, flag("--title/--no-title", "png, pdf, svg: describe the network.")] = True
     panel: Annotated[
         list[str],
         option(
@@ -101,7 +98,7 @@ class ExportConnectivityOptions:
             default="all",
         ),
     ] = dataclasses.field(default_factory=list)
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False
+    force: Annotated[bool, flag("--force", "Replace existing files.")] = False
 
     def given(self) -> list[str]:
         """Returns the names of the options that differ from their defaults."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evoconn_cli.commands.options import argument, complete_launch, one_of, option, takes
+from evoconn_cli.commands.options import argument, complete_launch, flag, one_of, option, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import ConfigError, EvoconnError, ExitCode
@@ -49,20 +49,16 @@ class LaunchGridOptions:
     runs_per_device: Annotated[
         int | None, option("N", "local, ray: runs that share a GPU.", default="launch.runs_per_device")
     ] = None
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry cells that used up their retries.")] = (
-        False
-    )
-    wait: Annotated[bool, typer.Option("--wait", help="slurm: wait until the cells have ended.")] = False
-    print_: Annotated[bool, typer.Option("--print", help="slurm: print the script for sbatch and submit nothing.")] = (
-        False
-    )
+    retry_failed: Annotated[bool, flag("--retry-failed", "Retry cells that used up their retries.")] = False
+    wait: Annotated[bool, flag("--wait", "slurm: wait until the cells have ended.")] = False
+    print_: Annotated[bool, flag("--print", "slurm: print the script for sbatch and submit nothing.")] = False
     address: Annotated[
         str | None, option("HOST:PORT", "ray: a running cluster; RAY_ADDRESS or this machine alone by default.")
     ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and where they would run.")] = False
-    report: Annotated[bool, typer.Option("--report", help="Write REPORT.md, results and learning curves.")] = False
-    status: Annotated[bool, typer.Option("--status", help="Show the states of the cells.")] = False
-    watch: Annotated[bool, typer.Option("--watch", help="With --status: keep showing them.")] = False
+    dry_run: Annotated[bool, flag("--dry-run", "Show the cells and where they would run.")] = False
+    report: Annotated[bool, flag("--report", "Write REPORT.md, results and learning curves.")] = False
+    status: Annotated[bool, flag("--status", "Show the states of the cells.")] = False
+    watch: Annotated[bool, flag("--watch", "With --status: keep showing them.")] = False
 
 
 @takes(LaunchGridOptions)

@@ -231,6 +231,11 @@ def option(metavar: str, help: str, *, complete: Any = None, default: bool | str
     return typer.Option(metavar=metavar, help=help, autocompletion=complete, show_default=default, **settings)
 
 
+def flag(name: str, help: str) -> Any:
+    """Returns an option `name`, such as `--force`, that takes no value."""
+    return typer.Option(name, help=help)
+
+
 def argument(metavar: str, help: str, *, complete: Any = None) -> Any:
     """Returns a positional argument; as for `option`."""
     return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
@@ -272,7 +277,7 @@ class TrainingOptions:
     ] = None
     max_time: MaxTime = None
     distributed: Annotated[
-        bool, typer.Option("--distributed", help="Train in all processes that the cluster, such as SLURM, has started.")
+        bool, flag("--distributed", "Train in all processes that the cluster, such as SLURM, has started.")
     ] = False
     coordinator: Annotated[str | None, option("HOST:PORT", "Address of process 0, to train in several processes.")] = (
         None

@@ -6,13 +6,12 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from evoconn_cli.commands.options import (
     TrainingOptions,
     argument,
     complete_run,
     entries_argument,
+    flag,
     option,
     steps_of,
     takes,
@@ -40,9 +39,7 @@ class ResumeOptions(TrainingOptions):
             default="latest",
         ),
     ] = None
-    discard_later: Annotated[
-        bool, typer.Option("--discard-later", help="With --from-step: delete later checkpoints.")
-    ] = False
+    discard_later: Annotated[bool, flag("--discard-later", "With --from-step: delete later checkpoints.")] = False
 
 
 @takes(ResumeOptions)

@@ -65,6 +65,9 @@ def option(
 published = functools.partial(option, source=PUBLISHED)
 """`option` whose default is that of the paper or its code."""
 
+own = functools.partial(option, source=OWN)
+"""`option` whose default is a decision of this software."""
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -248,13 +251,12 @@ class RolloutConfig:
 class EngineConfig:
     """How the machine is used. Devices and kernel do not shape a run; another block rounds differently."""
 
-    devices: int | None = option(None, "devices per process; null: all (on CPUs, one per core)", low=1, source=OWN)
-    block: int | None = option(None, "members simulated in lock-step; null: depends on the platform", low=1, source=OWN)
-    kernel: str = option(
+    devices: int | None = own(None, "devices per process; null: all (on CPUs, one per core)", low=1)
+    block: int | None = own(None, "members simulated in lock-step; null: depends on the platform", low=1)
+    kernel: str = own(
         "auto",
         "program for the sub-steps of conn_snn; auto: the GPU kernel if a check at the start finds it equal to XLA",
         choices=("auto", "xla", "pallas"),
-        source=OWN,
     )
 
 
@@ -265,12 +267,10 @@ class CheckpointConfig:
     every: int = published(
         50, "generations between checkpoints; the last generation is saved, too", unit="generations", low=1
     )
-    minutes: float = option(
-        10.0, "also save when this long has passed since the last checkpoint", unit="min", above=0, source=OWN
-    )
-    keep_last: int = option(2, "number of newest checkpoints to keep", low=1, source=OWN)
-    keep_every: int = option(
-        200, "also keep checkpoints whose generation is a multiple of this", unit="generations", low=1, source=OWN
+    minutes: float = own(10.0, "also save when this long has passed since the last checkpoint", unit="min", above=0)
+    keep_last: int = own(2, "number of newest checkpoints to keep", low=1)
+    keep_every: int = own(
+        200, "also keep checkpoints whose generation is a multiple of this", unit="generations", low=1
     )
 
 
@@ -278,20 +278,20 @@ class CheckpointConfig:
 class TrackingConfig:
     """Where metrics go besides metrics.jsonl: Weights & Biases and TensorBoard."""
 
-    wandb: str = option("auto", "auto: online with credentials, else offline", choices=WANDB_MODES, source=OWN)
-    project: str | None = option(None, "W&B project; null: WANDB_PROJECT, or evoconn", source=OWN)
-    entity: str | None = option(None, "W&B user or team; null: WANDB_ENTITY, or the account's own", source=OWN)
-    group: str | None = option(None, "W&B group; null: WANDB_RUN_GROUP, if set", source=OWN)
-    name: str | None = option(None, "W&B name of the run; null: WANDB_NAME, or that of its directory", source=OWN)
-    tags: str = option("", "W&B tags, separated by commas; empty: WANDB_TAGS, if set", source=OWN)
-    tensorboard: bool = option(False, "write TensorBoard event files to tensorboard/ in the run directory", source=OWN)
+    wandb: str = own("auto", "auto: online with credentials, else offline", choices=WANDB_MODES)
+    project: str | None = own(None, "W&B project; null: WANDB_PROJECT, or evoconn")
+    entity: str | None = own(None, "W&B user or team; null: WANDB_ENTITY, or the account's own")
+    group: str | None = own(None, "W&B group; null: WANDB_RUN_GROUP, if set")
+    name: str | None = own(None, "W&B name of the run; null: WANDB_NAME, or that of its directory")
+    tags: str = own("", "W&B tags, separated by commas; empty: WANDB_TAGS, if set")
+    tensorboard: bool = own(False, "write TensorBoard event files to tensorboard/ in the run directory")
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """The whole configuration of a run."""
 
-    seed: int = option(0, "random seed", low=0, high=2**32 - 1, source=OWN)
+    seed: int = own(0, "random seed", low=0, high=2**32 - 1)
     task: TaskConfig = field(default_factory=TaskConfig)
     algo: AlgoConfig = field(default_factory=lambda: entries("strategy")[0].default_config())
     network: NetworkConfig = field(default_factory=lambda: entries("network")[0].default_config())
