@@ -43,22 +43,15 @@ class CellResult(NamedTuple):
     state: State
     failures: int
     generation: int
-    final: float | None  # None if no generation has an evaluation fitness
-    best: float | None
+    final_fitness: float | None  # None if no generation has an evaluation fitness
+    best_fitness: float | None
     env_steps: int
     hours: float
 
     def figures(self) -> dict[str, Any]:
         """Returns the result by the names of its columns in results.csv."""
-        return {
-            "state": self.state.value,
-            "generation": self.generation,
-            "final_fitness": self.final,
-            "best_fitness": self.best,
-            "env_steps": self.env_steps,
-            "hours": self.hours,
-            "directory": self.cell.name,
-        }
+        names = ("state", "generation", "final_fitness", "best_fitness", "env_steps", "hours")
+        return {**{name: getattr(self, name) for name in names}, "directory": self.cell.name}
 
 
 class GroupResult(NamedTuple):
@@ -77,7 +70,7 @@ class GroupResult(NamedTuple):
     @property
     def best(self) -> float | None:
         """The highest evaluation fitness of any seed in any generation."""
-        return max((result.best for result in self.results if result.best is not None), default=None)
+        return max((result.best_fitness for result in self.results if result.best_fitness is not None), default=None)
 
     @property
     def env_steps(self) -> float:
@@ -109,7 +102,7 @@ def _group(cells: Sequence[Cell], published: Published | None) -> GroupResult:
     from evoconn_cli.evaluation.statistics import bootstrap_iqm, interquartile_mean
 
     results = [_result(cell) for cell in cells]
-    finals = np.asarray([result.final for result in results if result.final is not None])
+    finals = np.asarray([result.final_fitness for result in results if result.final_fitness is not None])
     known = len(finals) > 0
     return GroupResult(
         results,
@@ -133,8 +126,8 @@ def _result(cell: Cell) -> CellResult:
         status.state,
         status.failures,
         generation=int(last.get("generation") or 0),
-        final=fmean(finals) if finals else None,
-        best=best[0] if best else None,
+        final_fitness=fmean(finals) if finals else None,
+        best_fitness=best[0] if best else None,
         env_steps=int(last.get("env_steps") or 0),
         hours=(last.get("elapsed") or 0.0) / 3600,
     )

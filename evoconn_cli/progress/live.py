@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len
@@ -124,21 +125,21 @@ class LiveProgress(Progress):
             live.stop()
 
 
+@dataclass
 class _Display:
     """The header above the panel, redrawn with it so that a narrower terminal does not tear it."""
 
-    def __init__(self, header: RunHeader, panel: RunPanel) -> None:
-        self.header: RunHeader | None = header  # None if it is printed above
-        self._panel = panel
+    header: RunHeader | None  # None if it is printed above
+    panel: RunPanel
 
     def has_room(self, options: ConsoleOptions) -> bool:
         """Returns whether the terminal is high enough for both."""
         return options.size.height >= (_LOW if options.max_width >= _TWO_COLUMNS else _HIGH)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if self.header is not None and (self._panel.is_frozen or self.has_room(options)):
+        if self.header is not None and (self.panel.is_frozen or self.has_room(options)):
             yield _header_panel(self.header, options)
-        yield self._panel
+        yield self.panel
 
 
 def _header_panel(header: RunHeader, options: ConsoleOptions) -> Panel:
