@@ -32,10 +32,8 @@ def show_until_finished(grid: Grid, console: Console) -> None:
     rows = Rows(grid.cells)
     try:
         with _live_table(grid, console, rows) if console.is_interactive else nullcontext():
-            rows.read()
-            while not rows.all_finished:
+            while any(row.status.state is not State.FINISHED for row in rows.read()):
                 time.sleep(_REDRAW_INTERVAL)
-                rows.read()
     except KeyboardInterrupt:
         return
     if not console.is_interactive:

@@ -73,11 +73,6 @@ class Rows:
         self._finished = {row.cell: row for row in rows if row.status.state is State.FINISHED}
         return rows
 
-    @property
-    def all_finished(self) -> bool:
-        """Whether all cells were finished at the last reading."""
-        return len(self._finished) == len(self._cells)
-
 
 @dataclass(frozen=True)
 class GridTable:
