@@ -25,10 +25,11 @@ from benchmarks.parts import block_steps, median_seconds_a_step, network_steps, 
 from evoconn_cli.config.loading import override_config
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine, build_engine
-from evoconn_cli.engine.devices import num_cores, start_jax
+from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.kernel_choice import compare
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import RunState
+from evoconn_cli.limits import usable_cores
 
 _LARGEST_KERNELS = 12
 _SPEED_STEPS, _NETWORK_STEPS, _TRACED_STEPS, _KERNEL_STEPS, _REPETITIONS = 60, 200, 20, 10, 3
@@ -66,7 +67,7 @@ TINY = Sizes(
 
 def _start(sizes: Sizes) -> WorkerMesh:
     """Returns one GPU, and leaves the CPU with all of its cores; with tiny sizes, a CPU instead."""
-    jax.config.update("jax_num_cpu_devices", num_cores())
+    jax.config.update("jax_num_cpu_devices", len(usable_cores()))
     workers = start_jax(1)
     if workers.on_cpu and not sizes.tiny:
         print("There is no GPU: JAX finds only CPUs. `--tiny` tries the check itself on a CPU.", flush=True)

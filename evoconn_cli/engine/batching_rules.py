@@ -140,13 +140,7 @@ def _gather(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
         return None
     p, ndim = eqn.params, len(eqn.outvars[0].aval.shape)
     numbers = p["dimension_numbers"]
-    numbers = lax.GatherDimensionNumbers(
-        offset_dims=(*numbers.offset_dims, ndim),
-        collapsed_slice_dims=numbers.collapsed_slice_dims,
-        start_index_map=numbers.start_index_map,
-        operand_batching_dims=numbers.operand_batching_dims,
-        start_indices_batching_dims=numbers.start_indices_batching_dims,
-    )
+    numbers = numbers._replace(offset_dims=(*numbers.offset_dims, ndim))
     sizes = (*p["slice_sizes"], batch.num_members)
     params = {**p, "dimension_numbers": numbers, "slice_sizes": sizes}
     return batch.bind(eqn, [operand, indices], params)
@@ -158,13 +152,7 @@ def _scatter(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
         return None
     operand, updates = batch.all_with_members([args[0], args[2]])
     numbers = eqn.params["dimension_numbers"]
-    numbers = lax.ScatterDimensionNumbers(
-        update_window_dims=(*numbers.update_window_dims, updates.ndim - 1),
-        inserted_window_dims=numbers.inserted_window_dims,
-        scatter_dims_to_operand_dims=numbers.scatter_dims_to_operand_dims,
-        operand_batching_dims=numbers.operand_batching_dims,
-        scatter_indices_batching_dims=numbers.scatter_indices_batching_dims,
-    )
+    numbers = numbers._replace(update_window_dims=(*numbers.update_window_dims, updates.ndim - 1))
     return batch.bind(eqn, [operand, args[1][0], updates], {**eqn.params, "dimension_numbers": numbers})
 
 

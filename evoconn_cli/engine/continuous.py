@@ -169,12 +169,8 @@ def play_first_episodes(
     tally, last_obs = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], num_blocks, block), -2, 0), (finished.tally, finished.last_obs)
     )
-
-    def result(args: tuple[Tally, jax.Array, jax.Array | None, jax.Array]) -> BlockResult:
-        tally, episodes, last_obs, present = args
-        return rollout.result(normalizer, tally, last_obs, episodes=episodes, present=present)
-
-    return lax.map(result, (tally, jnp.ones_like(blocks.members), last_obs, blocks.present)), finished.lock_steps
+    results = _results(rollout, normalizer, (tally, jnp.ones_like(blocks.members), last_obs, blocks.present))
+    return results, finished.lock_steps
 
 
 def play_until_slowest(
@@ -203,11 +199,19 @@ def play_until_slowest(
         lanes = map_present(lambda args: advance(args[1:], at_least), (blocks.present, blocks, lanes))
         return (lanes, lax.pmax(jnp.max(lanes.lock_steps), DEVICES)), None
 
-    def result(args: tuple[Tally, jax.Array, jax.Array, jax.Array]) -> BlockResult:
-        tally, episodes, obs, present = args
-        return rollout.result(normalizer, tally, obs, episodes=episodes, present=present)
-
     lanes = lax.map(lambda b: rollout.start(prepare(b)[1], b.carries, b.present), blocks)
     (lanes, _), _ = lax.scan(phase, (lanes, jnp.zeros((), jnp.int32)), None, length=2)
-    results = lax.map(result, (lanes.finished, lanes.episodes, lanes.task.obs, blocks.present))
+    results = _results(rollout, normalizer, (lanes.finished, lanes.episodes, lanes.task.obs, blocks.present))
     return results, jnp.sum(lanes.lock_steps)
+
+
+def _results(
+    rollout: Rollout, normalizer: NormalizerState, ended: tuple[Tally, jax.Array, jax.Array | None, jax.Array]
+) -> BlockResult:
+    """Returns results `[blocks, ...]`; `ended` has the sums, episodes ended, last observations and members present."""
+
+    def one(block: tuple[Tally, jax.Array, jax.Array | None, jax.Array]) -> BlockResult:
+        tally, episodes, last_obs, present = block
+        return rollout.result(normalizer, tally, last_obs, episodes=episodes, present=present)
+
+    return lax.map(one, ended)

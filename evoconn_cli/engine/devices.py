@@ -103,12 +103,12 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     Raises:
         ConfigError: More devices are configured than there are, or the configured platform of JAX does not start.
     """
-    several = num_processes > 1
+    several, num_cores = num_processes > 1, len(usable_cores())
     for name, value in _known_switches():
         jax.config.update(f"jax_{name}", value)
     try:
         configured = jax.config.values["jax_num_cpu_devices"]
-        wanted = num_devices or num_cores()
+        wanted = num_devices or num_cores
         jax.config.update("jax_num_cpu_devices", wanted if several else max(wanted, 2, configured))
     except RuntimeError:
         pass  # JAX is already running, as in a notebook: use the devices that it has
@@ -117,15 +117,12 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     try:
         devices = jax.devices() if several else jax.local_devices()
     except (RuntimeError, AssertionError) as error:  # the latter if a configured platform is missing
-        reason = (
-            first_line(error)
-            if str(error)
-            else f"it finds no device for JAX_PLATFORMS={jax.config.values['jax_platforms']}"
-        )
+        none_found = f"it finds no device for JAX_PLATFORMS={jax.config.values['jax_platforms']}"
+        reason = first_line(error) if str(error) else none_found
         raise ConfigError(f"JAX does not start: {reason}. Check JAX_PLATFORMS and the driver.") from None
     if several:
         return make_worker_mesh(_first_of_each_process(devices, num_devices))
-    workers = num_devices or (min(num_cores(), len(devices)) if devices[0].platform == "cpu" else len(devices))
+    workers = num_devices or (min(num_cores, len(devices)) if devices[0].platform == "cpu" else len(devices))
     if workers > len(devices):
         raise ConfigError(
             f"engine.devices={workers}: this machine has {len(devices)} {devices[0].platform} device"
@@ -214,11 +211,6 @@ def arithmetic_variables() -> dict[str, str]:
     ]
     given = {"XLA_FLAGS": " ".join(flags), "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", "")}
     return {name: value for name, value in given.items() if value}
-
-
-def num_cores() -> int:
-    """Returns the number of cores that this process may use, within the limits of its container."""
-    return len(usable_cores())
 
 
 def describe_devices(workers: WorkerMesh) -> str:

@@ -54,7 +54,7 @@ class Generation:
         population: P, evaluation copies included.
         evaluation_copies: Number of members, the last ones, that are the centre.
         block: B, members simulated in lock-step.
-        fresh_resets: Whether initial states are drawn anew each generation, not once.
+        fresh_resets: Whether initial states are drawn in every generation, not once.
         shaping: Weights of the members by their fitness.
     """
 
@@ -261,12 +261,8 @@ def compile_generation(generation: Generation, state: RunState) -> Callable[[Run
     # Bound once, because JAX finds an earlier trace by the identity of the function.
     warm_up_fn, simulate_fn, learn_fn = generation.warm_up, generation.simulate, generation.learn
 
-    def compile_single(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Callable:
-        program = jax.jit(fn, in_shardings=one_device, out_shardings=one_device, donate_argnums=donate)
-        return program.lower(*args).compile()
-
-    def compile_sharded(fn: Callable, *args: Any, in_shardings: Any, out_shardings: Any) -> Callable:
-        program = jax.jit(fn, in_shardings=in_shardings, out_shardings=out_shardings)
+    def compile_for(in_shardings: Any, out_shardings: Any, fn: Callable, *args: Any, **options: Any) -> Callable:
+        program = jax.jit(fn, in_shardings=in_shardings, out_shardings=out_shardings, **options)
         return program.lower(*args).compile()
 
     members = workers.put_sharded(generation.members)
@@ -274,15 +270,11 @@ def compile_generation(generation: Generation, state: RunState) -> Callable[[Run
     carries = warm_up = learn_warm_up = None
     if generation.rollout.warmup_steps:
         carries, sums = jax.eval_shape(warm_up_fn, shapes, members)
-        warm_up = compile_sharded(
-            warm_up_fn, shapes, members, in_shardings=(whole, sharded), out_shardings=(sharded, whole)
-        )
-        learn_warm_up = compile_single(learn_observations, shapes.normalizer, sums)
-    simulate = compile_sharded(
-        simulate_fn, shapes, members, carries, in_shardings=(whole, sharded, sharded), out_shardings=whole
-    )
+        warm_up = compile_for((whole, sharded), (sharded, whole), warm_up_fn, shapes, members)
+        learn_warm_up = compile_for(one_device, one_device, learn_observations, shapes.normalizer, sums)
+    simulate = compile_for((whole, sharded, sharded), whole, simulate_fn, shapes, members, carries)
     result = jax.eval_shape(simulate_fn, shapes, members, carries)
-    learn = compile_single(learn_fn, shapes, result, donate=(0,))
+    learn = compile_for(one_device, one_device, learn_fn, shapes, result, donate_argnums=0)
 
     def step(state: RunState) -> tuple[RunState, Metrics]:
         carries = None

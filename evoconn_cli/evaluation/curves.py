@@ -109,8 +109,8 @@ def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
 
 def _draw_one(panel: Axes, curve: Curve, scale: float) -> None:
     """Draws a single run with its population, to show how much the members differ."""
-    mean = np.asarray([_number(line.get("fitness_mean")) for line in curve.lines])
-    std = np.asarray([_number(line.get("fitness_std")) for line in curve.lines])
+    mean = np.asarray([line.get("fitness_mean") for line in curve.lines], float)  # None is NaN
+    std = np.asarray([line.get("fitness_std") for line in curve.lines], float)
     x = curve.x / scale
     label = f"evaluation copies ({curve.group})"
     draw_series(panel, x, curve.fitness, low=curve.fitness, high=curve.fitness, index=0, label=label, marker="")
@@ -193,10 +193,6 @@ def _unit(x_axis: str, largest: float) -> tuple[float, str]:
     return scale, f"training time [{unit}]"
 
 
-def _number(value: float | int | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
 class _Point(NamedTuple):
     x: float
     iqm: float
@@ -225,19 +221,13 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
         lines = _lines(of_task, more, swept, seed, several_steps=several_steps)
         for index, (label, points) in enumerate(lines.items()):
             points = sorted(points)
-            low, high = zip(*[point.interval or (point.iqm, point.iqm) for point in points], strict=True)
-            draw_series(
-                panel,
-                np.asarray([point.x for point in points]),
-                np.asarray([point.iqm for point in points]),
-                low=np.asarray(low),
-                high=np.asarray(high),
-                index=index,
-                label=label,
-                marker="o",
-            )
+            x, iqm = np.asarray([(point.x, point.iqm) for point in points]).T
+            low, high = np.asarray([point.interval or (point.iqm, point.iqm) for point in points]).T
+            draw_series(panel, x, iqm, low=low, high=high, index=index, label=label, marker="o")
         if swept is not None:
-            _mark_as_trained(panel, swept, [point.x for points in lines.values() for point in points])
+            strengths, as_trained = [point.x for points in lines.values() for point in points], KINDS[swept].neutral
+            if min(strengths) < as_trained < max(strengths):
+                panel.axvline(as_trained, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
         else:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         note = f"interquartile mean, {LEVEL} bootstrap interval"
@@ -245,12 +235,6 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
             note = f"{note}; with {also}"
         label_axes(panel, KINDS[swept].label if swept else "generation", "return of an episode", note=note)
     return figure
-
-
-def _mark_as_trained(panel: Axes, swept: str, strengths: Sequence[float]) -> None:
-    unchanged = KINDS[swept].neutral
-    if min(strengths) < unchanged < max(strengths):
-        panel.axvline(unchanged, color="#9a9a9a", linewidth=1.0, linestyle=":", label="as trained", zorder=0)
 
 
 def _lines(

@@ -101,7 +101,7 @@ def _active(layer: Layer, results: EpisodeResults, num_pre: int) -> np.ndarray:
 def _spiking_figures(network: Network, results: EpisodeResults, steps: int) -> dict[str, float | None]:
     counts, neurons = results.spikes, network.neurons
     if counts is None or neurons is None:
-        return dict.fromkeys(name for name in Figures._fields if name in _OF_SPIKES)
+        return dict.fromkeys(_OF_SPIKES)
     constants = neurons.constants
     emitted: np.ndarray = np.asarray(counts.emitted, np.int64).sum(axis=0)  # [N]
     seconds = steps * constants.num_substeps * constants.dt_ms / 1000.0
@@ -119,13 +119,9 @@ def _spiking_figures(network: Network, results: EpisodeResults, steps: int) -> d
     }
 
 
-_OF_SPIKES = {
-    "activation_sparsity",
-    "membrane_updates",
-    "spikes_per_second",
-    "spikes_per_second_excitatory",
-    "spikes_per_second_inhibitory",
-}
+_RATES = ("spikes_per_second", "spikes_per_second_excitatory", "spikes_per_second_inhibitory")
+_OF_SPIKES = ("activation_sparsity", "membrane_updates", *_RATES)
+"""Figures that only networks with spikes have."""
 
 
 def _mean(values: np.ndarray) -> float | None:

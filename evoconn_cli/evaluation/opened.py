@@ -185,7 +185,10 @@ class _Saved(NamedTuple):
                 f"{self.path} is the checkpoint of generation {self.named} and --step says {step}: leave one out."
             )
         state = self._restore(str(self.named) if self.named is not None else step or "latest", note)
-        return _opened(self.directory, self.config, self.engine, self.workers, state=state)
+        directory, config, engine, generation = self.directory, self.config, self.engine, int(state.generation)
+        return OpenedRun(
+            directory, config, generation, engine.task, engine.network, engine.strategy, state, self.workers
+        )
 
     def _restore(self, step: str, note: Callable[[str], None]) -> RunState:
         like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
@@ -236,32 +239,14 @@ def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
         )
     workers = workers or start_jax(None)
     engine = _build(config, workers)
-    store = CheckpointStore(directory.checkpoints)
-    try:
+    with contextlib.closing(CheckpointStore(directory.checkpoints)) as store:
         yield _Saved(path, named, directory, config, workers, engine, store)
-    finally:
-        store.close()
 
 
 def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
     """Returns an engine without training's GPU kernel, which may not run here and does not record neurons."""
     given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
     return build_engine(dataclasses.replace(config, engine=given), workers)
-
-
-def _opened(
-    directory: RunDirectory, config: RunConfig, engine: Engine, workers: WorkerMesh, *, state: RunState
-) -> OpenedRun:
-    return OpenedRun(
-        directory=directory,
-        config=config,
-        generation=int(state.generation),
-        task=engine.task,
-        network=engine.network,
-        strategy=engine.strategy,
-        state=state,
-        workers=workers,
-    )
 
 
 def is_exported(path: Path) -> bool:
@@ -282,9 +267,9 @@ def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun
     config = bundle.connectome.config
     engine = _build(config, workers)
     strategy, state = _freeze(engine.strategy, engine.initial_state(), bundle)
-    state = jax.device_put(state, workers.first_device)
-    opened = _opened(RunDirectory(path), config, engine, workers, state=state)
-    return opened._replace(strategy=strategy, bundle=bundle)
+    state, generation = jax.device_put(state, workers.first_device), bundle.connectome.generation
+    directory = RunDirectory(path)
+    return OpenedRun(directory, config, generation, engine.task, engine.network, strategy, state, workers, bundle)
 
 
 class FrozenState(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from rich import box
 from rich.console import Console
@@ -15,15 +16,13 @@ from evoconn_cli.config.perturbations import setting_text, swept_name
 from evoconn_cli.evaluation.comparison import Aggregate, apart, has_several_steps
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.neurobench import Figures, energy_nj
-from evoconn_cli.evaluation.statistics import CONFIDENCE, Interval
+from evoconn_cli.evaluation.statistics import LEVEL
 from evoconn_cli.progress.formatting import MISSING_FIGURE, count, fitness, number, say
 
 _ENERGY_NOTE = (
     "The energy is that of the additions and multiplications alone, as 32-bit floats: without memory, neurons and "
     "leakage, which usually cost more."
 )
-
-_LEVEL = f"{100 * CONFIDENCE:.0f} %"
 
 
 def print_results(
@@ -70,7 +69,7 @@ def print_results(
 
 
 def runs_list(evaluated: Sequence[Evaluated]) -> list[str]:
-    """Returns a line for every run; where there are several, its number stands for it in the tables."""
+    """Returns a line for every run, which begins with its number in the tables if there are several."""
     lines, runs = [], _runs(evaluated)
     for path, number_of_run in runs.items():
         of_run = [one.opened for one in evaluated if one.opened.directory.path == path]
@@ -86,87 +85,69 @@ def runs_list(evaluated: Sequence[Evaluated]) -> list[str]:
 
 
 def returns_table(evaluated: Sequence[Evaluated]) -> Table:
-    """Returns a line for every run, checkpoint and setting with its returns and lengths."""
-    table = _table("return of an episode")
-    leading = _add_leading(table, evaluated)
-    _add_numbers(table, "IQM", _LEVEL, "mean", "std", "median", "quartiles", "steps", "ended\nearly")
-    failed = any(one.returns.failed for one in evaluated)
-    _add_numbers(table, *(["not a\nnumber"] if failed else []))
-    for one in evaluated:
-        returns = one.returns
-        table.add_row(
-            *leading(one),
-            Text(_short(returns.iqm), style="bold green"),
-            _dots(*returns.iqm_interval) if returns.iqm_interval else MISSING_FIGURE,
-            _short(returns.mean),
-            _short(returns.std),
-            _short(returns.median),
-            _dots(returns.quartile_1, returns.quartile_3),
-            _short(float(one.results.lengths.mean())),
-            f"{100 * float(one.results.ended_early.mean()):.0f} %",
-            *([count(one.returns.failed)] if failed else []),
-        )
-    return table
+    """Returns the returns and lengths of every run, checkpoint and setting, one per row."""
+    columns: _Columns = {
+        **_leading(evaluated),
+        "IQM": lambda one: Text(_short(one.returns.iqm), style="bold green"),
+        LEVEL: lambda one: _dots(one.returns.iqm_interval),
+        "mean": lambda one: _short(one.returns.mean),
+        "std": lambda one: _short(one.returns.std),
+        "median": lambda one: _short(one.returns.median),
+        "quartiles": lambda one: _dots((one.returns.quartile_1, one.returns.quartile_3)),
+        "steps": lambda one: _short(float(one.results.lengths.mean())),
+        "ended\nearly": lambda one: f"{100 * float(one.results.ended_early.mean()):.0f} %",
+    }
+    if any(one.returns.failed for one in evaluated):
+        columns["not a\nnumber"] = lambda one: count(one.returns.failed)
+    return _table("return of an episode", evaluated, columns)
 
 
 def figures_table(evaluated: Sequence[Evaluated], energy: str | None) -> Table:
-    """Returns a line for every run, checkpoint and setting with its figures for one environment step."""
-    table = _table("one environment step")
-    leading = _add_leading(table, evaluated)
-    _add_numbers(table, "weights\nbytes", "conn.\nsparse", "act.\nsparse", "ACs", "MACs", "dense\nops")
-    _add_numbers(table, "spikes/s\nexc., inh.", *([f"{energy}\nnJ"] if energy else []))
-    for one in evaluated:
-        figures, footprint = one.figures, one.figures.footprint
-        typed = figures.spikes_per_second_excitatory, figures.spikes_per_second_inhibitory
-        table.add_row(
-            *leading(one),
-            count(footprint.weights if footprint.weights_packed is None else footprint.weights_packed),
-            number(figures.connection_sparsity, 3),
-            number(figures.activation_sparsity, 3),
-            count(figures.effective_acs),
-            count(figures.effective_macs),
-            count(figures.dense_operations),
-            number(figures.spikes_per_second) if typed == (None, None) else rates_by_type(figures),
-            *([number(energy_nj(figures, energy), 2)] if energy else []),
-        )
-    return table
+    """Returns the figures for one environment step of every run, checkpoint and setting, one per row."""
+    columns: _Columns = {
+        **_leading(evaluated),
+        "weights\nbytes": lambda one: count(_packed_bytes(one.figures)),
+        "conn.\nsparse": lambda one: number(one.figures.connection_sparsity, 3),
+        "act.\nsparse": lambda one: number(one.figures.activation_sparsity, 3),
+        "ACs": lambda one: count(one.figures.effective_acs),
+        "MACs": lambda one: count(one.figures.effective_macs),
+        "dense\nops": lambda one: count(one.figures.dense_operations),
+        "spikes/s\nexc., inh.": lambda one: _rates_by_type(one.figures) or number(one.figures.spikes_per_second),
+    }
+    if energy:
+        columns[f"{energy}\nnJ"] = lambda one: number(energy_nj(one.figures, energy), 2)
+    return _table("one environment step", evaluated, columns)
 
 
 def aggregates_table(aggregates: Sequence[Aggregate], *, scaled: bool) -> Table:
-    """Returns a line for every group of runs.
+    """Returns the results of every group of runs, one per row.
 
     Args:
-        aggregates: the groups.
-        scaled: whether scores were divided by a reference return.
+        aggregates: Results of the groups.
+        scaled: Whether scores were divided by a reference return.
     """
-    table = _table("runs together: " + ("mean returns, relative to the references" if scaled else "mean returns"))
     swept = swept_name([one.setting for one in aggregates])
-    several_steps = any(one.generation is not None for one in aggregates)
-    steps = ["generation"] if several_steps else []
-    for name in ["algo", "network", *steps, *([swept] if swept else []), "runs"]:
-        table.add_column(name)
-    _add_numbers(table, "IQM", _LEVEL)
     digits = 3 if scaled else 1
-    for one in aggregates:
-        runs = ", ".join(f"{number} × {task}" for task, number in one.runs.items())
-        if one.failed:
-            runs += f"; {one.failed} without a score"
-        table.add_row(
-            one.algo,
-            f"{one.network}, {one.num_neurons}",
-            *([count(one.generation)] if several_steps else []),
-            *([f"{one.setting[swept]:g}"] if swept else []),
-            runs,
-            Text(number(one.iqm, digits), style="bold green"),
-            f"{number(one.interval.low, digits)}..{number(one.interval.high, digits)}"
-            if one.interval
-            else MISSING_FIGURE,
-        )
-    return table
+    columns: _Columns = {"algo": lambda one: one.algo, "network": lambda one: f"{one.network}, {one.num_neurons}"}
+    if any(one.generation is not None for one in aggregates):
+        columns["generation"] = lambda one: count(one.generation)
+    if swept:
+        columns[swept] = lambda one: f"{one.setting[swept]:g}"
+    columns["runs"] = _runs_in_words
+    left = set(columns)
+    columns["IQM"] = lambda one: Text(number(one.iqm, digits), style="bold green")
+    columns[LEVEL] = lambda one: _dots(one.interval, lambda value: number(value, digits))
+    title = "runs together: " + ("mean returns, relative to the references" if scaled else "mean returns")
+    return _table(title, aggregates, columns, left=left)
 
 
-def _table(title: str) -> Table:
-    return Table(
+_Columns: TypeAlias = dict[str, Callable[[Any], str | Text]]
+"""Title of each column, and the cell in it of an `Evaluated` or an `Aggregate`."""
+
+
+def _table(title: str, rows: Sequence[Any], columns: _Columns, *, left: Set[str] = frozenset()) -> Table:
+    """Returns a table whose columns are aligned to the right, except those in `left`."""
+    table = Table(
         title=title,
         title_justify="left",
         title_style="bold",
@@ -175,6 +156,27 @@ def _table(title: str) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
+    for name in columns:
+        if name in left:
+            table.add_column(name)
+        else:
+            table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row) for cell in columns.values()))
+    return table
+
+
+def _leading(evaluated: Sequence[Evaluated]) -> _Columns:
+    """Returns the columns that tell the rows apart."""
+    runs, swept = _runs(evaluated), swept_name([one.setting for one in evaluated])
+    columns: _Columns = {}
+    if len(runs) > 1:
+        columns["run"] = lambda one: str(runs[one.opened.directory.path])
+    if has_several_steps(evaluated):
+        columns["gener-\nation"] = lambda one: count(one.opened.generation)
+    if swept is not None:
+        columns[swept.replace("-", "\n")] = lambda one: f"{one.setting[swept]:g}"
+    return columns
 
 
 def _runs(evaluated: Sequence[Evaluated]) -> dict[Path, int]:
@@ -183,56 +185,41 @@ def _runs(evaluated: Sequence[Evaluated]) -> dict[Path, int]:
     return {run: index for index, run in enumerate(found, start=1)}
 
 
-def _add_leading(table: Table, evaluated: Sequence[Evaluated]) -> Callable[[Evaluated], list[str]]:
-    """Adds the columns that tell the lines apart, and returns what fills them."""
-    runs, swept = _runs(evaluated), swept_name([one.setting for one in evaluated])
-    several_steps = has_several_steps(evaluated)
-    if len(runs) > 1:
-        _add_numbers(table, "run")
-    if several_steps:
-        _add_numbers(table, "gener-\nation")
-    if swept is not None:
-        _add_numbers(table, swept.replace("-", "\n"))
-
-    def leading(one: Evaluated) -> list[str]:
-        return [
-            *([str(runs[one.opened.directory.path])] if len(runs) > 1 else []),
-            *([count(one.opened.generation)] if several_steps else []),
-            *([f"{one.setting[swept]:g}"] if swept is not None else []),
-        ]
-
-    return leading
+def _runs_in_words(one: Aggregate) -> str:
+    runs = ", ".join(f"{number} × {task}" for task, number in one.runs.items())
+    return f"{runs}; {one.failed} without a score" if one.failed else runs
 
 
-def _add_numbers(table: Table, *names: str) -> None:
-    for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+def _packed_bytes(figures: Figures) -> int:
+    footprint = figures.footprint
+    return footprint.weights if footprint.weights_packed is None else footprint.weights_packed
 
 
-def rates_by_type(figures: Figures) -> str:
-    """Returns the rates of excitatory and inhibitory neurons; a dash where a network has no such types."""
+def _rates_by_type(figures: Figures) -> str | None:
+    """Returns the rates of excitatory and inhibitory neurons; None for a network without such types."""
     rates = (figures.spikes_per_second_excitatory, figures.spikes_per_second_inhibitory)
-    return MISSING_FIGURE if rates == (None, None) else ", ".join(number(rate) for rate in rates)
+    return None if rates == (None, None) else ", ".join(map(number, rates))
 
 
 def _short(value: float) -> str:
     return number(value, 1 if abs(value) < 999.95 else 0)
 
 
-def _dots(low: float, high: float) -> str:
-    return f"{_short(low)}..{_short(high)}"
+def _dots(bounds: tuple[float, float] | None, written: Callable[[float], str] = _short) -> str:
+    return "..".join(map(written, bounds)) if bounds else MISSING_FIGURE
 
 
 def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) -> Panel:
     """Returns everything about one evaluated policy, to be printed by Rich.
 
     Args:
-        one: the policy after its episodes.
+        one: Results of the policy.
         policy: `deterministic` or `sampled`.
-        seed: of the episodes.
-        energy: technology of the energy estimate, or None.
+        seed: Random seed of the episodes.
+        energy: Technology of the energy estimate, or None.
     """
-    config, returns, early = one.opened.config, one.returns, one.results.ended_early
+    config, returns = one.opened.config, one.returns
+    lengths, early = one.results.lengths, one.results.ended_early
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -244,8 +231,6 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
         for label, value in rows:
             grid.add_row(f"  {label}", Text(value, style="bold green" if label == "interquartile mean" else ""))
 
-    episodes = f"{count(len(one.results.lengths))}, seed {seed}"
-    perturbed = [("perturbed", setting_text(one.setting))] if one.setting else []
     section(
         f"{config.task.name}, {config.network.name} of {config.network.num_neurons} neurons, {config.algo.name}",
         [
@@ -253,26 +238,29 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
             ("generation", count(one.opened.generation)),
             *([("network", str(one.opened.bundle))] if one.opened.bundle else []),
             ("policy", policy),
-            ("episodes", episodes),
-            *perturbed,
+            ("episodes", f"{count(len(lengths))}, seed {seed}"),
+            *([("perturbed", setting_text(one.setting))] if one.setting else []),
         ],
     )
     left_out = f"{count(returns.failed)} episode{'s' * (returns.failed != 1)}, left out"
-    failed = [("not a number", left_out)] if returns.failed else []
+    interval = f", {LEVEL} interval {_range(*returns.iqm_interval)}" if returns.iqm_interval else ""
     section(
         "return of an episode",
         [
-            ("interquartile mean", f"{fitness(returns.iqm)}{_interval(returns.iqm_interval)}"),
+            ("interquartile mean", f"{fitness(returns.iqm)}{interval}"),
             ("mean", f"{fitness(returns.mean)}, standard deviation {fitness(returns.std)}"),
             ("median", f"{fitness(returns.median)}, quartiles {_range(returns.quartile_1, returns.quartile_3)}"),
             ("range", _range(returns.minimum, returns.maximum)),
-            *failed,
+            *([("not a number", left_out)] if returns.failed else []),
         ],
     )
     section(
         "steps of an episode",
         [
-            ("mean", _length(one)),
+            (
+                "mean",
+                f"{number(float(lengths.mean()))}, range {count(int(lengths.min()))} to {count(int(lengths.max()))}",
+            ),
             ("ended early", f"{count(int(early.sum()))} of {count(len(early))} episodes"),
         ],
     )
@@ -296,22 +284,11 @@ def _figures(one: Evaluated, energy: str | None) -> list[tuple[str, str]]:
     if figures.membrane_updates is not None:
         rows.append(("membrane updates", count(figures.membrane_updates)))
         rows.append(("spikes/s per neuron", number(figures.spikes_per_second)))
-        rows.append(("excitatory, inhibitory", rates_by_type(figures)))
+        rows.append(("excitatory, inhibitory", _rates_by_type(figures) or MISSING_FIGURE))
     if energy is not None:
         rows.append((f"arithmetic, {energy}", f"{number(energy_nj(figures, energy), 2)} nJ"))
     return rows
 
 
-def _length(one: Evaluated) -> str:
-    lengths = one.results.lengths
-    return f"{number(float(lengths.mean()))}, range {count(int(lengths.min()))} to {count(int(lengths.max()))}"
-
-
 def _range(low: float, high: float) -> str:
     return f"{fitness(low)} to {fitness(high)}"
-
-
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
-        return ""
-    return f", {100 * CONFIDENCE:.0f} % interval {_range(interval.low, interval.high)}"

@@ -38,10 +38,15 @@ def default_run_dir(config: RunConfig) -> Path:
     """Returns a directory under runs/ that does not exist yet, named after what is trained."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{config.task.name}-{config.algo.name}-{config.network.name}-seed{config.seed}-{stamp}"
-    path, number = Path("runs") / name, 2
-    while path.exists():
-        path, number = Path("runs") / f"{name}-{number}", number + 1
-    return path
+    return free_path(Path("runs") / name)
+
+
+def free_path(path: Path) -> Path:
+    """Returns `path` if it does not exist, otherwise it with the first of the endings -2, -3, ... that is free."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return free
 
 
 class RunDirectory:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -26,12 +27,12 @@ _SAVING = 5.0
 _NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
 _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
-_computations: list[threading.Event] = []
+_computations: list[Future] = []
 
 
 def is_computing() -> bool:
     """Returns whether an abandoned computation still runs, so that the interpreter must not shut down under it."""
-    return not all(is_done.is_set() for is_done in _computations)
+    return not all(computation.done() for computation in _computations)
 
 
 class Interrupts:
@@ -75,25 +76,20 @@ class Interrupts:
         """
         if threading.current_thread() is not threading.main_thread():
             return compute()
-        outcome: list[Result | BaseException] = []
-        is_done = threading.Event()
-        _computations.append(is_done)
+        outcome: Future[Result] = Future()
+        _computations.append(outcome)
 
         def run() -> None:
             try:
-                outcome.append(compute())
+                outcome.set_result(compute())
             except BaseException as error:  # raised by the waiting thread
-                outcome.append(error)
-            is_done.set()
+                outcome.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()
-        while not is_done.wait(_POLL_INTERVAL):
+        while wait([outcome], _POLL_INTERVAL).not_done:
             if self.requested:
                 return None
-        (result,) = outcome
-        if isinstance(result, BaseException):
-            raise result
-        return result
+        return outcome.result()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -1,15 +1,15 @@
 """Makes Brax v1 (0.1.2) run on current JAX. Import Brax through `import_brax_envs` only.
 
-Brax 0.1.2 was written for jax 0.3 to 0.4.20. Three names that it uses are gone since; each is put back only where
-it is missing, so this is harmless on a JAX that has them, and applying it again changes nothing.
+Brax 0.1.2 was written for jax 0.3 to 0.4.20 and uses three names that later versions removed. Each is restored only if
+it is missing, so applying the patches twice, or on a JAX that has the names, changes nothing.
 
-| name | gone since | why Brax wants it |
+| name | removed in | used by Brax for |
 |---|---|---|
-| `jax.tree_map` | jax 0.4.26 deprecated, 0.6 removed | shorthand used by some environments |
-| `jax.interpreters.batching.BatchTracer` | jax 0.4.36 (new tracing core) | `isinstance` checks of `brax.jumpy` |
-| `jax.core.thread_local_state` | jax 0.4.36 | `brax.jumpy._in_jit` looks for a trace on its stack |
+| `jax.tree_map` | jax 0.6 (deprecated in 0.4.26) | some environments |
+| `jax.interpreters.batching.BatchTracer` | jax 0.4.36 (new tracing core) | `isinstance` checks in `brax.jumpy` |
+| `jax.core.thread_local_state` | jax 0.4.36 | `brax.jumpy._in_jit`, which searches its trace stack |
 
-Brax also imports gym, which prints a notice about its own maintenance: silenced.
+Brax also imports gym, whose maintenance notice is silenced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jax.interpreters import batching
 
 
 class _TraceStack:
-    """Stands for the trace stack that `brax.jumpy._in_jit` searches, as text, for 'DynamicJaxprTrace'."""
+    """A substitute for the trace stack, in whose text `brax.jumpy._in_jit` searches for 'DynamicJaxprTrace'."""
 
     def __str__(self) -> str:
         # Under `jit` and friends even an operation on constants is staged out as a tracer.
@@ -39,25 +39,22 @@ class _TraceStack:
 
 
 def apply_patches() -> list[str]:
-    """Puts back the names that Brax 0.1.2 needs and this JAX lacks; returns those it put back."""
-    applied = []
-    if not hasattr(jax, "tree_map"):
-        setattr(jax, "tree_map", jax.tree_util.tree_map)  # noqa: B010 - a name that the module does not declare
-        applied.append("jax.tree_map")
-    if not hasattr(batching, "BatchTracer"):
+    """Restores the names that Brax 0.1.2 needs and this JAX lacks, and returns them."""
+    needed = [
+        (jax, "tree_map", jax.tree_util.tree_map),
         # Every tracer is a `jax.Array` to isinstance today, so the check needs no class of its own.
-        setattr(batching, "BatchTracer", jax.core.Tracer)  # noqa: B010
-        applied.append("jax.interpreters.batching.BatchTracer")
-    if not hasattr(jax.core, "thread_local_state"):
-        state = SimpleNamespace(trace_state=SimpleNamespace(trace_stack=_TraceStack()))
-        setattr(jax.core, "thread_local_state", state)  # noqa: B010
-        applied.append("jax.core.thread_local_state")
-    return applied
+        (batching, "BatchTracer", jax.core.Tracer),
+        (jax.core, "thread_local_state", SimpleNamespace(trace_state=SimpleNamespace(trace_stack=_TraceStack()))),
+    ]
+    missing = [(module, name, value) for module, name, value in needed if not hasattr(module, name)]
+    for module, name, value in missing:
+        setattr(module, name, value)
+    return [f"{module.__name__}.{name}" for module, name, _ in missing]
 
 
 @contextlib.contextmanager
 def _distutils() -> Iterator[None]:
-    """Gives trimesh `distutils.spawn`, which Python 3.12 has no longer, where setuptools does not bring it."""
+    """Provides `distutils.spawn` for trimesh if neither Python (since 3.12) nor setuptools does."""
     if importlib.util.find_spec("distutils") is not None:
         yield
         return

@@ -22,19 +22,19 @@ from evoconn_cli.tasks.brax_compat import import_brax_envs
 
 
 def make_scaled_environment(envs: ModuleType, name: str, scale: PhysicsScale) -> Any:
-    """Returns the Brax v1 environment `name` in another physics.
+    """Returns the Brax v1 environment `name` with scaled physics.
 
     Args:
-        envs: the module `brax.envs`.
-        name: of the environment.
-        scale: the factors.
+        envs: Module `brax.envs`.
+        name: Name of the environment.
+        scale: Factors on its physics.
 
     Raises:
-        ConfigError: the environment has nothing that a factor other than 1 could change.
+        ConfigError: A factor other than 1 changes nothing in this environment.
     """
 
     def rescale(config: Any) -> Any:
-        # Forces are actuators where there are no others; beside actuators they are the water that a swimmer swims in.
+        # Without actuators, the forces drive the task; beside actuators they are the water around the swimmer.
         driven = config.actuators or config.forces
         colliders = [collider for body in config.bodies for collider in body.colliders]
         has = {
@@ -51,13 +51,13 @@ def make_scaled_environment(envs: ModuleType, name: str, scale: PhysicsScale) ->
             body.mass *= scale.mass
             _scale_vector(body.inertia, scale.mass)
         for collider in colliders:
-            # The coefficient of a contact is the product of those of the two bodies.
+            # The friction of a contact is the product of the coefficients of both bodies.
             collider.material.friction *= math.sqrt(scale.friction)
         for actuator in driven:
             actuator.strength *= scale.actuator_strength
         return config
 
-    # Brax calls it with a copy of the configuration, before it builds anything: what is built changes the copy.
+    # Brax calls `rescale` with a copy of the configuration, before it builds the environment from it.
     env = envs.get_environment(name, post_process_fn=rescale)
     if scale.friction != 1.0 and not env.sys.colliders:
         raise _nothing_to_scale(name, "friction")
@@ -77,28 +77,28 @@ def _scale_vector(vector: Any, factor: float) -> None:
 
 
 _RAW_KEY = "threefry2x32"
-"""The generator of the keys that Brax draws from: arrays without a type."""
+"""Generator of the keys that Brax draws from, which are untyped arrays."""
 
 
 def brax_v1_environment(name: str, physics: PhysicsScale = AS_TRAINED) -> Any:
-    """Returns Brax's own environment `name` (`brax.envs.Env`), one object a process, which nobody may change.
+    """Returns Brax's own environment `name` (`brax.envs.Env`), which is cached and must not be changed.
 
     Args:
-        name: of the environment.
-        physics: factors on its physics.
+        name: Name of the environment.
+        physics: Factors on its physics.
 
     Raises:
-        ConfigError: a factor that changes nothing in this environment.
+        ConfigError: A factor other than 1 changes nothing in this environment.
     """
     return _environment(name, physics)
 
 
-# Cached behind the public function: a cache takes a default that is left out and one that is given for two calls.
+# Cached behind the public function, because a cache distinguishes an omitted default from the same value given.
 @functools.cache
 def _environment(name: str, physics: PhysicsScale) -> Any:
     envs = import_brax_envs()
     with warnings.catch_warnings():
-        # Some environments make Brax warn about their own configuration, which nobody here can change.
+        # Brax warns about the configurations of some of its own environments.
         warnings.simplefilter("ignore")
         return envs.get_environment(name) if physics == AS_TRAINED else make_scaled_environment(envs, name, physics)
 
@@ -111,22 +111,22 @@ def make(config: TaskConfig) -> Task:
 def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     """Returns the Brax v1 environment `name` as a `Task`, without an episode limit.
 
-    Brax's metrics are dropped: no environment reads them, and they would be carried and computed every step.
+    Brax's metrics are dropped, because no environment reads them and computing them takes time in every step.
 
     Args:
-        name: of the environment.
-        physics: factors on its physics.
+        name: Name of the environment.
+        physics: Factors on its physics.
 
     Raises:
-        ConfigError: a factor that changes nothing in this environment.
+        ConfigError: A factor other than 1 changes nothing in this environment.
 
-    Source: Brax 0.1.2, `brax.envs`; constants of the paper's tasks as Brax has them.
+    Source: Brax 0.1.2, `brax.envs`; the constants of the paper's tasks are Brax's.
     """
     return _task(name, physics)
 
 
 def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `fn`, which takes raw keys for what they are whatever JAX's default generator is."""
+    """Returns `fn`, called with `_RAW_KEY` as JAX's default generator, which determines the meaning of raw keys."""
 
     def call(*args: Any) -> Any:
         with jax.default_prng_impl(_RAW_KEY):
@@ -135,7 +135,7 @@ def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# Cached behind the public function, as `_environment`.
+# Cached behind the public function, like `_environment`.
 @functools.cache
 def _task(name: str, physics: PhysicsScale) -> Task:
     envs = import_brax_envs()
@@ -185,13 +185,13 @@ _CORRECTED = {
         **{8 + index: f"fingertip - target {axis}" for index, axis in enumerate("xyz")},
     },
 }
-"""Names of observations that the table of Brax has wrong, or not at all, by task and number."""
+"""Names of observations that are wrong or missing in Brax's tables, by task and number."""
 
 
 def _labels(task: str, env: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the names of observations and of actions in the documentation of Brax.
+    """Returns the names of observations and actions from Brax's documentation.
 
-    Velocities end with `vel.`; the parts of a joint with several axes, with the axis.
+    Names of velocities end with `vel.`, and those of joints with several axes with the axis.
     """
     tables: dict[str, list[list[str]]] = {"Observation": [], "Action": []}
     table: list[list[str]] = []
@@ -208,7 +208,7 @@ def _labels(task: str, env: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _names(rows: list[list[str]]) -> list[str]:
-    """Returns the names in rows of number, words, two bounds, name in the configuration, joint and unit."""
+    """Returns the names in rows of number, description, two bounds, configured name, joint and unit."""
     times = Counter((name, unit) for *_, name, _, unit in rows)
     names = []
     for _, words, _, _, name, _, unit in rows:

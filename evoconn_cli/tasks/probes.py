@@ -1,12 +1,12 @@
-"""Small tasks with known answers; each isolates one thing that learning or the rollout can get wrong.
+"""Small tasks with known answers; each isolates one possible defect of learning or of the rollout.
 
-| task | what it isolates | best return of an episode |
+| task | best behaviour | best return of an episode |
 |---|---|---|
 | `probe_bias` | a constant action, whatever is observed | number of steps |
-| `probe_sign` | the action follows the observation of the same step | number of steps |
-| `probe_memory` | the action follows a cue that was shown in the first step only | number of steps |
-| `probe_steps` | episodes of different lengths, 1 to 16 steps; reward 1 a step | its length |
-| `probe_nan` | a reward of NaN while the action is positive, else 1 | number of steps |
+| `probe_sign` | an action with the sign of the current observation | number of steps |
+| `probe_memory` | an action with the sign of a cue that is shown in the first step only | number of steps |
+| `probe_steps` | any; episodes have different lengths, 1 to 16 steps, and a reward of 1 per step | its length |
+| `probe_nan` | an action that is not positive; the reward of positive ones is NaN, of others 1 | number of steps |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STEP_SECONDS = 0.0166
 
 
 class _Probe(NamedTuple):
-    """A probe: its observation and reward as functions of a cue drawn at the start of the episode."""
+    """Observation, reward and end of a probe, as functions of a cue that is drawn at the start of the episode."""
 
     obs: Callable[[jax.Array, jax.Array], jax.Array]  # (cue [], steps []) -> [2]
     reward: Callable[[jax.Array, jax.Array], jax.Array]  # (cue [], action [1]) -> []
@@ -84,7 +84,7 @@ def make(config: TaskConfig) -> Task:
     def step(state: TaskState, action: jax.Array) -> TaskState:
         cue = state.physics
         steps = state.steps + 1
-        # `probe_sign` flips the sign each step, and the reward goes to the answer to what was just observed.
+        # `probe_sign` flips the sign in every step, and rewards the answer to the observation before this step.
         flipped = cue * (1.0 - 2.0 * (state.steps % 2)) if name == "probe_sign" else cue
         reward = probe.reward(flipped, jnp.clip(action, -1.0, 1.0))
         return TaskState(cue, probe.obs(cue, steps), reward, probe.ends(cue, steps), steps)

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,7 +100,8 @@ class CheckpointStore:
         Raises:
             UnreadableCheckpointError: one of them cannot be read, so the best is not known.
         """
-        return self._best_of(self.generations())
+        rated = [(fitness, g) for g in self.generations() if (fitness := self._eval_fitness(g)) is not None]
+        return max(rated)[1] if rated else None
 
     def path(self, generation: int) -> Path:
         """Returns the directory of a checkpoint."""
@@ -157,7 +158,7 @@ class CheckpointStore:
         Args:
             generation: One of `generations()`.
             like: A state of the same run, or its shapes.
-            device: JaxDevice for the arrays, whatever device they were on when they were saved.
+            device: Device for the arrays, whatever device they were saved from.
             config: Configuration of the run that resumes; the keys that shape a run must be unchanged.
 
         Raises:
@@ -240,10 +241,6 @@ class CheckpointStore:
     def _name(self, generation: int) -> str:
         return f"the checkpoint of generation {generation} in {self._directory}"
 
-    def _best_of(self, generations: Iterable[int]) -> int | None:
-        rated = [(fitness, g) for g in generations if (fitness := self._eval_fitness(g)) is not None]
-        return max(rated)[1] if rated else None
-
     def _eval_fitness(self, generation: int) -> float | None:
         try:
             return read_facts(self._name(generation), self.path(generation))["eval_fitness"]
@@ -255,7 +252,7 @@ class CheckpointStore:
     def _delete_old(self, keep: CheckpointConfig) -> None:
         saved = self.generations()
         try:
-            best = self._best_of(saved)
+            best = self.best()
         except UnreadableCheckpointError:
             return  # it may be the best
         kept = {best, *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
@@ -287,7 +284,7 @@ def _late_writes_ignored() -> Iterator[None]:
     """Keeps Python from printing the errors that follow after one of several writes has failed.
 
     Orbax writes all arrays at once and closes its event loop at the first failure. TensorStore reports the other
-    failures to that loop from its own threads, asyncio those that nobody awaited, and Python the writes that never
+    failures to that loop from its own threads, asyncio those that were never awaited, and Python the writes that never
     began, perhaps a while later. So after a failure this stays in force.
     """
     previous = sys.unraisablehook

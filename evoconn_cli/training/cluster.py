@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import resource
 import signal
@@ -86,8 +87,15 @@ def join(cluster: Cluster | None) -> Processes:
 
     _explain_aborts(explain)
     jax.config.update("jax_enable_preemption_service", False)  # it would take over SIGTERM
+    initialize = functools.partial(
+        jax.distributed.initialize,
+        *cluster,
+        initialization_timeout=JOINING_TIMEOUT,
+        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+        shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
+    )
     try:
-        within(2.0 * JOINING_TIMEOUT, lambda: _initialize(cluster))  # in a thread, so that Ctrl-C works meanwhile
+        within(2.0 * JOINING_TIMEOUT, initialize)  # in a thread, so that Ctrl-C works meanwhile
     except KeyboardInterrupt:
         print("Quit.", flush=True)
         os._exit(ExitCode.QUIT)  # nothing has begun, and Python would wait for the thread
@@ -131,17 +139,6 @@ def _check_address(coordinator: str, *, is_here: bool) -> None:
                 f"--coordinator={coordinator}: the port cannot be opened here: {error.strerror}. Take another one, in "
                 "all processes."
             ) from None
-
-
-def _initialize(cluster: Cluster) -> None:
-    jax.distributed.initialize(
-        cluster.coordinator,
-        cluster.num_processes,
-        cluster.process_id,
-        initialization_timeout=JOINING_TIMEOUT,
-        heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
-        shutdown_timeout_seconds=_SHUTDOWN_TIMEOUT,
-    )
 
 
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)

@@ -133,7 +133,7 @@ class TrainingLoop:
         """
         config, recorder = self.config, self.recorder
         start = saved = int(state.generation)
-        if start >= config.algo.generations or self._is_asked_to_end():
+        if start >= config.algo.generations or any(self.processes.agree_on(self.interrupts.requested)):
             return state
         recorder.compiling()
         before = time.perf_counter()
@@ -207,10 +207,6 @@ class TrainingLoop:
         """Returns whether the last checkpoint is too long ago, which all processes agree on."""
         (overdue,) = self.processes.agree_on(time.perf_counter() - saved_at >= 60 * self.config.checkpoint.minutes)
         return overdue
-
-    def _is_asked_to_end(self) -> bool:
-        (asked,) = self.processes.agree_on(self.interrupts.requested)
-        return asked
 
     def _must_end(self, *, is_first: bool) -> bool:
         """Returns whether no other generation may begin, which all processes agree on."""

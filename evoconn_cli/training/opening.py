@@ -16,7 +16,7 @@ from evoconn_cli.engine.kernel_choice import check_kernel
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
-from evoconn_cli.runs.directory import RunDirectory, default_run_dir
+from evoconn_cli.runs.directory import RunDirectory, default_run_dir, free_path
 from evoconn_cli.runs.metrics import read_metrics, write_metrics
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.training.checkpoint_facts import as_yaml, what_shapes_a_run
@@ -51,12 +51,8 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
     processes = processes or Processes()
     RunDirectory(path or default_run_dir(config)).check_new()
     config, workers = _start_writer(config, processes)
-    facts = {
-        **start_facts(describe_devices(workers), arithmetic_variables()),
-        "status": "created",
-        "wandb_id": None,
-        "resumed": [],
-    }
+    facts = start_facts(describe_devices(workers), arithmetic_variables())
+    facts |= {"status": "created", "wandb_id": None, "resumed": []}
     while True:
         chosen = path or default_run_dir(config)
         try:
@@ -128,7 +124,7 @@ def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMe
     workers = start_jax(config.engine.devices, num_processes=processes.count)
     check_kernel(config, workers)
     connect_devices(processes, workers)
-    # The block is part of the arithmetic, so a resumed run must not choose it anew.
+    # The block is part of the arithmetic, so a resumed run keeps it.
     block = choose_block(config, workers)
     return dataclasses.replace(config, engine=dataclasses.replace(config.engine, block=block)), workers
 
@@ -200,7 +196,8 @@ def _set_aside_later(directory: RunDirectory, store: CheckpointStore, generation
             for later in reversed(checkpoints):
                 store.delete(later)
             return f"going back to generation {generation}; discarded: {what}."
-        folder = _new_folder(directory.set_aside)
+        folder = free_path(directory.set_aside / time.strftime("%Y%m%d-%H%M%S"))
+        folder.mkdir(parents=True)
         write_metrics(lines, folder / directory.metrics_file.name)
         for later in reversed(checkpoints):
             target = folder / directory.checkpoints.name
@@ -209,15 +206,3 @@ def _set_aside_later(directory: RunDirectory, store: CheckpointStore, generation
     except OSError as error:
         raise RunDirectoryError(f"cannot set aside what came after generation {generation}: {error}.") from None
     return f"going back to generation {generation}; set aside in {folder}: {what}."
-
-
-def _new_folder(parent: Path) -> Path:
-    stamp, number = time.strftime("%Y%m%d-%H%M%S"), 1
-    while True:
-        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            continue
-        return folder

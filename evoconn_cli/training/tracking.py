@@ -64,21 +64,19 @@ class WandbTracker(Tracker):
         run_dir: Directory of the run that is tracked.
         note: Called with messages for the user.
         sync: Command that uploads what was not uploaded.
+
+    Attributes:
+        run: Run of wandb; None after a call that failed.
     """
 
     def __init__(self, run: Any, run_id: str, *, run_dir: Path, note: Callable[[str], None], sync: str) -> None:
         super().__init__(run_id)
         # If a resumed run repeats generations, W&B's own step keeps counting; curves over generations coincide.
         run.define_metric("*", step_metric="generation")
-        self._run = run
+        self.run: Any = run
         self._note = note
         self._run_dir = run_dir
         self._sync = sync
-
-    @property
-    def run(self) -> Any:
-        """Run of wandb; None after a call that failed."""
-        return self._run
 
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
         """Records the metrics of one generation; those that are None are left out."""
@@ -88,18 +86,17 @@ class WandbTracker(Tracker):
     def finish(self, exit_code: int = 0) -> None:
         """Closes the record of the run, marked as failed unless `exit_code` is 0."""
         self._guarded(lambda run: run.finish(exit_code=exit_code), "W&B did not take all records")
-        self._run = None
+        self.run = None
         _tear_down()
         _cut_paths_in_logs(self._run_dir)
 
     def _guarded(self, call: Callable[[Any], None], failure: str) -> None:
-        run = self._run
-        if run is None:
+        if (run := self.run) is None:
             return
         try:
             within(CALL_TIMEOUT, lambda: call(run))
         except Exception as error:
-            self._run = None
+            self.run = None
             self._note(f"{failure} ({reason_of(error)}); metrics.jsonl is complete. To upload the rest: {self._sync}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 
@@ -26,8 +26,6 @@ from evoconn_cli.training.processes import Processes, share_state
 from evoconn_cli.training.tensorboard import open_event_log
 from evoconn_cli.training.tracking import track_run
 
-MakeEngine: TypeAlias = Callable[[RunConfig, WorkerMesh], Engine]
-
 
 class Outcome(NamedTuple):
     """How a training ended."""
@@ -42,7 +40,7 @@ def train(
     *,
     interrupts: Interrupts | None = None,
     deadline: Deadline | None = None,
-    make_engine: MakeEngine | None = None,
+    make_engine: Callable[[RunConfig, WorkerMesh], Engine] | None = None,
 ) -> Outcome:
     """Returns how the training of a run ended; it resumes from the latest checkpoint, if there is one.
 

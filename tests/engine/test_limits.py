@@ -8,7 +8,6 @@ import pytest
 
 from evoconn_cli import limits
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.engine.devices import num_cores
 from evoconn_cli.engine.strategies import connectivity
 from evoconn_cli.grid.devices import CoreGroups
 
@@ -80,7 +79,7 @@ def test_limits_are_those_of_the_narrowest_group(machine, own, files, cpus, memo
     machine(own, files)
     assert limits.cpu_quota() == cpus
     assert limits.usable_memory() == (memory or 64 * GIB)
-    assert num_cores() == (4 if cpus is None else max(1, int(cpus)))
+    assert len(limits.usable_cores()) == (4 if cpus is None else max(1, int(cpus)))
 
 
 def test_cells_share_out_the_cores_of_the_quota(machine):

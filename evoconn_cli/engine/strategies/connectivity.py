@@ -41,8 +41,8 @@ def packed_bernoulli(key: jax.Array, planes: jax.Array) -> jax.Array:
     """Returns `[W, post]` uint32, a packed boolean sample with the probabilities of `planes`.
 
     Args:
-        key: a threefry key; the words are its stream from the start, both halves of each counter.
-        planes: of `threshold_planes`.
+        key: Threefry key, whose stream gives the words from its start, both halves of each counter.
+        planes: Thresholds from `threshold_planes`.
     """
     half = NUM_PLANES // 2
     counters = jnp.arange(half * planes[0].size, dtype=jnp.uint32).reshape(half, *planes.shape[1:])
@@ -62,9 +62,9 @@ def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
     the time. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, Threefry-2x32-20.
 
     Args:
-        key: `[2]` uint32.
-        x: uint32 of any shape.
-        y: uint32 of the same shape.
+        key: `[2]` uint32 data of a key.
+        x: uint32 first words of the counters, of any shape.
+        y: uint32 second words of the counters, of the same shape.
     """
     keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
     x, y = x + keys[0], y + keys[1]
@@ -109,7 +109,7 @@ def make(config: EcConfig, network: Network) -> Strategy:
     """
     held_bytes = network.num_parameters / 8 * config.population
     return make_connectivity(
-        connection_shapes={name: kernel.shape for name, kernel in network.shapes.items()},
+        connection_shapes={name: layer.shape for name, layer in network.shapes.items()},
         num_members=config.num_members,
         keeps_candidates=held_bytes <= min(_HELD_BYTES, _HELD_SHARE * usable_memory()),
         learning_rate=config.learning_rate,
@@ -140,17 +140,17 @@ def make_connectivity(
     Args:
         connection_shapes: Shape of every layer, pre-synaptic axis first.
         num_members: M, at most `MAX_MEMBERS`.
-        keeps_candidates: whether members are held for a generation; otherwise they are drawn twice.
-        learning_rate: step size.
-        eps: probabilities stay within `[eps, 1 - eps]`.
-        adam_beta1: decay of the first moment.
-        adam_beta2: decay of the second moment.
+        keeps_candidates: Whether members are held for a generation; otherwise they are drawn twice.
+        learning_rate: Step size.
+        eps: Distance from 0 and 1 of the bounds; probabilities stay within `[eps, 1 - eps]`.
+        adam_beta1: Decay of the first moment.
+        adam_beta2: Decay of the second moment.
         adam_eps: Adam's epsilon.
-        weight_decay: decay of the probabilities toward 0, for sparse networks.
-        initial_prob: every probability at generation 0.
+        weight_decay: Decay of the probabilities toward 0, for sparse networks.
+        initial_prob: Every probability at generation 0.
 
     Raises:
-        ValueError: too many members.
+        ValueError: There are too many members.
     """
     if num_members > MAX_MEMBERS:
         raise ValueError(f"{num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
@@ -229,7 +229,7 @@ def _sum_over_members(words: jax.Array, weights: jax.Array, length: int) -> jax.
     Args:
         words: `[B, W, post]` uint32 packed layers.
         weights: `[B]` int32.
-        length: pre.
+        length: Number of pre-synaptic units, pre.
     """
 
     def add_member(total: jax.Array, member: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

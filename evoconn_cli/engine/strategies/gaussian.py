@@ -66,11 +66,11 @@ def make_gaussian(
         initial_center: `initial_center(key) -> weights` of one network at generation 0.
         num_members: M, an even number.
         sigma: Standard deviation of the perturbations.
-        learning_rate: step size.
-        adam_beta1: decay of the first moment.
-        adam_beta2: decay of the second moment.
+        learning_rate: Step size.
+        adam_beta1: Decay of the first moment.
+        adam_beta2: Decay of the second moment.
         adam_eps: Adam's epsilon.
-        weight_decay: decay of the weights toward 0, times the step size.
+        weight_decay: Decay of the weights toward 0, times the step size.
 
     Raises:
         ValueError: The number of members is odd.
