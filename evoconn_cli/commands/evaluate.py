@@ -308,7 +308,7 @@ def _write_results(
         from evoconn_cli.evaluation.curves import curve_figure
 
         curve = curve if options.curve else in_a_run(curve)
-        save_figure(curve_figure(evaluated, swept_name([one.setting for one in evaluated]), seed), curve)
+        save_figure(curve_figure(evaluated, swept_name([one.perturbations for one in evaluated]), seed), curve)
         written.append(f"curve: {curve}")
     if options.json == "-":  # last: the files are written even if standard output is full or closed
         typer.echo(document, nl=False)

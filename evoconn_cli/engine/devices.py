@@ -123,11 +123,7 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     if several:
         return make_worker_mesh(_first_of_each_process(devices, num_devices))
     workers = num_devices or (min(num_cores, len(devices)) if devices[0].platform == "cpu" else len(devices))
-    if workers > len(devices):
-        raise ConfigError(
-            f"engine.devices={workers}: this machine has {len(devices)} {devices[0].platform} device"
-            f"{'s' * (len(devices) != 1)}. Set at most {len(devices)}, or leave it out to use all."
-        )
+    _check_number(workers, devices, "this machine")
     return make_worker_mesh(devices, workers)
 
 
@@ -137,13 +133,17 @@ def _first_of_each_process(devices: list[JaxDevice], num_devices: int | None) ->
     chosen = []
     for process, group in itertools.groupby(by_process, key=lambda device: device.process_index):
         its = list(group)
-        if num_devices is not None and num_devices > len(its):
-            raise ConfigError(
-                f"engine.devices={num_devices}: process {process} has {len(its)} {its[0].platform} device"
-                f"{'s' * (len(its) != 1)}. Set at most {len(its)}, or leave it out to use all."
-            )
+        _check_number(num_devices or 1, its, f"process {process}")
         chosen += its[:num_devices]
     return chosen
+
+
+def _check_number(wanted: int, devices: list[JaxDevice], owner: str) -> None:
+    if wanted > len(devices):
+        raise ConfigError(
+            f"engine.devices={wanted}: {owner} has {len(devices)} {devices[0].platform} device"
+            f"{'s' * (len(devices) != 1)}. Set at most {len(devices)}, or leave it out to use all."
+        )
 
 
 @contextmanager

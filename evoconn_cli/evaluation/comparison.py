@@ -20,17 +20,17 @@ from evoconn_cli.evaluation.statistics import Interval, bootstrap_iqm, interquar
 
 
 class Aggregate(NamedTuple):
-    """The runs of one strategy, network and size under one setting."""
+    """The runs of one strategy, network and size under one setting; its fields are those of the JSON document."""
 
     algo: str
     network: str
     num_neurons: int
     generation: int | None  # of the checkpoints; None if those of different tasks differ
-    setting: dict[str, float]
+    perturbations: dict[str, float]  # strengths by name
     runs: dict[str, int]  # number of runs by task
-    iqm: float
-    interval: Interval | None
     failed: int  # runs whose mean return is not finite
+    iqm: float
+    iqm_interval: Interval | None
 
 
 def parse_references(entries: Sequence[str]) -> dict[str, float]:
@@ -133,7 +133,7 @@ def _kinds(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
     kinds: dict[tuple, list[Evaluated]] = {}
     for one in evaluated:
         own = one.opened.directory.path if one.opened.bundle is not None else None
-        kinds.setdefault((kind_of(one.opened.config), *one.setting.items(), own), []).append(one)
+        kinds.setdefault((kind_of(one.opened.config), *one.perturbations.items(), own), []).append(one)
     return list(kinds.values())
 
 
@@ -177,9 +177,9 @@ def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed
         network=config.network.name,
         num_neurons=config.network.num_neurons,
         generation=generations.pop() if len(generations) == 1 else None,
-        setting=group[0].setting,
+        perturbations=group[0].perturbations,
         runs={task: len(values) for task, values in strata.items()},
-        iqm=float(interquartile_mean(every)),
-        interval=bootstrap_iqm(scores, seed) if scores else None,
         failed=len(group) - sum(len(values) for values in scores),
+        iqm=float(interquartile_mean(every)),
+        iqm_interval=bootstrap_iqm(scores, seed) if scores else None,
     )

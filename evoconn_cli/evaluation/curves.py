@@ -231,7 +231,7 @@ def curve_figure(evaluated: Sequence[Evaluated], swept: str | None, seed: int) -
         else:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         note = f"interquartile mean, {LEVEL} bootstrap interval"
-        if also := setting_text(evaluated[0].setting, without=swept):
+        if also := setting_text(evaluated[0].perturbations, without=swept):
             note = f"{note}; with {also}"
         label_axes(panel, KINDS[swept].label if swept else "generation", "return of an episode", note=note)
     return figure
@@ -245,7 +245,7 @@ def _lines(
     for group, text in zip(groups, more, strict=True):
         first = group[0]
         generation = first.opened.generation
-        x = float(generation) if swept is None else first.setting[swept]
+        x = float(generation) if swept is None else first.perturbations[swept]
         label = kind_of(first.opened.config) + (f", {text}" if text else "")
         at = f" at {generation}" if swept is not None else ""
         if len(group) == 1:
@@ -254,6 +254,6 @@ def _lines(
         else:
             (together,) = compare(group, {}, seed)
             label += f" ({len(group)} runs{at if several_steps else ''})"
-            point = _Point(x, together.iqm, together.interval)
+            point = _Point(x, together.iqm, together.iqm_interval)
         lines.setdefault(label, []).append(point)
     return lines

@@ -31,7 +31,7 @@ class Evaluated(NamedTuple):
     """Results of the policy of a run under one setting."""
 
     opened: OpenedRun
-    setting: dict[str, float]  # strengths of perturbations by name
+    perturbations: dict[str, float]  # strengths by name
     results: EpisodeResults  # NumPy arrays
     returns: Summary  # of the episodes
     figures: Figures

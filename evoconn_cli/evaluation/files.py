@@ -32,21 +32,21 @@ def to_json(
         "policy": policy,
         "seed": seed,
         "evaluations": [_evaluation(one, energy) for one in evaluated],
-        "aggregates": [_aggregate(one) for one in aggregates],
+        "aggregates": [one._asdict() for one in aggregates],
     }
     return json.dumps(finite_json(document), indent=2, allow_nan=False) + "\n"
 
 
 def to_csv(evaluated: Sequence[Evaluated], *, policy: str, seed: int) -> str:
     """Returns one line per episode, with a column per perturbation."""
-    perturbations = list(evaluated[0].setting)
+    perturbations = list(evaluated[0].perturbations)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     facts = ["run", "generation", "task", "algo", "network", "run_seed"]
     rows.writerow([*facts, "policy", "seed", *perturbations, "episode", "return", "length", "ended_early"])
     for one in evaluated:
         results = one.results
-        before = [*(_facts(one)[name] for name in facts), policy, seed, *one.setting.values()]
+        before = [*(_facts(one)[name] for name in facts), policy, seed, *one.perturbations.values()]
         for episode, (gained, length, early) in enumerate(
             zip(results.returns.tolist(), results.lengths.tolist(), results.ended_early.tolist(), strict=True)
         ):
@@ -77,7 +77,7 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
         **_facts(one),
         "edited": one.opened.edit._asdict() if one.opened.edit else None,
         "episodes": len(lengths),
-        "perturbations": one.setting,
+        "perturbations": one.perturbations,
         "return": returns._asdict(),
         "length": {
             "mean": float(lengths.mean()),
@@ -87,18 +87,4 @@ def _evaluation(one: Evaluated, energy: str | None) -> dict[str, Any]:
         },
         "ended_early": int(one.results.ended_early.sum()),
         "per_step": per_step,
-    }
-
-
-def _aggregate(one: Aggregate) -> dict[str, Any]:
-    return {
-        "algo": one.algo,
-        "network": one.network,
-        "num_neurons": one.num_neurons,
-        "generation": one.generation,
-        "perturbations": one.setting,
-        "runs": one.runs,
-        "failed": one.failed,
-        "iqm": one.iqm,
-        "iqm_interval": one.interval,
     }

@@ -49,7 +49,7 @@ def print_results(
     if len(evaluated) == 1:
         console.print(single_panel(evaluated[0], policy=policy, seed=seed, energy=energy))
     else:
-        settings = [one.setting for one in evaluated]
+        settings = [one.perturbations for one in evaluated]
         also = setting_text(settings[0], without=swept_name(settings))
         head = f"{policy} policy, {len(evaluated[0].results.returns)} episodes, seed {seed}"
         say(console, f"{head}; perturbed: {also}" if also else head)
@@ -126,17 +126,17 @@ def aggregates_table(aggregates: Sequence[Aggregate], *, scaled: bool) -> Table:
         aggregates: Results of the groups.
         scaled: Whether scores were divided by a reference return.
     """
-    swept = swept_name([one.setting for one in aggregates])
+    swept = swept_name([one.perturbations for one in aggregates])
     digits = 3 if scaled else 1
     columns: _Columns = {"algo": lambda one: one.algo, "network": lambda one: f"{one.network}, {one.num_neurons}"}
     if any(one.generation is not None for one in aggregates):
         columns["generation"] = lambda one: count(one.generation)
     if swept:
-        columns[swept] = lambda one: f"{one.setting[swept]:g}"
+        columns[swept] = lambda one: f"{one.perturbations[swept]:g}"
     columns["runs"] = _runs_in_words
     left = set(columns)
     columns["IQM"] = lambda one: Text(number(one.iqm, digits), style="bold green")
-    columns[LEVEL] = lambda one: _dots(one.interval, lambda value: number(value, digits))
+    columns[LEVEL] = lambda one: _dots(one.iqm_interval, lambda value: number(value, digits))
     title = "runs together: " + ("mean returns, relative to the references" if scaled else "mean returns")
     return _table(title, aggregates, columns, left=left)
 
@@ -168,14 +168,14 @@ def _table(title: str, rows: Sequence[Any], columns: _Columns, *, left: Set[str]
 
 def _leading(evaluated: Sequence[Evaluated]) -> _Columns:
     """Returns the columns that tell the rows apart."""
-    runs, swept = _runs(evaluated), swept_name([one.setting for one in evaluated])
+    runs, swept = _runs(evaluated), swept_name([one.perturbations for one in evaluated])
     columns: _Columns = {}
     if len(runs) > 1:
         columns["run"] = lambda one: str(runs[one.opened.directory.path])
     if has_several_steps(evaluated):
         columns["gener-\nation"] = lambda one: count(one.opened.generation)
     if swept is not None:
-        columns[swept.replace("-", "\n")] = lambda one: f"{one.setting[swept]:g}"
+        columns[swept.replace("-", "\n")] = lambda one: f"{one.perturbations[swept]:g}"
     return columns
 
 
@@ -239,7 +239,7 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
             *([("network", str(one.opened.bundle))] if one.opened.bundle else []),
             ("policy", policy),
             ("episodes", f"{count(len(lengths))}, seed {seed}"),
-            *([("perturbed", setting_text(one.setting))] if one.setting else []),
+            *([("perturbed", setting_text(one.perturbations))] if one.perturbations else []),
         ],
     )
     left_out = f"{count(returns.failed)} episode{'s' * (returns.failed != 1)}, left out"

@@ -30,6 +30,7 @@ SILENCE = 20.0  # [s] without a heartbeat; after a longer time JAX aborts withou
 _FAILED, _GONE, _AT, _BEAT = "evoconn/failed", "evoconn/gone", "evoconn/at", "evoconn/beat"  # keys in the store
 _TO_LEAVE = 5.0  # [s] for a process to end by itself after another one has failed
 _TO_SAVE = 30.0  # [s] for the writer instead, which saves first
+_TO_SAY_WHY_MS = 2000  # [ms] for a process that fails to leave its message
 _FAREWELL = 10.0  # [s] the writer keeps the store open for the others to read why it fails
 _TO_END = 0.5  # [s] for the last of them to exit before the store closes
 
@@ -84,7 +85,7 @@ class Processes:
 
 
 class JoinedProcesses(Processes):
-    """Several processes, of which each has its own view.
+    """Several processes, as one of them sees them.
 
     Args:
         client: Client of the key-value store.
@@ -143,9 +144,9 @@ class JoinedProcesses(Processes):
 
     def lost(self, error: Exception) -> EvoconnError:
         """Returns what to raise for an `error` of a computation."""
-        failure = self._wait_for_failure(seconds=2.0)  # the process that failed may be about to say why
-        if failure is not None:
-            return _failed_elsewhere(failure)
+        self._leaving.set()
+        with suppress(Exception):  # the process that failed may be about to say why
+            return _failed_elsewhere(json.loads(self._client.blocking_key_value_get(_FAILED, _TO_SAY_WHY_MS)))
         return ProcessLostError(f"{self.describe_loss()} ({first_line(error)})")
 
     def describe_loss(self) -> str:
@@ -216,12 +217,6 @@ class JoinedProcesses(Processes):
     def _failure(self) -> dict[str, Any] | None:
         told = self._read(_FAILED)
         return None if told is None else json.loads(told)
-
-    def _wait_for_failure(self, seconds: float) -> dict[str, Any] | None:
-        self._leaving.set()
-        with suppress(Exception):
-            return json.loads(self._client.blocking_key_value_get(_FAILED, int(1000 * seconds)))
-        return None
 
     def _watch(self) -> None:
         while not self._leaving.wait(1.0):

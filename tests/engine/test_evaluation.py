@@ -194,7 +194,7 @@ def test_a_sweep_does_not_compile_anew(opened):
         "4 episodes, obs-noise 0.3",
         "4 episodes, obs-noise 0.6",
     ]
-    assert [one.setting for one in results] == settings
+    assert [one.perturbations for one in results] == settings
     means = [one.returns.mean for one in results]
     assert len(set(means)) == 3
     plain = run_one(opened(), episodes=4, seed=0)

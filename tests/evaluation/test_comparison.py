@@ -36,7 +36,7 @@ def test_runs_of_an_algorithm_and_network_belong_together():
     ec, gru = compare(runs, {}, seed=0)
     assert (ec.algo, ec.network, ec.num_neurons, ec.runs, ec.iqm) == ("ec", "conn_snn", 256, {"hopper": 4}, 2.5)
     assert (gru.algo, gru.network, gru.runs, gru.iqm) == ("es", "gru", {"hopper": 2}, 6.0)
-    assert gru.interval == (5.0, 7.0)
+    assert gru.iqm_interval == (5.0, 7.0)
 
 
 def test_tasks_are_strata_and_references_their_scale():
@@ -44,14 +44,17 @@ def test_tasks_are_strata_and_references_their_scale():
     runs += [evaluated(f"w{i}", 3000.0, f"seed={i}", task="walker2d", generation=2) for i in range(3)]
     (raw,) = compare(runs, {}, seed=0)
     assert raw.runs == {"hopper": 3, "walker2d": 3}
-    assert raw.interval == (1550.0, 1550.0)
+    assert raw.iqm_interval == (1550.0, 1550.0)
     (scaled,) = compare(runs, {"hopper": 200.0, "walker2d": 3000.0}, seed=0)
     assert scaled.iqm == pytest.approx(0.75)
 
 
 def test_settings_of_a_sweep_are_not_mixed():
     runs = [evaluated(f"r{i}", 10.0 * i + v, f"seed={i}", setting={"mass": v}) for i in range(2) for v in (1.0, 2.0)]
-    assert [(one.setting, one.iqm) for one in compare(runs, {}, seed=0)] == [({"mass": 1.0}, 6.0), ({"mass": 2.0}, 7.0)]
+    assert [(one.perturbations, one.iqm) for one in compare(runs, {}, seed=0)] == [
+        ({"mass": 1.0}, 6.0),
+        ({"mass": 2.0}, 7.0),
+    ]
 
 
 def test_checkpoints_of_one_run_are_no_sample_of_runs():
