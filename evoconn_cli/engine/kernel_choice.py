@@ -96,7 +96,7 @@ def compare(
     Args:
         ours: Network with one program.
         theirs: Network with the other program.
-        candidates: packed connections `[B, ...]`.
+        candidates: Packed connections `[B, ...]`.
         keys: `[B]` keys of the initial states.
         observations: `[T, B, O]`.
     """

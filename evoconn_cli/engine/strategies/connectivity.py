@@ -63,8 +63,8 @@ def _threefry(key: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, ja
 
     Args:
         key: `[2]` uint32 data of a key.
-        x: uint32 first words of the counters, of any shape.
-        y: uint32 second words of the counters, of the same shape.
+        x: First words of the counters, uint32 of any shape.
+        y: Second words of the counters, uint32 of the same shape.
     """
     keys = key[0], key[1], key[0] ^ key[1] ^ _PARITY
     x, y = x + keys[0], y + keys[1]
