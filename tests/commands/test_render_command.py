@@ -15,8 +15,8 @@ from evoconn_cli.app import app
 from evoconn_cli.commands.render import make_subject
 from evoconn_cli.errors import CheckpointError, ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.evaluation.opened import open_run
-from evoconn_cli.rendering import episodes as files
 from evoconn_cli.rendering import mujoco as gl
+from evoconn_cli.rendering import recording
 from evoconn_cli.training import tracking as wandb_video
 
 pytestmark = pytest.mark.slow
@@ -46,13 +46,13 @@ def no_gl(monkeypatch):
 def recordings(monkeypatch):
     """The episodes that the command plays."""
     played = []
-    record = files.record_episodes
+    record = recording.record_episodes
 
     def keep(*args, **options):
         played.append(record(*args, **options))
         return played[-1]
 
-    monkeypatch.setattr(files, "record_episodes", keep)
+    monkeypatch.setattr(recording, "record_episodes", keep)
     return played
 
 
