@@ -140,7 +140,6 @@ def test_a_gif_gets_the_nearest_rate_that_it_can_hold(asked, held):
         ("a.mp4", {"fps": float("nan")}, "1 to 240"),
         ("a.mp4", {"speed": 0.0}, "0.01 to 100"),
         ("a.mp4", {"speed": float("nan")}, "0.01 to 100"),
-        ("a.mp4", {"camera": "sid"}, "'side'"),
         ("a.html", {"fps": 30.0}, "--fps has no meaning"),
         ("a.html", {"size": "640x480"}, "--size has no meaning"),
         ("a.png", {"speed": 2.0}, "--speed has no meaning"),
