@@ -50,13 +50,13 @@ class _TextLoader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = self._nested(super().compose_mapping_node, anchor)
         seen = set()
-        for key, _ in node.value:
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen and key.tag == f"{_TAG}str":
                 began, place = node.start_mark, key.start_mark
                 raise yaml.MarkedYAMLError(
                     "while constructing a mapping", began, f"found duplicate key {key.value}", place
                 )
-            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+            seen.add(key.value)
         return node
 
     def _nested(self, compose: Callable[[Any], Any], anchor: Any) -> Any:
@@ -106,12 +106,13 @@ def read_text(text: str, where: str, is_text: IsText | None = None) -> DictConfi
     """
     try:
         plain = yaml.load(text, Loader=_TextLoader)  # noqa: S506 (a SafeLoader)
-        loaded = OmegaConf.create({} if plain is None else _typed(plain, is_text) if is_text else plain)
+        plain = {} if plain is None else plain
+        loaded = OmegaConf.create(_typed(plain, is_text) if is_text else plain) if isinstance(plain, dict) else None
     except Exception as error:  # PyYAML and OmegaConf let through what their constructors raise, such as KeyError
         mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
         raise ConfigError(f"{where} is not valid YAML: {place}{_problem(error)}") from None
-    if not isinstance(loaded, DictConfig) or not isinstance(plain, dict | None):
+    if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{where} is not a configuration: expected `key: value` lines at its top level.")
     _refuse_references(loaded, where)
     return loaded
@@ -158,6 +159,8 @@ def _typed(plain: Any, is_text: IsText, key: str = "") -> Any:
 
 def _problem(error: Exception) -> str:
     """Returns what is wrong with a YAML text, as a sentence."""
+    if isinstance(error, RecursionError):
+        return "an alias stands inside the collection that it names."
     if not isinstance(error, yaml.MarkedYAMLError) or not error.problem:
         return f"{first_line(error)}."
     began = error.context_mark
