@@ -40,7 +40,7 @@ class Command(TyperCommand):
             left = super().parse_args(ctx, list(given))
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")  # of pydantic
-            error.message += _whole_number(getattr(error.param, "opts", []), given)
+            error.message += _whole_number(getattr(error.param, "opts", []), given) or _similar_choice(error.message)
             raise
         except Exception as error:
             name = getattr(error, "option_name", None)
@@ -111,6 +111,13 @@ def _whole_number(names: list[str], args: list[str]) -> str:
     numbers = [read_number(text) for text in _values_of(names, args) if not re.fullmatch(r"[-+]?[0-9]+", text)]
     whole = [number for number in numbers if number is not None and math.isfinite(number) and number == int(number)]
     return f": write {int(whole[0])}." if whole else ""
+
+
+def _similar_choice(message: str) -> str:
+    """Returns a hint if a message lists the choices of an option and one of them resembles the value given."""
+    value, _, listed = message.partition(" is not one of ")
+    near = near_names(value.strip("'"), {choice: choice for choice in re.findall(r"'([^']+)'", listed)})
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _values_of(names: list[str], args: list[str]) -> Iterator[str]:
