@@ -1,0 +1,1 @@
+"""Studies of learning: methods compared at equal environment steps and at equal training time."""
