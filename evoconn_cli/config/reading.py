@@ -22,6 +22,9 @@ IsText: TypeAlias = Callable[[str], bool]
 MAX_BYTES = 100_000
 """Largest configuration file; one has about a thousand bytes."""
 
+MAX_VALUES = 20_000
+"""Most values, each alias counted as what it stands for: ten lines of aliases make 10^10."""
+
 MAX_DEPTH = 16
 """Most collections inside each other; thousands of them overflow the stack of the YAML library."""
 
@@ -65,6 +68,10 @@ class _TextLoader(yaml.SafeLoader):
             raise ValueError(f"more than {MAX_DEPTH} collections are nested in each other")
         node = compose(anchor)
         self.depth -= 1
+        children = [child for item in node.value for child in (item if isinstance(item, tuple) else (item,))]
+        node.size = 1 + sum(getattr(child, "size", 1) for child in children)
+        if node.size > MAX_VALUES:
+            raise ValueError(f"it has more than {MAX_VALUES} values, aliases followed")
         return node
 
 
