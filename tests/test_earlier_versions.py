@@ -53,12 +53,14 @@ def assert_same(found, expected, place: str = "") -> None:
         assert found == expected, place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ec", "es", "bundle"])
 def test_runs_and_bundles_evaluate_to_the_same(written, evoconn, name):
     evoconn("evaluate", name, "--episodes", "8", "--json", "again.json")
     assert_same(*(json.loads((written / file).read_text()) for file in ("again.json", f"eval_{name}.json")))
 
 
+@pytest.mark.slow
 def test_the_statistics_of_a_run_are_the_same(written, evoconn):
     evoconn("export-connectivity", "ec", "--format", "statistics", "--out", "again-stats.json")
     assert_same(*(json.loads((written / name).read_text()) for name in ("again-stats.json", "stats.json")))
@@ -77,6 +79,7 @@ def test_a_grid_is_finished_and_its_report_is_the_same(written, evoconn):
     assert {name: file for name, file in files_of(cells).items() if "/seed" in name} == unchanged
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_as_before(written, evoconn):
     before = read_metrics(written / "ec" / "metrics.jsonl")
     evoconn("resume", "ec", "--from-step", "2")

@@ -52,6 +52,7 @@ for event in list(events):
 """
 
 
+@pytest.mark.slow
 def test_going_on_with_a_run_starts_no_code_and_writes_nowhere_else(tmp_path):
     """As Python itself reports it, file by file."""
     script = WATCHED.format(tests=str(SUPPORT))
@@ -227,6 +228,7 @@ def test_links_out_of_a_run_are_refused(light, tmp_path, name):
     assert [path.name for path in precious.iterdir()] == ["thesis"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "checkpoints/.saving-4", "checkpoints/.deleting-2"])
 def test_links_that_are_replaced_or_removed_are_not_followed(light, tmp_path, name):
     run_small(tmp_path / "run", "algo.generations=2")
@@ -307,6 +309,7 @@ def test_words_are_no_secrets(monkeypatch):
 EXPORTS = ("bundle", "csv", "npz", "parquet", "graphml", "nir", "sonata", "html", "statistics")
 
 
+@pytest.mark.slow
 def test_no_file_of_a_run_or_an_export_says_where_it_lay(tmp_path, monkeypatch):
     """`test_tracking.py` has the files of W&B."""
     run = tmp_path / "run"

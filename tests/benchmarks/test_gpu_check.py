@@ -110,6 +110,7 @@ def profile_of(text):
     return ProfileData.from_serialized_xspace(ProfileData.text_proto_to_serialized_xspace(text))
 
 
+@pytest.mark.slow
 def test_a_command_is_killed_at_its_limit_with_all_that_it_started():
     # As long as one of them is alive, the output has no end.
     lines = []

@@ -181,6 +181,7 @@ def test_runs_that_must_not_be_averaged_are_refused():
         together([curve, make_curve([10], seed=1)._replace(settings={"algo.population": 64})])
 
 
+@pytest.mark.slow
 def test_a_grid_and_its_kept_curves_give_the_same_report(tmp_path, monkeypatch, capsys):
     (tmp_path / "grid.yaml").write_text(GRID)
     (tmp_path / "study.yaml").write_text("grid: grid.yaml\nbudget: {probe_sign: 1000}\ntarget: {probe_sign: 7}\n")

@@ -193,6 +193,7 @@ def test_a_grid_that_is_not_here_is_told_from_one_that_waits(monkeypatch, capsys
         assert ("name it with --grid-dir" in capsys.readouterr().err) == (not made)
 
 
+@pytest.mark.slow
 def test_what_slurm_lacks_is_named(tmp_path):
     variables = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     process = evoconn("train", "--task", "hopper", "--distributed", cwd=tmp_path, env={**os.environ, **variables})
@@ -200,6 +201,7 @@ def test_what_slurm_lacks_is_named(tmp_path):
     assert process.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_name_that_the_locale_cannot_hold_is_not_called_broken(tmp_path):
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     arguments = ["train", "--config", "smoke", "--run-dir", "ünï"]
@@ -231,6 +233,7 @@ def test_a_command_to_type_next_has_the_path_of_a_program_that_the_shell_would_n
     assert program() == "evoconn"
 
 
+@pytest.mark.slow
 def test_without_a_cluster_distributed_says_what_to_name(tmp_path):
     process = evoconn("train", "--task", "hopper", "--distributed", cwd=tmp_path)  # before JAX runs in a process
     assert "no cluster was found in the environment" in process.communicate(timeout=60)[0]

@@ -96,6 +96,7 @@ def test_json_and_csv_hold_the_same_episodes(evoconn, runs, tmp_path):
     assert step["energy_nj"] == pytest.approx((0.9 * step["effective_acs"] + 4.6 * step["effective_macs"]) / 1000)
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_numbers(evoconn, runs):
     first, again, other = (
         json.loads(evoconn(runs["first"], "--episodes", "6", "--json", "-", "--policy", "sampled", *more)[1])
@@ -104,6 +105,7 @@ def test_the_same_command_gives_the_same_numbers(evoconn, runs):
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_what_is_not_a_number_is_null(evoconn, tmp_path):
     run = save_run(tmp_path / "nan", "task.name=probe_nan", eval_fitness={1: 0.0})
     for seed in range(20):  # Sampled policies act at random, so that some episode is soon without a return
@@ -131,6 +133,7 @@ def test_a_sweep_makes_a_table_and_a_curve(evoconn, runs, tmp_path):
     assert sum(line[:1] in (["0"], ["0.25"], ["0.5"]) for line in lines) == 6
 
 
+@pytest.mark.slow
 def test_perturbations_may_stand_among_the_runs(evoconn, runs):
     arguments = ["--episodes", "3", "--json", "-"]
     _, spread, _ = evoconn(runs["first"], *arguments, "--perturb", "obs-noise=0.2", "lesion-synapses=0.1")
@@ -163,6 +166,7 @@ def test_a_run_that_is_named_twice_counts_once(evoconn, runs):
     assert len(json.loads(out)["evaluations"]) == 1
 
 
+@pytest.mark.slow
 def test_learning_curves_are_drawn_without_evaluating(evoconn, runs):
     for suffix, start in ((".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")):
         code, out, _ = evoconn(*runs.values(), "--episodes", "0", "--plot", f"c{suffix}", "--plot-x", "env-steps")
@@ -238,6 +242,7 @@ def test_lengths_and_their_limit_have_one_unit(evoconn, tmp_path):
     assert length == {"mean": 3.0, "minimum": 3, "maximum": 3, "limit": 3}
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_shows_the_tables(evoconn, runs, monkeypatch):
     for arguments in (["--step", "best"], ["--step", "all"]):
         raw = io.BytesIO()

@@ -40,6 +40,7 @@ def evoconn(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_bundle_is_written_into_the_run_when_nothing_is_asked_for(evoconn, tmp_path):
     run = save_run(tmp_path / "run")
     before = files_of(run)
@@ -50,6 +51,7 @@ def test_a_bundle_is_written_into_the_run_when_nothing_is_asked_for(evoconn, tmp
     assert {name: fact for name, fact in files_of(run).items() if not name.startswith("exports")} == before
 
 
+@pytest.mark.slow
 def test_several_formats_and_steps_at_once(evoconn, runs, tmp_path):
     code, out, _ = evoconn(
         runs["conn_snn"], "--format", "npz,csv", "--format", "graphml", "--format", "npz", "--out", "deep/all",
@@ -61,11 +63,13 @@ def test_several_formats_and_steps_at_once(evoconn, runs, tmp_path):
     assert sorted(line.split("/")[-1] for line in out.splitlines()) == sorted(names)
 
 
+@pytest.mark.slow
 def test_all_steps(evoconn, runs):
     assert evoconn(runs["conn_snn"], "--format", "npz", "--out", "all", "--step", "all")[0] == 0
     assert {path.name for path in Path("all").iterdir()} == {f"generation-{n}.npz" for n in (4, 6)}
 
 
+@pytest.mark.slow
 def test_a_step_in_the_path(evoconn, runs):
     assert evoconn(f"{runs['conn_snn']}/checkpoints/4", "--format", "npz", "--out", "one.npz")[0] == 0
     assert Path("one.npz").is_file()
@@ -73,6 +77,7 @@ def test_a_step_in_the_path(evoconn, runs):
     assert code == 2 and "leave one out" in err
 
 
+@pytest.mark.slow
 def test_sampled_connections_depend_on_the_seed_and_have_names_of_their_own(evoconn, runs):
     for seed in ("1", "2"):
         assert evoconn(
@@ -84,6 +89,7 @@ def test_sampled_connections_depend_on_the_seed_and_have_names_of_their_own(evoc
     assert (provenance["policy"], provenance["seed"]) == ("sampled", 2)
 
 
+@pytest.mark.slow
 def test_what_exists_is_replaced_only_when_asked(evoconn, runs):
     assert evoconn(runs["conn_snn"], "--out", "bundle", "--episode-steps", "2")[0] == 0
     Path("bundle/edges.csv").write_text("mine")
@@ -95,6 +101,7 @@ def test_what_exists_is_replaced_only_when_asked(evoconn, runs):
     assert Path("bundle/notes.txt").read_text() == "mine too"
 
 
+@pytest.mark.slow
 def test_both_forms_of_nir_fit_in_a_directory_and_every_file_is_looked_at_before_the_work(evoconn, runs, monkeypatch):
     for tau in ("continuous", "euler"):
         assert evoconn(
@@ -108,6 +115,7 @@ def test_both_forms_of_nir_fit_in_a_directory_and_every_file_is_looked_at_before
     assert code == 2 and "d/generation-6-recording.h5 exists already" in err
 
 
+@pytest.mark.slow
 def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -118,6 +126,7 @@ def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
     assert list(Path("there").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "kinds"), [("dense_snn", {"any", "spikes"}), ("gru", {"any"})])
 def test_a_format_that_does_not_hold_a_network_says_why(evoconn, runs, network, kinds):
     held = [name for name, one in FORMATS.items() if one.holds in kinds]
@@ -137,6 +146,7 @@ def test_formats_say_all_that_the_command_needs():
         assert callable(getattr(importlib.import_module(f"evoconn_cli.export.{module}"), function))
 
 
+@pytest.mark.slow
 def test_long_work_and_large_files_are_announced_before_they_begin(evoconn, runs, tmp_path, monkeypatch):
     """Without doing them: what writes is told what was said before."""
     large = save_run(tmp_path / "large", "network.num_neurons=1024", eval_fitness={2: 1.0})
@@ -156,6 +166,7 @@ def test_long_work_and_large_files_are_announced_before_they_begin(evoconn, runs
     assert code == 0 and "Notice" not in err
 
 
+@pytest.mark.slow
 def test_a_missing_package_keeps_only_its_own_format_from_being_written(evoconn, runs, monkeypatch):
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "pyarrow" else real(name, *a))

@@ -217,6 +217,7 @@ def test_cells_that_have_failed_too_often_end_the_command_with_their_last_words(
 FINISH = "import sys, pathlib; (pathlib.Path(sys.argv[2]) / 'checkpoints' / '4').mkdir(parents=True)"
 
 
+@pytest.mark.slow
 def test_what_has_failed_too_often_is_tried_again_when_asked(grid, tmp_path, monkeypatch):
     monkeypatch.setattr("evoconn_cli.grid.cell_process.PROGRAM", (sys.executable, "-c", FINISH))
     monkeypatch.setattr("evoconn_cli.grid.device_locks.lock_folder", lambda: tmp_path / "locks")

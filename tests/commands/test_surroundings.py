@@ -46,6 +46,7 @@ def evaluated(folder):
     return len(lines)
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_costs_no_file_and_is_no_failure(folder):
     process = start(EVALUATE, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
@@ -56,6 +57,7 @@ def test_a_reader_that_has_seen_enough_costs_no_file_and_is_no_failure(folder):
     assert evaluated(folder) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 def test_output_that_is_lost_to_a_full_disk_is_an_error_after_the_files(folder):
     with open("/dev/full", "w") as full:
@@ -66,6 +68,7 @@ def test_output_that_is_lost_to_a_full_disk_is_an_error_after_the_files(folder):
     assert evaluated(folder) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
 def test_a_command_without_streams_does_its_work(folder, closed):
     done = run(folder, ["sh", "-c", f'"$@" {closed}', "sh", *EVALUATE])
@@ -73,6 +76,7 @@ def test_a_command_without_streams_does_its_work(folder, closed):
     assert evaluated(folder) == 5
 
 
+@pytest.mark.slow
 def test_a_training_without_output_finishes(folder):
     arguments = ["--config", "smoke", "--population", "16", "--generations", "1", "--run-dir", "trained"]
     command = [*LIGHT_EVOCONN, "train", *arguments]
@@ -87,6 +91,7 @@ def test_a_terminal_without_a_width_has_the_usual_one(folder, columns):
     assert "launch-grid" in done.stdout and len(done.stdout.splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_forced_colours_move_no_cursor_in_a_file(folder):
     command = [
         sys.executable,
@@ -201,6 +206,7 @@ def test_a_user_without_a_name_and_a_home_is_told_what_is_missing(monkeypatch, c
 MATPLOTLIBRC = b"backend: nonsense\ntext.usetex: True\nsavefig.dpi: 20\n\xff\n"
 
 
+@pytest.mark.slow
 def test_variables_and_files_for_matplotlib_change_nothing(folder, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(MATPLOTLIBRC)
     variables = environment(
@@ -213,6 +219,7 @@ def test_variables_and_files_for_matplotlib_change_nothing(folder, tmp_path):
     assert evaluated(folder) == 5
 
 
+@pytest.mark.slow
 def test_an_evaluation_without_a_plot_needs_no_matplotlib(folder):
     code = (
         "import sys; from evoconn_cli.app import main\n"
@@ -224,6 +231,7 @@ def test_an_evaluation_without_a_plot_needs_no_matplotlib(folder):
     assert evaluated(folder) == 5
 
 
+@pytest.mark.slow
 def test_a_matplotlibrc_beside_the_command_that_is_no_text_is_an_error_before_the_episodes(folder):
     (folder / "matplotlibrc").write_bytes(MATPLOTLIBRC)
     done = run(folder, [*EVALUATE, "--plot", "curve.png"])

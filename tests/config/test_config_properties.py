@@ -83,6 +83,7 @@ def test_any_text(folder, text):
     assert_valid_or_config_error(folder, lambda: load_text(folder, text))
 
 
+@pytest.mark.slow
 @given(tree=st.one_of(NESTED, nearly_valid()))
 @example({"task": {"name": "hopper"}, "network": {"name": []}})
 def test_any_yaml(folder, tree):
@@ -93,6 +94,7 @@ def test_any_yaml(folder, tree):
     assert_valid_or_config_error(folder, lambda: load_text(folder, text))
 
 
+@pytest.mark.slow
 @given(
     preset=st.sampled_from(preset_names()),
     position=st.floats(0, 1),
@@ -106,6 +108,7 @@ def test_any_edit_of_a_preset(folder, preset, position, removed, inserted):
     assert_valid_or_config_error(folder, lambda: load_text(folder, text[:cut] + inserted + text[cut + removed :]))
 
 
+@pytest.mark.slow
 @given(
     overrides=st.lists(
         st.one_of(
@@ -137,6 +140,7 @@ def test_small_whole_numbers_are_taken_as_they_are_or_refused(pairs):
             assert str(values[key]) in (("True",) if key in SWITCHES else (str(value), f"{value}.0"))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(FREE_KEYS), st.integers(1, 9)), max_size=5))
 def test_small_whole_numbers_that_nothing_speaks_against_are_taken(pairs):
     """The properties above would hold if everything were refused."""

@@ -41,12 +41,14 @@ def entries(directory, name):
     return list(directory.glob(f"jit_{name}-*-cache"))
 
 
+@pytest.mark.slow
 def test_small_programs_are_kept_too(tmp_path):
     assert run(tmp_path / "cache") == ["hits 0"]
     assert len(entries(tmp_path / "cache", "first")) == len(entries(tmp_path / "cache", "second")) == 1
     assert run(tmp_path / "cache") == ["hits 2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 100])
 def test_what_cannot_be_read_is_replaced_without_a_word(tmp_path, left):
     run(tmp_path)
@@ -58,6 +60,7 @@ def test_what_cannot_be_read_is_replaced_without_a_word(tmp_path, left):
     assert run(tmp_path) == ["hits 2"]
 
 
+@pytest.mark.slow
 def test_a_directory_that_cannot_be_is_said_once(tmp_path):
     (tmp_path / "cache").touch()
     notice, hits = run(tmp_path / "cache")
@@ -66,6 +69,7 @@ def test_a_directory_that_cannot_be_is_said_once(tmp_path):
     assert hits == "hits 0"
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_once_and_what_it_left_is_replaced(tmp_path):
     disk = Disk(tmp_path / "disk", "1m")
     try:

@@ -51,6 +51,7 @@ def uneven_state(strategy, seed=0):
     return with_probs(strategy.init(KEY), {k: rng.uniform(0.02, 0.98, shape) for k, shape in SHAPES.items()})
 
 
+@pytest.mark.slow
 def test_golden_updates(golden):
     arrays = golden("ec_update")
     strategy = make_connectivity(
@@ -73,6 +74,7 @@ def test_golden_updates(golden):
         np.testing.assert_allclose(state.probs["only"], arrays["p"][t + 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_have_their_probabilities():
     strategy = make_ec()
     state = uneven_state(strategy)
@@ -85,6 +87,7 @@ def test_samples_have_their_probabilities():
         assert np.abs(sigmas).max() > 0.5, "too good to be drawn"
 
 
+@pytest.mark.slow
 def test_bits_of_a_member_and_of_different_members_are_independent():
     shapes = {"one": (8, 6), "two": (8, 6)}
     strategy = make_connectivity(connection_shapes=shapes, num_members=4000)
@@ -100,6 +103,7 @@ def test_bits_of_a_member_and_of_different_members_are_independent():
     assert np.abs(between_members).max() < 6
 
 
+@pytest.mark.slow
 def test_a_draw_is_a_function_of_key_and_member_alone():
     strategy = make_ec()
     state, key = uneven_state(strategy), jax.random.key(2)
@@ -114,6 +118,7 @@ def test_a_draw_is_a_function_of_key_and_member_alone():
     assert len({np.asarray(together["recurrent"][m]).tobytes() for m in range(40)}) == 40
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(num_members=st.sampled_from([2, 40]), seed=st.integers(0, 10_000))
 def test_sums_are_whole_numbers_in_any_order(num_members, seed):
@@ -132,6 +137,7 @@ def test_sums_are_whole_numbers_in_any_order(num_members, seed):
         np.testing.assert_array_equal(shuffled[name], expected)
 
 
+@pytest.mark.slow
 def test_members_of_rank_0_do_not_take_part():
     strategy = make_ec()
     state, connections = strategy.init(KEY), random_connections(4)
@@ -144,6 +150,7 @@ def test_members_of_rank_0_do_not_take_part():
     )
 
 
+@pytest.mark.slow
 def test_equal_fitness_leaves_the_probabilities_unchanged():
     strategy = make_ec()
     state = uneven_state(strategy)
@@ -152,6 +159,7 @@ def test_equal_fitness_leaves_the_probabilities_unchanged():
     assert float(metrics["update_snr"]) == 0
 
 
+@pytest.mark.slow
 def test_better_members_pull_the_probabilities_toward_their_connections():
     strategy = make_ec(learning_rate=0.1)
     connections = random_connections(200)
@@ -163,6 +171,7 @@ def test_better_members_pull_the_probabilities_toward_their_connections():
     assert float(after.probs["output"][1, 0]) == pytest.approx(0.4, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_adam_with_other_constants_is_the_textbooks():
     b1, b2, adam_eps, lr, decay = 0.8, 0.95, 1e-3, 0.05, 0.3
     strategy = make_ec(
@@ -188,6 +197,7 @@ def test_adam_with_other_constants_is_the_textbooks():
         np.testing.assert_allclose(state.probs["input"], p, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weight_decay_moves_toward_0():
     strategy = make_ec(learning_rate=0.1, weight_decay=0.5)
     state = uneven_state(strategy)
@@ -196,6 +206,7 @@ def test_weight_decay_moves_toward_0():
         np.testing.assert_allclose(after.probs[name], np.asarray(p) * 0.95, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eps", [1e-3, 0.1])
 def test_probabilities_stay_away_from_0_and_1(eps):
     strategy = make_ec(learning_rate=3.0, eps=eps)
@@ -207,6 +218,7 @@ def test_probabilities_stay_away_from_0_and_1(eps):
         assert p.min() == np.float32(eps) and p.max() == np.float32(1 - eps)
 
 
+@pytest.mark.slow
 def test_the_centre_has_the_connections_more_likely_than_not():
     strategy = make_ec()
     assert not any(layer.any() for layer in unpack(strategy.center(strategy.init(KEY))).values())
@@ -266,6 +278,7 @@ def test_update_snr_is_0_on_average_where_fitness_says_nothing():
     assert 0.05 < values.std() < 0.3
 
 
+@pytest.mark.slow
 def test_update_snr_is_clear_where_fitness_follows_a_connection():
     strategy = make_ec()
     connections = random_connections(400)
@@ -274,6 +287,7 @@ def test_update_snr_is_clear_where_fitness_follows_a_connection():
     assert float(metrics["update_snr"]) == pytest.approx(400 / 227, rel=0.25)
 
 
+@pytest.mark.slow
 def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
     strategy = make_ec()
     connections, fitness = random_connections(20), np.arange(20.0)
@@ -283,6 +297,7 @@ def test_the_next_probabilities_depend_on_nothing_but_state_sums_and_ranks():
     jax.tree.map(np.testing.assert_array_equal, shuffled, straight)
 
 
+@pytest.mark.slow
 def test_large_populations_are_added_in_two_parts():
     """Ranks so large that int32 sums of them overflow; each part alone is far from it."""
     whole = make_ec()
@@ -299,6 +314,7 @@ def test_large_populations_are_added_in_two_parts():
         assert np.einsum("m,mij->ij", ranks.astype(np.int64), positive[name]).max() > 2**31 - 1
 
 
+@pytest.mark.slow
 def test_two_parts_move_the_probabilities_as_one_does(monkeypatch):
     state, connections = make_ec().init(KEY), random_connections(40)
     fitness = np.random.default_rng(3).normal(size=40)

@@ -50,11 +50,13 @@ def run_late(seconds: float, flags: str) -> tuple[int, str]:
     return process.returncode, output
 
 
+@pytest.mark.slow
 def test_a_device_may_be_late():
     """By more than the minute after which XLA gives up, in a soak; otherwise by what the test below cannot bear."""
     assert run_late(70 if SOAK else 4, "") == (0, "1\n")
 
 
+@pytest.mark.slow
 def test_how_late_it_may_be_is_as_the_environment_says():
     code, output = run_late(4, " ".join(f"{flag}=1" for flag in _STUCK))
     assert code < 0 and "Termination timeout" in output

@@ -79,6 +79,7 @@ def failing_network(task):
     return dataclasses.replace(network, step=step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", CASES[:2] + CASES[3:4], ids=str)
 def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options):
     task = failing_task()
@@ -129,6 +130,7 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
     assert_all_finite((after.strategy, after.normalizer))
 
 
+@pytest.mark.slow
 def test_an_evaluation_fails_the_same_episodes():
     task, num_episodes, seed = failing_task(), 100, 4
     network = failing_network(task)

@@ -81,6 +81,7 @@ def assert_equals_plain(one, opened, rtol=1e-5, **options):
     return returns
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["conn_snn", "dense_snn", "gru"])
 def test_the_numbers_equal_a_plain_loop_over_episodes(opened, network):
     run = opened(f"network.name={network}")
@@ -88,6 +89,7 @@ def test_the_numbers_equal_a_plain_loop_over_episodes(opened, network):
     assert returns.std() > 0.01
 
 
+@pytest.mark.slow
 def test_sampled_policies_equal_a_plain_loop(opened):
     run = opened()
     sampled = run_one(run, sampled=True)
@@ -96,11 +98,13 @@ def test_sampled_policies_equal_a_plain_loop(opened):
     assert len(np.unique(sampled.results.fan_out["recurrent"].sum(axis=1))) > 1
 
 
+@pytest.mark.slow
 def test_noise_equals_a_plain_loop(opened):
     run = opened()
     assert_equals_plain(run_one(run, {"obs-noise": 0.7}), run, noise=0.7)
 
 
+@pytest.mark.slow
 def test_episodes_that_end_early_are_counted(opened):
     run = opened("task.name=probe_steps", "task.episode_length=12")
     one = run_one(run, episodes=40)
@@ -121,15 +125,18 @@ def test_a_failed_episode_is_counted_and_left_out(opened):
     assert one.returns.count + one.returns.failed == 30 and np.isfinite(one.returns.mean)
 
 
+@pytest.mark.slow
 def test_the_first_episodes_stay_the_same_when_there_are_more(opened):
     few, many = run_one(opened(), episodes=7), run_one(opened(), episodes=33)
     np.testing.assert_allclose(many.results.returns[:7], few.results.returns, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_episodes(opened):
     assert not np.array_equal(run_one(opened(), seed=1).results.returns, run_one(opened(), seed=2).results.returns)
 
 
+@pytest.mark.slow
 def test_the_number_of_devices_changes_no_bit(opened):
     path, results = opened().directory.path, []
     for num_devices in (1, 4):
@@ -174,6 +181,7 @@ def test_the_normaliser_stays_as_it_is_and_matters(opened):
     assert not np.allclose(first.results.returns, other.results.returns)
 
 
+@pytest.mark.slow
 def test_a_warm_up_settles_the_network_and_counts_nothing(opened):
     warm = opened("rollout.warmup_steps=3")
     cold, settled = run_one(opened()), run_one(warm)
@@ -182,6 +190,7 @@ def test_a_warm_up_settles_the_network_and_counts_nothing(opened):
     assert settled.results.spikes.emitted.max() <= 8 * 33
 
 
+@pytest.mark.slow
 def test_a_sweep_does_not_compile_anew(opened):
     settings = [{"obs-noise": value} for value in (0.0, 0.3, 0.6)]
     told, programs = [], {}

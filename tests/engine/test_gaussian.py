@@ -18,6 +18,7 @@ def make(shape=(6, 5), **options):
     return make_gaussian(initial_center=lambda key: {"w": jax.random.normal(key, shape)}, **options)
 
 
+@pytest.mark.slow
 def test_updates_are_the_published_ones(golden):
     arrays = golden("es_update")
     strategy = make(sigma=float(arrays["sigma"]), learning_rate=float(arrays["lr"]))
@@ -34,6 +35,7 @@ def test_updates_are_the_published_ones(golden):
         np.testing.assert_allclose(state.center["w"], arrays["p"][generation + 1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pairs_are_antithetic_and_each_draw_follows_from_its_member_alone():
     strategy = make()
     state, key = strategy.init(jax.random.key(0)), jax.random.key(1)
@@ -44,6 +46,7 @@ def test_pairs_are_antithetic_and_each_draw_follows_from_its_member_alone():
     assert abs(float(noise.std()) / SIGMA - 1) < 5 / (M * 30) ** 0.5
 
 
+@pytest.mark.slow
 def test_without_a_signal_the_snr_is_about_zero_and_with_one_it_is_not():
     strategy = make(shape=(40, 25))
     state = strategy.init(jax.random.key(0))
@@ -61,6 +64,7 @@ def test_without_a_signal_the_snr_is_about_zero_and_with_one_it_is_not():
     assert strategy.tell(state, sums, ranks)[1]["update_snr"] > 0.5
 
 
+@pytest.mark.slow
 def test_weights_decay_when_fitness_says_nothing():
     strategy = make()
     state = strategy.init(jax.random.key(0))

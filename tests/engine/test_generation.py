@@ -247,9 +247,8 @@ class Plain:
         return Member(total / len(returns), len(counted), len(returns), rate, counted, last)
 
 
-@pytest.mark.parametrize(
-    "options", [*CASES[:3], *(pytest.param(options, marks=pytest.mark.slow) for options in CASES[3:])], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", CASES, ids=str)
 def test_a_generation_is_what_members_do_alone(options):
     setup = build(make_winding_task(), options)
     generation, plain = setup.generation, Plain(setup)
@@ -353,6 +352,7 @@ WORKERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "num_workers"), WORKERS, ids=str)
 def test_any_number_of_workers_gives_the_same_bits(options, num_workers, on_one_worker):
     state, history = run(build(make_winding_task(), options, num_workers), 3)
@@ -360,11 +360,13 @@ def test_any_number_of_workers_gives_the_same_bits(options, num_workers, on_one_
     assert not np.all(state.strategy.probs["recurrent"] == 0.5), "nothing was learnt, so nothing was compared"
 
 
+@pytest.mark.slow
 def test_members_that_are_drawn_again_where_they_are_needed_give_the_same_bits(on_one_worker):
     state, history = run(build(make_winding_task(), CASES[0]._replace(keeps_candidates=False)), 3)
     assert_equal_bits((state, history), on_one_worker(CASES[0]))
 
 
+@pytest.mark.slow
 def test_sums_in_two_parts_give_the_same_generation(monkeypatch, on_one_worker):
     monkeypatch.setattr(connectivity, "_MAX_IN_ONE_PART", 3)
     setup = build(make_winding_task(), CASES[0])
@@ -416,6 +418,7 @@ def test_as_many_workers_as_devices_at_most():
 # --- going on from a state
 
 
+@pytest.mark.slow
 def test_a_restored_state_goes_on_with_the_same_bits():
     setup = build(make_winding_task(), CASES[1])
     step = compiled(setup)
@@ -434,6 +437,7 @@ def test_a_restored_state_goes_on_with_the_same_bits():
     assert int(resumed.generation) == 4
 
 
+@pytest.mark.slow
 def test_nothing_is_traced_or_compiled_after_the_first_generation(caplog):
     traces = []
     task = make_winding_task()
@@ -456,6 +460,7 @@ def test_nothing_is_traced_or_compiled_after_the_first_generation(caplog):
 # --- resets, copies, failures, counters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True])
 def test_fixed_resets_repeat_and_fresh_ones_differ(fresh):
     setup = build(make_task(TaskConfig("probe_steps")), Options(fresh_resets=fresh))
@@ -468,6 +473,7 @@ def test_fixed_resets_repeat_and_fresh_ones_differ(fresh):
     assert len({tuple(x) for x in lengths}) == (3 if fresh else 1)
 
 
+@pytest.mark.slow
 def test_until_slowest_plays_as_many_whole_episodes_as_fit():
     setup = build(make_task(TaskConfig("probe_steps")), Options(first_episode=False))
     results = jax.jit(setup.generation.simulate)(setup.state, setup.generation.members, None)
@@ -487,6 +493,7 @@ def uneven_probs(setup: Setup) -> RunState:
     return setup.state._replace(strategy=setup.state.strategy._replace(probs=probs))
 
 
+@pytest.mark.slow
 def test_evaluation_copies_are_the_centre():
     task = make_task(TaskConfig("probe_bias", episode_length=6))
     network = build(task).network
@@ -509,6 +516,7 @@ def test_evaluation_copies_are_the_centre():
     assert results.weights.shape == (17,), "copies are not ranked"
 
 
+@pytest.mark.slow
 def test_at_generation_0_the_centre_is_empty_and_does_nothing():
     setup = build(make_task(TaskConfig("probe_bias", episode_length=6)))
     _, history = run(setup, 1)
@@ -534,6 +542,7 @@ def test_the_step_counter_carries_in_jax_too():
 # --- learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "first_episode"), [("probe_bias", False), ("probe_sign", True)])
 def test_ec_learns(name, first_episode):
     options = Options(

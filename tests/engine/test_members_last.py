@@ -356,6 +356,7 @@ def test_arguments_that_disagree_on_the_number_of_members_are_an_error():
         members_last(lambda x, y: x + y)(jnp.ones((2, 3)), jnp.ones((2, 4)))
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     left=st.integers(1, 3),

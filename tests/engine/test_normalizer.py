@@ -16,6 +16,7 @@ def learn(state, batch):
     return norm.update(state, norm.total(sums))
 
 
+@pytest.mark.slow
 def test_golden_updates(golden):
     arrays = golden("normalizer")
     state = norm.initial_normalizer(7)
@@ -33,6 +34,7 @@ def test_before_the_first_update_observations_are_left_as_they_are():
     np.testing.assert_array_equal(norm.normalize(norm.initial_normalizer(3), obs), obs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[1, 1, 1, 1], [5, 1, 30], [100]])
 def test_statistics_are_those_of_all_observations_together(sizes):
     rng = np.random.default_rng(0)
@@ -47,6 +49,7 @@ def test_statistics_are_those_of_all_observations_together(sizes):
         np.testing.assert_allclose(state.std, np.maximum(seen.std(axis=0), norm.STD_MIN), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sums_over_several_steps_count_only_who_counts():
     rng = np.random.default_rng(1)
     state = learn(norm.initial_normalizer(3), rng.normal(size=(10, 3)))
@@ -61,6 +64,7 @@ def test_sums_over_several_steps_count_only_who_counts():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), several, once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_a_member_whose_observations_are_not_finite_is_left_out_whole(bad):
     rng = np.random.default_rng(2)
@@ -94,6 +98,7 @@ def test_no_observation_leaves_the_state_as_it_is():
         jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
+@pytest.mark.slow
 def test_the_standard_deviation_is_clipped():
     constant = learn(norm.initial_normalizer(2), np.full((5, 2), 3.0))
     np.testing.assert_array_equal(constant.std, np.float32(norm.STD_MIN))

@@ -66,6 +66,7 @@ def test_the_fan_out_counts_connections(network, candidates):
         np.testing.assert_array_equal(counts, connected(network, lesioned)[name].sum(axis=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesion", [lesion_synapses, lesion_neurons])
 def test_a_lesion_of_nothing_changes_no_bit(network, candidates, lesion):
     same = lesion(network, KEYS, candidates, jnp.float32(0.0))
@@ -98,6 +99,7 @@ def test_a_lost_neuron_has_no_connection_left_and_others_keep_all(network, candi
         np.testing.assert_array_equal(left[name], pre[:, :, None] & post[:, None, :])
 
 
+@pytest.mark.slow
 def test_a_lost_neuron_never_fires():
     network = NETWORKS["conn_snn"]()
     shapes = network.shapes.items()

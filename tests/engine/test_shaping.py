@@ -28,6 +28,7 @@ def plain_ranks(fitness: list[float]) -> list[int]:
     return ranks
 
 
+@pytest.mark.slow
 @given(FITNESS)
 def test_ties_share_the_mean_rank_and_what_is_not_finite_ranks_worst(fitness):
     ranks = np.asarray(doubled_centered_ranks(jnp.asarray(fitness, jnp.float32)))
@@ -36,6 +37,7 @@ def test_ties_share_the_mean_rank_and_what_is_not_finite_ranks_worst(fitness):
     assert ranks.sum() == 0
 
 
+@pytest.mark.slow
 @given(FITNESS, st.randoms(use_true_random=False))
 def test_ranks_follow_their_members(fitness, random):
     order = list(range(len(fitness)))
@@ -78,6 +80,7 @@ def plain_log_utilities(fitness: list[float]) -> np.ndarray:
     return np.asarray([utility[equal].mean() for equal in places])
 
 
+@pytest.mark.slow
 @given(FITNESS)
 def test_log_utilities_are_those_of_the_places_with_equal_members_averaged(fitness):
     weights = np.asarray(log_utilities(jnp.asarray(fitness, jnp.float32)))
@@ -85,6 +88,7 @@ def test_log_utilities_are_those_of_the_places_with_equal_members_averaged(fitne
     assert np.abs(weights - plain_log_utilities(np.asarray(fitness, np.float32).tolist())).max() <= 1.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_members", [2, 512, 10_112, 100_000, 2_000_000])
 @pytest.mark.parametrize("name", SHAPINGS)
 def test_sums_of_weights_are_exact(name, num_members):
@@ -96,6 +100,7 @@ def test_sums_of_weights_are_exact(name, num_members):
     assert np.diff(weights[np.argsort(fitness)]).min() >= -1
 
 
+@pytest.mark.slow
 def test_a_rare_member_that_is_much_better_outweighs_many_that_are_luckier_than_some():
     fitness = jnp.asarray([1000.0] + [347.0] * 400 + [300.0] * 111)
     ranks, utilities = (np.asarray(shaping(fitness), float) for shaping in SHAPINGS.values())

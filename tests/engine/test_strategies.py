@@ -49,6 +49,7 @@ def same(a, b) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.slow
 def test_the_state_keeps_its_shapes_and_dtypes(strategy):
     strategy, values = strategy
     state = strategy.init(jax.random.key(0))
@@ -81,6 +82,7 @@ def test_better_members_pull_the_center_toward_them(strategy):
     assert float(fitness(strategy.center(state))[0]) > before / 3
 
 
+@pytest.mark.slow
 def test_equal_fitness_gives_no_update(strategy):
     strategy, _ = strategy
     state = strategy.init(jax.random.key(0))
@@ -89,6 +91,7 @@ def test_equal_fitness_gives_no_update(strategy):
     assert float(metrics["update_snr"]) == 0.0
 
 
+@pytest.mark.slow
 def test_a_block_asks_for_the_same_members_as_the_whole(strategy):
     strategy, values = strategy
     state, key = strategy.init(jax.random.key(0)), jax.random.key(1)

@@ -63,6 +63,7 @@ def count_by_hand(path, carry_of):
     return acs, macs, spikes, updates, by_type
 
 
+@pytest.mark.slow
 def test_the_figures_are_what_is_counted_by_hand(run):
     episodes, seed = 3, 5
     opened = open_run(run, workers=make_worker_mesh(jax.devices(), 1))

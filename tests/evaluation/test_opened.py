@@ -55,6 +55,7 @@ def test_a_checkpoint_is_named_by_path_and_step(run, below, step, generation):
     assert (opened.task.name, opened.network.name, opened.strategy.name) == ("probe_sign", "conn_snn", "ec")
 
 
+@pytest.mark.slow
 def test_several_checkpoints_come_once_each_and_in_order(run):
     def generations(path, steps):
         return [one.generation for one in open_checkpoints(path, steps)]

@@ -32,6 +32,7 @@ def run(path):
     return evoconn_cli.load_run(path, step="best")
 
 
+@pytest.mark.slow
 def test_the_example_of_the_documentation_runs(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     save_run(tmp_path / "runs" / "hopper-ec")
@@ -63,6 +64,7 @@ def open_with_one_device(path):
     return open_run(path, "best", make_worker_mesh(jax.local_devices(), 1))
 
 
+@pytest.mark.slow
 def test_a_policy_gives_what_the_network_gives(run, path):
     """Second path: the network of the run, on a block of one member."""
     opened = open_with_one_device(path)
@@ -104,6 +106,7 @@ def test_recording_is_the_same_step(run):
     np.testing.assert_array_equal(activity.rate, after.neurons.rate)
 
 
+@pytest.mark.slow
 def test_policies_can_be_mapped_and_scanned(run):
     policy = run.policy()
     keys = jax.random.split(jax.random.key(0), 3)
@@ -123,6 +126,7 @@ def test_old_and_new_keys_give_the_same_carry(run):
     np.testing.assert_array_equal(new.neurons.v, old.neurons.v)
 
 
+@pytest.mark.slow
 def test_a_key_draws_another_policy(run):
     obs = np.array([1.0, -1.0])
 
@@ -178,6 +182,7 @@ def test_real_weights_have_no_connectivity(tmp_path, network):
     assert (policy.record is None) == (network == "gru")
 
 
+@pytest.mark.slow
 def test_an_evaluation_has_the_episodes_of_the_command(run, path):
     found, other = (run.evaluate(3, seed=seed, sampled=True, perturb={"obs-noise": 2.0}) for seed in (5, 6))
     (one,) = evaluate([open_with_one_device(path)], [{"obs-noise": 2.0}], num_episodes=3, seed=5, sampled=True)
@@ -236,6 +241,7 @@ def on_its_own(path):
     return keys, obs, all_that_a_run_gives(path, keys, obs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switches", HOST.values(), ids=HOST.keys())
 def test_whatever_switches_the_host_program_has_a_run_gives_the_same(path, on_its_own, switches):
     keys, obs, expected = on_its_own

@@ -68,6 +68,7 @@ def bundle(exported, tmp_path):
     return Path(shutil.copytree(exported[1], tmp_path / "copy"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_currents_potentials_rates_and_actions_are_equal_to_the_last_bit(tmp_path, name):
     source = source_of(tmp_path / "run", *SETTINGS[name], policy="sampled" if name == "odd" else "deterministic")

@@ -113,6 +113,7 @@ def replayed(folder: Path, steps: int) -> None:
         np.testing.assert_array_equal(np.float32(action), episode["action"][step])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_simulator_written_from_the_readme_computes_the_same_bits(tmp_path, name):
     source = source_of(tmp_path / "run", *SETTINGS[name])
@@ -120,6 +121,7 @@ def test_a_simulator_written_from_the_readme_computes_the_same_bits(tmp_path, na
     replayed(tmp_path / "bundle", steps=55 if name == "silent" else 5)
 
 
+@pytest.mark.slow
 def test_every_array_and_constant_has_the_name_of_the_equations(tmp_path):
     write_bundle(source_of(tmp_path / "run"), tmp_path / "bundle")
     readme = (tmp_path / "bundle" / "README.md").read_text()

@@ -85,6 +85,7 @@ MANY_OBSERVATIONS = connectome_of(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "connectome", [random_connectome(1024), random_connectome(500), MANY_OBSERVATIONS], ids=["1024", "500", "wide"]
 )
@@ -122,6 +123,7 @@ def drawn():
     return connectome, connectome_statistics(connectome, num_random_graphs=2), random_episode(connectome)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [{}, {"width": 3.4}, {"width": 7.0, "panels": "ad", "title": False}, {"width": 3.4, "panels": "g"}],
@@ -242,6 +244,7 @@ def test_changes_between_steps():
     np.testing.assert_array_equal(densities.get_ydata(), [one.density["E->E"] for one in statistics])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given", [{"density": 0.0}, {"density": 1.0}, {"excitatory_ratio": 0.0}, {"excitatory_ratio": 1.0}], ids=str
 )
@@ -252,6 +255,7 @@ def test_extremes_can_be_drawn(given, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
 
 
+@pytest.mark.slow
 def test_a_network_of_one_neuron(tmp_path):
     write_picture(source_of(random_connectome(1)), tmp_path / "a.svg")
     assert b"</svg>" in (tmp_path / "a.svg").read_bytes()
@@ -268,6 +272,7 @@ def invoke(*arguments):
     return result.output
 
 
+@pytest.mark.slow
 def test_pictures_and_statistics_are_a_file_each(run, tmp_path):
     """In any order, together or one after the other."""
     output = invoke(run, "--format", "png,statistics", "--step", "4", "--out", tmp_path)
@@ -282,12 +287,14 @@ def test_pictures_and_statistics_are_a_file_each(run, tmp_path):
         invoke(run, "--format", "png", "--step", "4", "--out", tmp_path / "other.pdf")
 
 
+@pytest.mark.slow
 def test_fonts_of_a_pdf_are_true_type(run, tmp_path):
     invoke(run, "--format", "pdf", "--step", "4", "--out", tmp_path / "a.pdf")
     pdf = (tmp_path / "a.pdf").read_bytes()
     assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf
 
 
+@pytest.mark.slow
 def test_the_command_compares_steps(run):
     output = invoke(run, "--format", "png", "--step", "all")
     assert "over generations" in output

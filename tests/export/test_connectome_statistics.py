@@ -66,6 +66,7 @@ def test_an_observation_that_acts_both_ways_reaches_nothing():
     assert found.unreached == 6
 
 
+@pytest.mark.slow
 def test_certainty_is_what_training_logs():
     eps = 1e-3
     shapes = {"input": (6, 20), "recurrent": (20, 20), "output": (20, 2)}

@@ -31,6 +31,7 @@ def export(monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_all_of_one_run_hold_the_same_connections(export):
     out = export("conn_snn", "--format", EXCHANGE, "--nir-tau", "euler")
     assert sorted(path.name for path in out.iterdir()) == [

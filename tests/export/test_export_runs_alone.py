@@ -127,6 +127,7 @@ def simulated(tables, constants, x) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return np.reshape(recorded, (len(x), -1, len(v))), np.array(actions), np.sum(recorded, axis=0) / seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["csv", "parquet", "npz", "graphml"])
 def test_tables_alone_give_the_recorded_spikes(source, tmp_path, name):
     out = tmp_path / f"x{FORMATS[name].suffix}"
@@ -146,6 +147,7 @@ def test_tables_alone_give_the_recorded_spikes(source, tmp_path, name):
     assert constants["constants"]["gain_recurrent"]["value"] != source.connectome.network.gain_recurrent
 
 
+@pytest.mark.slow
 def test_brian2_computes_the_recorded_spikes(source, tmp_path):
     if importlib.util.find_spec("brian2") is None or np.lib.NumpyVersion(np.__version__) >= "2.4.0":
         pytest.skip("needs Brian2 and the NumPy that it runs with: pip install brian2 'numpy<2.4'")
@@ -161,6 +163,7 @@ def test_brian2_computes_the_recorded_spikes(source, tmp_path):
         assert "other neurons spike than were recorded" in in_brian2(script).stderr
 
 
+@pytest.mark.slow
 def test_brian2_runs_the_steps_in_which_float64_gives_the_recorded_spikes(source):
     assert steps_in_float64(source.connectome, source.episode) == 20
     spikes = source.episode.spikes.copy()
@@ -208,6 +211,7 @@ def test_real_weights_of_a_spiking_network_give_the_recorded_spikes(tmp_path):
     assert "impulse = 1 / dt" in " ".join(constants["update"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["gru", "lstm", "mlp"])
 def test_the_equations_of_gates_compute_the_recorded_actions_as_they_are_written(tmp_path, network):
     """Runs the very lines of the file."""

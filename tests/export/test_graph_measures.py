@@ -103,6 +103,7 @@ def test_random_graphs_have_the_same_degrees(graph):
         assert (other != graph).any()
 
 
+@pytest.mark.slow
 def test_every_graph_of_the_same_degrees_is_equally_likely():
     start = graph_of(4, (0, 1), (0, 2), (1, 2), (1, 3), (2, 3), (3, 0))
     free = [(a, b) for a in range(4) for b in range(4) if a != b]

@@ -107,6 +107,7 @@ def test_a_sampled_network_stays_the_one_that_was_drawn(exported):
     assert (read.connectome.layers["recurrent"] != other.connectome.layers["recurrent"]).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_a_lesion_study(exported, evoconn, tmp_path, monkeypatch):
     """Export, edit, evaluate: the published way of asking what a neuron is for."""
     monkeypatch.chdir(tmp_path)
@@ -134,6 +135,7 @@ def test_a_lesion_study(exported, evoconn, tmp_path, monkeypatch):
     assert both["evaluations"][0]["per_step"] != both["evaluations"][1]["per_step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["edges.csv", "kernels.npz as bits", "kernels.npz as bool", "csr"])
 def test_every_form_can_be_edited(exported, bundle, form):
     before = evoconn_cli.load_run(exported / "run").connectivity()
@@ -174,6 +176,7 @@ def test_connections_can_be_added(bundle):
     assert read.edit == ("edges.csv", 1, 0) and read.connectome.layers["recurrent"][pre, post]
 
 
+@pytest.mark.slow
 def test_the_policy_computes_with_what_was_edited(exported, bundle):
     """Second path: the run's own policy, whose output layer is cut in its parameters."""
     cut_in_edges(bundle, "output,")
@@ -245,6 +248,7 @@ def test_what_cannot_be_told_apart_is_refused(bundle, damage, message):
         read_bundle(bundle)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kernels.npz", "csr/input.npz"])
 def test_a_damaged_file_is_an_error_that_names_it_or_an_edit(bundle, name):
     """Bytes of names, compressed data, sums and directory of the zip file, one after another."""
@@ -317,6 +321,7 @@ def test_the_plot_of_a_sweep_lies_beside_a_bundle(bundle, evoconn, monkeypatch):
     assert plot.is_file() and f"curve: {plot}" in out
 
 
+@pytest.mark.slow
 def test_sampled_episodes_of_a_bundle_are_those_of_its_run(exported, bundle, evoconn):
     results = [
         json.loads(evoconn("evaluate", path, "--policy", "sampled", "--episodes", "4", "--json", "-")[1])
@@ -333,6 +338,7 @@ def test_the_simulator_does_not_run_what_it_cannot_see(bundle):
         Network(bundle)
 
 
+@pytest.mark.slow
 def test_an_edited_network_is_exported_again_with_an_episode_of_its_own(bundle, evoconn, tmp_path):
     cut_in_edges(bundle, "recurrent,")
     before = files_of(bundle)

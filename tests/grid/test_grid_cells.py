@@ -271,6 +271,7 @@ def start_cell(cell, *arguments):
     return start([*cell_command(cell, LAUNCH, LIGHT), *arguments], env=environment)
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, tmp_path, light):
     overrides = ["algo.population=32", "algo.evaluation_copies=4", "network.num_neurons=16", "task.episode_length=4"]
     overrides += ["algo.generations=4", "engine.block=8", "checkpoint.every=2", "--seed", "0"]
@@ -289,6 +290,7 @@ def test_a_cell_that_is_ended_goes_on_and_is_the_run_that_train_makes(prepared, 
     assert facts["command"] == f"evoconn resume {prepared.path.name}" and facts["devices"].startswith("1 x")
 
 
+@pytest.mark.slow
 def test_a_cell_that_runs_elsewhere_is_left_alone(prepared):
     with run_lock(prepared.path / "lock", print):
         assert start_cell(prepared).wait(timeout=120) == 75

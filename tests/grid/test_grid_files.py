@@ -73,6 +73,7 @@ search:
 """
 
 
+@pytest.mark.slow
 def test_samples_follow_from_their_number_and_seed(tmp_path):
     few, more = (cells_of(tmp_path, ONE + SEARCH.format(samples)) for samples in (20, 200))
     assert [cell.path for cell in more[:20]] == [cell.path for cell in few] and len(more) == 200
@@ -106,6 +107,7 @@ def test_a_base_without_a_task_asks_for_tasks(tmp_path):
         cells_of(tmp_path, "base: paper\nseeds: [0]\n")
 
 
+@pytest.mark.slow
 def test_samples_that_are_drawn_twice_are_one_cell(tmp_path):
     text = ONE + "search: {samples: 50, draw: {algo.learning_rate: [0.1, 0.2]}}\n"
     assert len(cells_of(tmp_path, text)) == 2
@@ -117,6 +119,7 @@ def test_the_base_may_be_a_file_beside_the_grid(tmp_path):
     assert (cell.set_name, cell.task, cell.config.algo.population, cell.config.seed) == ("tiny", "probe_bias", 64, 5)
 
 
+@pytest.mark.slow
 def test_a_file_may_have_a_dash_in_its_name(tmp_path):
     (cell,) = cells_of(tmp_path, ONE + "sets: {a: {}}\ntasks: [probe_bias]\n", "my-grid")
     assert cell.group == f"a-probe_bias-{cell.id}" and cell.config.tracking.tags == "my-grid,a,probe_bias"

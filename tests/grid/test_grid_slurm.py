@@ -288,6 +288,7 @@ def launch_on_slurm(folder, *options):
     return CliRunner().invoke(app, ["launch-grid", f"{folder}/tiny.yaml", "--grid-dir", f"{folder}/a grid", *options])
 
 
+@pytest.mark.slow
 def test_the_command_submits_prints_and_waits(tmp_path, commands):
     _, cells, directory = load(tmp_path, TINY)
     commands(sbatch="echo 20", squeue="")

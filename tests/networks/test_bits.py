@@ -31,6 +31,7 @@ def booleans_and_axis(draw):
     return np.random.default_rng(draw(st.integers(0, 2**32 - 1))).random(shape) < density, axis
 
 
+@pytest.mark.slow
 @given(booleans_and_axis())
 def test_pack_is_numpys_and_unpack_is_its_inverse(case):
     booleans, axis = case

@@ -147,9 +147,9 @@ def assert_same(ours: Step, theirs: Step, rtol=1e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * max(1.0, np.abs(b).max()), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_neurons", [5, 64, 255, 256, 300, 512])
-@pytest.mark.parametrize("spiking", [0.0, 0.03, 0.6, 1.0])
-@pytest.mark.parametrize("connected", [0.5, 1.0])
+@pytest.mark.parametrize(("spiking", "connected"), [(0.0, 0.5), (0.03, 0.5), (0.6, 1.0), (1.0, 1.0)])
 def test_counts_by_bytes_and_by_words_are_those_of_a_product(num_neurons, spiking, connected):
     """Also where all of 256 neurons spike and reach another one: more than a byte can count."""
     rng = np.random.default_rng(num_neurons)
@@ -201,6 +201,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(sizes=st.sampled_from(SIZES), density=st.sampled_from([0.1, 0.5, 1.0]), seed=st.integers(0, 10_000))
 def test_dense_products_give_the_same(sizes, density, seed):
@@ -229,6 +230,7 @@ def compare_with_dense_products(c, case) -> int:
     return num_clear
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_neurons", "excitatory_ratio"), [(40, 0.5), (64, 0.2), (1100, 0.5)])
 def test_one_by_one_does_not_change_a_bit_of_the_neurons(num_neurons, excitatory_ratio):
     c = PAPER._replace(excitatory_ratio=excitatory_ratio)
@@ -252,6 +254,7 @@ def test_every_neuron_may_reach_every_other_at_once():
     assert [x.tobytes() for x in step[:-1]] == [x.tobytes() for x in whole[:-1]]
 
 
+@pytest.mark.slow
 def test_members_that_are_not_active_are_passed_over():
     network = make_network(PAPER, 3, 2, 40)
     layers, _, (obs,) = random_case(PAPER, 40, 3, 2, members=4, num_steps=1, seed=5)

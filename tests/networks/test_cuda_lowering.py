@@ -86,6 +86,7 @@ def test_the_published_ways_to_measure_with_the_fused_kernel(gpu_form):
     }
 
 
+@pytest.mark.slow
 def test_evolution_strategies_on_a_gated_network():
     config = load_config("smoke", (*SMALL, "algo.name=es", "network.name=gru", "network.num_neurons=16"))
     texts = programs(config, num_devices=2)

@@ -40,6 +40,7 @@ def replay(network, weights, carry, golden):
     return np.stack(actions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, size", [("gru", 32), ("lstm", 16), ("mlp", 32)])
 def test_flax_networks_act_as_published(golden, name, size):
     arrays = golden(f"dense_{name}")
@@ -64,6 +65,7 @@ def test_dense_snn_acts_as_published(golden, tile):
     np.testing.assert_allclose(actions, arrays["action"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dense_snn_starts_from_standard_normal_weights():
     network = make_dense_snn(observation_size=11, action_size=3, num_neurons=64)
     weights = network.initial_weights(jax.random.key(0))

@@ -45,6 +45,7 @@ def assert_equal_bits(ours, theirs):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32)), ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_neurons", "excitatory_ratio", "constants"), CASES, ids=lambda x: str(x)[:4])
 def test_interpreted_it_gives_the_same_bits_as_xla(num_neurons, excitatory_ratio, constants):
     plain = make_network(num_neurons, excitatory_ratio, constants)

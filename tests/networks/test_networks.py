@@ -54,6 +54,7 @@ def observations():
     return jax.random.normal(jax.random.key(3), (4, B, OBS))
 
 
+@pytest.mark.slow
 def test_shapes_and_dtypes(network, observations):
     keys = jax.random.split(jax.random.key(1), B)
     actions, carry = rollout(network, candidates_of(network, jax.random.key(0)), keys, observations)
@@ -65,6 +66,7 @@ def test_shapes_and_dtypes(network, observations):
         assert network.spikes_per_ms(carry).shape == (B,)
 
 
+@pytest.mark.slow
 def test_a_member_does_not_depend_on_its_neighbours(network, observations):
     candidates = candidates_of(network, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), B)
@@ -76,6 +78,7 @@ def test_a_member_does_not_depend_on_its_neighbours(network, observations):
         np.testing.assert_allclose(alone[:, 0], together[:, member], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing_that_matters(network, observations):
     candidates = candidates_of(network, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), B)
@@ -84,6 +87,7 @@ def test_jit_changes_nothing_that_matters(network, observations):
     np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_remembers_unless_it_is_feed_forward(network, observations):
     candidates = candidates_of(network, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), B)
@@ -92,6 +96,7 @@ def test_a_network_remembers_unless_it_is_feed_forward(network, observations):
     assert np.array_equal(*last) == (network.name == "mlp")
 
 
+@pytest.mark.slow
 def test_the_number_of_parameters_is_that_of_a_member(network):
     candidates = candidates_of(network, jax.random.key(0), num_members=1)
     if network.initial_weights is not None:
@@ -132,6 +137,7 @@ def test_recording_changes_no_bit(spiking, observations):
     assert activity.updates.shape == (B, N) and 0 < int(activity.updates.min()) <= int(activity.updates.max()) <= 33
 
 
+@pytest.mark.slow
 def test_a_potential_that_rests_is_not_updated(spiking):
     """Without any connection nothing moves a neuron that starts at rest."""
     nothing = jax.tree.map(jnp.zeros_like, candidates_of(spiking, jax.random.key(0)))
@@ -142,6 +148,7 @@ def test_a_potential_that_rests_is_not_updated(spiking):
     np.testing.assert_array_equal(activity.updates, np.broadcast_to(np.where(np.arange(N) < N // 2, 0, 33), (B, N)))
 
 
+@pytest.mark.slow
 def test_recorded_spikes_give_the_read_out_rate(spiking, observations):
     """The rate is the exponential trace of the signed spikes, so it can be had from the record alone."""
     params = spiking.prepare(candidates_of(spiking, jax.random.key(0)))

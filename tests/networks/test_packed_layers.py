@@ -59,6 +59,7 @@ def test_every_ternary_entry_is_in_its_two_bits(inputs):
         np.testing.assert_array_equal(np.select([code == 1, code == 3], [1, -1]), layer[:, entry])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", [1, 4, 27])
 def test_the_sum_over_ternaries_is_that_of_floats_in_order(inputs):
     layer = random_ternary(3, inputs, 7)

@@ -160,6 +160,7 @@ def test_a_recorder_is_compiled_once_for_all_parameters():
     np.testing.assert_array_equal(both[1].rewards, once.rewards + 1)
 
 
+@pytest.mark.slow
 def test_the_recorded_spikes_are_those_of_the_network():
     network = make_conn_snn(observation_size=2, action_size=1, num_neurons=NEURONS)
     rng = np.random.default_rng(0)
@@ -190,6 +191,7 @@ def test_neurons_are_those_of_the_network():
     assert make_flax_network("mlp", **sizes, num_neurons=4).neurons is None
 
 
+@pytest.mark.slow
 def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
     task = limit_episodes(travelling_task(), episode_length=12)
     mlp = make_flax_network("mlp", observation_size=2, action_size=1, num_neurons=4)

@@ -84,6 +84,7 @@ def test_in_jit_tells_whether_a_trace_is_on():
     }
 
 
+@pytest.mark.slow
 def test_brax_imports_silently_in_a_fresh_interpreter():
     code = f"from {brax_compat.__name__} import import_brax_envs; print(import_brax_envs().__name__)"
     done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
@@ -96,6 +97,7 @@ def test_stderr_works_again_after_the_import(capsys):
     assert capsys.readouterr().err == "still here\n"
 
 
+@pytest.mark.slow
 def test_brax_is_imported_where_neither_python_nor_setuptools_brings_distutils(tmp_path):
     code = (
         "import importlib.machinery as m, sys\n"

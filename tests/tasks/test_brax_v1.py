@@ -47,6 +47,7 @@ def golden_start(name, arrays) -> TaskState:
     return TaskState((qp, state.info), obs, jnp.zeros(2), jnp.zeros(2, bool), no_steps)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:dynamics_mode")
 @pytest.mark.parametrize("name", EACH_TASK)
 def test_eight_steps_are_those_of_the_published_setting(name, golden):
@@ -71,6 +72,7 @@ def test_eight_steps_are_those_of_the_published_setting(name, golden):
     assert other > 3 * FIRST_STEP, f"another action would have passed: {other}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH_TASK)
 def test_members_last_is_vmap(name, monkeypatch):
     """In float64, where another order of summation cannot hide a wrong operation."""
@@ -107,6 +109,7 @@ def wide(dtype):
     return jnp.float64 if dtype == jnp.float32 else dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hopper", "halfcheetah", "humanoid", "reacher", "acrobot"])
 def test_names_of_observations_and_actions_are_one_for_each(name):
     task = make_brax_v1_task(name)
@@ -118,6 +121,7 @@ def test_names_of_observations_and_actions_are_one_for_each(name):
         assert task.observation_names[-1] == "foot_joint vel."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BRAX_V1_TASKS)
 def test_sizes(name, brax_task):
     task = brax_task(name)
@@ -136,6 +140,7 @@ def test_all_tasks_of_brax_but_its_test_environments_are_offered():
     assert list(BRAX_V1_TASKS) == sorted(BRAX_V1_TASKS)
 
 
+@pytest.mark.slow
 def test_actions_are_clipped():
     task = make_brax_v1_task("hopper")
     step = jax.jit(task.step)
@@ -155,6 +160,7 @@ def test_resets_follow_their_key():
     assert (int(first.steps), bool(first.done)) == (0, False)
 
 
+@pytest.mark.slow
 def test_the_episode_limit_holds_for_brax():
     task = make_task(TaskConfig("hopper", episode_length=2))
     step = jax.jit(task.step)

@@ -68,6 +68,7 @@ def test_probe_memory_shows_the_cue_once_and_rewards_it_ever_after(key):
     assert not dones.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["probe_sign", "probe_memory"])
 def test_both_cues_occur(name):
     task = make_task(TaskConfig(name))
@@ -76,6 +77,7 @@ def test_both_cues_occur(name):
     assert abs(float(jnp.mean(first))) < 5 / np.sqrt(200)
 
 
+@pytest.mark.slow
 def test_probe_steps_ends_after_1_to_16_steps_and_pays_1_a_step():
     task = make_task(TaskConfig("probe_steps"))
     states = jax.vmap(task.reset)(jax.random.split(jax.random.key(1), 400))

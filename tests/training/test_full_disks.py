@@ -27,6 +27,7 @@ def straight(tmp_path, light):
     return tmp_path / "straight"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_at", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("leave", [0, 40_000])
 def test_a_disk_that_fills_up_ends_the_run_and_the_rest_of_it_is_the_same(disk, straight, light, full_at, leave):
@@ -53,6 +54,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_the_rest_of_it_is_the_same(disk, 
     assert_same_run(straight, path, light)
 
 
+@pytest.mark.slow
 def test_wherever_saving_fails_the_checkpoint_before_stays_good(disk, light):
     run_small(disk.path / "run", "algo.generations=2")
     run = reopen_run(disk.path / "run", [])
@@ -108,6 +110,7 @@ def test_a_read_only_disk_can_be_read_and_not_trained_on(disk, light):
     saved_state(disk.path / "run", light)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full_at", [0, 3])
 def test_a_full_disk_for_event_files_is_noted_once_and_the_run_goes_on(tmp_path, light, full_at):
     run_small(tmp_path / "run", "algo.generations=2")

@@ -161,6 +161,7 @@ def test_where_the_latest_is_damaged_the_one_before_is_taken_and_the_run_is_the_
     assert saved(folder) == generations(folder / "metrics.jsonl") == [5, 6]
 
 
+@pytest.mark.slow
 def test_where_all_are_damaged_the_run_stops_and_says_what_to_do(run, straight, light):
     for facts in run.glob("checkpoints/*/facts.json"):
         facts.write_text("{}")

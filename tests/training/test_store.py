@@ -81,6 +81,7 @@ def test_the_latest_and_the_best_are_known_in_another_process(saved):
     assert (store.generations(), store.latest(), store.best()) == ([1, 2, 3], 3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fitness, kept, best",
     [
@@ -177,6 +178,7 @@ HARM = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", HARM.values(), ids=HARM.keys())
 def test_harm_to_any_file_is_found_and_the_checkpoint_before_is_taken(copy, initial, harm):
     whole = copy.parent / "whole"

@@ -357,6 +357,7 @@ def history_of(path: Path) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_an_offline_run_can_be_read_back_and_holds_no_key(tmp_path, notes, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     hooks = sys.exit, sys.excepthook
@@ -414,6 +415,7 @@ def test_without_any_project_it_is_evoconn(tmp_path, notes, fake):
     assert wandb.inits[0]["project"] == "evoconn"
 
 
+@pytest.mark.slow
 def test_the_service_writes_nothing_on_the_terminal_where_it_has_no_place_for_its_log(
     tmp_path, notes, monkeypatch, capfd
 ):
@@ -423,6 +425,7 @@ def test_the_service_writes_nothing_on_the_terminal_where_it_has_no_place_for_it
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_no_file_of_wandb_says_where_the_run_lay(tmp_path, notes, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["evoconn", "train", "--run-dir", str(tmp_path)])
     open_in(tmp_path, "offline", notes).finish()
@@ -467,6 +470,7 @@ def test_disabled_does_not_import_wandb(tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_on_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", SCRIPT, "online", str(tmp_path)]

@@ -49,6 +49,7 @@ def test_a_run_leaves_what_is_documented(straight):
     assert all(line["elapsed"] >= line["seconds"] > 0 for line in lines)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_a_straight_one(straight, tmp_path):
     run_small(tmp_path / "run", "algo.generations=2")
     outcome = resume_small(tmp_path / "run", "algo.generations=6")
@@ -80,6 +81,7 @@ def test_es_runs_too_resume_exactly_on_other_devices(tmp_path, network):
     assert last["density"] is None and (last["spikes_per_ms"] is None) == (network != "dense_snn")
 
 
+@pytest.mark.slow
 def test_metrics_past_the_checkpoint_are_not_repeated(straight, tmp_path):
     run_small(tmp_path / "run", "algo.generations=2")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
@@ -100,6 +102,7 @@ def test_fewer_generations_than_done_are_refused(straight):
     assert RunDirectory.open(straight).read_config().algo.generations == 6
 
 
+@pytest.mark.slow
 def test_the_store_keeps_the_latest_the_best_and_each_so_many(tmp_path):
     run_small(
         tmp_path / "run",
@@ -149,6 +152,7 @@ def test_a_platform_that_does_not_start_is_an_error_and_leaves_nothing(tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_whose_members_all_fail_stops_and_says_so(tmp_path):
     # A network whose output is always positive: every member's reward is NaN.
     with pytest.raises(TrainingError, match="generation 1: .*, and nothing is saved yet"):
@@ -241,6 +245,7 @@ def test_humanoid_trains_and_resumes(tmp_path):
     assert [line["generation"] for line in read_metrics(path / "metrics.jsonl")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_an_error_of_the_program_is_a_message_and_no_traceback(tmp_path):
     """More of them are in test_error_messages.py."""
     process = evoconn("resume", "nothing", cwd=tmp_path)
