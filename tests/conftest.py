@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 _HERE = Path(__file__).parent
@@ -76,3 +77,27 @@ def brax_task():
     from evoconn_cli.tasks.brax_v1 import make_brax_v1_task
 
     return make_brax_v1_task
+
+
+@pytest.fixture
+def evoconn(monkeypatch, capsys):
+    """Runs `evoconn` in this process; returns exit code, standard output and standard error."""
+    from evoconn_cli.app import main
+
+    def run(*arguments: str | Path):
+        monkeypatch.setattr(sys, "argv", ["evoconn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def no_account(monkeypatch, tmp_path):
+    """Hides the W&B account and settings of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith("WANDB_") or name == "NETRC":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))

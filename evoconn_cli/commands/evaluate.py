@@ -294,10 +294,10 @@ def _write_results(
     from evoconn_cli.output import in_a_run, whole_file
 
     policy, seed, written = options.policy, options.seed, []
-    document = to_json(evaluated, aggregates, policy=policy, seed=seed, energy=options.energy)
+    document = functools.partial(to_json, evaluated, aggregates, policy=policy, seed=seed, energy=options.energy)
     if options.json not in (None, "-"):
         with whole_file(Path(options.json)) as partial:
-            partial.write_text(document, encoding="utf-8")
+            partial.write_text(document(), encoding="utf-8")
         written.append(f"results: {options.json}")
     if options.csv is not None:
         with whole_file(options.csv) as partial:
@@ -311,5 +311,5 @@ def _write_results(
         save_figure(curve_figure(evaluated, swept_name([one.perturbations for one in evaluated]), seed), curve)
         written.append(f"curve: {curve}")
     if options.json == "-":  # last: the files are written even if standard output is full or closed
-        typer.echo(document, nl=False)
+        typer.echo(document(), nl=False)
     return written

@@ -75,6 +75,11 @@ class _TextLoader(yaml.SafeLoader):
         return node
 
 
+def _plain(text: str) -> Any:
+    """Returns the nested lists, mappings and texts of a YAML document; tags of objects are refused."""
+    return _TextLoader(text).get_single_data()
+
+
 def read_yaml(path: Path, is_text: IsText | None = None) -> DictConfig:
     """Returns the mapping in a YAML file.
 
@@ -112,7 +117,7 @@ def read_text(text: str, where: str, is_text: IsText | None = None) -> DictConfi
         ConfigError: As for `read_yaml`.
     """
     try:
-        plain = yaml.load(text, Loader=_TextLoader)  # noqa: S506 (a SafeLoader)
+        plain = _plain(text)
         plain = {} if plain is None else plain
         loaded = OmegaConf.create(_typed(plain, is_text) if is_text else plain) if isinstance(plain, dict) else None
     except Exception as error:  # PyYAML and OmegaConf let through what their constructors raise, such as KeyError
@@ -144,8 +149,7 @@ def read_overrides(overrides: Sequence[str], is_text: IsText) -> DictConfig:
             if key.count(".") + key.count("[") > MAX_DEPTH:
                 raise ValueError(f"more than {MAX_DEPTH} keys are nested in each other")
             is_bare = is_text(key) and value[:1] not in ("", "'", '"') and value.lower() not in ("null", "~")
-            plain = value if is_bare else yaml.load(value, Loader=_TextLoader)  # noqa: S506
-            OmegaConf.update(given, key, plain)
+            OmegaConf.update(given, key, value if is_bare else _plain(value))
         except Exception as error:  # as above
             raise ConfigError(f"cannot read the override {entry!r}: {_problem(error)}") from None
     _refuse_references(given, " ".join(overrides))

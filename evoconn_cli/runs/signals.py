@@ -19,7 +19,7 @@ PROCESS_STARTED = time.monotonic()
 _POLL_INTERVAL = 0.1  # [s] between looks at whether a signal has come
 
 _RECENT = 20
-"""Number of recent generations, of which the longest is the estimate for the next one."""
+"""Number of recent generations; the longest of them is the estimate for the next one."""
 
 _SAVING = 5.0
 """Estimated time to save until it has been measured [s]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -16,7 +17,6 @@ import pytest
 from PIL import Image
 from saved_runs import files_of, save_run
 
-from evoconn_cli.app import main
 from evoconn_cli.config.perturbations import KINDS
 from evoconn_cli.evaluation.statistics import interquartile_mean
 from evoconn_cli.runs.directory import RunDirectory
@@ -35,18 +35,10 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def evoconn(monkeypatch, capsys, tmp_path):
-    """Runs `evoconn evaluate` in an empty directory; returns exit code, standard output and standard error."""
+def evoconn(evoconn, monkeypatch, tmp_path):
+    """Runs the command in an empty directory."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["evoconn", "evaluate", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
+    return functools.partial(evoconn, "evaluate")
 
 
 def test_a_run_is_evaluated_without_any_other_flag(evoconn, runs):

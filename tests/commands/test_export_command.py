@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 from saved_runs import files_of, save_run
 
-from evoconn_cli.app import main
 from evoconn_cli.config.formats import FORMATS, Format
 from evoconn_cli.export.connectome import ExportSource
 
@@ -26,18 +26,10 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def evoconn(monkeypatch, capsys, tmp_path):
-    """Runs the command in an empty directory; returns exit code, standard output and standard error."""
+def evoconn(evoconn, monkeypatch, tmp_path):
+    """Runs the command in an empty directory."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["evoconn", "export-connectivity", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
+    return functools.partial(evoconn, "export-connectivity")
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ CASES = {
     "a group above": (OWN_2, {"a.slice/cpu.max": "300000 100000", "a.slice/b.scope/cpu.max": "max 100000"}, 3, None),
     "a namespace": ("0::/\n", {"cpu.max": "50000 100000", "memory.max": "1073741824"}, 0.5, GIB),
     "without limits": (OWN_2, {"a.slice/cpu.max": "max 100000", "a.slice/memory.max": "max"}, None, None),
-    "version 1, of which the container has only the root": (
+    "version 1, only whose root the container sees": (
         OWN_1,
         {"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}
         | {"memory/memory.limit_in_bytes": "1073741824"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nir
@@ -10,22 +9,18 @@ import numpy as np
 import pytest
 from saved_runs import save_run
 
-from evoconn_cli.app import main
 from evoconn_cli.export.text_files import read_table
 
 EXCHANGE = "npz,csv,parquet,graphml,nir,sonata"
 
 
 @pytest.fixture
-def export(monkeypatch, tmp_path):
+def export(evoconn, tmp_path):
     """Exports the last checkpoint of a new run and returns the directory with the files."""
 
     def run(network: str, *arguments: str) -> Path:
         path = save_run(tmp_path / network, f"network.name={network}")
-        monkeypatch.setattr(sys, "argv", ["evoconn", "export-connectivity", str(path), *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert not end.value.code
+        assert evoconn("export-connectivity", path, *arguments)[0] == 0
         return path / "exports"
 
     return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -16,7 +15,6 @@ from paths import DOCS
 from saved_runs import files_of, save_run
 
 import evoconn_cli
-from evoconn_cli.app import main
 from evoconn_cli.config.formats import ExportOptions, is_bundle
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.evaluation.evaluating import evaluate
@@ -46,20 +44,6 @@ def exported(tmp_path_factory):
 @pytest.fixture
 def bundle(exported, tmp_path):
     return Path(shutil.copytree(exported / "deterministic", tmp_path / "bundle"))
-
-
-@pytest.fixture
-def evoconn(monkeypatch, capsys):
-    """Runs `evoconn`; returns exit code, standard output and standard error."""
-
-    def run(*arguments: str | Path):
-        monkeypatch.setattr(sys, "argv", ["evoconn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
 
 
 def cut_in_edges(bundle: Path, *beginnings: str) -> int:

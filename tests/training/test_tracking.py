@@ -18,16 +18,10 @@ from evoconn_cli.training import tracking as tracker
 from evoconn_cli.training.tracking import WandbTracker, is_copy, open_tracker, place_of
 from evoconn_cli.training.wandb_account import choose_mode, find_api_key
 
+pytestmark = pytest.mark.usefixtures("no_account")
+
 KEY = "0123456789abcdef" * 3
 CLOUD = "https://api.wandb.ai"
-
-
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch, tmp_path):
-    for name in list(os.environ):
-        if name.startswith("WANDB_") or name == "NETRC":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 import numpy as np
@@ -15,13 +14,7 @@ from evoconn_cli.rendering.encoders import write_png
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.training.tracking import upload
 
-
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch, tmp_path):
-    for name in list(os.environ):
-        if name.startswith("WANDB_") or name == "NETRC":
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+pytestmark = pytest.mark.usefixtures("no_account")
 
 
 @pytest.fixture
