@@ -25,6 +25,7 @@ from evoconn_cli.evaluation.opened import OpenedRun, is_exported, open_run
 from evoconn_cli.evaluation.statistics import Summary
 from evoconn_cli.export.bundle.reading import Edit
 from evoconn_cli.networks.layers import layer_arrays
+from evoconn_cli.runs.listing import named_run
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.tasks import Task
 
@@ -154,7 +155,8 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
     """Returns a saved run, to use its policy in Python. Nothing is written, and JAX's settings stay as they are.
 
     Args:
-        path: Run directory, its `checkpoints` directory, one step in there, or an exported bundle.
+        path: Run directory, its `checkpoints` directory, one step in there, an exported bundle, or `latest`: the run
+            under runs/ that was trained last.
         step: `latest` (default), `best` by evaluation fitness, or the number of a saved generation.
 
     Raises:
@@ -162,7 +164,7 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
     """
     with our_arithmetic():
         workers = make_worker_mesh(jax.local_devices(), 1)
-        opened = open_run(Path(path), None if step is None else str(step), workers)
+        opened = open_run(named_run(Path(path)), None if step is None else str(step), workers)
     task = dataclasses.replace(
         opened.task,
         reset=in_our_arithmetic(jax.jit(opened.task.reset)),

@@ -15,6 +15,7 @@ from evoconn_cli.commands.launch_grid import launch_grid
 from evoconn_cli.commands.render import render
 from evoconn_cli.commands.resume import resume
 from evoconn_cli.commands.run_cell import run_cell
+from evoconn_cli.commands.runs import runs
 from evoconn_cli.commands.terminal import check_current_directory, leave, show_failure, usable_environment
 from evoconn_cli.commands.train import train
 from evoconn_cli.errors import ConfigError, EvoconnError, missing_package
@@ -53,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, resume, evaluate, render, export_connectivity, launch_grid, run_cell):
+for command in (train, resume, runs, evaluate, render, export_connectivity, launch_grid, run_cell):
     app.command(cls=Command, hidden=command is run_cell)(command)
 
 

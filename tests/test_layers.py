@@ -108,8 +108,8 @@ def test_light_packages_import_nothing_heavy():
 
 
 def test_help_and_version_import_nothing_heavy():
-    commands = ("train", "resume", "evaluate", "render", "launch-grid", "run-cell", "export-connectivity")
-    arguments = [["--help"], ["--version"], *([command, "--help"] for command in commands)]
+    commands = ("train", "resume", "evaluate", "render", "launch-grid", "run-cell", "export-connectivity", "runs")
+    arguments = [["--help"], ["--version"], ["runs"], *([command, "--help"] for command in commands)]
     run(
         "from evoconn_cli.app import app\n"
         f"for arguments in {arguments}:\n"

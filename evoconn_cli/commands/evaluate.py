@@ -46,7 +46,7 @@ class EvaluateOptions:
         list[str],
         argument(
             "RUN_DIR|CKPT_DIR",
-            "Runs, their checkpoint directories, single checkpoints, or exported bundles.",
+            "Runs, latest (the one trained last), grids, checkpoint directories, single checkpoints, or bundles.",
             complete=complete_run,
         ),
     ]
@@ -90,7 +90,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
     [bold]Examples[/bold]
 
-      evoconn evaluate runs/hopper-ec
+      evoconn evaluate latest
 
       evoconn evaluate runs/hopper-ec --step best --policy sampled --json -
 
@@ -98,10 +98,11 @@ def evaluate(options: EvaluateOptions) -> None:
 
       evoconn evaluate runs/hopper-ec --step all --curve over-training.png
 
-      evoconn evaluate runs/hopper-* --plot curves.png
+      evoconn evaluate runs/hopper-* runs/my-grid --plot curves.png
     """
     options = _with_perturbations_among_runs(options)
     _check(options)
+    options = dataclasses.replace(options, runs=_each_run(options.runs))
     console = make_console(stderr=options.json == "-")
     if options.plot is not None:
         _draw_learning_curves(options, options.plot, console)
@@ -125,6 +126,19 @@ def _with_perturbations_among_runs(options: EvaluateOptions) -> EvaluateOptions:
     if not runs:
         raise ConfigError("no run is named. Add a run directory, or a directory of checkpoints.")
     return dataclasses.replace(options, runs=runs, perturb=[*options.perturb, *more])
+
+
+def _each_run(paths: Sequence[str]) -> list[str]:
+    """Returns paths with directories that hold runs, such as grids, replaced by these runs, and `latest` by its run."""
+    from evoconn_cli.runs.listing import runs_named
+
+    found = []
+    for path in paths:
+        named = runs_named(Path(path))
+        if len(named) > 1:
+            show_notice(f"{path} holds {len(named)} runs: each of them counts.")
+        found += map(str, named)
+    return found
 
 
 def _check(options: EvaluateOptions) -> None:

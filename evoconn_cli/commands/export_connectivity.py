@@ -127,7 +127,7 @@ def export_connectivity(options: ExportConnectivityOptions) -> None:
 
     [bold]Examples[/bold]
 
-      evoconn export-connectivity runs/hopper-ec
+      evoconn export-connectivity latest
 
       evoconn export-connectivity runs/hopper-ec --step best --format bundle,csv,png --verify
 
@@ -150,13 +150,15 @@ def export_connectivity(options: ExportConnectivityOptions) -> None:
         raise EvoconnError(" ".join(missing.values()))
     from evoconn_cli.evaluation.exporting import open_steps
     from evoconn_cli.evaluation.opened import is_exported
+    from evoconn_cli.runs.listing import named_run
 
+    path = named_run(options.path)
     console = make_console()
-    if options.verify and not options.formats and options.out is None and is_exported(options.path):
+    if options.verify and not options.formats and options.out is None and is_exported(path):
         _check_nothing_else(options)
-        _verify(options.path, console)
+        _verify(path, console)
         return
-    opened = open_steps(options.path, options.step, show_notice)
+    opened = open_steps(path, options.step, show_notice)
     network = opened[0].network
     typed = network.is_boolean and network.neurons is not None and network.neurons.num_excitatory is not None
     for one in formats:

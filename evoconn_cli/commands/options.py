@@ -174,12 +174,15 @@ def steps_of(*names: str, several: bool = False) -> Callable[[typer.Context, str
 
 def _saved(paths: Sequence[Any]) -> list[int]:
     """Returns the generations that any of the runs has saved."""
+    from evoconn_cli.errors import EvoconnError
     from evoconn_cli.runs.directory import saved_generations
+    from evoconn_cli.runs.listing import named_run
 
-    folders = [path if path.name == "checkpoints" else path / "checkpoints" for path in map(Path, paths)]
     try:
+        named = [named_run(Path(path)) for path in paths]
+        folders = [path if path.name == "checkpoints" else path / "checkpoints" for path in named]
         return sorted({generation for folder in folders for generation in saved_generations(folder)})
-    except OSError:
+    except (OSError, EvoconnError):
         return []
 
 
@@ -187,12 +190,13 @@ def _saved(paths: Sequence[Any]) -> list[int]:
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Returns the runs whose path starts with `incomplete`, or that are in such a directory.
+    """Returns `latest` and the runs whose path starts with `incomplete`, or that are in such a directory.
 
     If there are none, the shell offers files.
     """
     folder, slash, start = incomplete.rpartition("/")
-    return sorted(f"{folder}{slash}{path}" for path in _runs(Path(folder + slash), start))
+    latest = ["latest"] if "latest".startswith(incomplete) and any(_runs(Path("runs"), "")) else []
+    return latest + sorted(f"{folder}{slash}{path}" for path in _runs(Path(folder + slash), start))
 
 
 def _runs(folder: Path, start: str) -> Iterator[str]:
@@ -261,7 +265,7 @@ SavedNetwork = Annotated[
     Path,
     argument(
         "RUN_DIR|CKPT_DIR|BUNDLE_DIR",
-        "A run, its checkpoint directory, a single checkpoint, or a bundle.",
+        "A run, its checkpoint directory, a single checkpoint, a bundle, or latest: the run trained last.",
         complete=complete_run,
     ),
 ]

@@ -58,7 +58,7 @@ def render(options: RenderCommandOptions) -> None:
 
     [bold]Examples[/bold]
 
-      evoconn render runs/hopper-ec
+      evoconn render latest
 
       evoconn render runs/hopper-ec --out hopper.html
 
@@ -66,6 +66,7 @@ def render(options: RenderCommandOptions) -> None:
     """
     from evoconn_cli.evaluation.opened import open_run
     from evoconn_cli.output import check_output, in_a_run
+    from evoconn_cli.runs.listing import named_run
 
     drawing = make_options(
         options.out or Path("video.mp4"),
@@ -78,7 +79,7 @@ def render(options: RenderCommandOptions) -> None:
     )
     if options.out is not None:
         check_output(options.out, "--out")
-    opened = open_run(options.path, options.step, note=show_notice)
+    opened = open_run(named_run(options.path), options.step, note=show_notice)
     if opened.task.poses is None:
         raise ConfigError(f"the task {opened.task.name!r} has no body that could be drawn; Brax's tasks have.")
 

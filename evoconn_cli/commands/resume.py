@@ -23,7 +23,9 @@ from evoconn_cli.commands.options import (
 class ResumeOptions(TrainingOptions):
     """Arguments and options of `evoconn resume`."""
 
-    run_dir: Annotated[Path, argument("RUN_DIR", "Directory of the run.", complete=complete_run)]
+    run_dir: Annotated[
+        Path, argument("RUN_DIR", "Directory of the run, or latest: the one trained last.", complete=complete_run)
+    ]
     overrides: Annotated[
         list[str],
         entries_argument("Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel."),
@@ -48,7 +50,7 @@ def resume(options: ResumeOptions) -> None:
 
     [bold]Examples[/bold]
 
-      evoconn resume runs/hopper-ec
+      evoconn resume latest
 
       evoconn resume runs/hopper-ec --generations 500
 
@@ -56,9 +58,10 @@ def resume(options: ResumeOptions) -> None:
     """
     from evoconn_cli.commands.train import run_training, says_finished
     from evoconn_cli.errors import ConfigError
+    from evoconn_cli.runs.listing import named_run
     from evoconn_cli.training.cluster import choose_cluster
 
-    run_dir, from_step = options.run_dir, options.from_step
+    run_dir, from_step = named_run(options.run_dir), options.from_step
     if options.discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
     keys = {"algo.generations": options.generations, "engine.devices": options.devices, "tracking.wandb": options.wandb}

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
+from evoconn_cli.config.registry import pairs
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, UnreadableCheckpointError, program
 from evoconn_cli.output import partial_path, place_problem, replace_text
@@ -35,10 +36,22 @@ def saved_generations(checkpoints: Path) -> list[int]:
 
 
 def default_run_dir(config: RunConfig) -> Path:
-    """Returns a directory under runs/ that does not exist yet, named after what is trained."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{config.task.name}-{config.algo.name}-{config.network.name}-seed{config.seed}-{stamp}"
-    return free_path(Path("runs") / name)
+    """Returns a directory under runs/ that does not exist yet, such as `hopper-ec-001` or `hopper-es-gru-012`.
+
+    Its number follows the highest one of runs with that task, strategy and network, so that names are in the order of
+    their starts. Two processes may get the same name: `RunDirectory.create` lets one of them have it.
+
+    Raises:
+        RunDirectoryError: runs/ cannot be read.
+    """
+    kind = [config.task.name, config.algo.name]
+    if config.network.name != pairs()[config.algo.name][0]:
+        kind.append(config.network.name)
+    name, runs = "-".join(kind), Path("runs")
+    with readable(runs), suppress(FileNotFoundError, NotADirectoryError):
+        taken = [re.fullmatch(rf"{re.escape(name)}-([0-9]{{1,9}})", other) for other in os.listdir(runs)]
+        return runs / f"{name}-{max((int(match[1]) for match in taken if match), default=0) + 1:03d}"
+    return runs / f"{name}-001"
 
 
 def free_path(path: Path) -> Path:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.output import finite_json, replace_text
 
 MetricsLine: TypeAlias = dict[str, float | int | None]
 """Metrics of one generation; None stands for a value that is not a finite number."""
+
+_END = 16 * 1024
+"""Length of the end of a file in which its last line is looked for [bytes]."""
 
 
 def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[MetricsLine]:
@@ -43,6 +47,40 @@ def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[M
 def parse_lines(text: str) -> list[MetricsLine]:
     """Returns the complete lines in a part of metrics.jsonl."""
     return [line for part in text.splitlines() if (line := _parse(part)) is not None]
+
+
+class Reached(NamedTuple):
+    """How far a run is, from its metrics.jsonl."""
+
+    generation: int = 0
+    evaluation: float | None = None  # last evaluation fitness
+    best: float | None = None  # highest one
+    best_generation: int | None = None
+
+
+_EVALUATION = re.compile(rb'"eval_fitness": *(-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?) *[,}]')
+
+
+def read_reached(path: Path) -> Reached:
+    """Returns how far a run is, without parsing every line of `path`; nothing is done if there is no file.
+
+    Raises:
+        RunDirectoryError: the file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return Reached()
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from None
+    lines = parse_lines(data[-_END:].decode(errors="replace"))
+    generation = int(lines[-1]["generation"] or 0) if lines else 0
+    found = [(float(match[1]), match.start()) for match in _EVALUATION.finditer(data)]
+    if not found:
+        return Reached(generation)
+    best, place = max(found)
+    of_best = parse_lines(data[data.rfind(b"\n", 0, place) + 1 :].partition(b"\n")[0].decode(errors="replace"))
+    return Reached(generation, found[-1][0], best, int(of_best[0]["generation"] or 0) if of_best else None)
 
 
 def write_metrics(lines: Iterable[MetricsLine], path: Path) -> None:

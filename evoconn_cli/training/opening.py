@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from evoconn_cli.config.loading import config_from_yaml, config_to_yaml, override_config
 from evoconn_cli.config.schema import RunConfig
@@ -23,6 +23,8 @@ from evoconn_cli.training.checkpoint_facts import as_yaml, what_shapes_a_run
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
 from evoconn_cli.training.cluster import connect_devices
 from evoconn_cli.training.processes import Processes
+
+T = TypeVar("T")
 
 
 class TrainingRun(NamedTuple):
@@ -49,17 +51,23 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
         RunDirectoryError: the directory is not empty or cannot be written.
     """
     processes = processes or Processes()
-    RunDirectory(path or default_run_dir(config)).check_new()
+    _in_new_directory(path, config, lambda chosen: RunDirectory(chosen).check_new())
     config, workers = _start_writer(config, processes)
     facts = start_facts(describe_devices(workers), arithmetic_variables())
     facts |= {"status": "created", "wandb_id": None, "resumed": []}
+    directory = _in_new_directory(path, config, lambda chosen: RunDirectory.create(chosen, config, facts))
+    return TrainingRun(directory, config, workers, processes)
+
+
+def _in_new_directory(path: Path | None, config: RunConfig, use: Callable[[Path], T]) -> T:
+    """Returns `use(path)`, or of a new directory under runs/: of the next one if another process takes its name."""
     while True:
         chosen = path or default_run_dir(config)
         try:
-            return TrainingRun(RunDirectory.create(chosen, config, facts), config, workers, processes)
+            return use(chosen)
         except RunDirectoryError:
             if path is not None or not chosen.exists():
-                raise  # otherwise another process took the name within this second
+                raise
 
 
 def reopen_run(

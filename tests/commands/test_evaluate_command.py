@@ -255,27 +255,45 @@ def test_a_run_that_is_not_there_is_one_message(evoconn, runs, tmp_path):
 
 
 def test_of_many_paths_those_that_are_no_trained_run_are_left_out_and_said(evoconn, runs, tmp_path):
-    (tmp_path / "grid" / "set" / "hopper-0").mkdir(parents=True)
-    (tmp_path / "grid" / "set" / "hopper-0" / "run.json").write_text("{}")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{}")
     (tmp_path / "notes.txt").write_text("no run")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.yaml").write_text("lr: 1")
     RunDirectory.create(tmp_path / "new", RunDirectory(Path(runs["first"])).read_config(), {})
-    paths = ["grid", runs["first"], "new", "notes.txt", "other"]
+    paths = ["broken", runs["first"], "new", "notes.txt", "other"]
     code, out, err = evoconn(*paths, "--episodes", "2", "--json", "-", "--plot", "c.png")
     assert code == 0, err
     assert [one["run"] for one in json.loads(out)["evaluations"]] == [runs["first"]]
     for name, reason in {
-        "grid": "holds runs. Name those: grid/*/*",
+        "broken": "not a run",
         "new": "no checkpoint yet",
         "notes.txt": "not a run",
         "other": "another program",
     }.items():
         assert re.search(rf"^Notice: not evaluated: .*{name}.*{re.escape(reason)}", err, re.MULTILINE), name
-    code, out, err = evoconn("grid", "notes.txt")
+    code, out, err = evoconn("broken", "notes.txt")
     assert code == 1 and "none of the 2 paths" in err
     code, _, err = evoconn(runs["first"], "nowhere")
     assert code == 1 and "no run at nowhere" in err, "a name that is mistyped is an error"
+
+
+def test_a_grid_is_its_cells_and_latest_the_run_trained_last(evoconn, runs, tmp_path):
+    cells = [tmp_path / "runs" / "grid" / "set-a" / f"seed{seed}" for seed in (0, 1)]
+    for cell, run in zip(cells, ("first", "second"), strict=True):
+        shutil.copytree(runs[run], cell)
+    os.utime(cells[0] / "run.json", (9e9, 9e9))
+    code, out, err = evoconn("runs/grid", "--episodes", "2", "--json", "-", "--plot", "curves.png")
+    assert code == 0, err
+    assert [one["run_seed"] for one in json.loads(out)["evaluations"]] == [0, 1]
+    assert "Notice: runs/grid holds 2 runs" in err and "learning curves: curves.png" in err
+    code, out, _ = evoconn("latest", "--episodes", "2", "--json", "-")
+    assert [one["run"] for one in json.loads(out)["evaluations"]] == ["runs/grid/set-a/seed0"]
+    _, _, err = evoconn("runs/grid", "--episodes", "0", "--plot", "curves.png", "--json", "-")
+    shutil.rmtree(cells[0] / "checkpoints")
+    shutil.rmtree(cells[1] / "checkpoints")
+    code, _, err = evoconn("runs/grid")
+    assert code == 1 and "none of the 2 paths" in err
 
 
 def test_help_names_every_perturbation(evoconn, monkeypatch):

@@ -90,6 +90,7 @@ def offered(monkeypatch, tmp_path):
     for name in ("runs/hopper-1", "runs/walker-1"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "run.json").write_text("{}")
+        (tmp_path / name / "config.yaml").touch()
         for generation in (20, 40):
             (tmp_path / name / "checkpoints" / str(generation)).mkdir(parents=True)
     (tmp_path / "runs" / "notes").mkdir()
@@ -111,10 +112,13 @@ def offered(monkeypatch, tmp_path):
         ("evoconn train --algo ", names("strategy")),
         ("evoconn train --network d", ["dense_snn"]),
         ("evoconn train --config p", ["paper"]),
-        ("evoconn resume ", ["runs/hopper-1", "runs/walker-1"]),
+        ("evoconn resume ", ["latest", "runs/hopper-1", "runs/walker-1"]),
         ("evoconn resume ru", ["runs/hopper-1", "runs/walker-1"]),
         ("evoconn evaluate runs/hopper-1 runs/w", ["runs/walker-1"]),
         ("evoconn render runs/h", ["runs/hopper-1"]),
+        ("evoconn render la", ["latest"]),
+        ("evoconn render latest --step 2", ["20"]),
+        ("evoconn runs --sort s", ["strategy", "status", "size"]),
         ("evoconn render nowhere/", []),
         ("evoconn render --camera s", ["side"]),
         ("evoconn evaluate --policy ", ["deterministic", "sampled"]),

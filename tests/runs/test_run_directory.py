@@ -16,6 +16,7 @@ from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir, locate
 from evoconn_cli.runs.metrics import MetricsFile, read_metrics
 from evoconn_cli.runs.provenance import checkout_facts, start_facts
+from evoconn_cli.training.opening import create_run
 
 
 @pytest.fixture
@@ -146,13 +147,29 @@ def test_broken_facts_do_not_matter(tmp_path, config):
     assert run.read_facts() == {"status": "running"}
 
 
-def test_default_directories_do_not_collide(tmp_path, config, monkeypatch):
+def test_default_directories_are_counted_by_what_is_trained(tmp_path, config, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("time.strftime", lambda *_: "now")
-    first = default_run_dir(config)
-    first.mkdir(parents=True)
-    assert default_run_dir(config) != first
-    assert "probe_sign-ec-conn_snn-seed0" in first.name
+    assert default_run_dir(config) == Path("runs/probe_sign-ec-001")
+    for name in ("probe_sign-ec-002", "probe_sign-ec-009", "probe_sign-ec-010-copy", "probe_sign-es-gru-044"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert default_run_dir(config) == Path("runs/probe_sign-ec-010")
+    gru = load_config("smoke", ["network.name=gru"])
+    assert default_run_dir(gru) == Path("runs/probe_sign-es-gru-045")
+
+
+def test_runs_that_start_at_once_get_different_directories(tmp_path, config, monkeypatch):
+    """Another process takes the name between looking and creating."""
+    monkeypatch.chdir(tmp_path)
+    create, rivals = RunDirectory.create, [1, 2]
+
+    def create_second(path, *facts):
+        if rivals:
+            rivals.pop()
+            create(path, *facts)
+        return create(path, *facts)
+
+    monkeypatch.setattr(RunDirectory, "create", create_second)
+    assert create_run(config, None).directory.path == tmp_path / "runs" / "probe_sign-ec-003"
 
 
 def test_facts_say_how_the_run_was_started(monkeypatch):
