@@ -115,8 +115,10 @@ class Line(NamedTuple):
 def runs(options: RunsOptions) -> None:
     """List runs and grids: what they train, how far they are, whether they run, and their size.
 
-    A run is running, finished, saved (it ended early), waiting (nothing is saved yet), failed, stale (its process was
-    killed) or damaged. Other commands call the one that was trained last `latest`.
+    Status: running, finished, saved (it ended early), waiting (nothing is
+    saved yet), failed, stale (its process was killed) or damaged.
+
+    In other commands, latest is the run that was trained last.
 
     [bold]Examples[/bold]
 

@@ -62,12 +62,16 @@ def _command_page(name: str, command: Any) -> str:
     arguments = _options(command, "argument")
     if arguments:
         lines = [
-            f"- {code(found.names)}: {prose(found.doc)}{'' if found.required else ' Optional.'}\n"
+            f"- {code(found.names)}: {prose(found.doc)}{'' if found.required else _optional(found.default)}\n"
             for found in arguments
         ]
         parts.append("## Arguments\n\n" + "".join(lines))
     parts.append("## Options\n\n" + _options_table(_options(command)))
     return "\n".join(parts)
+
+
+def _optional(default: str) -> str:
+    return f" Optional; {default} by default." if default else " Optional."
 
 
 def _summary(command: Any) -> str:
