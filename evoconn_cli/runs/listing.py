@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +83,7 @@ def _runs_below(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterato
                 yield from _runs_below(folder / name, depth - 1, seen)
 
 
-def is_run(path: Path, names: Any) -> bool:
+def is_run(path: Path, names: Container[str]) -> bool:
     """Returns whether the directory `path`, which holds `names`, is a run, damaged or not."""
     if "run.json" in names or ("config.yaml" in names and "checkpoints" in names):
         return True

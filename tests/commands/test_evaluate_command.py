@@ -289,7 +289,6 @@ def test_a_grid_is_its_cells_and_latest_the_run_trained_last(evoconn, runs, tmp_
     assert "Notice: runs/grid holds 2 runs" in err and "learning curves: curves.png" in err
     code, out, _ = evoconn("latest", "--episodes", "2", "--json", "-")
     assert [one["run"] for one in json.loads(out)["evaluations"]] == ["runs/grid/set-a/seed0"]
-    _, _, err = evoconn("runs/grid", "--episodes", "0", "--plot", "curves.png", "--json", "-")
     shutil.rmtree(cells[0] / "checkpoints")
     shutil.rmtree(cells[1] / "checkpoints")
     code, _, err = evoconn("runs/grid")

