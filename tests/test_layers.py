@@ -18,6 +18,7 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
     "nir",
     "ray",
     "pynvml",
+    "gymnasium",
 }
 MAY_IMPORT = {
     "app": {"commands", "runs", "engine", "__init__"} | LEAVES,
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "evaluation": {"evaluation", "training", "export", "runs", "progress", "drawing", "engine", "networks", "tasks"}
     | LEAVES,
     "export": {"export", "drawing", "engine", "networks", "tasks"} | LEAVES,
+    "gymnasium": {"gymnasium", "rendering", "engine", "tasks"} | LEAVES,
     "rendering": {"rendering", "drawing", "engine", "networks", "tasks"} | LEAVES,
     "runs": {"runs"} | LEAVES,
     "progress": {"progress"} | LEAVES,
@@ -42,7 +44,7 @@ MAY_IMPORT = {
     "errors": set(),
     "limits": set(),
     "output": {"errors"},
-    "__init__": {"api"},
+    "__init__": {"api", "gymnasium"},
 }
 
 

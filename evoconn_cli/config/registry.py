@@ -59,6 +59,7 @@ class Entry:
 
 
 _ENTRIES: dict[tuple[Kind, str], Entry] = {}
+_LISTENERS: list[Callable[[Entry], object]] = []
 
 
 def register(entry: Entry) -> None:
@@ -70,6 +71,15 @@ def register(entry: Entry) -> None:
     if (entry.kind, entry.name) in _ENTRIES:
         raise ConfigError(f"there is a {entry.kind} {entry.name!r} already. Choose another name.")
     _ENTRIES[entry.kind, entry.name] = entry
+    for listener in _LISTENERS:
+        listener(entry)
+
+
+def on_register(listener: Callable[[Entry], object]) -> None:
+    """Calls `listener` with every entry that is registered, now or later."""
+    for entry in _ENTRIES.values():
+        listener(entry)
+    _LISTENERS.append(listener)
 
 
 def entries(kind: Kind) -> list[Entry]:
