@@ -76,9 +76,7 @@ def register(entry: Entry) -> None:
 
 
 def on_register(listener: Callable[[Entry], object]) -> None:
-    """Calls `listener` with every entry that is registered, now or later."""
-    for entry in _ENTRIES.values():
-        listener(entry)
+    """Calls `listener` with every entry that is registered from now on."""
     _LISTENERS.append(listener)
 
 

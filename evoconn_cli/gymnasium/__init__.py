@@ -13,17 +13,24 @@ except ModuleNotFoundError as error:
         name="gymnasium",
     ) from None
 
-from evoconn_cli.config.registry import Entry, on_register
+from evoconn_cli.config.registry import Entry, names, on_register
 
 
-def _register(entry: Entry) -> None:
-    if entry.kind == "task":
+def _register(name: str) -> None:
+    if (full_name := f"evoconn/{name}-v1") not in gymnasium.registry:
         gymnasium.register(
-            f"evoconn/{entry.name}-v1",
+            full_name,
             entry_point="evoconn_cli.gymnasium.environments:TaskEnv",
             vector_entry_point="evoconn_cli.gymnasium.environments:TaskVectorEnv",
-            kwargs={"name": entry.name},
+            kwargs={"name": name},
         )
 
 
-on_register(_register)
+def _follow(entry: Entry) -> None:
+    if entry.kind == "task":
+        _register(entry.name)
+
+
+for _name in names("task"):
+    _register(_name)
+on_register(_follow)

@@ -27,7 +27,7 @@ from evoconn_cli.rendering.clock import Moment
 from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.recording import Motion
 from evoconn_cli.rendering.shapes import task_bodies
-from evoconn_cli.tasks import Task, TaskState, limit_episodes
+from evoconn_cli.tasks import Task, TaskState, limit_episodes, make_unlimited_task
 
 _LARGEST = float(np.finfo(np.float32).max)
 _NO_LIMIT = 2**31 - 1
@@ -127,7 +127,7 @@ def _program(config: Any) -> _Program:
     if found := _PROGRAMS.get((entry, repr(config))):
         return found
     with our_arithmetic():
-        task = limit_episodes(entry.load_make()(config), episode_length=_NO_LIMIT, action_repeat=config.action_repeat)
+        task = limit_episodes(make_unlimited_task(config), episode_length=_NO_LIMIT, action_repeat=config.action_repeat)
         empty = jax.eval_shape(task.reset, jax.random.key(0))
         batched = BatchedTask(task, on_cpu=jax.default_backend() == "cpu")
     poses = task.poses

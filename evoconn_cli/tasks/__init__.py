@@ -86,12 +86,21 @@ def make_task(config: TaskConfig, physics: PhysicsScale = AS_TRAINED) -> Task:
     Raises:
         ConfigError: An unknown name, or physics that the task does not have.
     """
+    task = make_unlimited_task(config, physics)
+    return limit_episodes(task, episode_length=config.episode_length, action_repeat=config.action_repeat)
+
+
+def make_unlimited_task(config: TaskConfig, physics: PhysicsScale = AS_TRAINED) -> Task:
+    """Returns the task of a run whose episodes end only where the task itself ends them; arguments as for `make_task`.
+
+    Its steps are single physics steps.
+    """
     task: Task = find("task", config.name).load_make()(config)
     if physics != AS_TRAINED:
         if task.rescaled is None:
             raise ConfigError(f"the task {config.name!r} has no physics that could be perturbed.")
         task = task.rescaled(physics)
-    return limit_episodes(task, episode_length=config.episode_length, action_repeat=config.action_repeat)
+    return task
 
 
 def limit_episodes(task: Task, *, episode_length: int, action_repeat: int = 1) -> Task:
