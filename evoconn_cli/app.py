@@ -18,6 +18,7 @@ from evoconn_cli.commands.run_cell import run_cell
 from evoconn_cli.commands.runs import runs
 from evoconn_cli.commands.terminal import check_current_directory, leave, show_failure, usable_environment
 from evoconn_cli.commands.train import train
+from evoconn_cli.config.plugin_errors import plugin_failure
 from evoconn_cli.errors import ConfigError, EvoconnError, missing_package
 
 
@@ -78,17 +79,17 @@ def _common(
 
 
 def main() -> None:
-    """Runs the command line; an `EvoconnError` ends it with one message and its exit code."""
+    """Runs the command line; an `EvoconnError`, or an error of a plug-in, ends it with one message and an exit code."""
     try:
         with usable_environment():
             app()
     except EvoconnError as error:
         sys.exit(show_failure(error)[1])
-    except ModuleNotFoundError as error:
+    except Exception as error:
         missing = missing_package(error)
-        if missing is None:
+        if missing is None and plugin_failure(error) is None:
             raise
-        sys.exit(show_failure(EvoconnError(missing))[1])
+        sys.exit(show_failure(error if missing is None else EvoconnError(missing))[1])
     except SystemExit as end:
         leave(end.code)
         raise

@@ -77,6 +77,12 @@ class ConfigError(EvoconnError):
     exit_code = ExitCode.USAGE
 
 
+class PluginError(EvoconnError):
+    """A plug-in that cannot be used as it is; its notes (`add_note`) are the plug-in's own lines of the traceback."""
+
+    exit_code = ExitCode.USAGE
+
+
 class RunDirectoryError(EvoconnError):
     """A run directory that cannot be created, written or read."""
 

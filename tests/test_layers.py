@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "errors": set(),
     "limits": set(),
     "output": {"errors"},
-    "__init__": {"api", "gymnasium"},
+    "__init__": {"api", "engine", "gymnasium", "networks", "tasks"} | LEAVES,
 }
 
 

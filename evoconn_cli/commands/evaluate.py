@@ -12,8 +12,10 @@ import typer
 
 from evoconn_cli.commands.options import (
     Devices,
+    Plugins,
     Policy,
     argument,
+    complete_reference,
     complete_run,
     file_option,
     keys_of,
@@ -24,7 +26,6 @@ from evoconn_cli.commands.options import (
 )
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, swept_name
-from evoconn_cli.config.registry import names
 from evoconn_cli.errors import ConfigError, ExitCode, NoRunError, NothingYetError
 from evoconn_cli.progress.formatting import say
 
@@ -72,7 +73,7 @@ class EvaluateOptions:
         option(
             "TASK=RETURN",
             "Divide mean returns by this one, to compare tasks.",
-            complete=keys_of(names("task", hidden=False)),
+            complete=complete_reference,
         ),
     ] = dataclasses.field(default_factory=list)
     json: Annotated[str | None, option("FILE|-", "Write all results as JSON; - prints them.")] = None
@@ -81,6 +82,7 @@ class EvaluateOptions:
     plot_x: Annotated[
         Literal["generations", "env-steps", "time"], option("AXIS", "Axis of --plot: generations, env-steps or time.")
     ] = "generations"
+    plugin: Plugins = dataclasses.field(default_factory=list)
     devices: Devices = None
 
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, flag, list_of, option, seed_option, steps_option, takes
+from evoconn_cli.commands.options import (
+    Plugins,
+    Policy,
+    SavedNetwork,
+    flag,
+    list_of,
+    option,
+    seed_option,
+    steps_option,
+    takes,
+)
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.formats import (
     FORMATS,
@@ -98,6 +108,7 @@ class ExportConnectivityOptions:
             default="all",
         ),
     ] = dataclasses.field(default_factory=list)
+    plugin: Plugins = dataclasses.field(default_factory=list)
     force: Annotated[bool, flag("--force", "Replace existing files.")] = False
 
     def given(self) -> list[str]:

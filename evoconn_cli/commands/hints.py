@@ -1,10 +1,14 @@
-"""The commands' parsers: they read arguments, and suggest what a misspelt word was meant to be."""
+"""The commands' parsers: they load plug-ins, read arguments, and suggest what a misspelt word was meant to be."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import itertools
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,28 +18,38 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from evoconn_cli.commands.options import launch_keys, run_keys
+from evoconn_cli.config.installed_plugins import installed_plugins, package_of
 from evoconn_cli.config.numbers import read_number
 from evoconn_cli.config.perturbations import KINDS
-from evoconn_cli.config.registry import names, preset_names
+from evoconn_cli.config.registry import PLUGINS_VARIABLE, Entry, Kind, entries, find, names, preset_names
 from evoconn_cli.errors import ConfigError, near_names, program
+
+_CHOOSING: dict[str, Kind] = {"--task": "task", "--algo": "strategy", "--network": "network"}
+"""Options that choose by name."""
 
 _TAKES_KEYS = ("train", "resume")
 """Commands whose arguments are keys of the configuration."""
 
 
 class Command(TyperCommand):
-    """A command that expands `--run-dir=~/x`, reads numbers as YAML does, and answers unknown options with a hint."""
+    """A command that expands `--run-dir=~/x`, reads numbers as YAML does, and answers unknown options with a hint.
+
+    The plug-ins that it is given are loaded before its arguments are read, but not while the shell completes a word.
+    """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Returns the remaining arguments, with the known ones in `ctx.params`.
 
         Raises:
-            ConfigError: `~/` without a home directory.
+            ConfigError: `~/` without a home directory, or a plug-in that cannot be read.
+            PluginError: A plug-in that cannot be loaded.
             BadParameter: A number in a form that only Python reads, such as `1_000`.
         """
         if ctx.resilient_parsing:  # while the shell completes a word
             return super().parse_args(ctx, args)
         given = [expand_home(argument) for argument in args]
+        if self._plugin_option() is not None:
+            _load_plugins(list(_values_of(["--plugin"], _before(given, "--"))))
         try:
             left = super().parse_args(ctx, list(given))
         except typer.BadParameter as error:
@@ -58,6 +72,22 @@ class Command(TyperCommand):
                     raise typer.BadParameter(f"{text!r} is not a number.", ctx=ctx, param_hint=f"'{param.opts[0]}'")
         return left
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Shows the help, with the names and keys of plug-ins in a panel of their own."""
+        option = self._plugin_option()
+        if option is None:
+            return super().format_help(ctx, formatter)
+        for flag, kind in _CHOOSING.items():  # an installed plug-in shows its keys if it is chosen
+            for name in _values_of([flag], sys.argv[1:]):
+                if name in names(kind):
+                    find(kind, name)
+        shown = copy.copy(self)
+        shown.params = [*self.params, *_describe_plugins(option, with_keys=self.name in _TAKES_KEYS)]
+        TyperCommand.format_help(shown, ctx, formatter)
+
+    def _plugin_option(self) -> Any:
+        return next((param for param in self.params if param.name == "plugin"), None)
+
     def _hint(self, ctx: Any, name: str, value: str) -> str:
         """Returns the option or the key of the configuration that an unknown option may stand for."""
         options = [option for parameter in self.get_params(ctx) for option in getattr(parameter, "opts", ())]
@@ -68,6 +98,47 @@ class Command(TyperCommand):
             return f"Did you mean {' or '.join(near)}?"
         also = ", and any key of the configuration is given as KEY=VALUE" if self.name in _TAKES_KEYS else ""
         return f"{program()} {self.name} --help lists the options{also}."
+
+
+def _describe_plugins(like: Any, *, with_keys: bool) -> Iterator[Any]:
+    """Yields rows of the help about the plug-ins of this process, and the installed ones.
+
+    Args:
+        like: Any option, of which the rows are copies.
+        with_keys: Whether the command takes keys.
+    """
+    from rich.markup import escape
+
+    def row(name: str, text: str) -> Any:
+        made = copy.copy(like)
+        made.opts, made.help, made.metavar, made.show_default = [name], escape(text), "", False
+        made.rich_help_panel = "Plug-ins"
+        return made
+
+    for option, kind in _CHOOSING.items():
+        own = entries(kind)
+        for entry, plugin in ((entry, entry.plugin) for entry in own if entry.plugin is not None):
+            summary = entry.summary and f"{entry.summary.rstrip('.')}. "
+            yield row(f"{option} {entry.name}", f"{summary}From {plugin.package or plugin.label}.")
+            yield from itertools.starmap(row, _describe_keys(entry) if with_keys else ())
+        for name in (name for name in names(kind) if name not in {entry.name for entry in own}):
+            package = package_of(installed_plugins()[f"{kind}.{name}"][0])
+            keys = f" Its keys: {program()} train {option} {name} --help." if with_keys else ""
+            yield row(f"{option} {name}", f"From the installed package {package}.{keys}")
+
+
+def _describe_keys(entry: Entry) -> Iterator[tuple[str, str]]:
+    """Yields the keys that a plug-in adds or whose defaults it changes, each with what it is."""
+    from evoconn_cli.config.plugins import BASES
+    from evoconn_cli.config.schema import CHOSEN_BY_NAME, walk
+
+    section = next(section for section, kind in CHOSEN_BY_NAME.items() if kind == entry.kind)
+    config = entry.default_config()
+    known = {f.name: f.default for f in dataclasses.fields(BASES[entry.kind])}
+    for key, value, f in walk(config, f"{section}."):
+        if f.name != "name" and (f.name not in known or known[f.name] != value):
+            unit = f" [{f.metadata['unit']}]" if f.metadata["unit"] else ""
+            yield key, f"{f.metadata['doc']}{unit} [default: {'null' if value is None else value}]"
 
 
 class Group(TyperGroup):
@@ -128,6 +199,18 @@ def _values_of(names: list[str], args: list[str]) -> Iterator[str]:
             yield value if equals else following
 
 
+def _load_plugins(options: list[str]) -> None:
+    """Loads the plug-ins of --plugin and EVOCONN_PLUGINS, if there are any."""
+    if options or os.environ.get(PLUGINS_VARIABLE):
+        from evoconn_cli.config.plugins import given_plugins, load_plugins
+
+        load_plugins(given_plugins(options))
+
+
+def _before(words: list[str], mark: str) -> list[str]:
+    return words[: words.index(mark)] if mark in words else words
+
+
 def check_entries(entries: Iterable[str]) -> None:
     """Checks that all arguments of `train` are `KEY=VALUE`.
 
@@ -141,7 +224,7 @@ def check_entries(entries: Iterable[str]) -> None:
 
 def _option_for(word: str) -> str | None:
     """Returns the option of `train` that a single word may be meant for; None if none is likely."""
-    options = {"--task": names("task"), "--algo": names("strategy"), "--network": names("network")}
+    options = {option: names(kind) for option, kind in _CHOOSING.items()}
     for option, known in {**options, "--config": preset_names()}.items():
         if (name := word.lower()) in known:
             return f"{option} {name}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from evoconn_cli.commands.options import argument, complete_launch, flag, one_of, option, takes
+from evoconn_cli.commands.options import Plugins, argument, complete_launch, flag, one_of, option, takes
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import ConfigError, EvoconnError, ExitCode
@@ -49,6 +49,7 @@ class LaunchGridOptions:
     runs_per_device: Annotated[
         int | None, option("N", "local, ray: runs that share a GPU.", default="launch.runs_per_device")
     ] = None
+    plugin: Plugins = dataclasses.field(default_factory=list)
     retry_failed: Annotated[bool, flag("--retry-failed", "Retry cells that used up their retries.")] = False
     wait: Annotated[bool, flag("--wait", "slurm: wait until the cells have ended.")] = False
     print_: Annotated[bool, flag("--print", "slurm: print the script for sbatch and submit nothing.")] = False

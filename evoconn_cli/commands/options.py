@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -13,7 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from evoconn_cli.config.registry import WandbMode, find, pairs
+from evoconn_cli.config.registry import Kind, WandbMode, entries, find, names, pairs
+from evoconn_cli.errors import EvoconnError
 
 Options = TypeVar("Options")
 
@@ -61,6 +63,11 @@ def one_of(*names: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def complete_task(incomplete: str) -> list[str]:
+    """Returns the tasks that start with `incomplete`, those of installed plug-ins too."""
+    return one_of(*names("task", hidden=False))(incomplete)
+
+
 def list_of(meanings: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]]]:
     """Returns a completer for lists of names separated by commas, each with its meaning."""
 
@@ -74,8 +81,9 @@ def list_of(meanings: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]
 def complete_algo(ctx: typer.Context, incomplete: str) -> list[str]:
     """Returns the strategies that start with `incomplete` and can search the network given before."""
     network = ctx.params.get("network")
-    known = pairs().items()
-    return [algo for algo, ours in known if algo.startswith(incomplete) and (not network or network in ours)]
+    known = pairs()
+    fits = [algo for algo in names("strategy") if not network or algo not in known or network in known[algo]]
+    return [algo for algo in fits if algo.startswith(incomplete)]
 
 
 def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -83,21 +91,40 @@ def complete_network(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     given, known = ctx.params.get("algo"), pairs()
     algos = [given] if given in known else list(known)
     offered = [(network, f"for {algo}") for algo in algos for network in known[algo]]
+    paired = {network for networks in known.values() for network in networks}
+    offered += [(network, "of a plug-in") for network in names("network") if network not in paired]
     return [pair for pair in offered if pair[0].startswith(incomplete)]
 
 
 # Keys
 
 
-def run_keys(algo: str | None = None, network: str | None = None) -> dict[str, Any]:
-    """Returns the configuration keys of a run with their dataclass fields, by default those of all strategies."""
+def run_keys(task: str | None = None, algo: str | None = None, network: str | None = None) -> dict[str, Any]:
+    """Returns the configuration keys of a run with their dataclass fields.
+
+    Args:
+        task: Task whose keys they are; all that are not those of an installed plug-in by default.
+        algo: Strategy, likewise.
+        network: Network, likewise.
+    """
     from evoconn_cli.config.schema import RunConfig, walk
 
+    given: tuple[tuple[Kind, str | None], ...] = ("task", task), ("strategy", algo), ("network", network)
+    for kind, name in given:
+        with contextlib.suppress(EvoconnError):  # unknown, or a plug-in that cannot be imported
+            if name is not None:
+                find(kind, name)
     known = [(name, one) for name, networks in pairs().items() for one in networks]
     chosen = [pair for pair in known if algo in (None, pair[0]) and network in (None, pair[1])] or known
+    tasks = {entry.config: entry for entry in entries("task") if task in (None, entry.name)} or {"": entries("task")[0]}
     configs = [
-        RunConfig(algo=find("strategy", name).default_config(), network=find("network", one).default_config())
+        RunConfig(
+            task=of_task.default_config(),
+            algo=find("strategy", name).default_config(),
+            network=find("network", one).default_config(),
+        )
         for name, one in chosen
+        for of_task in tasks.values()
     ]
     return {key: field for config in configs for key, _, field in walk(config)}
 
@@ -112,7 +139,8 @@ def launch_keys() -> dict[str, Any]:
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
     """Returns the configuration keys that start with `incomplete`, or the named values of a key."""
-    return _complete_entry(run_keys(ctx.params.get("algo"), ctx.params.get("network")), ctx, incomplete)
+    chosen = (ctx.params.get(name) for name in ("task", "algo", "network"))
+    return _complete_entry(run_keys(*chosen), ctx, incomplete)
 
 
 def complete_launch(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -143,6 +171,11 @@ def _values(field: Any, start: str) -> list[str]:
     choices = field.metadata.get("choices", tuple)
     names = ("true", "false") if field.type == "bool" else choices()
     return [name for name in names if name.startswith(start)]
+
+
+def complete_reference(incomplete: str) -> list[str]:
+    """Returns the completions of an entry `TASK=RETURN`."""
+    return keys_of(names("task", hidden=False))(incomplete)
 
 
 def keys_of(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -261,6 +294,12 @@ MaxTime = Annotated[
     str | None,
     option("TIME", "Save and exit with code 75 before this time is over, such as 3h50m.", default="no limit"),
 ]
+Plugins = Annotated[
+    list[str],
+    option(
+        "FILE|MODULE", "Load a task, network or strategy of your own; may be repeated. EVOCONN_PLUGINS does the same."
+    ),
+]
 SavedNetwork = Annotated[
     Path,
     argument(
@@ -275,6 +314,7 @@ SavedNetwork = Annotated[
 class TrainingOptions:
     """Options of all commands that train; help shows them after the command's own."""
 
+    plugin: Plugins = dataclasses.field(default_factory=list)
     devices: Devices = None
     wandb: Annotated[
         WandbMode | None, option("MODE", "Weights & Biases: auto, online, offline or disabled; auto unless configured.")

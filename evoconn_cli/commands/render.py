@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import Policy, SavedNetwork, file_option, flag, option, seed_option, steps_of, takes
+from evoconn_cli.commands.options import (
+    Plugins,
+    Policy,
+    SavedNetwork,
+    file_option,
+    flag,
+    option,
+    seed_option,
+    steps_of,
+    takes,
+)
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.rendering import Camera, make_options
 from evoconn_cli.errors import ConfigError
@@ -49,6 +59,7 @@ class RenderCommandOptions:
     ] = None
     size: Annotated[str | None, option("WxH", "Pixels, 64 to 4096 each.", default="640x480")] = None
     overlay: Annotated[bool, typer.Option(help="Draw spikes, rates and rewards beside the body.")] = True
+    plugin: Plugins = dataclasses.field(default_factory=list)
     wandb: Annotated[bool, flag("--wandb", "Upload the file to the run at Weights & Biases.")] = False
 
 

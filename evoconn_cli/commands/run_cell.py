@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import MaxTime, argument
+from evoconn_cli.commands.options import MaxTime, Plugins, argument
 from evoconn_cli.commands.terminal import show_error, show_failure
 from evoconn_cli.errors import EvoconnError, ExitCode, RunBusyError
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def run_cell(
-    cell_dir: Annotated[Path, argument("CELL_DIR", "Directory of the cell.")], max_time: MaxTime = None
+    cell_dir: Annotated[Path, argument("CELL_DIR", "Directory of the cell.")],
+    max_time: MaxTime = None,
+    plugin: Plugins = [],  # noqa: B006  # Typer reads it, and the parser has loaded the plug-ins
 ) -> None:
     """Run or resume a cell of a grid, as launch-grid does; for a scheduler of your own.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from evoconn_cli.config.plugin_errors import plugin_failure
 from evoconn_cli.errors import EvoconnError, ExitCode, first_line
 
 if TYPE_CHECKING:
@@ -115,8 +116,10 @@ def make_console(*, stderr: bool = False, may_lose_output: bool = False) -> Cons
 
 
 def show_error(error: EvoconnError) -> None:
-    """Prints the message of an error."""
+    """Prints the message of an error, and its notes."""
     _show("Error:", "bold red", str(error))
+    for line in getattr(error, "__notes__", ()):
+        typer.echo(line, err=True)
 
 
 def show_notice(text: str) -> None:
@@ -134,6 +137,7 @@ def _show(label: str, style: str, text: str) -> None:
 
 def show_failure(failure: BaseException) -> tuple[str, int]:
     """Prints why a command fails; returns the reason in one line, and the exit code."""
+    failure = plugin_failure(failure) or failure
     if isinstance(failure, EvoconnError):
         show_error(failure)
         return str(failure), int(failure.exit_code)

@@ -15,6 +15,7 @@ from evoconn_cli.commands.options import (
     TrainingOptions,
     complete_algo,
     complete_network,
+    complete_task,
     entries_argument,
     one_of,
     option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 DEFAULTS = {"seed": "0", "algo.population": "10240", "algo.generations": "1000"}
 """Defaults of the schema for the keys that options set; the schema takes too long to import for `--help`."""
 
-_TASKS = names("task", hidden=False)
+_TASKS, _ALGOS = (names(kind, hidden=False, installed=False) for kind in ("task", "strategy"))
 _NETWORKS = "; ".join(f"{', '.join(networks)} for {algo}" for algo, networks in pairs().items())
 
 
@@ -46,12 +47,12 @@ class TrainOptions(TrainingOptions):
     overrides: Annotated[
         list[str], entries_argument("Any key of the configuration, such as algo.learning_rate=0.1; the last one wins.")
     ] = dataclasses.field(default_factory=list)
-    task: Annotated[str | None, option("NAME", f"Task to learn: {', '.join(_TASKS)}.", complete=one_of(*_TASKS))] = None
+    task: Annotated[str | None, option("NAME", f"Task to learn: {', '.join(_TASKS)}.", complete=complete_task)] = None
     algo: Annotated[
         str | None,
         option(
             "NAME",
-            f"Strategy: {', '.join(names('strategy'))}.",
+            f"Strategy: {', '.join(_ALGOS)}.",
             complete=complete_algo,
             default="ec, or that of the network",
         ),

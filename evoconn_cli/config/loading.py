@@ -1,6 +1,6 @@
 """Loads, checks and writes configurations.
 
-A configuration is resolved in one pass, from top to bottom of this file: choose the strategy and the network, drop what
+A configuration is resolved in one pass, from top to bottom of this file: choose task, strategy and network, drop what
 is for others, check the keys, fill in the defaults, check the values.
 """
 
@@ -20,8 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.numbers import as_float32, float32_problem, read_number
 from evoconn_cli.config.reading import read_overrides, read_text, read_yaml
-from evoconn_cli.config.registry import Entry, config_dir, entries, find, find_named, is_path, names, pairs
-from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, TaskConfig, is_text, walk
+from evoconn_cli.config.registry import Entry, Kind, config_dir, entries, find, find_named, is_path, names, pairs
+from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, is_text, walk
 from evoconn_cli.errors import ConfigError, first_line, near_names, unknown_name
 
 Section = TypeVar("Section")
@@ -106,13 +106,9 @@ def resolve_config(*parts: DictConfig) -> RunConfig:
     """
     chosen = _choose(_merge(*parts))
     given = _merge(*(_without_sections(part, chosen) for part in parts))
-    task = _named(given, "task")
-    defaults = RunConfig(
-        task=TaskConfig() if task is None else task.default_config(),
-        **{section: entry.default_config() for section, entry in chosen.items()},
-    )
+    defaults = RunConfig(**{section: entry.default_config() for section, entry in chosen.items()})
     check_keys(given, defaults, every=[name for name, _, _ in walk(defaults)], others=_keys_of_others(chosen))
-    if task is None:
+    if "task" not in chosen:
         raise ConfigError(f"no task is given. Add `--task NAME`, one of: {', '.join(names('task', hidden=False))}.")
     config = fill(defaults, given)
     check_values(config)
@@ -156,22 +152,31 @@ def _named(given: DictConfig, section: str) -> Entry | None:
 
 
 def _choose(given: DictConfig) -> dict[str, Entry]:
-    """Returns the strategy and the network by section; one that is not named follows from the other.
+    """Returns the task (if one is named), strategy and network by section; of the latter, one follows from the other.
 
     Raises:
         ConfigError: An unknown name, or two that do not go together.
     """
-    algo, network = _named(given, "algo"), _named(given, "network")
+    task, algo, network = (_named(given, section) for section in ("task", "algo", "network"))
     if algo is None:
-        algo = next(e for e in entries("strategy") if network is None or network.name in pairs()[e.name])
+        algo = _first("strategy", network)
     if network is None:
-        network = find("network", pairs()[algo.name][0])
+        network = _first("network", algo)
     if network.name not in pairs()[algo.name]:
         known = "; ".join(f"{name} with {', '.join(networks)}" for name, networks in pairs().items())
         raise ConfigError(
             f"the strategy {algo.name!r} cannot search the network {network.name!r}. What goes together: {known}."
         )
-    return {"algo": algo, "network": network}
+    return {**({"task": task} if task is not None else {}), "algo": algo, "network": network}
+
+
+def _first(kind: Kind, other: Entry | None) -> Entry:
+    """Returns the first strategy or network that goes with the `other` one, if need be of an installed plug-in."""
+    for name in (*names(kind, installed=False), *names(kind)):
+        if other is None or find(kind, name).candidates == other.candidates:
+            return find(kind, name)
+    assert other is not None
+    raise ConfigError(f"no {kind} goes with the {other.kind} {other.name!r}. Add the plug-in that has one: --plugin.")
 
 
 def _without_sections(part: DictConfig, chosen: Mapping[str, Entry]) -> DictConfig:
@@ -198,7 +203,7 @@ def _without_sections(part: DictConfig, chosen: Mapping[str, Entry]) -> DictConf
 
 
 def _keys_of_others(chosen: Mapping[str, Entry]) -> dict[str, str]:
-    """Returns the keys that strategies and networks have that are not chosen, with a sentence that names those."""
+    """Returns the keys of tasks, strategies and networks that are not chosen, with a sentence that names those."""
     hints = {}
     for section, entry in chosen.items():
         keys = {e.name: [key for key, _, _ in walk(e.default_config(), f"{section}.")] for e in entries(entry.kind)}

@@ -6,11 +6,18 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from evoconn_cli.config.installed_plugins import installed_plugins
 from evoconn_cli.errors import ConfigError, unknown_name
 
+if TYPE_CHECKING:
+    from evoconn_cli.config.plugins import Plugin
+
 Kind: TypeAlias = Literal["task", "network", "strategy"]
+
+PLUGINS_VARIABLE = "EVOCONN_PLUGINS"
+"""Environment variable with plug-ins to load, as for --plugin, separated like the folders of PATH."""
 
 
 @dataclass(frozen=True)
@@ -21,26 +28,29 @@ class Entry:
         kind: Task, network or strategy.
         name: Name in the configuration and on the command line.
         summary: What it is, as a sentence.
-        config: `module:Class`, the dataclass of its keys.
-        make: `module:function` that makes it: `make(config)` of a task, `make(config, observation_size=, action_size=,
-            on_cpu=)` of a network, `make(config, network)` of a strategy; `config` is an instance of the dataclass.
+        config: Dataclass of its keys, or `module:Class`.
+        make: Function that makes it, or `module:function`: `make(config)` of a task, `make(config, observation_size=,
+            action_size=, on_cpu=)` of a network, `make(config, network)` of a strategy; `config` is an instance of the
+            dataclass.
         candidates: What a network is made of and a strategy proposes, such as `connections` (boolean) or `weights`
             (real); a strategy can search the networks that have the same.
         published: Published values of keys that are null by default, by strategy, for a network.
         gpu_kernel: `module:function` that says why the network's GPU kernel cannot run a configuration, or None if it
             can; empty if there is no such kernel.
         hidden: Whether help and lists leave it out.
+        plugin: Plug-in that it comes from; None for evoconn's own.
     """
 
     kind: Kind
     name: str
     summary: str
-    config: str
-    make: str
+    config: str | type
+    make: str | Callable[..., Any]
     candidates: str = ""
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict, hash=False)
     gpu_kernel: str = ""
     hidden: bool = False
+    plugin: Plugin | None = None
 
     def default_config(self) -> Any:
         """Returns an instance of its dataclass, with this name and otherwise default values."""
@@ -65,11 +75,15 @@ _LISTENERS: list[Callable[[Entry], object]] = []
 def register(entry: Entry) -> None:
     """Adds an entry; of networks that a strategy can search the first one is its default.
 
+    A function of a plug-in that is defined again, as in a notebook, replaces what it registered before.
+
     Raises:
         ConfigError: The name is taken.
     """
-    if (entry.kind, entry.name) in _ENTRIES:
-        raise ConfigError(f"there is a {entry.kind} {entry.name!r} already. Choose another name.")
+    other = _ENTRIES.get((entry.kind, entry.name))
+    if other is not None and (other.plugin is None or _place(other.make) != _place(entry.make)):
+        owner = f", of {other.plugin.label}" if other.plugin else ""
+        raise ConfigError(f"there is a {entry.kind} {entry.name!r} already{owner}. Choose another name.")
     _ENTRIES[entry.kind, entry.name] = entry
     for listener in _LISTENERS:
         listener(entry)
@@ -80,18 +94,41 @@ def on_register(listener: Callable[[Entry], object]) -> None:
     _LISTENERS.append(listener)
 
 
+def forget(plugin: Plugin) -> None:
+    """Removes what a plug-in has registered."""
+    for key in [key for key, entry in _ENTRIES.items() if entry.plugin == plugin]:
+        del _ENTRIES[key]
+
+
+def _place(make: str | Callable[..., Any]) -> Any:
+    return make if isinstance(make, str) else (getattr(make, "__module__", ""), getattr(make, "__qualname__", make))
+
+
 def entries(kind: Kind) -> list[Entry]:
-    """Returns all entries of a kind, in the order in which they were registered."""
+    """Returns the entries of a kind in the order of their registration; of installed plug-ins, those in use."""
     return [entry for entry in _ENTRIES.values() if entry.kind == kind]
 
 
-def names(kind: Kind, *, hidden: bool = True) -> list[str]:
-    """Returns the names of a kind, with or without the hidden ones."""
-    return [entry.name for entry in entries(kind) if hidden or not entry.hidden]
+def names(kind: Kind, *, hidden: bool = True, installed: bool = True) -> list[str]:
+    """Returns the names of a kind.
+
+    Args:
+        kind: Task, network or strategy.
+        hidden: Whether hidden ones are among them.
+        installed: Whether those of installed plug-ins are among them that are not imported yet.
+    """
+    known = [entry.name for entry in entries(kind) if hidden or not entry.hidden]
+    return [*known, *_installed(kind)] if installed else known
+
+
+def _installed(kind: Kind) -> list[str]:
+    """Returns the names of a kind that only installed plug-ins offer; no package replaces what is registered."""
+    found = (point.partition(".") for point in installed_plugins())
+    return [name for of_kind, _, name in found if of_kind == kind and name and (kind, name) not in _ENTRIES]
 
 
 def find(kind: Kind, name: str, what: str = "") -> Entry:
-    """Returns the entry of a name.
+    """Returns the entry of a name; that of an installed plug-in is imported.
 
     Args:
         kind: Task, network or strategy.
@@ -100,14 +137,22 @@ def find(kind: Kind, name: str, what: str = "") -> Entry:
 
     Raises:
         ConfigError: An unknown name; the message has the nearest ones.
+        PluginError: The installed plug-in cannot be imported.
     """
+    if isinstance(name, str) and (kind, name) not in _ENTRIES and name in _installed(kind):
+        from evoconn_cli.config.plugins import import_installed
+
+        import_installed(kind, name)
     if not isinstance(name, str) or (kind, name) not in _ENTRIES:
         raise unknown_name(what or kind, name, names(kind), listed=names(kind, hidden=False))
     return _ENTRIES[kind, name]
 
 
 def pairs() -> dict[str, list[str]]:
-    """Returns `{strategy: networks that it can search}`, the default network of each strategy first."""
+    """Returns `{strategy: networks that it can search}`, the default network of each strategy first.
+
+    Of installed plug-ins it has those that have been used.
+    """
     networks = entries("network")
     return {
         strategy.name: [network.name for network in networks if network.candidates == strategy.candidates]
@@ -115,7 +160,9 @@ def pairs() -> dict[str, list[str]]:
     }
 
 
-def _load(place: str) -> Any:
+def _load(place: Any) -> Any:
+    if not isinstance(place, str):
+        return place
     module, name = place.split(":")
     return getattr(importlib.import_module(module), name)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from evoconn_cli.config.formats import is_bundle
+from evoconn_cli.config.plugin_records import changed_plugins
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import start_jax
@@ -107,7 +108,7 @@ def open_run(
             `evoconn export-connectivity` wrote, edited or not.
         step: `latest` (default), `best` by evaluation fitness, or a generation; not for a path that names one.
         workers: Devices; by default those of this machine, whatever the run was trained on.
-        note: Called with a message about each damaged checkpoint that is skipped; a Python warning by default.
+        note: Called with messages about changed plug-ins and damaged checkpoints; a Python warning by default.
 
     Raises:
         CheckpointError: The step does not exist, is damaged or belongs to another run.
@@ -117,7 +118,7 @@ def open_run(
     """
     if is_exported(path):
         return _open_bundle(path, step, workers or start_jax(None))
-    with _saved(path, workers) as saved:
+    with _saved(path, workers, note) as saved:
         return saved.open(step, note)
 
 
@@ -141,7 +142,7 @@ def open_checkpoints(
     """
     if is_exported(path):
         return [open_run(path, steps, workers, note=note)]
-    with _saved(path, workers) as saved:
+    with _saved(path, workers, note) as saved:
         opened: dict[int, OpenedRun] = {}
         for step in saved.expand(steps):
             try:
@@ -227,10 +228,12 @@ class _Saved(NamedTuple):
 
 
 @contextlib.contextmanager
-def _saved(path: Path, workers: WorkerMesh | None) -> Iterator[_Saved]:
+def _saved(path: Path, workers: WorkerMesh | None, note: Callable[[str], None]) -> Iterator[_Saved]:
     run_path, named = locate(path)
     directory = RunDirectory.open(run_path)
     config = directory.read_config()
+    for change in changed_plugins(directory.read_facts(), config):
+        note(f"{change}: the run may not do what it did in training.")
     if directory.last_saved_generation() == 0:
         raise NothingYetError(
             f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "

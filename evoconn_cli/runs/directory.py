@@ -14,6 +14,7 @@ from typing import Any
 
 from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
+from evoconn_cli.config.plugin_records import changed_plugins, check_loaded, to_facts
 from evoconn_cli.config.registry import pairs
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, UnreadableCheckpointError, program
@@ -85,7 +86,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: it is not empty or cannot be written.
         """
-        run = cls(path)
+        run, facts = cls(path), facts | to_facts(config)
         run.check_new()
         try:
             if run.path.exists():
@@ -202,7 +203,7 @@ class RunDirectory:
         """Returns the configuration of the run.
 
         Raises:
-            ConfigError: it is not valid; the message names the file.
+            ConfigError: it is not valid, or uses a plug-in that is not loaded; the message names the file.
             NoRunError: it belongs to another program, and the directory has no other file of a run.
             RunDirectoryError: this user may not read it.
         """
@@ -212,6 +213,7 @@ class RunDirectory:
             raise RunDirectoryError(f"cannot read {self.config_file}: {error.strerror}.") from None
         except OSError:
             pass  # `read_config` says why
+        check_loaded(self.read_facts(), f"the run {self.short_path()}")
         try:
             return read_config(self.config_file)
         except ConfigError as error:
@@ -251,8 +253,12 @@ class RunDirectory:
         """
         self._replace(self.facts_file, _to_json({**self.read_facts(), **facts}))
 
-    def record_start(self, now: dict[str, Any]) -> str | None:
+    def record_start(self, now: dict[str, Any], config: RunConfig) -> str | None:
         """Adds the facts of this start to run.json.
+
+        Args:
+            now: The facts.
+            config: Configuration of the run.
 
         Returns:
             A message about what has changed since the previous start; None if nothing is known to have changed.
@@ -260,14 +266,14 @@ class RunDirectory:
         Raises:
             RunDirectoryError: it cannot be written.
         """
-        facts = self.read_facts()
+        facts, now = self.read_facts(), now | to_facts(config)
         if facts.get("status") == "created":
             self.update_facts(**now, status="running")
             return None
         resumed = facts.get("resumed")
         starts = [start for start in resumed if isinstance(start, dict)] if isinstance(resumed, list) else []
         self.update_facts(resumed=[*starts, now], status="running")
-        return what_changed(starts[-1] if starts else facts, now)
+        return what_changed(starts[-1] if starts else facts, now, changed_plugins(facts, config))
 
     def _replace(self, file: Path, text: str) -> None:
         try:

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -101,15 +101,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def what_changed(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+def what_changed(before: dict[str, Any], now: dict[str, Any], plugins: Sequence[str] = ()) -> str | None:
     """Returns a message about changes that may round otherwise than the run did so far; None if none are known.
 
     Args:
         before: Facts of an earlier start, from `start_facts`, and its kernel.
         now: Facts of this start.
+        plugins: What has changed about plug-ins.
     """
     then, versions = before.get("versions"), now["versions"]
-    changes = [
+    changes = [*plugins]
+    changes += [
         f"{name} was {then[name]} and is {versions[name]} now"
         for name in _DECIDING
         if isinstance(then, dict) and then.get(name) not in (None, versions[name])

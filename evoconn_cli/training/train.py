@@ -75,7 +75,8 @@ def train(
         facts = start_facts(describe_devices(workers), arithmetic_variables())
         if processes.count > 1:
             facts["processes"] = processes.count
-        changed = directory.record_start(facts | {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found})
+        facts |= {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found}
+        changed = directory.record_start(facts, config)
         status, trackers, metrics = "failed", [], None
         try:
             processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
