@@ -5,6 +5,7 @@ A record is only compared and shown: what it names is never loaded because it do
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -48,6 +49,11 @@ def to_facts(config: RunConfig) -> dict[str, Any]:
     """Returns the entry of run.json with the plug-ins of a configuration; none if it has no plug-in."""
     records = [record._asdict() for record in records_of(config)]
     return {KEY: records} if records else {}
+
+
+def digest(config: RunConfig) -> str:
+    """Returns a hash of the plug-ins of a configuration, to compare processes."""
+    return hashlib.sha256(repr(records_of(config)).encode()).hexdigest()
 
 
 def read_records(facts: Mapping[str, Any]) -> list[PluginRecord]:

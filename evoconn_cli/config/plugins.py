@@ -198,7 +198,7 @@ def load_plugins(given: Sequence[str]) -> None:
             if os.path.realpath(path) not in _loaded:
                 _loaded[os.path.realpath(path)] = _load_file(path, text)
         elif not _MODULE.fullmatch(text):
-            raise ConfigError(f"--plugin {text}: expected a Python file, such as ./plugin.py, or the name of a module.")
+            raise ConfigError(f"the plug-in {text} is neither a Python file, such as ./plugin.py, nor a module's name.")
         elif text not in _loaded:
             _loaded[text] = _import(Plugin(text, text), f"the plug-in {text}")
             _check_registers(text, f"the plug-in {text}")
@@ -213,7 +213,7 @@ def _load_file(path: Path, text: str) -> Plugin:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"--plugin {text}: it cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"the plug-in {text} cannot be read: {error.strerror}.") from None
     plugin, what = Plugin(path.name, str(path), hashlib.sha256(source).hexdigest()), f"the plug-in {path.name}"
     name = _PREFIX + re.sub(r"\W", "_", path.stem)
     while name in sys.modules:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from evoconn_cli.config.installed_plugins import installed_plugins
-from evoconn_cli.errors import ConfigError, unknown_name
+from evoconn_cli.config.plugin_errors import code_of_plugin
+from evoconn_cli.errors import ConfigError, PluginError, unknown_name
 
 if TYPE_CHECKING:
     from evoconn_cli.config.plugins import Plugin
 
+Made = TypeVar("Made")
 Kind: TypeAlias = Literal["task", "network", "strategy"]
 
 PLUGINS_VARIABLE = "EVOCONN_PLUGINS"
@@ -56,9 +58,33 @@ class Entry:
         """Returns an instance of its dataclass, with this name and otherwise default values."""
         return _load(self.config)(name=self.name)
 
-    def load_make(self) -> Callable[..., Any]:
-        """Returns the function that makes it."""
-        return _load(self.make)
+    def made(self, expected: type[Made], *args: Any, **options: Any) -> Made:
+        """Returns what its function makes.
+
+        Args:
+            expected: Class of that, such as `Task`.
+            args: Arguments of the function.
+            options: Arguments by keyword.
+
+        Raises:
+            PluginError: The function of a plug-in fails, or makes something else.
+        """
+        make = _load(self.make)
+        if self.plugin is None:
+            return make(*args, **options)
+        with code_of_plugin(f"{self.described()}: {getattr(make, '__name__', 'its function')}"):
+            made = make(*args, **options)
+        if not isinstance(made, expected):
+            raise PluginError(
+                f"{self.described()}: {getattr(make, '__name__', 'its function')} returns a {type(made).__name__}, and "
+                f"must return an evoconn_cli.{expected.__name__}."
+            )
+        renamed: Any = made
+        return renamed if renamed.name == self.name else replace(renamed, name=self.name)
+
+    def described(self) -> str:
+        """Returns kind, name and plug-in, for messages."""
+        return f"the {self.kind} {self.name!r}" + (f" of {self.plugin.label}" if self.plugin else "")
 
     def why_no_gpu_kernel(self, config: Any) -> str | None:
         """Returns why a network cannot run in a GPU kernel of its own, None if it can."""
@@ -144,7 +170,8 @@ def find(kind: Kind, name: str, what: str = "") -> Entry:
 
         import_installed(kind, name)
     if not isinstance(name, str) or (kind, name) not in _ENTRIES:
-        raise unknown_name(what or kind, name, names(kind), listed=names(kind, hidden=False))
+        error = unknown_name(what or kind, name, names(kind), listed=names(kind, hidden=False))
+        raise ConfigError(f"{error} One of your own is loaded with --plugin.")
     return _ENTRIES[kind, name]
 
 

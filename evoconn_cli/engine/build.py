@@ -10,6 +10,7 @@ from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.generation import Generation, compile_generation
 from evoconn_cli.engine.kernel_choice import KernelChoice, choose_kernel
 from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.plugin_checks import check_plugins
 from evoconn_cli.engine.rollout import Rollout
 from evoconn_cli.engine.state import RunState, initial_run_state
 from evoconn_cli.engine.strategies import Metrics, Strategy
@@ -54,11 +55,13 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
 
     Raises:
         ConfigError: an unknown name, or a kernel that was asked for and cannot run.
+        PluginError: a plug-in that makes what the engine cannot use.
     """
     if config.engine.block is None:
         raise ValueError("engine.block is not resolved")
     task = task or make_task(config.task)
-    network: Network = find("network", config.network.name).load_make()(
+    network = find("network", config.network.name).made(
+        Network,
         config.network,
         observation_size=task.observation_size,
         action_size=task.action_size,
@@ -68,7 +71,8 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
     if kernel.name == "pallas":
         assert network.fused is not None
         network = network.fused(False)
-    strategy: Strategy = find("strategy", config.algo.name).load_make()(config.algo, network)
+    strategy = find("strategy", config.algo.name).made(Strategy, config.algo, network)
+    check_plugins(config, network=network, strategy=strategy)
     rollout = Rollout(
         task,
         network,

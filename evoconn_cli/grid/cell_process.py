@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evoconn_cli.config.launch import LaunchConfig
+from evoconn_cli.config.plugins import to_load
+from evoconn_cli.config.registry import PLUGINS_VARIABLE
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.states import LOG_FILE
@@ -37,22 +39,29 @@ _PR_SET_PDEATHSIG = 1
 # What the launcher does
 
 
-def cell_command(cell: Cell, launch: LaunchConfig, program: Sequence[str] | None = None) -> list[str]:
+def cell_command(
+    cell: Cell, launch: LaunchConfig, program: Sequence[str] | None = None, plugins: Sequence[str] | None = None
+) -> list[str]:
     """Returns the command that starts or resumes a cell.
 
     Args:
         cell: Cell to run.
         launch: How cells are run.
         program: Program with the command `run-cell`; `PROGRAM` by default.
+        plugins: Plug-ins to load; those that this process was given by default.
     """
     limit = ["--max-time", launch.time_limit] if launch.time_limit else []
-    return [*(program or PROGRAM), "run-cell", str(cell.path.absolute()), *limit]
+    loads = [f"--plugin={plugin}" for plugin in (to_load() if plugins is None else plugins)]
+    return [*(program or PROGRAM), "run-cell", str(cell.path.absolute()), *limit, *loads]
 
 
 def cell_environment(launch: LaunchConfig, place: str, cores: Sequence[int] = ()) -> dict[str, str]:
-    """Returns the environment variables of that command, in addition to the inherited ones."""
+    """Returns the environment variables of that command, in addition to the inherited ones.
+
+    Its plug-ins are options: what the variable of the launcher names may be relative to another directory.
+    """
     pinned = {CORES_VARIABLE: ",".join(map(str, cores))} if cores else {}
-    return {**launch.environment, PLACE_VARIABLE: place, **pinned}
+    return {**launch.environment, PLACE_VARIABLE: place, PLUGINS_VARIABLE: "", **pinned}
 
 
 def start_process(

@@ -12,6 +12,8 @@ from contextlib import chdir, contextmanager
 from typing import Any, NamedTuple
 
 from evoconn_cli.config.launch import LaunchConfig
+from evoconn_cli.config.plugins import to_load
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ExitCode, GridError
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell
@@ -85,10 +87,12 @@ class RayExecutor(Executor):
     def start(self, cell: Cell, saved: int) -> str:
         """Hands a cell to Ray, which starts it when a node has room."""
         task = self._run.remote(
-            dataclasses.replace(cell, path=cell.path.absolute()),
+            # The configuration stays here: Ray's worker does not have the classes of plug-ins.
+            dataclasses.replace(cell, path=cell.path.absolute(), config=RunConfig()),
             self._launch,
             on_gpu=self._request.num_gpus > 0,
             program=self._program,
+            plugins=to_load(),
             working_directory=os.getcwd(),
         )
         self._tasks[task] = cell

@@ -35,6 +35,7 @@ def run_on_node(
     *,
     on_gpu: bool,
     program: Sequence[str] | None = None,
+    plugins: Sequence[str] = (),
     working_directory: str | None = None,
 ) -> int:
     """Returns the exit code of `run-cell`, which saves and ends when Ray cancels this task or this process is gone.
@@ -44,6 +45,7 @@ def run_on_node(
         launch: How cells are run.
         on_gpu: Whether Ray gave this process a GPU; if not, the cell gets cores that no other cell uses.
         program: Program with the command `run-cell`; that of this node by default.
+        plugins: Plug-ins of the launcher, which the cell loads; files are on a file system that all nodes share.
         working_directory: Directory to run in if this node has it; that of Ray's worker otherwise.
     """
     if on_gpu:
@@ -51,7 +53,7 @@ def run_on_node(
         device, locks = LocalDevice(name, (), memory), []
     else:
         device, locks = _take_cores(launch.cores_per_run)
-    command = [*GUARD, str(os.getpid()), *cell_command(cell, launch, program)]
+    command = [*GUARD, str(os.getpid()), *cell_command(cell, launch, program, plugins)]
     environment = {**device.environment, **cell_environment(launch, f"ray, {device.name}", device.cores)}
     cwd = working_directory if working_directory and os.path.isdir(working_directory) else None
     with _cancellations() as cancelled:

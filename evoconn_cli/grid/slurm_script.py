@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evoconn_cli.config.launch import LaunchConfig, SlurmConfig, parse_duration
+from evoconn_cli.config.registry import PLUGINS_VARIABLE
 from evoconn_cli.grid.cell_process import PLACE_VARIABLE, PYTHON, cell_command
 from evoconn_cli.grid.cells import Cell
 
@@ -55,6 +56,7 @@ def make_script(
             _CELLS_END,
             "cell=${cells[$SLURM_ARRAY_TASK_ID]}",
             f'export {PLACE_VARIABLE}="slurm ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"',
+            f"export {PLUGINS_VARIABLE}=",
             *(f"export {key}={shlex.quote(value)}" for key, value in launch.environment.items()),
             "",
             "# Runs the command after it, and requeues the task if the cell is to go on.",

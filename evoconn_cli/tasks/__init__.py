@@ -85,6 +85,7 @@ def make_task(config: TaskConfig, physics: PhysicsScale = AS_TRAINED) -> Task:
 
     Raises:
         ConfigError: An unknown name, or physics that the task does not have.
+        PluginError: The task comes from a plug-in that does not make it.
     """
     task = make_unlimited_task(config, physics)
     return limit_episodes(task, episode_length=config.episode_length, action_repeat=config.action_repeat)
@@ -95,7 +96,7 @@ def make_unlimited_task(config: TaskConfig, physics: PhysicsScale = AS_TRAINED) 
 
     Its steps are single physics steps.
     """
-    task: Task = find("task", config.name).load_make()(config)
+    task = find("task", config.name).made(Task, config)
     if physics != AS_TRAINED:
         if task.rescaled is None:
             raise ConfigError(f"the task {config.name!r} has no physics that could be perturbed.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from evoconn_cli.config.loading import config_from_yaml, config_to_yaml, override_config
+from evoconn_cli.config.plugin_records import check_loaded, digest, to_facts
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import choose_block
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices, start_jax
@@ -106,8 +108,15 @@ def reopen_run(
 
 
 def join_run(processes: Processes) -> tuple[RunConfig, WorkerMesh]:
-    """Returns configuration and devices of the run that the writer has opened, in a process without run directory."""
-    return _start(config_from_yaml(processes.broadcast(b"").decode()), processes)
+    """Returns configuration and devices of the run that the writer has opened, in a process without run directory.
+
+    Raises:
+        ConfigError: This process has not loaded a plug-in that the run uses.
+        TrainingError: It has another version of one than the writer.
+    """
+    uses, _, text = processes.broadcast(b"").decode().partition("\n")
+    check_loaded(json.loads(uses), "the run of process 0")
+    return _start(config_from_yaml(text), processes)
 
 
 def _check_same_run(before: RunConfig, now: RunConfig) -> None:
@@ -124,11 +133,12 @@ def _check_same_run(before: RunConfig, now: RunConfig) -> None:
 def _start_writer(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
     """Starts JAX here, and in the other processes with the configuration of this one."""
     if processes.count > 1:
-        processes.broadcast(config_to_yaml(config).encode())
+        processes.broadcast(f"{json.dumps(to_facts(config))}\n{config_to_yaml(config)}".encode())
     return _start(config, processes)
 
 
 def _start(config: RunConfig, processes: Processes) -> tuple[RunConfig, WorkerMesh]:
+    processes.check_same(digest(config), "a plug-in", "Give the same files, and install the same packages, everywhere.")
     workers = start_jax(config.engine.devices, num_processes=processes.count)
     check_kernel(config, workers)
     connect_devices(processes, workers)

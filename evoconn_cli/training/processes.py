@@ -28,6 +28,7 @@ _SLICE_MS = 1000  # [ms] of waiting before looking whether a process has failed
 _CHUNK = 1 << 20  # [bytes] per value in the store, whose messages are limited to 4 MiB
 SILENCE = 20.0  # [s] without a heartbeat; after a longer time JAX aborts without saving
 _FAILED, _GONE, _AT, _BEAT = "evoconn/failed", "evoconn/gone", "evoconn/at", "evoconn/beat"  # keys in the store
+_SAME_HOSTS = "All hosts need the same versions of JAX and the same kind of processor."
 _TO_LEAVE = 5.0  # [s] for a process to end by itself after another one has failed
 _TO_SAVE = 30.0  # [s] for the writer instead, which saves first
 _TO_SAY_WHY_MS = 2000  # [ms] for a process that fails to leave its message
@@ -66,8 +67,13 @@ class Processes:
         """
         return data
 
-    def check_same(self, digest: str, what: str) -> None:
+    def check_same(self, digest: str, what: str, remedy: str = _SAME_HOSTS) -> None:
         """Checks that all processes have the same `digest` of `what`.
+
+        Args:
+            digest: Hash in this process.
+            what: What it is a hash of.
+            remedy: What to do if they differ, as a sentence.
 
         Raises:
             TrainingError: they differ; raised in every process.
@@ -129,7 +135,7 @@ class JoinedProcesses(Processes):
         self.agree_on()  # all have read it, so the store may forget it
         return data
 
-    def check_same(self, digest: str, what: str) -> None:
+    def check_same(self, digest: str, what: str, remedy: str = _SAME_HOSTS) -> None:
         """Checks that all processes have the same `digest` of `what`."""
 
         def odd_ones(values: list[str]) -> str:
@@ -138,8 +144,7 @@ class JoinedProcesses(Processes):
         odd = self._exchange(digest, odd_ones)
         if odd:
             raise TrainingError(
-                f"{what} is not the same in all processes: it differs from that of process 0 in process {odd}. All "
-                "hosts need the same versions of JAX and the same kind of processor."
+                f"{what} is not the same in all processes: it differs from that of process 0 in process {odd}. {remedy}"
             )
 
     def lost(self, error: Exception) -> EvoconnError:

@@ -150,8 +150,8 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             f"that wrote it, which is in {PROVENANCE_FILE}."
         ) from None
     sizes, constants = document["sizes"], document["constants"]
-    network: Network = find("network", config.network.name).load_make()(
-        config.network, observation_size=sizes["observations"], action_size=sizes["actions"], on_cpu=True
+    network = find("network", config.network.name).made(
+        Network, config.network, observation_size=sizes["observations"], action_size=sizes["actions"], on_cpu=True
     )
     assert network.neurons is not None
     gains = Gains(*(constants[f"gain_{layer}"]["value"] for layer in Gains._fields))
