@@ -73,9 +73,14 @@ def task_bodies(name: str) -> TaskBodies:
     """Returns the bodies of the Brax v1 task `name`.
 
     Raises:
-        EvoconnError: A collider cannot be drawn, which none of Brax's own tasks has.
+        EvoconnError: It is no task of Brax v1, or a collider cannot be drawn, which none of Brax's own tasks has.
     """
-    config = brax_v1_environment(name).sys.config
+    try:
+        config = brax_v1_environment(name).sys.config
+    except KeyError:
+        raise EvoconnError(
+            f"the task {name!r} has poses, but no shapes to draw: only the tasks of Brax v1 have."
+        ) from None
     shapes = [
         _shape(index, body, collider)
         for index, body in enumerate(config.bodies)

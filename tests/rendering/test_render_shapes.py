@@ -99,6 +99,11 @@ def test_every_kind_of_shape_is_in_some_task():
     assert kinds == {"capsule", "sphere", "box", "plane"}
 
 
+def test_a_task_without_shapes_is_named():
+    with pytest.raises(EvoconnError, match="'point_mass' has poses, but no shapes to draw"):
+        task_bodies("point_mass")
+
+
 def test_a_collider_that_cannot_be_drawn_is_named(monkeypatch):
     import_brax_envs()
     from brax.physics import config_pb2
