@@ -157,7 +157,7 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
     Args:
         path: Run directory, its `checkpoints` directory, one step in there, an exported bundle, or `latest`: the run
             under runs/ that was trained last.
-        step: `latest` (default), `best` by evaluation fitness, or the number of a saved generation.
+        step: `latest` (default), the `best` network by its evaluations, or the number of a saved generation.
 
     Raises:
         EvoconnError: The run or checkpoint does not exist or cannot be read; the message says what to do.

@@ -14,6 +14,9 @@ from evoconn_cli.app import app
 from evoconn_cli.runs.metrics import read_metrics
 
 WRITTEN = Path(__file__).parent / "golden" / "written_by_03e163f.tar.xz"
+LATER = {"target_fitness", "patience", "max_env_steps", "ended_by"}
+"""Keys that the version which wrote the files did not have."""
+
 OF_THE_MACHINE = {"evoconn", "versions", "exported", "seconds", "elapsed", "env_steps_simulated"}
 
 
@@ -40,7 +43,7 @@ def evoconn(written, monkeypatch):
 
 def assert_same(found, expected, place: str = "") -> None:
     if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), place
+        assert found.keys() - LATER == expected.keys(), place
         for key in expected.keys() - OF_THE_MACHINE:
             assert_same(found[key], expected[key], f"{place}.{key}")
     elif isinstance(expected, list):

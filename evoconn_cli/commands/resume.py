@@ -28,7 +28,9 @@ class ResumeOptions(TrainingOptions):
     ]
     overrides: Annotated[
         list[str],
-        entries_argument("Keys of checkpoint and tracking, algo.generations, engine.devices or engine.kernel."),
+        entries_argument(
+            "Keys of checkpoint and tracking, of algo those that end a run, engine.devices or engine.kernel."
+        ),
     ] = dataclasses.field(default_factory=list)
     generations: Annotated[int | None, option("N", "Train up to this generation.", default="as configured")] = None
     from_step: Annotated[

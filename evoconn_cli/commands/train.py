@@ -158,6 +158,7 @@ def _train(
     """Trains in the process that writes the run, shows the result, and returns the exit code."""
     from evoconn_cli.progress.display import SummaryTable, make_progress
     from evoconn_cli.runs.directory import saved_generations
+    from evoconn_cli.runs.ending import what_to_change
     from evoconn_cli.training.train import train
 
     console = make_console(may_lose_output=True)
@@ -176,13 +177,14 @@ def _train(
         return ExitCode.QUIT
     if outcome.history:
         title = "finished" if outcome.finished else "saved"
-        saved = saved_generations(run.directory.checkpoints)
-        console.print(SummaryTable(outcome.history, saved=saved, title=title))
+        saved = outcome.best and outcome.best.generation in saved_generations(run.directory.checkpoints)
+        best = outcome.best if saved else None
+        console.print(SummaryTable(outcome.history, best=best, ended=outcome.ending.reason, title=title))
     if not outcome.finished:
         say(console, f"To resume: {program()} resume {where}")
         return ExitCode.SAVED_EARLY
-    more = run.config.algo.generations * 2
-    say(console, f"To train it further: {program()} resume {where} --generations {more}")
+    more = what_to_change(outcome.ending.by, run.config.algo)
+    say(console, f"To train it further: {program()} resume {where} {more}")
     return ExitCode.DONE
 
 
@@ -215,16 +217,21 @@ def says_finished(path: Path, overrides: Sequence[str]) -> bool:
     from evoconn_cli.config.loading import override_config
     from evoconn_cli.config.schema import walk
     from evoconn_cli.runs.directory import RunDirectory
+    from evoconn_cli.runs.ending import Ending, read_ending, what_to_change
     from evoconn_cli.training.checkpoint_facts import is_whole
 
     run = RunDirectory.open(path)
     before, done = run.read_config(), run.last_saved_generation()
-    is_finished = run.read_facts().get("status") == "finished" and before.algo.generations == done
+    facts = run.read_facts()
+    ending = read_ending(facts, done)
+    if ending is None and facts.get("status") == "finished" and before.algo.generations == done:
+        ending = Ending("algo.generations", "")  # by a version that did not say why
     asked = walk(override_config(before, overrides))
     changed = [key for (key, value, _), (_, was, _) in zip(asked, walk(before), strict=True) if value != was]
     is_asked_for_more = any(not key.startswith(_ONLY_WHILE_TRAINING) for key in changed)
-    if not is_finished or is_asked_for_more or not is_whole(run.checkpoints / str(done)):
+    if ending is None or is_asked_for_more or not is_whole(run.checkpoints / str(done)):
         return False
-    more = f"{program()} resume {shlex.quote(run.short_path())} --generations {2 * done}"
-    say(make_console(), f"The run is at generation {done} already. To train it further: {more}")
+    why = f"The run is finished at generation {done}{f': {ending.reason}' if ending.reason else ''}."
+    more = what_to_change(ending.by, before.algo)
+    say(make_console(), f"{why} To train it further: {program()} resume {shlex.quote(run.short_path())} {more}")
     return True

@@ -88,6 +88,9 @@ class AlgoConfig:
         None, "members that are the deterministic network; null: one in 80, as published, and at least 4", low=1
     )
     generations: int = published(1000, "generations of the run", low=1)
+    target_fitness: float | None = own(None, "end when the smoothed evaluation fitness reaches this")
+    patience: int | None = own(None, "end after as many without a new high of that", unit="generations", low=1)
+    max_env_steps: int | None = own(None, "end once as many count for fitness", unit="steps", low=1, high=2**53)
     shaping: str = published(
         "centered_rank",
         "weights of the members: centred ranks, or the utilities of CMA-ES, which give the best members more weight",
@@ -264,14 +267,10 @@ class EngineConfig:
 class CheckpointConfig:
     """When checkpoints are saved and which are kept."""
 
-    every: int = published(
-        50, "generations between checkpoints; the last generation is saved, too", unit="generations", low=1
-    )
+    every: int = published(50, "generations between checkpoints; the last is saved, too", unit="generations", low=1)
     minutes: float = own(10.0, "also save when this long has passed since the last checkpoint", unit="min", above=0)
     keep_last: int = own(2, "number of newest checkpoints to keep", low=1)
-    keep_every: int = own(
-        200, "also keep checkpoints whose generation is a multiple of this", unit="generations", low=1
-    )
+    keep_every: int = own(200, "also keep checkpoints of multiples of this", unit="generations", low=1)
 
 
 @dataclass(frozen=True)
@@ -338,7 +337,7 @@ def is_text(key: str) -> bool:
 
 def what_seeds_share(config: RunConfig) -> dict[str, Any]:
     """Returns the keys and values that the runs of a sample of seeds share, other than the task."""
-    apart = ("task.name", "algo.generations")
+    apart = ("task.name", "algo.generations", "algo.target_fitness", "algo.patience", "algo.max_env_steps")
     sections = ("task.", "algo.", "network.", "rollout.")
     return {key: value for key, value, _ in walk(config) if key.startswith(sections) and key not in apart}
 

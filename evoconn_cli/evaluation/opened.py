@@ -106,7 +106,7 @@ def open_run(
     Args:
         path: Run directory, its `checkpoints` directory, one step in that, such as `checkpoints/40`, or a bundle that
             `evoconn export-connectivity` wrote, edited or not.
-        step: `latest` (default), `best` by evaluation fitness, or a generation; not for a path that names one.
+        step: `latest` (default), the `best` network by its evaluations, or a generation; not for a path that names one.
         workers: Devices; by default those of this machine, whatever the run was trained on.
         note: Called with messages about changed plug-ins and damaged checkpoints; a Python warning by default.
 

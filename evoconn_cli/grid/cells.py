@@ -21,6 +21,7 @@ from evoconn_cli.config.registry import config_dir, find_named
 from evoconn_cli.config.schema import RunConfig, walk
 from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.ending import ENDING_KEYS
 
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 """Keys and values of one point of the axes and samples."""
@@ -150,13 +151,14 @@ def prepare(cell: Cell, grid_name: str) -> None:
 def _differing_keys(cell: Cell, config: RunConfig) -> list[str]:
     """Returns the keys in which a run differs from what the cell asks for.
 
-    The block counts only if the cell sets it, and more generations than the cell asks for do not differ.
+    The block counts only if the cell sets it. More generations than the cell asks for do not differ, nor do the keys
+    with which a run ends by itself: a cell may have been resumed with others.
     """
     has = {key: value for key, value, _ in walk(config)}
     return [
         key
         for key, value, _ in walk(cell.config)
-        if (key == "seed" or not key.startswith(_NO_PART))
+        if (key == "seed" or not key.startswith((*_NO_PART, *ENDING_KEYS)))
         and has.get(key) != value
         and not (key == "engine.block" and value is None)
         and not (key == "algo.generations" and config.algo.generations > value)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -41,6 +42,7 @@ class CellResult(NamedTuple):
 
     cell: Cell
     state: State
+    ended_by: str | None  # key with which it ended before its last generation
     failures: int
     generation: int
     final_fitness: float | None  # None if no generation has an evaluation fitness
@@ -50,7 +52,7 @@ class CellResult(NamedTuple):
 
     def figures(self) -> dict[str, Any]:
         """Returns the result by the names of its columns in results.csv."""
-        names = ("state", "generation", "final_fitness", "best_fitness", "env_steps", "hours")
+        names = ("state", "ended_by", "generation", "final_fitness", "best_fitness", "env_steps", "hours")
         return {**{name: getattr(self, name) for name in names}, "directory": self.cell.name}
 
 
@@ -124,6 +126,7 @@ def _result(cell: Cell) -> CellResult:
     return CellResult(
         cell,
         status.state,
+        status.ended_by,
         status.failures,
         generation=int(last.get("generation") or 0),
         final_fitness=fmean(finals) if finals else None,
@@ -257,10 +260,12 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str
     head, rows = table_of(groups)
     num_cells = sum(len(group.results) for group in groups)
     finished = sum(group.num_finished for group in groups)
+    early = Counter(result.ended_by for group in groups for result in group.results if result.ended_by)
+    by = f", before their last generation: {', '.join(f'{n} by {key}' for key, n in early.items())}" if early else ""
     lines = [
         f"# {grid.name}",
         "",
-        f"{finished} of {num_cells} runs are finished. evoconn {__version__}, {time.strftime('%Y-%m-%d %H:%M')}.",
+        f"{finished} of {num_cells} runs are finished{by}. evoconn {__version__}, {time.strftime('%Y-%m-%d %H:%M')}.",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",

@@ -13,6 +13,7 @@ from evoconn_cli.grid.attempts import Attempt, read_attempts
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.progress.history import RECENT, History, TimeLeft
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.ending import ENDING_KEYS, read_ending
 from evoconn_cli.runs.lock import living_owner
 from evoconn_cli.runs.metrics import parse_lines
 
@@ -45,6 +46,7 @@ class CellStatus(NamedTuple):
     last_attempt: Attempt | None
     submitted: str | None  # job that will make the next attempt
     log: Path
+    ended_by: str | None = None  # key with which it ended before its last generation, such as `algo.patience`
 
     @property
     def place(self) -> str:
@@ -81,9 +83,11 @@ def read_status(cell: Cell) -> CellStatus:
     last = tries.attempts[-1] if tries.attempts else None
     is_running = living_owner(run.lock_file) is not None or (last is not None and last.is_starting())
     failures = tries.failures(saved, is_running=is_running)
+    ending = read_ending(run.read_facts(), saved) if saved and not is_running else None
+    ended_by = ending.by if ending is not None and ending.by in ENDING_KEYS else None
     if is_running:
         state = State.RUNNING
-    elif saved >= cell.config.algo.generations:
+    elif ended_by is not None or saved >= cell.config.algo.generations:
         state = State.FINISHED
     elif not tries.attempts and not saved:
         state = State.WAITING
@@ -91,7 +95,8 @@ def read_status(cell: Cell) -> CellStatus:
         state = State.FAILED
     else:
         state = State.SAVED if saved else State.WAITING
-    return CellStatus(state, saved, failures, len(tries.attempts), last, tries.submitted, cell.path / LOG_FILE)
+    log = cell.path / LOG_FILE
+    return CellStatus(state, saved, failures, len(tries.attempts), last, tries.submitted, log, ended_by)
 
 
 def read_progress(cell: Cell) -> CellProgress:

@@ -171,11 +171,15 @@ def varying_keys(cells: Sequence[Cell]) -> set[str]:
 
 
 def _state(row: CellRow) -> str:
-    """Returns the state; until the first new generation, how long the cell has been starting, since it compiles."""
+    """Returns the state, and what a cell has ended by that is finished early.
+
+    Until the first new generation, it is how long the cell has been starting, since it compiles.
+    """
     attempt = row.status.last_attempt
     if row.is_running and attempt is not None and row.progress.generation <= attempt.from_generation:
         return f"starting {duration(time.time() - attempt.started)}"
-    return row.status.state.value
+    ended_by = row.status.ended_by
+    return row.status.state.value + (f": {ended_by.removeprefix('algo.')}" if ended_by else "")
 
 
 def _time_left(row: CellRow) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.panel import Panel
@@ -129,14 +129,23 @@ class SummaryTable:
 
     Args:
         lines: Lines of metrics.jsonl, at least one.
-        saved: Saved generations.
+        best: Generation of the best network and its smoothed evaluation fitness, if it is saved.
+        ended: Why the training ended; empty if unknown.
         title: One word for how the run ended.
     """
 
-    def __init__(self, lines: Sequence[Metrics], *, saved: Container[object] = (), title: str = "finished") -> None:
+    def __init__(
+        self,
+        lines: Sequence[Metrics],
+        *,
+        best: tuple[int, float] | None = None,
+        ended: str = "",
+        title: str = "finished",
+    ) -> None:
         self._last = lines[-1]
+        self._ended = ended
+        self._best_saved = best
         self._best = best_evaluation(lines)
-        self._best_saved = best_evaluation(line for line in lines if line.get("generation") in saved)
         self._best_member = best_evaluation(lines, key="fitness_best")
         self._title = title
 
@@ -144,15 +153,20 @@ class SummaryTable:
         """Returns `(label, value)` pairs."""
         last = self._last
         steps, simulated, elapsed = (last.get(key) for key in ("env_steps", "env_steps_simulated", "elapsed"))
-        is_saved = self._best is None or self._best == self._best_saved
+        saved = self._best_saved
         share = f" ({number(100 * steps / simulated)} % counted)" if steps is not None and simulated else ""
         return [
+            *([("ended", self._ended)] if self._ended else []),
             ("generations", count(last.get("generation"))),
+            *(
+                [("best network", f"{fitness(saved[1])} smoothed, generation {count(saved[0])}: --step best")]
+                if saved
+                else []
+            ),
             ("last evaluation", fitness(last.get("eval_fitness"))),
-            ("best evaluation", _at(self._best) + ("" if is_saved else ", not saved")),
-            *([] if is_saved or not self._best_saved else [("best saved", f"{_at(self._best_saved)}: --step best")]),
+            ("best evaluation", _at(self._best)),
             ("last mean member", fitness(last.get("fitness_mean"))),
-            ("best member", _at(self._best_member)),
+            ("best member ever", _at(self._best_member)),
             ("environment steps", count(steps)),
             ("simulated steps", count(simulated) + share),
             ("steps/s", count(steps / elapsed if steps is not None and elapsed else None)),
@@ -165,7 +179,7 @@ class SummaryTable:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for label, value in self.rows():
-            style = "bold green" if label == "best evaluation" else ""
+            style = "bold green" if label == "best network" else ""
             grid.add_row(label, Text(encodable(value, ascii_only=options.ascii_only), style=style))
         title = Text(self._title, style="bold")
         yield Panel(grid, title=title, title_align="left", border_style="dim", padding=(0, 2), expand=False)

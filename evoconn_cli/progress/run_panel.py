@@ -173,8 +173,8 @@ class RunPanel:
         of_strategy = of_es if "sigma" in last else of_ec
         return [
             ("evaluation", fitness(last.get("eval_fitness")), f"bold {EVALUATION}"),
-            ("best member", fitness(last.get("fitness_best")), "bold"),
-            ("mean member", fitness(last.get("fitness_mean")), "bold"),
+            ("best now", fitness(last.get("fitness_best")), "bold"),
+            ("mean now", fitness(last.get("fitness_mean")), "bold"),
             ("spikes/s", spike_rate(last.get("spikes_per_ms")), ""),
             *[(label, number(last.get(key), 3), "") for label, key in of_strategy.items()],
             ("steps/s", count(self._history.steps_per_second()), ""),
@@ -185,7 +185,8 @@ class RunPanel:
     def _curve(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
         best = self._history.best
         label = "evaluation" if width >= 44 else ""
-        text = f"best {fitness(best[0])} at generation {count(best[1])}" if best else ""
+        so_far = " so far" if width >= 60 else ""
+        text = f"best{so_far} {fitness(best[0])} at generation {count(best[1])}" if best else ""
         caption = Table.grid(expand=True)
         if label:
             caption.add_column(style=LABEL, no_wrap=True)

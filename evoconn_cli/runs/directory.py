@@ -268,11 +268,11 @@ class RunDirectory:
         """
         facts, now = self.read_facts(), now | to_facts(config)
         if facts.get("status") == "created":
-            self.update_facts(**now, status="running")
+            self.update_facts(**now, status="running", ended=None)
             return None
         resumed = facts.get("resumed")
         starts = [start for start in resumed if isinstance(start, dict)] if isinstance(resumed, list) else []
-        self.update_facts(resumed=[*starts, now], status="running")
+        self.update_facts(resumed=[*starts, now], status="running", ended=None)
         return what_changed(starts[-1] if starts else facts, now, changed_plugins(facts, config))
 
     def _replace(self, file: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from evoconn_cli.config.numbers import read_number
 from evoconn_cli.config.reading import peek
 from evoconn_cli.errors import ConfigError, EvoconnError, NoRunError
 from evoconn_cli.runs.directory import RunDirectory, readable
+from evoconn_cli.runs.ending import read_ending
 from evoconn_cli.runs.lock import living_owner
 from evoconn_cli.runs.metrics import Reached, read_reached
 
@@ -151,7 +152,8 @@ def _status(run: RunDirectory, about: RunSummary, facts: dict[str, Any]) -> RunS
     if living_owner(run.lock_file) is not None:
         return RunStatus.RUNNING
     saved, told = run.last_saved_generation(), facts.get("status")
-    if about.generations is not None and saved >= about.generations:
+    is_done = about.generations is not None and saved >= about.generations
+    if is_done or read_ending(facts, saved) is not None:
         return RunStatus.FINISHED
     if told == "running" or run.lock_file.exists():
         return RunStatus.STALE

@@ -40,12 +40,14 @@ class Interrupts:
 
     Attributes:
         requested: Whether a signal came.
+        signal: Name of the first one; empty before.
         notify: Called with a message for the user at the first signal; None while there is no display.
         training: Whether there is something to save; before that, Ctrl-C quits at once.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.signal = ""
         self.notify: Callable[[str], None] | None = None
         self.training = False
         self._depth = 0
@@ -96,13 +98,13 @@ class Interrupts:
         by_hand = number == signal.SIGINT
         quits, first = by_hand and (self.requested or not self.training), not self.requested
         self.requested = True
+        self.signal = self.signal or ("Ctrl-C" if by_hand else signal.Signals(number).name)
         if quits:
             raise KeyboardInterrupt  # if a library swallows it, the request remains
         if first and self.notify is not None:
-            name = "Ctrl-C" if by_hand else signal.Signals(number).name
             again = "Ctrl-C again" if by_hand else "Ctrl-C"
             what = "this generation is finished and saved" if self.training else "the run ends before training"
-            self.notify(f"{name}: {what}; {again} to quit at once.")
+            self.notify(f"{self.signal}: {what}; {again} to quit at once.")
 
 
 class Deadline:

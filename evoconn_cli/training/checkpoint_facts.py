@@ -22,6 +22,7 @@ from evoconn_cli import __version__
 from evoconn_cli.config.schema import RunConfig, walk
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
+from evoconn_cli.runs.ending import ENDING_KEYS
 
 FACTS_FILE = "facts.json"
 FORMAT = 2
@@ -39,18 +40,18 @@ _TYPES: dict[str, Any] = {
     "digest": str,
 }
 
-_FREE = ("algo.generations", "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
+_FREE = ("algo.generations", *ENDING_KEYS, "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
 """Keys, or prefixes of keys, that may change on resume: how long, where and with which records a run is trained."""
 
 
-def write_facts(path: Path, config: RunConfig, reached: Mapping[str, float | int | None]) -> None:
+def write_facts(path: Path, config: RunConfig, reached: Mapping[str, Any]) -> None:
     """Writes the facts of a checkpoint beside its other files, and flushes all of them to the disk.
 
     Args:
         path: Directory of the checkpoint.
         config: Configuration of the run.
         reached: `generation` of the state, its `eval_fitness` (None if it was not finite), and what the run had used by
-            then: `elapsed` [s] and `env_steps_simulated`.
+            then: `elapsed` [s] and `env_steps_simulated`; `generation` and `fitness` of the `best` network, or None.
     """
     facts = {
         "format": FORMAT,

@@ -36,6 +36,7 @@ from evoconn_cli.errors import (
 )
 from evoconn_cli.output import finite_json
 from evoconn_cli.runs.directory import saved_generations
+from evoconn_cli.runs.ending import Best, read_best
 from evoconn_cli.training.checkpoint_facts import check_files, check_run, check_shapes, read_facts, write_facts
 
 _STATE, _COMMITTED = "state", "commit_success.txt"
@@ -53,6 +54,7 @@ class HostFacts(NamedTuple):
 
     elapsed: float = 0.0  # [s] of training so far, over resumptions
     env_steps_simulated: int = 0  # environment steps so far, including those that do not count
+    best: Best | None = None  # network among those evaluated by then
 
 
 class Restored(NamedTuple):
@@ -64,7 +66,7 @@ class Restored(NamedTuple):
 
 
 class CheckpointStore:
-    """Checkpoints by generation. Kept are the newest, the best by evaluation fitness, and every `keep_every`-th.
+    """Checkpoints by generation. Kept are the newest, that of the best network, and every `keep_every`-th.
 
     Args:
         directory: Directory of the checkpoints; created with the first one.
@@ -95,12 +97,18 @@ class CheckpointStore:
         return max(self.generations(), default=None)
 
     def best(self) -> int | None:
-        """Returns the saved generation with the highest evaluation fitness, the newest of equals; None without any.
+        """Returns the saved generation of the best network; None without any.
+
+        Checkpoints of earlier versions do not name it; of those it is the one with the highest evaluation fitness.
 
         Raises:
             UnreadableCheckpointError: one of them cannot be read, so the best is not known.
         """
-        rated = [(fitness, g) for g in self.generations() if (fitness := self._eval_fitness(g)) is not None]
+        saved = self.generations()
+        if (named := self._named_best(saved)) is not None:
+            return named
+        facts = ((self._facts(generation), generation) for generation in saved)
+        rated = [(of["eval_fitness"], g) for of, g in facts if of and of["eval_fitness"] is not None]
         return max(rated)[1] if rated else None
 
     def path(self, generation: int) -> Path:
@@ -126,8 +134,8 @@ class CheckpointStore:
                 self._checkpointer.save(partial / _STATE, args=ocp.args.StandardSave(held))
             # Orbax has written a path of this machine into it.
             (partial / _STATE / _COMMITTED).write_text("Checkpoint commit was successful\n", encoding="utf-8")
-            rated = finite_json(eval_fitness)
-            write_facts(partial, self._config, {"generation": generation, "eval_fitness": rated, **host._asdict()})
+            reached = {"generation": generation, "eval_fitness": finite_json(eval_fitness), **host._asdict()}
+            write_facts(partial, self._config, reached | {"best": host.best and host.best._asdict()})
             _flush_directory(partial)
             partial.rename(self.path(generation))
             _flush_directory(self._directory)
@@ -202,7 +210,7 @@ class CheckpointStore:
                 f"{name} is of a run that had diverged: {', '.join(arrays[:3])} hold numbers that are not finite. Take "
                 "an older step, with --step, or with --from-step to resume."
             )
-        return state, HostFacts(**{name: facts[name] for name in HostFacts._fields})
+        return state, HostFacts(facts["elapsed"], facts["env_steps_simulated"], read_best(facts))
 
     def restore_latest(
         self, like: RunState, device: JaxDevice, note: Callable[[str], None], config: RunConfig | None = None
@@ -241,9 +249,15 @@ class CheckpointStore:
     def _name(self, generation: int) -> str:
         return f"the checkpoint of generation {generation} in {self._directory}"
 
-    def _eval_fitness(self, generation: int) -> float | None:
+    def _named_best(self, saved: list[int]) -> int | None:
+        """Returns the saved generation that the newest possible checkpoint names as the best."""
+        named = (read_best(facts) for generation in reversed(saved) if (facts := self._facts(generation)))
+        return next((best.generation for best in named if best and best.generation in saved), None)
+
+    def _facts(self, generation: int) -> dict[str, Any] | None:
+        """Returns the facts of a checkpoint; None if it is damaged."""
         try:
-            return read_facts(self._name(generation), self.path(generation))["eval_fitness"]
+            return read_facts(self._name(generation), self.path(generation))
         except UnreadableCheckpointError:
             raise
         except CheckpointError:
@@ -252,10 +266,11 @@ class CheckpointStore:
     def _delete_old(self, keep: CheckpointConfig) -> None:
         saved = self.generations()
         try:
-            best = self.best()
+            best, named = self.best(), self._named_best(saved)
         except UnreadableCheckpointError:
             return  # it may be the best
-        kept = {best, *saved[-keep.keep_last :], *(g for g in saved if g % keep.keep_every == 0)}
+        newest = [g for g in saved if g != named or g == saved[-1]][-keep.keep_last :]
+        kept = {best, *newest, *(g for g in saved if g % keep.keep_every == 0)}
         for generation in set(saved) - kept:
             with suppress(OSError):  # it only takes some space
                 self.delete(generation)

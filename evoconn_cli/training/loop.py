@@ -19,9 +19,11 @@ from evoconn_cli.engine.strategies import Metrics
 from evoconn_cli.errors import ProcessLostError, TrainingError
 from evoconn_cli.progress.display import Progress
 from evoconn_cli.progress.formatting import count, duration
+from evoconn_cli.runs.ending import Ending, ends_by_itself
 from evoconn_cli.runs.lock import RunLock
-from evoconn_cli.runs.metrics import MetricsFile
+from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.signals import Deadline, Interrupts
+from evoconn_cli.training.best import Snapshot, share_best
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
 from evoconn_cli.training.processes import Processes, digest
 from evoconn_cli.training.tracking import Tracker
@@ -122,8 +124,13 @@ class TrainingLoop:
     interrupts: Interrupts
     deadline: Deadline
 
-    def train(self, state: RunState, host: HostFacts) -> RunState:
-        """Returns the last state, which is saved.
+    def train(self, state: RunState, host: HostFacts, history: Sequence[MetricsLine] = ()) -> tuple[HostFacts, Ending]:
+        """Returns what the run remembers, and why its training ended. The last state is saved.
+
+        Args:
+            state: State to start from.
+            host: What the run remembers besides.
+            history: Metrics of the generations before.
 
         Raises:
             CheckpointError: a checkpoint could not be written.
@@ -133,45 +140,51 @@ class TrainingLoop:
         """
         config, recorder = self.config, self.recorder
         start = saved = int(state.generation)
-        if start >= config.algo.generations or any(self.processes.agree_on(self.interrupts.requested)):
-            return state
+        best = share_best(self.processes, host.best, history)
+        host = host._replace(best=best.best)
+        if (ending := self._ending(state, host)) is not None:
+            return host, ending
         recorder.compiling()
         before = time.perf_counter()
         with self._memory():
             step = self._compile(state)
         if step is None:
-            return state
+            return host, Ending("signal", self.interrupts.signal)
         recorder.compiled(time.perf_counter() - before)
         eval_fitness = 0.0
         saved_at = time.perf_counter()
         self.interrupts.training = True
         try:
-            for generation in range(start + 1, config.algo.generations + 1):
-                if self._must_end(is_first=generation == start + 1):
-                    break
+            generation = start
+            while (ending := self._ending_while_training(state, host, is_first=generation == start)) is None:
+                generation += 1
+                best.begin(Snapshot(state, host, eval_fitness))
                 before = time.perf_counter()
                 state, measured = self._compute(step, state)
                 seconds = time.perf_counter() - before
                 self.deadline.generation_took(seconds)
                 simulated = host.env_steps_simulated + int(measured.pop("steps_simulated"))
-                host = HostFacts(elapsed=host.elapsed + seconds, env_steps_simulated=simulated)
+                host = host._replace(elapsed=host.elapsed + seconds, env_steps_simulated=simulated)
                 eval_fitness = float(measured["eval_fitness"])
                 line = _line(state, measured, seconds, host)
                 recorder.record(line)
+                best.evaluate(line)
+                host = host._replace(best=best.best)
                 _check_alive(line, config, saved)
                 _check_finite(state, saved)
                 if generation == start + 1 and (advice := speed_advice(config, self.workers, start, seconds)):
                     recorder.note(advice)
                 if generation % config.checkpoint.every == 0 or self._is_overdue(saved_at):
-                    self._save(state, host, eval_fitness)
+                    self._save(*best.take_unsaved(saved), Snapshot(state, host, eval_fitness))
                     saved, saved_at = generation, time.perf_counter()
         except ProcessLostError:
             if not state.key.is_deleted() and int(state.generation) > saved:
-                recorder.save(state, host, eval_fitness)
+                for reached in (*best.take_unsaved(saved), Snapshot(state, host, eval_fitness)):
+                    recorder.save(*reached)
             raise
         if int(state.generation) > saved:
-            self._save(state, host, eval_fitness)
-        return state
+            self._save(*best.take_unsaved(saved), Snapshot(state, host, eval_fitness))
+        return host, ending
 
     def _compile(self, state: RunState) -> Callable | None:
         """Returns the compiled generation; None if a signal came. Several processes agree on that only afterwards."""
@@ -196,11 +209,14 @@ class TrainingLoop:
         smaller = f"Start a new run with engine.block={block // 2}, or resume this one" if block > 1 else "Run it"
         return memory_for(f"blocks of {block} members", f"{smaller} on a device with more memory.")
 
-    def _save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
+    def _save(self, *several: Snapshot) -> None:
         before = time.perf_counter()
         if self.processes.count > 1:
-            self.processes.check_same(digest(state), f"the state after generation {int(state.generation)}")
-        self.recorder.save(state, host, eval_fitness)
+            last = int(several[-1].state.generation)
+            digests = " ".join(digest(reached.state) for reached in several)
+            self.processes.check_same(digests, f"the state after generation {last}")
+        for reached in several:
+            self.recorder.save(*reached)
         self.deadline.save_took(time.perf_counter() - before)
 
     def _is_overdue(self, saved_at: float) -> bool:
@@ -208,21 +224,30 @@ class TrainingLoop:
         (overdue,) = self.processes.agree_on(time.perf_counter() - saved_at >= 60 * self.config.checkpoint.minutes)
         return overdue
 
-    def _must_end(self, *, is_first: bool) -> bool:
-        """Returns whether no other generation may begin, which all processes agree on."""
-        asked, is_late = self.processes.agree_on(self.interrupts.requested, self.deadline.is_near())
-        if asked:
-            if not self.interrupts.requested:
-                self.recorder.note("another process was asked to end: the run is saved and ends here.")
-            return True
-        if is_late and is_first:
+    def _ending(self, state: RunState, host: HostFacts, *, is_late: bool = False) -> Ending | None:
+        """Returns why no other generation may begin, which all processes agree on."""
+        ending = ends_by_itself(self.config.algo, int(state.generation), int(state.env_steps), host.best)
+        flags = self.interrupts.requested, is_late, ending is not None
+        is_asked, is_late, is_done = self.processes.agree_on(*flags)
+        if ending is not None:
+            return ending
+        if is_asked or is_done:  # by itself only in all processes, or their states differ
+            return Ending("signal", self.interrupts.signal or "another process was asked to end")
+        return Ending("--max-time", "the time of --max-time is nearly over") if is_late else None
+
+    def _ending_while_training(self, state: RunState, host: HostFacts, *, is_first: bool) -> Ending | None:
+        """Returns `_ending`, and says why if the user does not know."""
+        ending = self._ending(state, host, is_late=self.deadline.is_near())
+        if ending is None or ending.is_of_run:
+            return ending
+        if ending.by == "--max-time" and is_first:
             raise TrainingError(
                 "the time of --max-time was over before the first generation could be trained, because starting took "
                 "too long. Allow more time, or every restart will stop here too."
             )
-        if is_late:
-            self.recorder.note("the time of --max-time is nearly over: the run is saved and ends here.")
-        return is_late
+        if not self.interrupts.requested:
+            self.recorder.note(f"{ending.reason}: the run is saved and ends here.")
+        return ending
 
 
 def _line(state: RunState, measured: Mapping[str, Any], seconds: float, host: HostFacts) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,8 +13,9 @@ from evoconn_cli.config.schema import RunConfig, most_steps
 from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.errors import EvoconnError
+from evoconn_cli.errors import EvoconnError, first_line
 from evoconn_cli.progress.display import Progress, RunHeader
+from evoconn_cli.runs.ending import Best, Ending
 from evoconn_cli.runs.lock import run_lock
 from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.provenance import start_facts
@@ -30,8 +31,14 @@ from evoconn_cli.training.tracking import track_run
 class Outcome(NamedTuple):
     """How a training ended."""
 
-    finished: bool  # False: saved early, to be resumed
     history: list[MetricsLine]
+    ending: Ending
+    best: Best | None  # network that was evaluated
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train; otherwise the run is saved, to be resumed."""
+        return self.ending.is_of_run
 
 
 def train(
@@ -77,7 +84,7 @@ def train(
             facts["processes"] = processes.count
         facts |= {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found}
         changed = directory.record_start(facts, config)
-        status, trackers, metrics = "failed", [], None
+        status, trackers, metrics, ending = "failed", [], None, None
         try:
             processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
             state = share_state(state, processes, workers)
@@ -95,19 +102,21 @@ def train(
             loop = TrainingLoop(
                 config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline
             )
-            state = loop.train(state, host)
-            finished = int(state.generation) >= config.algo.generations
-            status = "finished" if finished else "interrupted"
-            return Outcome(finished, metrics.history)
+            host, ending = loop.train(state, host, metrics.history)
+            status = "finished" if ending.is_of_run else "interrupted"
+            return Outcome(metrics.history, ending, host.best)
         except KeyboardInterrupt:
-            status = "quit"
+            status, ending = "quit", Ending("quit", "quit by hand")
+            raise
+        except Exception as error:
+            ending = Ending("error", first_line(error).replace(str(directory.path), directory.path.name))
             raise
         finally:
             exit_code = int(status not in ("finished", "interrupted"))
             _close(
                 progress.stop,
                 lambda: metrics and metrics.close(),
-                lambda: (lock.check(), directory.update_facts(status=status)),
+                lambda: (lock.check(), directory.update_facts(status=status, ended=_facts_of(ending, store))),
                 *(partial(tracker.finish, exit_code=exit_code) for tracker in trackers),
             )
 
@@ -133,6 +142,10 @@ def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
 def _gap(metrics: MetricsFile, start: int) -> str | None:
     missing = start - len(metrics.history)
     return f"metrics.jsonl lacks {missing} of the {start} generations done: lines were lost." if missing > 0 else None
+
+
+def _facts_of(ending: Ending | None, store: CheckpointStore) -> dict[str, Any] | None:
+    return None if ending is None else {**ending._asdict(), "generation": store.latest() or 0}
 
 
 def _close(*steps: Callable[[], object]) -> None:
@@ -164,4 +177,4 @@ def follow(processes: Processes, *, interrupts: Interrupts, deadline: Deadline) 
     state = share_state(initial, processes, workers)
     recorder = Recorder()  # the writer records the run
     loop = TrainingLoop(config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline)
-    return int(loop.train(state, HostFacts()).generation) >= config.algo.generations
+    return loop.train(state, HostFacts())[1].is_of_run

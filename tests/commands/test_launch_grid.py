@@ -116,7 +116,7 @@ def test_killed_in_the_middle_and_run_again_it_completes(launch, tmp_path, light
     assert again.returncode == 0 and "2 cells: 2 finished" in output
     for cell in cells:
         assert generations_of(cell) == list(range(1, 601))
-    assert starts_of(cells[0])[1] >= 10, "from a checkpoint"
+    assert starts_of(cells[0])[1] > 0, "from a checkpoint"
     assert len(starts_of(cells[1])) == 1, "it was let alone"
 
 

@@ -11,15 +11,18 @@ import pytest
 from grids import GONE, LIGHT, TINY, USABLE_CORES, generations_of, load_cells, starts_of, write_grid
 from rich.console import Console
 from started import start
-from whole_runs import assert_same_run, evoconn
+from whole_runs import assert_same_run, evoconn, resume_small
 
+from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
 from evoconn_cli.grid.cell_process import cell_command, cell_environment, open_log
 from evoconn_cli.grid.cells import prepare
+from evoconn_cli.grid.report import read_results, to_markdown
 from evoconn_cli.grid.states import LOG_FILE, State, last_log_lines, read_progress, read_status
 from evoconn_cli.grid.table import GridTable, read_rows
+from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.lock import run_lock
 
 
@@ -84,6 +87,25 @@ def test_a_cell_is_finished_when_its_last_generation_is_saved(prepared):
     assert state(prepared) == State.SAVED
     save(prepared, 4)
     assert state(prepared) == State.FINISHED and not read_status(prepared).is_due(retries=9)
+
+
+def test_a_cell_that_ended_by_itself_is_finished_and_shown_as_such_until_it_is_trained_further(tmp_path, light):
+    text = TINY.replace("algo.generations: [4]", "algo.generations: [40]\n  algo.max_env_steps: [20]")
+    cell = load_cells(write_grid(tmp_path, text), tmp_path / "grid")[0]
+    prepare(cell, "tiny")
+    assert resume_small(cell.path).finished
+    status = read_status(cell)
+    assert (status.state, status.saved, status.ended_by) == (State.FINISHED, 3, "algo.max_env_steps")
+    assert "finished: max_env_steps" in "\n".join(shown(read_rows([cell]), 200))
+    (group,) = read_results([cell], None)
+    assert "1 of 1 runs are finished, before their last generation: 1 by algo.max_env_steps." in to_markdown(
+        read_grid(str(tmp_path / "tiny.yaml")), [group], ""
+    )
+    assert resume_small(cell.path, "algo.max_env_steps=50").finished
+    prepare(cell, "tiny")
+    assert (state(cell), read_status(cell).saved) == (State.FINISHED, 8)
+    RunDirectory.open(cell.path).update_facts(status="interrupted")
+    assert state(cell) == State.SAVED
 
 
 def test_the_lock_says_who_runs_it(prepared):

@@ -230,7 +230,7 @@ def test_the_panel_fits_and_shows_all_figures(width):
     assert {len(line) for line in frame} == {min(width - 2, 100)}
     for shown in ("generation 250 of 1,000", "25 %", "25,000.0", "23,456.7", "1,234.6", "500,000", "12.3"):
         assert shown in text
-    for label in ("evaluation", "best member", "mean member", "entropy", "density", "steps/s", "time left"):
+    for label in ("evaluation", "best now", "mean now", "entropy", "density", "steps/s", "time left"):
         assert label in text
     assert "25 min 00 s" in text  # 750 generations of 2 s
     assert "at generation 250" in text
@@ -322,7 +322,7 @@ def test_a_resumed_run_shows_where_it_goes_on():
     progress.stop()
     text = "\n".join(last_frame(console, screen))
     assert "generation 400 of 1,000" in text and "40 %" in text
-    assert "best 40,000.0 at generation 400" in text
+    assert "best so far 40,000.0 at generation 400" in text
     assert "400 to 1,000, resumed" in screen.text()
 
 
@@ -473,7 +473,7 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines():
 
 
 def test_the_summary_counts_the_share_of_steps_that_counted():
-    rows = dict(SummaryTable([metrics_at(1000)], saved=[1000]).rows())
+    rows = dict(SummaryTable([metrics_at(1000)]).rows())
     assert rows["generations"] == "1,000"
     assert rows["environment steps"] == "1,000,000,000"
     assert rows["simulated steps"] == "1,250,000,000 (80.0 % counted)"
@@ -484,13 +484,13 @@ def test_the_summary_counts_the_share_of_steps_that_counted():
 def test_the_summary_tells_the_best_of_the_run_from_the_last_and_from_what_is_saved():
     fitness = {1: (1.0, 9.0), 2: (7.0, 2.0), 3: (5.0, 3.0), 4: (4.0, 4.0)}
     lines = [metrics_at(g, eval_fitness=e, fitness_best=b) for g, (e, b) in fitness.items()]
-    rows = dict(SummaryTable(lines, saved=[3, 4]).rows())
+    rows = dict(SummaryTable(lines, best=(3, 4.5), ended="no better network").rows())
     assert rows["last evaluation"] == "4.0"
-    assert rows["best evaluation"] == "7.0 at generation 2, not saved"
-    assert rows["best saved"] == "5.0 at generation 3: --step best"
-    assert rows["best member"] == "9.0 at generation 1"
-    rows = dict(SummaryTable(lines, saved=[2, 4]).rows())
-    assert rows["best evaluation"] == "7.0 at generation 2" and "best saved" not in rows
+    assert rows["best evaluation"] == "7.0 at generation 2"
+    assert rows["best network"] == "4.5 smoothed, generation 3: --step best"
+    assert rows["best member ever"] == "9.0 at generation 1"
+    assert rows["ended"] == "no better network"
+    assert not {"best network", "ended"} & dict(SummaryTable(lines).rows()).keys()
 
 
 @pytest.mark.parametrize("width", [40, 80])

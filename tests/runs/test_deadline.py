@@ -15,6 +15,7 @@ from evoconn_cli.app import app
 from evoconn_cli.config.launch import parse_duration
 from evoconn_cli.errors import ConfigError, TrainingError
 from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.ending import Ending
 from evoconn_cli.runs.signals import PROCESS_STARTED, Deadline
 from evoconn_cli.training import loop
 from evoconn_cli.training import train as training
@@ -108,8 +109,9 @@ def now(monkeypatch):
     return now
 
 
-@pytest.mark.parametrize(("minutes", "saved"), [(0.5, [3, 6, 9, 10]), (0.6, [4, 8, 10]), (1000, [10])])
+@pytest.mark.parametrize(("minutes", "saved"), [(0.5, [1, 3, 4, 6, 9, 10]), (0.6, [1, 4, 8, 10]), (1000, [4, 10])])
 def test_long_generations_are_saved_by_the_clock(now, tmp_path, minutes, saved):
+    """With each checkpoint comes the best network by then, if it is a better one: that of generation 1, then 4."""
     keys = ["algo.generations=10", "checkpoint.every=50", "checkpoint.keep_every=1", f"checkpoint.minutes={minutes}"]
     run_small(tmp_path / "run", *keys, make_engine=now.make_engine)
     assert sorted(int(entry.name) for entry in (tmp_path / "run" / "checkpoints").iterdir()) == saved
@@ -145,7 +147,7 @@ def test_the_option_counts_from_the_start_of_the_program_and_ends_it_with_75(tmp
 
     def train(*arguments, deadline, **more):
         given["end"] = deadline.end
-        return training.Outcome(finished=False, history=[])
+        return training.Outcome([], Ending("--max-time", "the time is nearly over"), None)
 
     monkeypatch.setattr(training, "train", train)
     arguments = ["train", "--config", "smoke", "--run-dir", str(tmp_path / "run"), "--max-time", "3h50m"]

@@ -42,7 +42,8 @@ def test_a_disk_that_fills_up_ends_the_run_and_the_rest_of_it_is_the_same(disk, 
         run_small(path, progress=Listening(fill))
     latest = full_at - 1 - (full_at - 1) % 2
     names = sorted(entry.name for entry in (path / "checkpoints").glob("*"))
-    assert names == [str(generation) for generation in (2, 4) if generation <= latest]
+    assert [name for name in names if name in "24"] == [str(due) for due in (2, 4) if due <= latest]
+    assert int(max(names, default="0")) in (latest, latest + 1), "the best network may be newer"
     kept = f"generation {latest} is kept" if latest else "nothing is saved yet"
     before = f"Saved before and kept: {', '.join(names) or 'none'}."
     assert kept in str(caught.value) or before in str(caught.value), str(caught.value)
@@ -56,7 +57,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_the_rest_of_it_is_the_same(disk, 
 
 @pytest.mark.slow
 def test_wherever_saving_fails_the_checkpoint_before_stays_good(disk, light):
-    run_small(disk.path / "run", "algo.generations=2")
+    run_small(disk.path / "run", "algo.generations=2", "checkpoint.every=1")
     run = reopen_run(disk.path / "run", [])
     store = CheckpointStore(run.directory.checkpoints, run.config)
     state, _ = store.restore(2, light(run.config, run.workers).initial_state(), jax.devices()[0])
@@ -67,8 +68,8 @@ def test_wherever_saving_fails_the_checkpoint_before_stays_good(disk, light):
         try:
             store.save(later, HostFacts(0.0), 0.0)
         except CheckpointError as error:
-            assert "generation 3 could not be written" in str(error) and "kept: 2" in str(error)
-            assert [entry.name for entry in run.directory.checkpoints.iterdir()] == ["2"]
+            assert "generation 3 could not be written" in str(error) and "kept: 1, 2" in str(error)
+            assert [entry.name for entry in sorted(run.directory.checkpoints.iterdir())] == ["1", "2"]
         else:
             saved += 1
             store.delete(3)
@@ -106,7 +107,7 @@ def test_a_read_only_disk_can_be_read_and_not_trained_on(disk, light):
         run_small(disk.path / "other")
     run = RunDirectory.open(disk.path / "run")
     store = CheckpointStore(run.checkpoints)
-    assert (store.latest(), store.best()) == (2, 2)
+    assert (store.latest(), store.best()) == (2, 1)
     saved_state(disk.path / "run", light)
 
 

@@ -9,12 +9,14 @@ import socket
 from contextlib import contextmanager
 
 import pytest
+from light_engine import make_light_engine
 from ports import free_ports
 from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
 from evoconn_cli.errors import ConfigError, ProcessLostError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.training.checkpoints import CheckpointStore
 from evoconn_cli.training.cluster import Cluster, choose_cluster, join
 from evoconn_cli.training.processes import SILENCE, JoinedProcesses
 
@@ -126,6 +128,24 @@ def test_a_wait_for_a_process_that_does_not_live_ends(beats):
     with pytest.raises(ProcessLostError, match="another one died"):
         processes.agree_on(True)
     assert next(clock) == pytest.approx(beats + SILENCE, abs=3)
+
+
+@pytest.mark.slow
+def test_several_processes_end_by_themselves_where_one_does(tmp_path):
+    """Process 1 has no metrics of earlier generations, and needs them to know the best network and when to end."""
+    options = ["algo.generations=1000", "algo.patience=12", "checkpoint.every=5"]
+    alone = run_small(tmp_path / "alone", *options, make_engine=make_light_engine)
+    for command in (
+        train(*options, "algo.max_env_steps=14"),
+        ["resume", "run", "--devices", "1", "algo.max_env_steps=null"],
+    ):
+        with together(2, *command, cwd=tmp_path, light=True) as processes:
+            codes, outputs = ends(processes)
+        assert codes == [0, 0], outputs
+    assert alone.ending.by == "algo.patience" and "no better network" in outputs[0]
+    assert_same_run(tmp_path / "alone", tmp_path / "run", make_light_engine)
+    best = [CheckpointStore(tmp_path / run / "checkpoints").best() for run in ("alone", "run")]
+    assert best == [alone.best.generation] * 2
 
 
 @pytest.mark.slow

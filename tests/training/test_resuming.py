@@ -241,7 +241,7 @@ def test_a_finished_run_is_left_as_it_is_at_once(run, monkeypatch):
         for arguments in ([], ["--generations", "6"], ["--devices", "1", "checkpoint.every=3"], ["--wandb", "offline"]):
             result = CliRunner().invoke(app, ["resume", str(run), *arguments])
             assert result.exit_code == 0, result.output
-            assert "at generation 6 already" in result.output and "--generations 12" in result.output
+            assert "finished at generation 6" in result.output and "--generations 12" in result.output
         assert files() == before
         for arguments in (["--generations", "7"], ["tracking.tensorboard=true"], ["--from-step", "6"]):
             with pytest.raises(pytest.fail.Exception):
