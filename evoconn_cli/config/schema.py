@@ -89,8 +89,10 @@ class AlgoConfig:
     )
     generations: int = published(1000, "generations of the run", low=1)
     target_fitness: float | None = own(None, "end when the smoothed evaluation fitness reaches this")
-    patience: int | None = own(None, "end after as many without a new high of that", unit="generations", low=1)
-    max_env_steps: int | None = own(None, "end once as many count for fitness", unit="steps", low=1, high=2**53)
+    patience: int | None = own(None, "end after this many without a new high of that", unit="generations", low=1)
+    max_env_steps: int | None = own(
+        None, "end when env_steps of metrics.jsonl reaches this", unit="steps", low=1, high=2**53
+    )
     shaping: str = published(
         "centered_rank",
         "weights of the members: centred ranks, or the utilities of CMA-ES, which give the best members more weight",
