@@ -19,6 +19,8 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
     "ray",
     "pynvml",
     "gymnasium",
+    "optuna",
+    "cmaes",
 }
 MAY_IMPORT = {
     "app": {"commands", "runs", "engine", "__init__"} | LEAVES,
@@ -27,7 +29,8 @@ MAY_IMPORT = {
     "commands": {"commands", "grid", "training", "evaluation", "rendering", "export", "runs", "progress", "drawing"}
     | {"engine"}
     | LEAVES,
-    "grid": {"grid", "evaluation", "runs", "progress", "drawing"} | LEAVES,
+    "grid": {"grid", "search", "evaluation", "runs", "progress", "drawing"} | LEAVES,
+    "search": {"search", "drawing"} | LEAVES,
     "training": {"training", "runs", "progress", "engine"} | LEAVES,
     "evaluation": {"evaluation", "training", "export", "runs", "progress", "drawing", "engine", "networks", "tasks"}
     | LEAVES,

@@ -35,7 +35,7 @@ class LaunchGridOptions:
         list[str],
         argument(
             "launch.KEY=VALUE",
-            "Any key of the file's section launch, such as launch.retries=0.",
+            "Keys of the file's sections launch and search, such as search.trials=50.",
             complete=complete_launch,
         ),
     ] = dataclasses.field(default_factory=list)
@@ -65,6 +65,8 @@ class LaunchGridOptions:
 @takes(LaunchGridOptions)
 def launch_grid(options: LaunchGridOptions) -> None:
     """Run every cell of a grid: sets of overrides on tasks, with seeds. The same command continues unfinished cells.
+
+    A grid file with a section search is a hyper-parameter search, whose trials are cells.
 
     [bold]Examples[/bold]
 
@@ -139,13 +141,14 @@ def _check(options: LaunchGridOptions) -> None:
 
 def _open_runner(grid: Grid, options: LaunchGridOptions, note: Note) -> Scheduler | SlurmQueue:
     """Returns the runner of the cells on the chosen executor."""
-    launch = grid.file.launch
-    if options.on == "slurm":
-        from evoconn_cli.grid.slurm import SlurmQueue
-
-        return SlurmQueue(grid.file.name, grid.directory, launch, note, wait=options.wait)
     from evoconn_cli.grid.scheduler import Scheduler
 
+    launch = grid.file.launch
+    if options.on == "slurm":
+        from evoconn_cli.grid.slurm import SlurmExecutor, SlurmQueue
+
+        queue = SlurmQueue(grid.file.name, grid.directory, launch, note, wait=options.wait)
+        return queue if grid.search is None else Scheduler(SlurmExecutor(queue), launch, note)
     if options.on == "ray":
         from evoconn_cli.grid.ray_executor import RayExecutor
 
@@ -172,20 +175,24 @@ def _launch(grid: Grid, options: LaunchGridOptions) -> None:
     if options.retry_failed:
         _forgive_failures(grid, note)
     to_run = _cells_to_run(grid, left_out)
+    run = runner.run if grid.search is None else partial(runner.run, search=grid.search)
     try:
-        if to_run:
+        if to_run or (grid.search is not None and grid.search.wants_more):
             with show_running(grid, console):
-                left_out |= runner.run(to_run)
+                left_out |= run(to_run)
     except KeyboardInterrupt:
         note("Quit. The latest checkpoints are kept; the same command resumes.")
         raise typer.Exit(ExitCode.QUIT) from None
     exit_code = show_end(grid, console, left_out, note)
-    is_handed_over = options.on == "slurm" and not options.wait and exit_code == ExitCode.SAVED_EARLY
+    is_waiting = options.wait or grid.search is not None
+    is_handed_over = options.on == "slurm" and not is_waiting and exit_code == ExitCode.SAVED_EARLY
     raise typer.Exit(ExitCode.DONE if is_handed_over else exit_code)
 
 
 def _print_script(grid: Grid) -> None:
     """Prints the sbatch script of the unfinished cells, which is also written into the grid's directory."""
+    if grid.search is not None:
+        raise ConfigError("--print: a search submits its trials one after another. Leave --print out.")
     from evoconn_cli.grid.slurm import SlurmQueue
 
     note = partial(typer.echo, err=True)
@@ -201,9 +208,14 @@ def _print_script(grid: Grid) -> None:
 
 def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     """Prints the cells, their states, and where the unfinished ones would run; nothing is written."""
+    from evoconn_cli.grid.display import show_search
     from evoconn_cli.grid.table import GridTable, read_rows
 
     runner = _open_runner(grid, options, typer.echo)
+    if grid.search is not None:
+        show_search(grid, make_console())
+        if not grid.cells:
+            return
     rows = read_rows(grid.cells)
     due = [row.cell for row in rows if row.status.is_due(grid.file.launch.retries)]
     plan = dict(zip((cell.name for cell in due), runner.plan(due), strict=True))

@@ -130,11 +130,13 @@ def run_keys(task: str | None = None, algo: str | None = None, network: str | No
 
 
 def launch_keys() -> dict[str, Any]:
-    """Returns the keys of the section `launch` of a grid file with their dataclass fields."""
+    """Returns the keys of the sections `launch` and `search` of a grid file with their dataclass fields."""
     from evoconn_cli.config.launch import LaunchConfig
     from evoconn_cli.config.schema import walk
+    from evoconn_cli.config.search import Search
 
-    return {key: field for key, _, field in walk(LaunchConfig(), "launch.")}
+    keys = [*walk(LaunchConfig(), "launch."), *walk(Search(), "search.")]
+    return {key: field for key, _, field in keys if key != "search.space"}
 
 
 def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -144,7 +146,7 @@ def complete_override(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_launch(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Returns the keys of `launch` that start with `incomplete`."""
+    """Returns the keys of `launch` and `search` that start with `incomplete`."""
     return _complete_entry(launch_keys(), ctx, incomplete)
 
 

@@ -23,9 +23,9 @@ def run_cell(
 ) -> None:
     """Run or resume a cell of a grid, as launch-grid does; for a scheduler of your own.
 
-    All output goes to log.txt in the directory. Exit code 0: the cell is finished; 75: resume it later.
+    All output goes to log.txt in the directory. Exit code 0: the cell is finished, or pruned; 75: resume it later.
     """
-    from evoconn_cli.grid.attempts import record_end, record_start
+    from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
     from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.lock import living_owner
@@ -35,6 +35,8 @@ def run_cell(
         run = RunDirectory.open(cell_dir)
         if living_owner(run.lock_file) is not None:
             raise typer.Exit(ExitCode.SAVED_EARLY)
+        if read_attempts(cell_dir).is_pruned:
+            raise typer.Exit(ExitCode.DONE)
         write_output_to_log(cell_dir)
         pin_cores()
         end_with_parent()

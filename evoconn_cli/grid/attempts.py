@@ -47,11 +47,13 @@ class Attempts(NamedTuple):
         attempts: Attempts, oldest first.
         forgiven: Number of first attempts that do not count any more.
         submitted: Submitted job that will make the next attempt; None if there is none.
+        is_pruned: Whether the pruner of a search has ended the cell.
     """
 
     attempts: list[Attempt]
     forgiven: int
     submitted: str | None
+    is_pruned: bool = False
 
     def failures(self, saved: int, *, is_running: bool = False) -> int:
         """Returns the number of failures since the cell last saved anything, or was forgiven.
@@ -92,7 +94,7 @@ def read_attempts(cell: Path) -> Attempts:
         RunDirectoryError: This user may not read the file.
     """
     attempts: list[Attempt] = []
-    forgiven, submitted = 0, None
+    forgiven, submitted, is_pruned = 0, None, False
     for line in _lines(cell / FILE):
         event = line.get("event")
         if event == "submitted":
@@ -104,7 +106,9 @@ def read_attempts(cell: Path) -> Attempts:
             _end(attempts, line)
         elif event == "forgiven":
             forgiven = len(attempts)
-    return Attempts(attempts, forgiven, submitted)
+        elif event == "pruned":
+            is_pruned = True
+    return Attempts(attempts, forgiven, submitted, is_pruned)
 
 
 def record_start(cell: Path, place: str, saved: int, pid: int | None = None) -> None:
@@ -135,6 +139,11 @@ def record_submission(cell: Path, job: str) -> None:
 def forgive(cell: Path) -> None:
     """Records that earlier attempts do not count any more."""
     _append(cell, event="forgiven")
+
+
+def record_pruned(cell: Path) -> None:
+    """Records that the pruner of a search has ended the cell, which needs no further attempt."""
+    _append(cell, event="pruned")
 
 
 def _start_of(line: dict[str, Any]) -> Attempt | None:

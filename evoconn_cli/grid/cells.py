@@ -1,4 +1,4 @@
-"""The cells of a grid: every set on every task, with every combination of axes and samples, with every seed."""
+"""The cells of a grid: every set on every task, with every combination of axes, and with every seed."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from omegaconf import OmegaConf
 
-from evoconn_cli.config.grid import GridFile, Range, Search, read_grid
+from evoconn_cli.config.grid import GridFile, read_grid
 from evoconn_cli.config.loading import check_values, load_config
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.registry import config_dir, find_named
 from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.search import Range
 from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.ending import ENDING_KEYS
 
+if TYPE_CHECKING:
+    from evoconn_cli.grid.search import GridSearch
+
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
-"""Keys and values of one point of the axes and samples."""
+"""Keys and values of one point of the axes, or of a trial of a search."""
 
 _NO_PART = ("seed", "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
 """Keys, or prefixes of keys, that are not part of a cell's id: they do not shape what the run computes."""
@@ -37,11 +40,12 @@ class Cell:
     Attributes:
         set_name: Name of its set of overrides.
         task: Name of the task.
-        settings: Values chosen by axes and samples.
+        settings: Values chosen by the axes and by the search.
         id: Hash of the configuration without the seed.
         seed: Random seed of the run.
         config: Resolved configuration of the run.
         path: Run directory.
+        trial: Number of the first trial of a search that has it; None without a search.
     """
 
     set_name: str
@@ -51,6 +55,7 @@ class Cell:
     seed: int
     config: RunConfig
     path: Path
+    trial: int | None = None
 
     @property
     def group(self) -> str:
@@ -63,17 +68,26 @@ class Cell:
         return f"{self.group}/seed{self.seed}"
 
 
+class Point(NamedTuple):
+    """A set on a task, with one combination of the axes."""
+
+    set_name: str
+    task: str
+    settings: Settings
+
+
 class Grid(NamedTuple):
-    """A grid file, the directory of its cells, and the cells."""
+    """A grid file, the directory of its cells, and the cells; those of a search appear over time."""
 
     file: GridFile
     directory: Path
     cells: list[Cell]
+    search: GridSearch | None = None
 
     @property
     def title(self) -> str:
         """The heading of its tables."""
-        return f"{self.file.name} in {self.directory}"
+        return f"{self.file.name} in {self.directory}{f': {self.search.summary}' if self.search else ''}"
 
 
 def open_grid(source: str, directory: Path | None, overrides: Sequence[str] = ()) -> Grid:
@@ -82,18 +96,25 @@ def open_grid(source: str, directory: Path | None, overrides: Sequence[str] = ()
     Args:
         source: Name of a shipped grid, or path of a YAML file.
         directory: Directory of the grid; runs/NAME by default.
-        overrides: Entries `launch.KEY=VALUE`.
+        overrides: Entries `launch.KEY=VALUE` and `search.KEY=VALUE`.
 
     Raises:
         ConfigError: The file or one of its cells is invalid.
+        GridError: The trials of its search cannot be read.
     """
     file = read_grid(source, overrides)
     directory = directory or Path("runs") / file.name
-    return Grid(file, directory, expand(file, directory))
+    cells = expand(file, directory)
+    if file.search is None:
+        return Grid(file, directory, cells)
+    from evoconn_cli.grid.search import GridSearch
+
+    search = GridSearch(file, directory)
+    return Grid(file, directory, search.cells, search)
 
 
 def expand(grid: GridFile, directory: Path) -> list[Cell]:
-    """Returns the cells of a grid, each once.
+    """Returns the cells of a grid, each once; none of a search, whose space is only checked.
 
     Args:
         grid: The grid file.
@@ -105,27 +126,108 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
     """
     _check_keys(grid)
     cells: dict[Path, Cell] = {}
-    for (set_name, overrides), task in itertools.product(grid.sets.items(), grid.tasks or (_task_of_base(grid),)):
-        for settings in _points(grid):
-            chosen = {**overrides, **dict(settings), "task.name": task}
-            config = _load(grid, set_name, chosen)
-            for cell in _seeds(config, grid.seeds, set_name=set_name, settings=settings, directory=directory):
-                if cells.setdefault(cell.path, cell).config != cell.config:
-                    raise ConfigError(
-                        f"two different cells have the id {cell.id}: move one of their settings into its own set."
-                    )
+    for point in points(grid):
+        if grid.search is not None:
+            _check_space(grid, point, directory)
+            continue
+        for cell in cells_at(grid, point, directory):
+            if cells.setdefault(cell.path, cell).config != cell.config:
+                raise ConfigError(
+                    f"two different cells have the id {cell.id}: move one of their settings into its own set."
+                )
     return list(cells.values())
 
 
-def cell_id(config: RunConfig) -> str:
+def points(grid: GridFile) -> Iterator[Point]:
+    """Yields every set on every task with every combination of the axes."""
+    for set_name, task in itertools.product(grid.sets, grid.tasks or (_task_of_base(grid),)):
+        for values in itertools.product(*grid.axes.values()):
+            yield Point(set_name, task, tuple(zip(grid.axes, values, strict=True)))
+
+
+def cells_at(
+    grid: GridFile, point: Point, directory: Path, *, values: Settings = (), trial: int | None = None
+) -> list[Cell]:
+    """Returns the cells of all seeds at a point.
+
+    Args:
+        grid: The grid file.
+        point: Set, task and combination of the axes.
+        directory: Directory of the grid.
+        values: Values that a search has chosen.
+        trial: Number of its trial.
+
+    Raises:
+        ConfigError: The configuration is wrong.
+    """
+    config = load_point(grid, point, values)
+    id, settings, cells = cell_id(config), (*point.settings, *values), []
+    group = f"{point.set_name}-{point.task}-{id}"
+    for seed in grid.seeds:
+        given = config.tracking
+        name = f"seed{seed}" if trial is None else f"trial{trial}-seed{seed}"
+        own = group if trial is None else search_group(grid, point)
+        tracking = dataclasses.replace(given, group=given.group or own, name=given.name or name)
+        seeded = dataclasses.replace(config, seed=seed, tracking=tracking)
+        check_values(seeded)
+        path = directory / group / f"seed{seed}"
+        cells.append(Cell(point.set_name, point.task, settings, id, seed, seeded, path, trial))
+    return cells
+
+
+def search_group(grid: GridFile, point: Point) -> str:
+    """Returns the name that all trials of a search share in W&B."""
+    axes = "".join(f"-{key.rpartition('.')[2]}={value}" for key, value in point.settings)
+    return f"{grid.name}-{point.set_name}-{point.task}{axes}"
+
+
+def load_point(grid: GridFile, point: Point, values: Settings = ()) -> RunConfig:
+    """Returns the configuration at a point without its seed.
+
+    Raises:
+        ConfigError: It is wrong.
+    """
+    set_name, task = point.set_name, point.task
+    given = {"tracking.tags": f"{grid.name},{set_name},{task}", **grid.sets[set_name]}
+    given |= {**dict(point.settings), **dict(values), "task.name": task}
+    try:
+        return load_config(
+            grid.base, [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
+        )
+    except ConfigError as error:
+        raise ConfigError(f"set {set_name}, task {task}: {error}") from None
+
+
+def _check_space(grid: GridFile, point: Point, directory: Path) -> None:
+    """Checks every value of the lists of a space, and both ends of its ranges.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is not allowed.
+    """
+    assert grid.search is not None
+    ends = {
+        key: [choice.low, choice.high] if isinstance(choice, Range) else choice
+        for key, choice in grid.search.space.items()
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    for key, values in ends.items():
+        for value in values:
+            cells_at(grid, point, directory, values=tuple({**first, key: value}.items()))
+
+
+def cell_id(config: RunConfig, without: Container[str] = ()) -> str:
     """Returns the hash of a configuration without its seed and the keys that do not shape a run.
 
     Default values are left out, so options that later versions add do not change it.
+
+    Args:
+        config: Configuration of the cell.
+        without: Other keys to leave out.
     """
     chosen = {
         key: value
         for key, value, f in walk(config)
-        if not key.startswith(_NO_PART) and (value != f.default or key.endswith(".name"))
+        if not key.startswith(_NO_PART) and key not in without and (value != f.default or key.endswith(".name"))
     }
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -139,6 +241,7 @@ def prepare(cell: Cell, grid_name: str) -> None:
     run = RunDirectory(cell.path)
     if not run.config_file.exists():
         origin = {"name": grid_name, "cell": cell.name, "settings": dict(cell.settings)}
+        origin |= {} if cell.trial is None else {"trial": cell.trial}
         facts = {"status": "created", "wandb_id": None, "resumed": [], "grid": origin}
         RunDirectory.create(cell.path, cell.config, facts)
     elif differ := _differing_keys(cell, run.read_config()):
@@ -168,16 +271,16 @@ def _differing_keys(cell: Cell, config: RunConfig) -> list[str]:
 def _check_keys(grid: GridFile) -> None:
     """Refuses keys that belong in `seeds` or `tasks`, that two parts set, or that do not distinguish cells."""
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
-    parts |= {"axes": grid.axes, "search.draw": grid.search.draw if grid.search else {}}
+    parts |= {"axes": grid.axes, "search.space": grid.search.space if grid.search else {}}
     for part, keys in parts.items():
         for key, place in {"seed": "seeds", "task.name": "tasks"}.items():
             if key in keys:
                 raise ConfigError(f"{part}: list the values of {key} in `{place}`.")
-        for other in ("axes", "search.draw"):
+        for other in ("axes", "search.space"):
             if part != other and (both := sorted(keys.keys() & parts[other].keys())):
                 raise ConfigError(f"{part} and {other} both set {both[0]}. Set it in one of them.")
     several = {f"axes.{key}": key for key, values in grid.axes.items() if len(values) > 1}
-    several |= {f"search.draw.{key}": key for key in parts["search.draw"]}
+    several |= {f"search.space.{key}": key for key in parts["search.space"]}
     for name, key in several.items():
         if key.startswith(_NO_PART):
             raise ConfigError(
@@ -186,50 +289,8 @@ def _check_keys(grid: GridFile) -> None:
             )
 
 
-def _points(grid: GridFile) -> Iterator[Settings]:
-    samples = list(_samples(grid.search)) if grid.search else [()]
-    for values in itertools.product(*grid.axes.values()):
-        for sample in samples:
-            yield (*zip(grid.axes, values, strict=True), *sample)
-
-
-def _samples(search: Search) -> Iterator[Settings]:
-    """Yields the samples; each depends on its number and the random seed only, so more samples keep the first ones."""
-    for number in range(search.samples):
-        yield tuple((key, _draw(choice, f"{search.seed} {number} {key}")) for key, choice in search.draw.items())
-
-
-def _draw(choice: list[Any] | Range, seed: str) -> Any:
-    rng = random.Random(seed)
-    return choice.draw(rng) if isinstance(choice, Range) else rng.choice(choice)
-
-
 def _task_of_base(grid: GridFile) -> str:
     task = OmegaConf.select(read_yaml(find_named(grid.base, "preset", config_dir())), "task.name")
     if not isinstance(task, str):
         raise ConfigError(f"the base {grid.base} has no task: list some in `tasks`, such as tasks: [hopper].")
     return task
-
-
-def _load(grid: GridFile, set_name: str, chosen: dict[str, Any]) -> RunConfig:
-    task = chosen["task.name"]
-    given = {"tracking.tags": f"{grid.name},{set_name},{task}", **chosen}
-    try:
-        return load_config(
-            grid.base, [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items()]
-        )
-    except ConfigError as error:
-        raise ConfigError(f"set {set_name}, task {task}: {error}") from None
-
-
-def _seeds(
-    config: RunConfig, seeds: Sequence[int], *, set_name: str, settings: Settings, directory: Path
-) -> Iterator[Cell]:
-    """Yields one cell per seed."""
-    id, task, given = cell_id(config), config.task.name, config.tracking
-    group = f"{set_name}-{task}-{id}"
-    for seed in seeds:
-        tracking = dataclasses.replace(given, group=given.group or group, name=given.name or f"seed{seed}")
-        seeded = dataclasses.replace(config, seed=seed, tracking=tracking)
-        check_values(seeded)
-        yield Cell(set_name, task, settings, id, seed, seeded, directory / group / f"seed{seed}")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
+from evoconn_cli.config.search import Range
 from evoconn_cli.errors import ExitCode
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell, Grid
 from evoconn_cli.grid.states import State, last_log_lines
-from evoconn_cli.grid.table import GridTable, Rows, read_rows
+from evoconn_cli.grid.table import CellRow, GridTable, Rows, read_rows
+from evoconn_cli.progress.formatting import count
 from evoconn_cli.progress.live import ReflowedLive
 
 _REDRAW_INTERVAL = 1.0  # [s]
@@ -32,12 +36,33 @@ def show_until_finished(grid: Grid, console: Console) -> None:
     rows = Rows(grid.cells)
     try:
         with _live_table(grid, console, rows) if console.is_interactive else nullcontext():
-            while any(row.status.state is not State.FINISHED for row in rows.read()):
+            while not _is_done(grid, rows.read()):
                 time.sleep(_REDRAW_INTERVAL)
+                if grid.search is not None:
+                    grid.search.refresh()
     except KeyboardInterrupt:
         return
     if not console.is_interactive:
         console.print(GridTable(grid.title, rows.read()))
+
+
+def show_search(grid: Grid, console: Console) -> None:
+    """Shows how a grid is searched: sampler, pruner, trials, and the space."""
+    keys, search = grid.file.search, grid.search
+    assert keys is not None and search is not None
+    steps = ", ".join(dict.fromkeys(count(one.every) for one in search.searches))
+    studies = f" for each of {len(search.searches)} searches" if len(search.searches) > 1 else ""
+    facts = {
+        "sampler": f"{keys.sampler}, seed {keys.seed}",
+        "pruner": keys.pruner if keys.pruner == "none" else f"{keys.pruner}, every {steps} environment steps",
+        "trials": f"{count(keys.num_trials)}{studies}, {keys.parallel} at a time; {search.summary}",
+        **{key: str(x) if isinstance(x, Range) else ", ".join(map(str, x)) for key, x in keys.space.items()},
+    }
+    table = Table(title=f"search of {grid.file.name}", title_justify="left", title_style="bold", box=None)
+    table.show_header = False
+    for name, fact in facts.items():
+        table.add_row(Text(name, style="" if name in keys.space else "dim"), Text(fact))
+    console.print(table)
 
 
 def show_end(grid: Grid, console: Console, left_out: Mapping[Cell, str], note: Note) -> ExitCode:
@@ -63,9 +88,16 @@ def show_end(grid: Grid, console: Console, left_out: Mapping[Cell, str], note: N
         note("\nTo retry them: the same command with --retry-failed.")
     for cell, reason in left_out.items():
         note(f"\n{cell.name} was left out: {reason}")
+    if grid.search is not None and grid.search.is_stuck:
+        note("\nThe first trials have all failed, so no others were begun. Look at their logs first.")
     if failed or left_out:
         return ExitCode.ERROR
-    return ExitCode.DONE if all(row.status.state is State.FINISHED for row in rows) else ExitCode.SAVED_EARLY
+    return ExitCode.DONE if _is_done(grid, rows) else ExitCode.SAVED_EARLY
+
+
+def _is_done(grid: Grid, rows: Sequence[CellRow]) -> bool:
+    """Returns whether all cells have ended for good, and a search needs no more of them."""
+    return all(row.status.state.is_final for row in rows) and (grid.search is None or grid.search.is_done)
 
 
 def _live_table(grid: Grid, console: Console, rows: Rows, *, transient: bool = False) -> Live:

@@ -96,11 +96,10 @@ class LocalExecutor(Executor):
         time.sleep(_TICK)
         return [self._end(cell) for cell, run in list(self._running.items()) if run.process.poll() is not None]
 
-    def ask_to_end(self) -> None:
-        """Sends SIGTERM to all processes, which save and end."""
-        for run in self._running.values():
-            with suppress(ProcessLookupError):
-                run.process.send_signal(signal.SIGTERM)
+    def ask_to_end(self, cell: Cell) -> None:
+        """Sends SIGTERM to the process of a cell, which saves and ends."""
+        with suppress(ProcessLookupError):
+            self._running[cell].process.send_signal(signal.SIGTERM)
 
     def quit(self) -> list[Ended]:
         """Sends SIGINT to all processes, and SIGKILL to those that have not ended soon."""

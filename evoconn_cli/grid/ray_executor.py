@@ -110,10 +110,9 @@ class RayExecutor(Executor):
     def release_unused(self) -> None:
         """Does nothing: Ray holds the devices."""
 
-    def ask_to_end(self) -> None:
-        """Cancels all tasks, whose cells save and end."""
-        for task in self._tasks:
-            self._ray.cancel(task)
+    def ask_to_end(self, cell: Cell) -> None:
+        """Cancels the task of a cell, which saves and ends."""
+        self._ray.cancel(next(task for task, one in self._tasks.items() if one == cell))
 
     def _end(self, task: Any) -> Ended:
         """Forgets a task that has ended, and returns how."""

@@ -24,15 +24,12 @@ from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
 from evoconn_cli.output import replace_text
 from evoconn_cli.progress.formatting import MISSING_FIGURE, count, duration, fitness
-from evoconn_cli.progress.history import best_evaluation
+from evoconn_cli.progress.history import FINAL_GENERATIONS, best_evaluation, final_fitness
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
     from evoconn_cli.evaluation.statistics import Interval
-
-FINAL_GENERATIONS = 10
-"""Last generations whose mean evaluation fitness is the final fitness of a run."""
 
 _BOOTSTRAP_SEED = 0
 
@@ -121,7 +118,6 @@ def _result(cell: Cell) -> CellResult:
         lines = []
     status = read_status(cell)
     last = lines[-1] if lines else {}
-    finals = [x for line in lines[-FINAL_GENERATIONS:] if (x := line.get("eval_fitness")) is not None]
     best = best_evaluation(lines)
     return CellResult(
         cell,
@@ -129,7 +125,7 @@ def _result(cell: Cell) -> CellResult:
         status.ended_by,
         status.failures,
         generation=int(last.get("generation") or 0),
-        final_fitness=fmean(finals) if finals else None,
+        final_fitness=final_fitness(lines),
         best_fitness=best[0] if best else None,
         env_steps=int(last.get("env_steps") or 0),
         hours=(last.get("elapsed") or 0.0) / 3600,

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError, ExitCode
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
-from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.cells import Cell, prepare
 from evoconn_cli.grid.states import State, last_log_lines, read_status
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.lock import host_name, living_owner
 from evoconn_cli.runs.signals import Interrupts
 
+if TYPE_CHECKING:
+    from evoconn_cli.grid.search import GridSearch
+
 _LOOK_ELSEWHERE = 5.0  # [s] between looks at cells that other processes run
+_FOLLOW = 2.0  # [s] between looks at what the trials of a search have reached
 
 _ENDING = (
     "the running cells finish their generation and save, or end if they have none yet; Ctrl-C again to quit at once."
@@ -33,7 +41,13 @@ class Ended(NamedTuple):
 
 
 class Executor(ABC):
-    """Runs attempts at cells, on this machine or on a cluster."""
+    """Runs attempts at cells, on this machine or on a cluster.
+
+    Attributes:
+        keeps_cells: Whether cells go on when the launcher is asked to end.
+    """
+
+    keeps_cells = False
 
     @abstractmethod
     def plan(self, cells: Sequence[Cell]) -> list[str]:
@@ -69,8 +83,8 @@ class Executor(ABC):
         """Releases what is held for further cells; called while none is ready to start."""
 
     @abstractmethod
-    def ask_to_end(self) -> None:
-        """Asks all running cells to save and end."""
+    def ask_to_end(self, cell: Cell) -> None:
+        """Asks a running cell to save and end."""
 
     def quit(self) -> list[Ended]:
         """Ends all running cells at once, and returns how they ended."""
@@ -107,32 +121,40 @@ class Scheduler:
         self._running: dict[Cell, _Started] = {}
         self._left_out: dict[Cell, str] = {}
         self._is_ending = False
+        self._search: GridSearch | None = None
+        self._follow_at = 0.0
+        self._pruned: set[Cell] = set()  # asked to end
 
     def plan(self, cells: Sequence[Cell]) -> list[str]:
         """Returns in words where each of the cells would run; nothing is started."""
         return self._executor.plan(cells)
 
-    def run(self, cells: Sequence[Cell]) -> dict[Cell, str]:
+    def run(self, cells: Sequence[Cell], search: GridSearch | None = None) -> dict[Cell, str]:
         """Runs cells until each is finished or used up its retries, or this process is asked to end.
 
         The first signal lets the running cells save; a second Ctrl-C quits them. Any other error leaves them running.
 
         Args:
             cells: Unfinished cells in the order to run them; their directories exist.
+            search: Trials of a search, whose cells are run as they appear.
 
         Returns:
             The cells that could not be run, and why. How the others went is read from their directories.
         """
         self._waiting = [(0.0, cell) for cell in cells]
+        self._search = search
         with self._executor.session(), Interrupts() as interrupts:
             interrupts.training = True  # only a second Ctrl-C raises KeyboardInterrupt
             try:
-                while self._waiting or self._running or self._elsewhere:
+                while True:
                     if interrupts.requested and not self._is_ending:
                         self._ask_to_end()
                     self._look_elsewhere()
+                    self._follow_search()
                     while not interrupts.requested and self._start_next():
                         pass
+                    if not (self._waiting or self._running or self._elsewhere or self._wants_more()):
+                        break
                     if self._first_ready() is None:
                         self._executor.release_unused()
                     for ended in self._executor.wait():
@@ -156,7 +178,7 @@ class Scheduler:
         """Starts the first ready cell if the executor has room; returns whether to try another."""
         ready = self._first_ready()
         if ready is None:
-            return False
+            return self._ask_next()
         cell = ready[1]
         status = read_status(cell)
         is_due = status.is_due(self._launch.retries)  # not if another launcher was quicker
@@ -174,6 +196,51 @@ class Scheduler:
             self._note(f"{cell.name} is left alone: it already runs{f' on {status.place}' if status.place else ''}.")
         return True
 
+    def _wants_more(self) -> bool:
+        """Returns whether another trial of a search may begin."""
+        return self._search is not None and self._search.wants_more and not self._is_ending
+
+    def _ask_next(self) -> bool:
+        """Begins a trial if the executor has room for it; returns whether there is a new cell."""
+        if self._search is None or not self._wants_more() or not self._executor.has_room():
+            return False
+        self._follow_at = 0.0  # if other trials have the same values, the result is known
+        return self._add(self._search.ask(self._note))
+
+    def _add(self, cells: Sequence[Cell]) -> bool:
+        """Queues cells of a search; returns whether there are any."""
+        assert self._search is not None
+        for cell in cells:
+            try:
+                prepare(cell, self._search.grid_name)
+                self._waiting.append((0.0, cell))
+            except EvoconnError as error:
+                self._leave_out(cell, str(error))
+        return bool(cells)
+
+    def _follow_search(self) -> None:
+        """Tells a search what its trials have reached, ends those that it prunes, and queues those of others."""
+        if self._search is None or time.monotonic() < self._follow_at:
+            return
+        self._follow_at = time.monotonic() + _FOLLOW
+        to_end, new = self._search.follow()
+        for cell in to_end:
+            if cell not in self._pruned:
+                self._pruned.add(cell)
+                self._note(f"{cell.name} is pruned: it finishes its generation and saves")
+                self._end(cell)
+        if not self._is_ending:
+            self._add(new)
+
+    def _end(self, cell: Cell) -> None:
+        """Asks a cell to save and end, if this launcher runs it, or another process of this host does."""
+        owner = living_owner(RunDirectory(cell.path).lock_file)
+        if cell in self._running or self._executor.keeps_cells:
+            self._executor.ask_to_end(cell)
+        elif owner is not None and owner["host"] == host_name():
+            with suppress(OSError):
+                os.kill(owner["pid"], signal.SIGTERM)
+
     def _look_elsewhere(self) -> None:
         """Queues cells that another process has left."""
         if not self._elsewhere or time.monotonic() < self._look_elsewhere_at:
@@ -187,6 +254,7 @@ class Scheduler:
     def _take_in(self, ended: Ended) -> None:
         """Records and shows how an attempt ended, and queues the next one."""
         cell, attempt = ended.cell, self._running.pop(ended.cell)
+        self._follow_at = 0.0
         try:
             self._record(attempt, ended)
         except EvoconnError as error:
@@ -203,6 +271,8 @@ class Scheduler:
         is_due = status.is_due(self._launch.retries)
         if status.state is State.FINISHED:
             self._note(f"{cell.name} is finished")
+        elif status.state is State.PRUNED:
+            self._note(f"{cell.name} is saved at generation {status.saved}, and ends there: it is pruned")
         elif status.state is State.FAILED:
             reason = ended.reason or next(iter(last_log_lines(status.log, 1)), "")
             later = "the next launch-grid retries it" if is_due else "it is not retried"
@@ -233,10 +303,16 @@ class Scheduler:
         self._is_ending = True
         self._waiting.clear()
         self._elsewhere.clear()
-        if self._running:
+        if self._executor.keeps_cells:
+            self._note("the cells go on; the same command follows them again.")
+            self._running.clear()
+        elif self._running:
             self._note(_ENDING)
-            self._executor.ask_to_end()
+            for cell in self._running:
+                self._executor.ask_to_end(cell)
 
     def _leave_out(self, cell: Cell, reason: str) -> None:
         self._left_out[cell] = reason
+        if self._search is not None:
+            self._search.leave_out(cell)
         self._note(f"{cell.name} is left out: {reason}")

@@ -7,20 +7,23 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from evoconn_cli.config.launch import LaunchConfig
-from evoconn_cli.errors import GridError, RunDirectoryError
+from evoconn_cli.errors import ExitCode, GridError, RunDirectoryError
 from evoconn_cli.grid import Note
-from evoconn_cli.grid.attempts import record_submission
+from evoconn_cli.grid.attempts import read_attempts, record_submission
 from evoconn_cli.grid.cells import Cell
+from evoconn_cli.grid.scheduler import Ended, Executor
 from evoconn_cli.grid.slurm_script import FOLDER, cells_in, make_script
 from evoconn_cli.grid.states import State, read_status
 
 _PATIENCE = 120  # [s] for an answer: a controller that is restarted or busy answers late
 _POLL = 10.0  # [s] between looks at the queue
+_TICK = 0.2  # [s] between looks at signals
 _MOST_SILENT = 30
 """Failed looks at the queue in a row after which waiting ends."""
 
@@ -60,7 +63,7 @@ class SlurmQueue:
         Raises:
             GridError: SLURM does not answer.
         """
-        queued = self._queued()
+        queued = self.queued()
         return [queued.get(cell.path.resolve(), "a new array of slurm") for cell in cells]
 
     def run(self, cells: Sequence[Cell]) -> dict[Cell, str]:
@@ -104,7 +107,7 @@ class SlurmQueue:
 
     def _new(self, cells: Sequence[Cell]) -> list[Cell]:
         """Returns the cells that are neither queued nor running."""
-        queued = self._queued()
+        queued = self.queued()
         out = [cell for cell in cells if cell.path.resolve() not in queued]
         if len(out) < len(cells):
             self.note(f"in SLURM's queue already: {len(cells) - len(out)} of {len(cells)} cells.")
@@ -121,7 +124,7 @@ class SlurmQueue:
     def _folder(self) -> Path:
         return self.directory.absolute() / FOLDER
 
-    def _queued(self) -> dict[Path, str]:
+    def queued(self) -> dict[Path, str]:
         """Returns in words the tasks that wait or run in SLURM's queue, by the resolved directory of their cell.
 
         An array has the name of its script, which is written before it is submitted; so even an array whose submission
@@ -168,7 +171,7 @@ class SlurmQueue:
         try:
             while True:
                 try:
-                    if not paths & self._queued().keys():
+                    if not paths & self.queued().keys():
                         return
                     silent = 0
                 except GridError as error:
@@ -180,6 +183,70 @@ class SlurmQueue:
                 self.pause(_POLL)
         except KeyboardInterrupt:
             self.note("the cells stay in SLURM's queue.")
+
+
+class SlurmExecutor(Executor):
+    """Runs the cells of a search as jobs of SLURM, which stay in its queue when the launcher ends.
+
+    Args:
+        queue: SLURM's queue, as the cells of other grids are submitted to it.
+        clock: Monotonic clock [s].
+    """
+
+    keeps_cells = True
+
+    def __init__(self, queue: SlurmQueue, clock: Callable[[], float] = time.monotonic) -> None:
+        self._queue = queue
+        self._clock = clock
+        self._look_at = 0.0
+        self._running: list[Cell] = []
+
+    def plan(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns the task that each of the cells has in SLURM's queue, or would get."""
+        return self._queue.plan(cells)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Does nothing: SLURM keeps what is submitted."""
+        yield
+
+    def start(self, cell: Cell, saved: int) -> str:
+        """Submits a cell, unless it is in the queue."""
+        self._queue.run([cell])
+        self._running.append(cell)
+        self._look_at = self._clock() + _POLL  # what was submitted just now may not be listed yet
+        return "slurm"
+
+    def wait(self) -> list[Ended]:
+        """Waits a moment, and returns the cells that are not in the queue any more."""
+        self._queue.pause(_TICK)
+        if not self._running or self._clock() < self._look_at:
+            return []
+        self._look_at = self._clock() + _POLL
+        try:
+            queued = self._queue.queued()
+        except GridError as error:
+            self._queue.note(f"{error} The cells go on; SLURM is asked again.")
+            return []
+        ended = [cell for cell in self._running if cell.path.resolve() not in queued]
+        self._running = [cell for cell in self._running if cell not in ended]
+        return [_end_of(cell) for cell in ended]
+
+    def release_unused(self) -> None:
+        """Does nothing: SLURM holds the devices."""
+
+    def ask_to_end(self, cell: Cell) -> None:
+        """Sends a running cell the signal before its time limit, and cancels a waiting one."""
+        task, _, state = self._queue.queued().get(cell.path.resolve(), "").removeprefix("slurm ").partition(", ")
+        if task:
+            ask("scancel", *(["--signal=USR1"] if state == "running" else []), task)
+
+
+def _end_of(cell: Cell) -> Ended:
+    """Returns how the last attempt at a cell ended that is not in the queue any more."""
+    attempts = read_attempts(cell.path).attempts
+    exit_code = attempts[-1].exit_code if attempts else None
+    return Ended(cell, ExitCode.ERROR if exit_code is None else exit_code, "" if attempts else "SLURM did not start it")
 
 
 def is_ours_to_requeue(task: str) -> bool:

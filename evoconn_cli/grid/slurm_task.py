@@ -56,9 +56,9 @@ def is_to_go_on(cell: Path, exit_code: int, retries: int, before: int) -> bool:
         retries: Retries of a cell that fails.
         before: Number of attempts before the command.
     """
-    if exit_code == ExitCode.DONE:
-        return False
     attempts, saved = read_attempts(cell), RunDirectory(cell).last_saved_generation()
+    if exit_code == ExitCode.DONE or attempts.is_pruned:
+        return False
     if exit_code == ExitCode.SAVED_EARLY:
         return attempts.in_vain(saved) <= retries
     if len(attempts.attempts) == before:

@@ -33,7 +33,13 @@ class State(StrEnum):
     RUNNING = "running"
     SAVED = "saved"  # it resumes from its latest checkpoint
     FAILED = "failed"
+    PRUNED = "pruned"  # ended by the pruner of a search
     FINISHED = "finished"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no further attempt is needed."""
+        return self in (State.PRUNED, State.FINISHED)
 
 
 class CellStatus(NamedTuple):
@@ -89,6 +95,8 @@ def read_status(cell: Cell) -> CellStatus:
         state = State.RUNNING
     elif ended_by is not None or saved >= cell.config.algo.generations:
         state = State.FINISHED
+    elif tries.is_pruned:
+        state = State.PRUNED
     elif not tries.attempts and not saved:
         state = State.WAITING
     elif failures and not tries.last_was_asked_to_end:

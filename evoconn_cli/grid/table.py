@@ -21,11 +21,12 @@ _STYLES = {
     State.FAILED: "bold red",
     State.SAVED: "yellow",
     State.WAITING: "dim",
+    State.PRUNED: "magenta",
     State.FINISHED: "green",
 }
 """In the order of importance to the user."""
 
-_FIGURES = ("seed", "generation", "evaluation", "steps/s", "left", "failures")
+_FIGURES = ("trial", "seed", "generation", "evaluation", "steps/s", "left", "failures")
 """Columns with numbers, aligned to the right."""
 
 _MAY_BE_MISSING = ("steps/s", "on", "settings", "left", "failures")
@@ -60,7 +61,7 @@ class Rows:
     """Rows that are read repeatedly, except those of finished cells.
 
     Args:
-        cells: Cells of a grid.
+        cells: Cells of a grid; a search adds to them.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -69,8 +70,8 @@ class Rows:
 
     def read(self) -> list[CellRow]:
         """Returns the current rows."""
-        rows = [self._finished.get(cell) or read_rows([cell])[0] for cell in self._cells]
-        self._finished = {row.cell: row for row in rows if row.status.state is State.FINISHED}
+        rows = [self._finished.get(cell) or read_rows([cell])[0] for cell in list(self._cells)]
+        self._finished = {row.cell: row for row in rows if row.status.state.is_final}
         return rows
 
 
@@ -122,6 +123,8 @@ class GridTable:
         varying = varying_keys([row.cell for row in self.rows])
         if varying:
             columns.insert(2, ("settings", lambda row: settings_text(row.cell.settings, varying)))
+        if any(row.cell.trial is not None for row in self.rows):
+            columns.insert(0, ("trial", lambda row: count(row.cell.trial)))
         if self.plan is not None:
             plan = self.plan
             columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -132,6 +132,16 @@ class History:
             return None if left is None else TimeLeft(left, at_most=False)
         longest = self._most_steps / rate * (generations - int(self.last.get("generation") or 0))
         return TimeLeft(longest, at_most=True) if longest > _LONGER * left else TimeLeft(left, at_most=False)
+
+
+FINAL_GENERATIONS = 10
+"""Last generations whose mean evaluation fitness is the final fitness of a run."""
+
+
+def final_fitness(lines: Sequence[Metrics]) -> float | None:
+    """Returns the mean evaluation fitness of the last generations; None if they have none."""
+    known = [fitness for line in lines[-FINAL_GENERATIONS:] if (fitness := line.get("eval_fitness")) is not None]
+    return statistics.fmean(known) if known else None
 
 
 def best_evaluation(

@@ -302,7 +302,7 @@ class SlowStartExecutor(Executor):
     def release_unused(self):
         pass
 
-    def ask_to_end(self):
+    def ask_to_end(self, cell):
         self.asked = True
 
 
