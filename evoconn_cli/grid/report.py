@@ -20,6 +20,15 @@ from evoconn_cli.config.grid import GridFile, Published
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, first_line
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell, Grid
+from evoconn_cli.grid.search_report import (
+    draw_searches,
+    name_of,
+    ranking,
+    search_document,
+    search_lines,
+    winner_file,
+    winner_preset,
+)
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
 from evoconn_cli.output import replace_text
@@ -50,7 +59,8 @@ class CellResult(NamedTuple):
     def figures(self) -> dict[str, Any]:
         """Returns the result by the names of its columns in results.csv."""
         names = ("state", "ended_by", "generation", "final_fitness", "best_fitness", "env_steps", "hours")
-        return {**{name: getattr(self, name) for name in names}, "directory": self.cell.name}
+        trial = {} if self.cell.trial is None else {"trial": self.cell.trial}
+        return {**trial, **{name: getattr(self, name) for name in names}, "directory": self.cell.name}
 
 
 class GroupResult(NamedTuple):
@@ -168,22 +178,30 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
     hidden = sum(group.iqm is not None for group in groups) - len(drawn)
     try:
         curves = _draw(grid, drawn, notice)
+        figures = draw_searches(grid) if grid.search else {}
     except ModuleNotFoundError as error:
         notice(f"learning curves are not drawn: {first_line(error)}")
-        curves = []
+        curves, figures = [], {}
     note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
+    table = search_lines(grid, groups, {name: x.name for name, x in figures.items()}) if grid.search else []
     texts = {
-        "REPORT.md": to_markdown(grid.file, groups, note),
+        "REPORT.md": to_markdown(grid.file, groups, note, table),
         "results.csv": to_csv(groups),
-        "results.json": to_json(grid.file, groups),
+        "results.json": to_json(grid, groups),
     }
+    for search in grid.search.searches if grid.search else []:
+        if search.best is not None:
+            texts[winner_file(grid, search).name] = winner_preset(grid, search, search.best)
     for name, text in texts.items():
         try:
             replace_text(grid.directory / name, text)
         except OSError as error:
             raise EvoconnError(f"cannot write {grid.directory / name}: {error.strerror}.") from None
-    console.print(_terminal_table(grid.file.name, *table_of(groups)))
-    return [*(grid.directory / name for name in texts), *curves]
+    for search in grid.search.searches if grid.search else []:
+        console.print(_terminal_table(name_of(search), *ranking(search, {group.cell.group: group for group in groups})))
+    if not grid.search:
+        console.print(_terminal_table(grid.file.name, *table_of(groups)))
+    return [*(grid.directory / name for name in texts), *curves, *figures.values()]
 
 
 def _terminal_table(title: str, head: list[str], rows: list[list[str]]) -> Table:
@@ -192,7 +210,7 @@ def _terminal_table(title: str, head: list[str], rows: list[list[str]]) -> Table
         title=title, title_justify="left", title_style="bold", header_style="dim", box=None, collapse_padding=True
     )
     for name in head[:-_COST_COLUMNS]:
-        is_figure = name not in ("set", "task", "settings")
+        is_figure = name not in ("set", "task", "settings", "state")
         table.add_column(name, justify="right" if is_figure else "left", no_wrap=name != "settings")
     for row in rows:
         table.add_row(*row[:-_COST_COLUMNS])
@@ -216,7 +234,8 @@ def _draw(grid: Grid, groups: Sequence[GroupResult], notice: Note) -> list[Path]
     varying = varying_keys(grid.cells)
     curves = []
     for cell in (result.cell for group in groups for result in group.results):
-        name = f"{cell.set_name} {settings_text(cell.settings, varying)}".strip()
+        own = cell.set_name if cell.trial is None else f"trial {cell.trial}:"
+        name = f"{own} {settings_text(cell.settings, varying)}".strip()
         if not RunDirectory(cell.path).metrics_file.exists():
             continue  # a seed that has not begun
         try:
@@ -249,11 +268,8 @@ def table_of(groups: Sequence[GroupResult]) -> tuple[list[str], list[list[str]]]
     return head, rows
 
 
-def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str:
-    """Returns the text of REPORT.md."""
-    from evoconn_cli.evaluation.statistics import CONFIDENCE
-
-    head, rows = table_of(groups)
+def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str, of_search: Sequence[str]) -> str:
+    """Returns the text of REPORT.md; the lines of a search take the place of the table."""
     num_cells = sum(len(group.results) for group in groups)
     finished = sum(group.num_finished for group in groups)
     early = Counter(result.ended_by for group in groups for result in group.results if result.ended_by)
@@ -263,14 +279,7 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str
         "",
         f"{finished} of {num_cells} runs are finished{by}. evoconn {__version__}, {time.strftime('%Y-%m-%d %H:%M')}.",
         "",
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-        f"Evaluation: interquartile mean over seeds (the mean, if fewer than four) and its {CONFIDENCE:.0%} bootstrap "
-        f"interval. A run counts with its mean evaluation fitness in its last {FINAL_GENERATIONS} generations so far. "
-        "Seeds: number of finished ones. Best: highest evaluation fitness of any seed in any generation. Steps "
-        "(environment steps that counted) and time (of training): means over the runs that have begun.",
+        *(of_search or _markdown_table(*table_of(groups))),
     ]
     if grid.published is not None:
         lines += ["", f"Published: {grid.published.source}."]
@@ -280,6 +289,21 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str) -> str
         lines += ["", "## Failed", ""]
         lines += [f"- `{x.cell.name}`, failures: {count(x.failures)}; see its `log.txt`" for x in failed]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    from evoconn_cli.evaluation.statistics import CONFIDENCE
+
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        f"Evaluation: interquartile mean over seeds (the mean, if fewer than four) and its {CONFIDENCE:.0%} bootstrap "
+        f"interval. A run counts with its mean evaluation fitness in its last {FINAL_GENERATIONS} generations so far. "
+        "Seeds: number of finished ones. Best: highest evaluation fitness of any seed in any generation. Steps "
+        "(environment steps that counted) and time (of training): means over the runs that have begun.",
+    ]
 
 
 def to_csv(groups: Sequence[GroupResult]) -> str:
@@ -296,14 +320,16 @@ def to_csv(groups: Sequence[GroupResult]) -> str:
     return text.getvalue()
 
 
-def to_json(grid: GridFile, groups: Sequence[GroupResult]) -> str:
+def to_json(grid: Grid, groups: Sequence[GroupResult]) -> str:
     """Returns the text of results.json: the groups, and the runs of each; null for unknown figures."""
     document: dict[str, Any] = {
         "evoconn": __version__,
-        "grid": grid.name,
-        "published": grid.published.source if grid.published else None,
+        "grid": grid.file.name,
+        "published": grid.file.published.source if grid.file.published else None,
         "groups": [_group_document(group) for group in groups],
     }
+    if grid.search:
+        document["searches"] = [search_document(search) for search in grid.search.searches]
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 

@@ -47,6 +47,7 @@ class PointSearch:
         every: Environment steps between two comparisons of the pruner.
         trials: Trials by number, as last read.
         cells: Cells of each trial.
+        num_ending: Number of pruned trials that still run.
 
     Raises:
         EvoconnError: Optuna is not installed, or the study cannot be read.
@@ -70,6 +71,7 @@ class PointSearch:
             )
         self.trials: list[Trial] = []
         self.cells: list[list[Cell]] = []
+        self.num_ending = 0
         self._file = file
         self._directory = directory
         # Whatever makes fitness incomparable with that of earlier trials begins another study.
@@ -83,6 +85,10 @@ class PointSearch:
         """The complete trial with the highest fitness, the first of equal ones."""
         complete = [trial for trial in self.trials if trial.is_complete and trial.fitness is not None]
         return max(complete, key=lambda trial: trial.fitness or 0.0, default=None)
+
+    def importance(self) -> dict[str, float]:
+        """Returns the share of each key in being among the best trials, largest first; empty if unknown."""
+        return self._study.importance()
 
     def refresh(self) -> None:
         """Reads the trials from the study."""
@@ -112,7 +118,7 @@ class PointSearch:
     def follow(self) -> list[Cell]:
         """Tells the study what its trials have reached, and returns the running cells of pruned trials."""
         self.refresh()
-        to_end = []
+        to_end, self.num_ending = [], 0
         for trial in self.trials:
             if trial.number in self._settled:
                 continue
@@ -122,6 +128,7 @@ class PointSearch:
             trial = self.trials[trial.number]
             running = _prune(cells) if trial.is_pruned else []
             to_end += running
+            self.num_ending += bool(running)
             if not trial.is_open and not running:
                 self._settled.add(trial.number)
         return to_end
@@ -259,8 +266,8 @@ class GridSearch:
         return least if len(least.trials) < self._keys.num_trials else None
 
     def _count(self) -> None:
-        """Counts the open trials that occupy a place, and those with a cell that has failed for good."""
-        self._num_open = self._num_failed = 0
+        """Counts the trials that occupy a place, and the open ones with a cell that has failed for good."""
+        self._num_open, self._num_failed = sum(search.num_ending for search in self.searches), 0
         for search in self.searches:
             for trial, cells in zip(search.trials, search.cells, strict=True):
                 if trial.is_open and any(self._has_failed(cell) for cell in cells):

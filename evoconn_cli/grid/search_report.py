@@ -1,0 +1,194 @@
+"""The report of a search: its trials by rank, importance of keys, figures, and the winner as a preset."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from evoconn_cli import __version__
+from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.grid.cells import Grid, load_point
+from evoconn_cli.grid.search import PointSearch
+from evoconn_cli.grid.states import State
+from evoconn_cli.progress.formatting import count, duration, fitness
+
+if TYPE_CHECKING:
+    from evoconn_cli.grid.report import GroupResult
+    from evoconn_cli.search.study import Trial
+
+_BEST = " (best)"
+"""Mark of the winner in the column `rank`."""
+
+
+def ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[list[str], list[list[str]]]:
+    """Returns head and rows of the table of trials, the best first; trials that repeat earlier ones are left out.
+
+    Args:
+        search: Search with trials.
+        groups: Results of the cells by name of their group.
+    """
+    keys = list(dict.fromkeys(key for trial in search.trials for key in trial.values))
+    head = ["rank", "trial", *(key.rpartition(".")[2] for key in keys), "state", "evaluation"]
+    head += ["steps per run", "time per run"]
+    rows, seen = [], set()
+    ordered = sorted(search.trials, key=lambda trial: (not trial.is_complete, not trial.is_pruned, -_value(trial)))
+    first = {group: trial.number for trial in reversed(search.trials) for group in [_group(search, trial)]}
+    for trial in ordered:
+        group = _group(search, trial)
+        if group in seen or (group is not None and first[group] != trial.number):
+            continue
+        seen.add(group)
+        result = groups.get(group or "")
+        rank = f"{len(rows) + 1}{_BEST if trial == search.best else ''}" if trial.is_complete else ""
+        values = [_text(trial.values.get(key)) for key in keys]
+        cost = [count(result.env_steps), duration(3600 * result.hours)] if result else ["", ""]
+        rows.append([rank, str(trial.number), *values, _state(trial, result), fitness(trial.fitness), *cost])
+    return head, rows
+
+
+def search_lines(grid: Grid, groups: Sequence[GroupResult], figures: Mapping[str, str]) -> list[str]:
+    """Returns the lines of REPORT.md about the searches of a grid.
+
+    Args:
+        grid: Grid with a search.
+        groups: Results of its cells.
+        figures: Name of the figure of each search, by name of the search.
+    """
+    assert grid.search is not None and grid.file.search is not None
+    keys = grid.file.search
+    by_name = {group.cell.group: group for group in groups}
+    lines = [
+        f"Searched with {keys.sampler}, seed {keys.seed}, pruner {keys.pruner}, {keys.parallel} at a time: "
+        f"{grid.search.summary}. A trial counts with the mean over its seeds; a pruned one with the fitness that was "
+        "compared last.",
+    ]
+    for search in grid.search.searches:
+        name = name_of(search)
+        lines += ["", f"## {name}", ""]
+        if search.best is not None:
+            lines += [f"The best is trial {search.best.number}, {fitness(search.best.fitness)}; its configuration:", ""]
+            lines += ["```", f"evoconn train --config {winner_file(grid, search)}", "```", ""]
+        head, rows = ranking(search, by_name)
+        lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+        repeated = len(search.trials) - len(rows)
+        if repeated:
+            lines += ["", f"{count(repeated)} trials had the values of earlier ones, and their result."]
+        if importance := search.importance():
+            lines += ["", "| key | importance |", "|---|---|", *(f"| {k} | {x:.0%} |" for k, x in importance.items())]
+            lines += ["", "Importance: share in being among the best tenth of the complete trials (PED-ANOVA)."]
+        if name in figures:
+            lines += ["", f"![Trials and importance]({figures[name]})"]
+    return lines
+
+
+def name_of(search: PointSearch) -> str:
+    """Returns the name of a search: set, task and values of the axes."""
+    values = "".join(f"-{key.rpartition('.')[2]}={_text(value)}" for key, value in search.point.settings)
+    return f"{search.point.set_name}-{search.point.task}{values}"
+
+
+def draw_searches(grid: Grid) -> dict[str, Path]:
+    """Writes the figure of each search that has a result as PNG and SVG; returns the PNG files by name of the search.
+
+    Raises:
+        ModuleNotFoundError: Matplotlib is not installed.
+    """
+    from evoconn_cli.drawing.canvas import save_figure
+    from evoconn_cli.search.figure import search_figure
+
+    assert grid.search is not None
+    files = {}
+    for search in grid.search.searches:
+        name = name_of(search)
+        if any(trial.fitness is not None for trial in search.trials):
+            figure = search_figure(name, search.trials, search.importance())
+            for suffix in (".svg", ".png"):
+                files[name] = grid.directory / f"search-{name}{suffix}"
+                save_figure(figure, files[name])
+    return files
+
+
+def winner_file(grid: Grid, search: PointSearch) -> Path:
+    """Returns the file of the winner of a search."""
+    return grid.directory / f"best-{name_of(search)}.yaml"
+
+
+def winner_preset(grid: Grid, search: PointSearch, best: Trial) -> str:
+    """Returns the configuration of the winner as a preset: the keys whose values are not the defaults.
+
+    Args:
+        grid: Grid of the search.
+        search: Search with a winner.
+        best: The winner.
+    """
+    config = load_point(grid.file, search.point, tuple(best.values.items()))
+    tracking = dataclasses.replace(config.tracking, tags="", group=None, name=None)
+    seeds = ", ".join(map(str, grid.file.seeds))
+    return "\n".join(
+        [
+            f"# evoconn train --config {winner_file(grid, search)}",
+            "#",
+            f"# Result: trial {best.number} of {len(search.trials)} of the search {grid.file.name}, {name_of(search)}:",
+            f"# evaluation fitness {fitness(best.fitness)}, mean over seeds {seeds}. evoconn {__version__}, "
+            f"{time.strftime('%Y-%m-%d')}.",
+            f"# Searched: {', '.join(f'{key}={_text(value)}' for key, value in best.values.items())}.",
+            OmegaConf.to_yaml(OmegaConf.create(_chosen(dataclasses.replace(config, tracking=tracking)))),
+        ]
+    )
+
+
+def _chosen(config: RunConfig) -> dict[str, Any]:
+    """Returns the keys of a configuration that are not the defaults, nested."""
+    nested: dict[str, Any] = {}
+    for key, value, f in walk(config):
+        if value != f.default or key in ("task.name", "algo.name", "network.name"):
+            section, _, name = key.rpartition(".")
+            (nested.setdefault(section, {}) if section else nested)[name] = value
+    return nested
+
+
+def search_document(search: PointSearch) -> dict[str, Any]:
+    """Returns a search with its trials for results.json."""
+    return {
+        "set": search.point.set_name,
+        "task": search.point.task,
+        "settings": dict(search.point.settings),
+        "best": search.best.number if search.best else None,
+        "importance": search.importance(),
+        "trials": [
+            {
+                "number": trial.number,
+                "state": trial.state.name.lower(),
+                "fitness": trial.fitness,
+                "values": dict(trial.values),
+                "reports": dict(trial.reports),
+            }
+            for trial in search.trials
+        ],
+    }
+
+
+def _group(search: PointSearch, trial: Trial) -> str | None:
+    """Returns the group of the cells of a trial; None if it has none."""
+    cells = search.cells[trial.number]
+    return cells[0].group if cells else None
+
+
+def _value(trial: Trial) -> float:
+    return float("-inf") if trial.fitness is None else trial.fitness
+
+
+def _state(trial: Trial, result: GroupResult | None) -> str:
+    if not trial.is_open:
+        return "finished" if trial.is_complete else "pruned" if trial.is_pruned else "failed"
+    states = [one.state for one in result.results] if result else []
+    return next((state.value for state in (State.FAILED, State.RUNNING, State.SAVED) if state in states), "waiting")
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
