@@ -79,9 +79,8 @@ def read_search(given: Any, overrides: Sequence[str]) -> Search | None:
     if isinstance(given, Mapping) and (old := sorted({"samples", "draw"} & {str(key) for key in given})):
         raise ConfigError(
             f"search.{old[0]}: this is a random search of evoconn before the search with Optuna, whose samples cannot "
-            "be drawn any more. Continue it with the version that began it (its commit is in the run.json of its "
-            "cells), or write sampler: random, trials: NUMBER and space: in place of samples: and draw:, with "
-            "another --grid-dir."
+            "be drawn any more. Continue it with the evoconn that began it, or begin a new one in another --grid-dir: "
+            "write sampler: random, trials: NUMBER and space: in place of samples: and draw:."
         )
     search = read_section(given, Search(), "search")
     search = read_section(read_overrides(overrides, lambda key: False).get("search"), search, "search")

@@ -55,7 +55,8 @@ def show_search(grid: Grid, console: Console) -> None:
     facts = {
         "sampler": f"{keys.sampler}, seed {keys.seed}",
         "pruner": keys.pruner if keys.pruner == "none" else f"{keys.pruner}, every {steps} environment steps",
-        "trials": f"{count(keys.num_trials)}{studies}, {keys.parallel} at a time; {search.summary}",
+        "trials": f"{count(keys.num_trials)}{studies}, {keys.parallel} at a time",
+        "told": search.summary,
         **{key: str(x) if isinstance(x, Range) else ", ".join(map(str, x)) for key, x in keys.space.items()},
     }
     table = Table(title=f"search of {grid.file.name}", title_justify="left", title_style="bold", box=None)

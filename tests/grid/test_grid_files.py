@@ -62,38 +62,20 @@ def test_a_changed_grid_keeps_the_cells_it_had(tmp_path):
     assert before < after and len(after) == 3 * len(before)
 
 
-SEARCH = """
-search:
-  samples: {}
-  seed: 3
-  draw:
-    algo.learning_rate: [0.05, 0.1, 0.2]
-    algo.eps: {{low: 1e-4, high: 1e-1, scale: log}}
-    network.num_neurons: {{low: 8, high: 64}}
-"""
-
-
-@pytest.mark.slow
-def test_samples_follow_from_their_number_and_seed(tmp_path):
-    few, more = (cells_of(tmp_path, ONE + SEARCH.format(samples)) for samples in (20, 200))
-    assert [cell.path for cell in more[:20]] == [cell.path for cell in few] and len(more) == 200
-    other = cells_of(tmp_path, ONE + SEARCH.format(20).replace("seed: 3", "seed: 4"))
-    assert not {cell.path for cell in few} & {cell.path for cell in other}
-    algos = [cell.config.algo for cell in more]
-    assert {algo.learning_rate for algo in algos} == {0.05, 0.1, 0.2}
-    assert all(1e-4 <= algo.eps <= 1e-1 for algo in algos)
-    below = sum(algo.eps < 10**-2.5 for algo in algos)
-    assert 70 <= below <= 130, "half of them lie below the geometric middle"
-    sizes = [cell.config.network.num_neurons for cell in more]
-    assert min(sizes) < 12 and max(sizes) > 60 and all(type(size) is int for size in sizes)
-
-
 def test_the_key_decides_whether_whole_bounds_mean_whole_numbers(tmp_path):
-    draw = "{network.excitatory_ratio: {low: 0, high: 1}, algo.population: {low: 32, high: 64}}"
-    cells = cells_of(tmp_path, f"{ONE}search: {{samples: 20, draw: {draw}}}\n")
-    ratios = {cell.config.network.excitatory_ratio for cell in cells}
-    assert len(ratios) == 20 and all(0 < ratio < 1 for ratio in ratios)
-    assert all(type(cell.config.algo.population) is int for cell in cells)
+    space = "{network.excitatory_ratio: {low: 0, high: 1}, algo.population: {low: 32, high: 64}}"
+    search = read_grid(str(write_grid(tmp_path, f"{ONE}search: {{space: {space}}}\n"))).search
+    ratio, population = search.space["network.excitatory_ratio"], search.space["algo.population"]
+    assert (ratio.is_whole, population.is_whole) == (False, True)
+    assert type(ratio.low) is float and type(population.low) is int
+
+
+def test_keys_of_search_can_be_given_on_the_command_line(tmp_path):
+    file = str(write_grid(tmp_path, ONE + "search: {trials: 3, space: {algo.eps: [0.1]}}\n"))
+    search = read_grid(file, ["search.trials=7", "launch.retries=0", "search.sampler=grid"]).search
+    assert (search.trials, search.sampler, search.num_trials) == (7, "grid", 1)
+    with pytest.raises(ConfigError, match=r"search\.trials=3: the grid file has no section search"):
+        read_grid("ec_brax", ["search.trials=3"])
 
 
 def test_cells_with_the_same_id_and_another_configuration_are_refused(tmp_path, monkeypatch):
@@ -105,12 +87,6 @@ def test_cells_with_the_same_id_and_another_configuration_are_refused(tmp_path, 
 def test_a_base_without_a_task_asks_for_tasks(tmp_path):
     with pytest.raises(ConfigError, match=r"base paper has no task: list some in `tasks`"):
         cells_of(tmp_path, "base: paper\nseeds: [0]\n")
-
-
-@pytest.mark.slow
-def test_samples_that_are_drawn_twice_are_one_cell(tmp_path):
-    text = ONE + "search: {samples: 50, draw: {algo.learning_rate: [0.1, 0.2]}}\n"
-    assert len(cells_of(tmp_path, text)) == 2
 
 
 def test_the_base_may_be_a_file_beside_the_grid(tmp_path):
@@ -129,7 +105,7 @@ def test_a_file_may_have_a_dash_in_its_name(tmp_path):
 
 YAML_OF_DOCS = [
     pytest.param(block, id=f"{page.stem}-{number}")
-    for page in sorted(DOCS.glob("grids*.md"))
+    for page in (*sorted(DOCS.glob("grids*.md")), DOCS / "search.md")
     for number, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
 ]
 
@@ -146,7 +122,8 @@ def test_there_are_grid_files_in_the_documentation():
 
 @pytest.mark.parametrize("name", grid_names())
 def test_shipped_grids_expand(name, tmp_path):
-    assert len(expand(read_grid(name), tmp_path)) in (9, 18)
+    grid = read_grid(name)
+    assert len(expand(grid, tmp_path)) in ((9, 18) if grid.search is None else (0,))
 
 
 WRONG = {
@@ -163,12 +140,12 @@ WRONG = {
     "axes: {algo.eps: [0.1, 0.1]}": "twice",
     "axes: {algo.eps: [0.1, 0.7]}": "algo.eps=0.7",
     "axes: {algo.eps: [0.1]}\nsets: {a: {algo.eps: 0.2}}": "both set algo.eps",
-    "axes: {algo.eps: [0.1]}\nsearch: {draw: {algo.eps: [0.2]}}": "both set algo.eps",
-    "search: {samples: 3}": "`draw` is missing",
-    "search: {samples: 0, draw: {algo.eps: [0.1]}}": "search.samples=0: must be at least 1",
-    "search: {draw: {algo.eps: {low: 0.2, high: 0.1}}}": "low=0.2 must be less",
-    "search: {draw: {algo.eps: {low: 0, high: 0.1, scale: log}}}": "more than 0",
-    "search: {draw: {algo.eps: {low: 0.01, high: 0.1, scale: lg}}}": "'log'",
+    "axes: {algo.eps: [0.1]}\nsearch: {space: {algo.eps: [0.2]}}": "both set algo.eps",
+    "search: {trials: 3}": "`space` is missing",
+    "search: {trials: 0, space: {algo.eps: [0.1]}}": "search.trials=0: must be at least 1",
+    "search: {space: {algo.eps: {low: 0.2, high: 0.1}}}": "low=0.2 must be less",
+    "search: {space: {algo.eps: {low: 0, high: 0.1, scale: log}}}": "more than 0",
+    "search: {space: {algo.eps: {low: 0.01, high: 0.1, scale: lg}}}": "'log'",
     "launch: {retrys: 3}": "'launch.retries'",
     "launch: {retries: -1}": "launch.retries=-1: must be at least 0",
     "launch: {retries: often}": "launch.retries",
@@ -184,7 +161,7 @@ WRONG = {
     "sets: {a: {algo.eps: [0.1]}}": "is not a plain value",
     "sets: {a: {algo.eps: 0.1, algo: {eps: 0.2}}}": "algo.eps is given twice",
     "axes: {checkpoint.every: [1, 2]}": "axes.checkpoint.every: this key is not part",
-    "search: {draw: {engine.kernel: [xla, auto]}}": "search.draw.engine.kernel: this key is not part",
+    "search: {space: {engine.kernel: [xla, auto]}}": "search.space.engine.kernel: this key is not part",
     "published: {source: a paper, tiny: {hoper: 1}}": "'hopper'",
     "published: {tiny: {hopper: 1}}": "`source` is missing",
     "published: {source: a paper, other: {hopper: 1}}": "unknown set in published",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from evoconn_cli.config.schema import EsConfig
 from evoconn_cli.engine.build import build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.grid.cells import expand
+from evoconn_cli.grid.cells import Point, cells_at, expand, points
 from evoconn_cli.progress.display import Progress
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.training.opening import create_run, reopen_run
@@ -43,7 +44,15 @@ SMALL = [
 
 
 def test_these_are_all_sets():
-    assert sorted(GRIDS) == grid_names()
+    assert sorted([*GRIDS, "ec_search"]) == grid_names()
+
+
+def test_the_search_has_the_published_space_around_the_published_values():
+    grid, cell = read_grid("ec_search"), load_grid("ec_brax")[0]
+    assert len(list(points(grid))) == 3 and math.prod(map(len, grid.search.space.values())) == 50
+    published = (("algo.learning_rate", 0.15), ("algo.eps", 1e-3), ("network.num_neurons", 256))
+    (same,) = cells_at(grid, Point("conn_snn", cell.task, ()), Path("runs"), values=published)
+    assert same.id == cell.id
 
 
 @pytest.mark.parametrize("grid", GRIDS)

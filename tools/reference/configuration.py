@@ -8,7 +8,6 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from evoconn_cli.config.grid import Search
 from evoconn_cli.config.launch import LaunchConfig, SlurmConfig
 from evoconn_cli.config.registry import entries
 from evoconn_cli.config.schema import (
@@ -19,6 +18,7 @@ from evoconn_cli.config.schema import (
     RunConfig,
     SpikingConfig,
 )
+from evoconn_cli.config.search import Search
 from tools.reference.markdown import NOTE, code, prose, table
 
 INTRODUCTION = """# Configuration
@@ -60,8 +60,8 @@ ES_NOTE = """Published sigma and step size of `es`, which hold where the keys ar
 
 GRID_FILES = """## Grid files
 
-Keys of the sections of a [grid file](grids.md). Those of `launch` can be given to
-[`evoconn launch-grid`](commands/launch-grid.md) as `launch.KEY=VALUE`, too.
+Keys of the sections of a [grid file](grids.md). Those of `launch` and `search` can be given to
+[`evoconn launch-grid`](commands/launch-grid.md) as `launch.KEY=VALUE` and `search.KEY=VALUE`, too.
 """
 
 
