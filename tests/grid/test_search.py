@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,11 @@ from started import start
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.search import Range, Search
 from evoconn_cli.errors import ConfigError, EvoconnError, GridError
-from evoconn_cli.grid.cells import open_grid
+from evoconn_cli.grid.attempts import record_end, record_start
+from evoconn_cli.grid.cells import open_grid, prepare
+from evoconn_cli.grid.scheduler import Ended
 from evoconn_cli.grid.search_report import ranking, winner_preset
+from evoconn_cli.grid.slurm import SlurmExecutor, SlurmQueue
 from evoconn_cli.grid.slurm_task import is_to_go_on
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.search.study import Study
@@ -32,6 +35,10 @@ def open_study(folder: Path, **keys) -> Study:
 
 def values_of(study: Study) -> list[dict]:
     return [dict(trial.values) for trial in study.trials()]
+
+
+def lines_of(directory: Path) -> list[str]:
+    return (directory / "study.jsonl").read_text().splitlines()
 
 
 def ask(study: Study):
@@ -76,7 +83,7 @@ def test_the_state_of_cma_es_is_computed_and_leads_uphill(tmp_path):
         study.tell(trial.number, -((trial.values["a"] - 0.8) ** 2) - (trial.values["n"] / 1000 - 0.3) ** 2)
     last = values_of(study)[-10:]
     assert all(abs(values["a"] - 0.8) < 0.2 and abs(values["n"] - 300) < 200 for values in last)
-    attributes = [json.loads(line).get("user_attrs") or {} for line in (tmp_path / "study.jsonl").open()]
+    attributes = [json.loads(line).get("user_attrs") or {} for line in lines_of(tmp_path)]
     assert {type(x) for one in attributes for x in one.values()} == {int}, "nothing that would be unpickled"
 
 
@@ -169,12 +176,12 @@ def test_a_killed_launcher_loses_nothing(tmp_path):
     whole, _ = run_search(file, tmp_path / "whole", program)
     directory = tmp_path / "killed"
     launcher = start([sys.executable, searches.__file__, file, directory, program])
-    pause = signal.sigtimedwait
+    pause = threading.Event()
     for _ in range(3000):
         grid = open_grid(str(file), directory)
         if len(grid.cells) == 3 and len(grid.search.searches[0].trials[2].reports) == 5:
             break
-        pause([signal.SIGUSR2], 0.02)
+        pause.wait(0.02)
     else:
         pytest.fail("the third trial has not come half-way")
     launcher.kill()
@@ -183,7 +190,7 @@ def test_a_killed_launcher_loses_nothing(tmp_path):
     grid, _ = run_search(file, directory, program)
     assert grid.search.searches[0].trials == whole.search.searches[0].trials
     assert {read_status(cell).attempts for cell in grid.cells} == {1}
-    told = [json.loads(line) for line in (directory / "study.jsonl").open() if '"op_code":6' in line]
+    told = [json.loads(line) for line in lines_of(directory) if '"op_code":6' in line]
     assert sorted(line["trial_id"] for line in told) == list(range(9)), "each is told once"
 
 
@@ -231,6 +238,49 @@ def test_the_winner_is_a_preset_and_the_report_ranks(tmp_path):
     of_cell = search.cells[search.best.number][0].config
     assert dataclasses.replace(of_cell, tracking=load_config(str(preset)).tracking) == load_config(str(preset))
     assert f"trial {search.best.number} of 6" in text
+
+
+class FakeSlurm:
+    """SLURM's commands: `sbatch` queues one task, which ends when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.queue, self.asked = {}, []
+        monkeypatch.setattr("evoconn_cli.grid.slurm.ask", self.ask)
+
+    def ask(self, *command):
+        self.asked.append(command)
+        if command[0] == "sbatch":
+            self.queue[Path(command[-1]).stem] = "PENDING"
+            return str(len(self.queue))
+        if command[0] == "squeue":
+            return "".join(f"{name}|{17}|0|{state}\n" for name, state in self.queue.items())
+        return ""
+
+
+def test_slurm_gets_a_job_per_cell_and_a_pruned_one_its_signal(tmp_path, monkeypatch):
+    grid = open_grid(str(write_search(tmp_path, RATES)), tmp_path / "grid")
+    (cell,) = grid.search.ask(print)
+    prepare(cell, "probe")
+    slurm, now = FakeSlurm(monkeypatch), [0.0]
+    queue = SlurmQueue("probe", grid.directory, grid.file.launch, print, pause=lambda seconds: None)
+    executor = SlurmExecutor(queue, clock=lambda: now[0])
+    executor.start(cell, 0)
+    (name,) = slurm.queue
+    executor.ask_to_end(cell)
+    slurm.queue[name] = "RUNNING"
+    executor.ask_to_end(cell)
+    assert [command for command in slurm.asked if command[0] == "scancel"] == [
+        ("scancel", "17_0"),
+        ("scancel", "--signal=USR1", "17_0"),
+    ]
+    now[0] += 60
+    assert executor.wait() == []
+    slurm.queue.clear()
+    assert executor.wait() == [], "the queue is not asked all the time"
+    now[0] += 60
+    record_start(cell.path, "slurm 17_0", 0)
+    record_end(cell.path, 75)
+    assert executor.wait() == [Ended(cell, 75)] and executor.wait() == []
 
 
 # What is said
