@@ -201,14 +201,16 @@ class Scheduler:
         return self._search is not None and self._search.wants_more and not self._is_ending
 
     def _ask_next(self) -> bool:
-        """Begins a trial if the executor has room for it; returns whether there is a new cell."""
+        """Begins a trial if the executor has room for it, and returns whether it has."""
         if self._search is None or not self._wants_more() or not self._executor.has_room():
             return False
-        self._follow_at = 0.0  # if other trials have the same values, the result is known
-        return self._add(self._search.ask(self._note))
+        self._add(self._search.ask(self._note))
+        self._follow_at = 0.0  # the result is known if other trials have the same values
+        self._follow_search()
+        return True
 
-    def _add(self, cells: Sequence[Cell]) -> bool:
-        """Queues cells of a search; returns whether there are any."""
+    def _add(self, cells: Sequence[Cell]) -> None:
+        """Queues cells of a search."""
         assert self._search is not None
         for cell in cells:
             try:
@@ -216,7 +218,6 @@ class Scheduler:
                 self._waiting.append((0.0, cell))
             except EvoconnError as error:
                 self._leave_out(cell, str(error))
-        return bool(cells)
 
     def _follow_search(self) -> None:
         """Tells a search what its trials have reached, ends those that it prunes, and queues those of others."""

@@ -32,6 +32,9 @@ _FIGURES = ("trial", "seed", "generation", "evaluation", "steps/s", "left", "fai
 _MAY_BE_MISSING = ("steps/s", "on", "settings", "left", "failures")
 """Columns that a narrow terminal leaves out, in this order."""
 
+_MAY_BE_MISSING_IN_SEARCHES = ("steps/s", "on", "cell", "left", "settings", "failures")
+"""The same for trials, which have numbers and differ in their settings."""
+
 _Column: TypeAlias = tuple[str, Callable[["CellRow"], str]]
 """Name and text of a column."""
 
@@ -139,7 +142,7 @@ class GridTable:
         """Returns the columns without the least important ones if names would be folded."""
         shown = self._shown()
         widths = {name: max([len(name), *(len(text(row)) for row in shown)]) for name, text in columns}
-        for name in _MAY_BE_MISSING:
+        for name in _MAY_BE_MISSING_IN_SEARCHES if "trial" in widths else _MAY_BE_MISSING:
             if sum(widths.values()) + 2 * len(widths) <= width:
                 break
             widths.pop(name, None)
