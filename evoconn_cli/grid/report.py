@@ -231,11 +231,11 @@ def _draw(grid: Grid, groups: Sequence[GroupResult], notice: Note) -> list[Path]
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.evaluation.curves import learning_figure, read_curve
 
-    varying = varying_keys(grid.cells)
+    varying = varying_keys(grid.cells) - set(grid.file.search.space if grid.file.search else ())
     curves = []
     for cell in (result.cell for group in groups for result in group.results):
-        own = cell.set_name if cell.trial is None else f"trial {cell.trial}:"
-        name = f"{own} {settings_text(cell.settings, varying)}".strip()
+        trial = "" if cell.trial is None else f", trial {cell.trial}"
+        name = f"{cell.set_name}{trial} {settings_text(cell.settings, varying)}".strip()
         if not RunDirectory(cell.path).metrics_file.exists():
             continue  # a seed that has not begun
         try:
