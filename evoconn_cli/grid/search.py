@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -63,11 +64,12 @@ class PointSearch:
         config = load_point(file, point)
         most = most_steps(config) * config.algo.generations
         self.point = point
-        self.every = file.search.report_every or max(1, most // _REPORTS)
-        if most / self.every > _MOST_REPORTS:
+        default = max(1, most // _REPORTS)
+        self.every = file.search.report_every or default
+        if not 1 <= most / self.every <= _MOST_REPORTS:
             raise ConfigError(
-                f"search.report_every={self.every}: a run of up to {most} steps would be compared more than "
-                f"{_MOST_REPORTS} times. Raise it, or leave it out for {max(1, most // _REPORTS)}."
+                f"search.report_every={self.every}: a run of up to {most} steps would be compared "
+                f"{most // self.every} times, which has to be 1 to {_MOST_REPORTS}. By default it is {default}."
             )
         self.trials: list[Trial] = []
         self.cells: list[list[Cell]] = []
@@ -78,6 +80,7 @@ class PointSearch:
         seeds = "+".join(map(str, file.seeds))
         name = f"{point.set_name}-{point.task}-{cell_id(config, file.search.space)}-seeds{seeds}"
         self._study = Study(directory / JOURNAL, name, file.search, every=self.every, most_steps=most)
+        self._is_compared = file.search.pruner != "none"
         self._settled: set[int] = set()
 
     @property
@@ -136,9 +139,12 @@ class PointSearch:
     def _follow(self, trial: Trial, cells: Sequence[Cell]) -> None:
         """Reports new evaluations of an open trial, and tells its fitness if all of its cells have ended."""
         states = [read_status(cell).state for cell in cells]  # first, so that metrics of finished cells are whole
+        is_over = all(state.is_final for state in states)
+        if not is_over and not self._is_compared:
+            return
         histories = [_lines_of(cell) for cell in cells]
-        reports = self._reports(histories)
-        if not all(state.is_final for state in states) and not reports.keys() - trial.reports.keys():
+        reports = self._reports(histories) if self._is_compared else {}
+        if not is_over and not reports.keys() - trial.reports.keys():
             return
         with self._study.locked():
             self.refresh()
@@ -151,15 +157,12 @@ class PointSearch:
                 finals = [final_fitness(lines) for lines in histories]
                 known = [value for value in finals if value is not None]
                 self._study.tell(trial.number, fmean(known) if len(known) == len(finals) else None)
-            elif not is_pruned and all(state.is_final for state in states):
+            elif not is_pruned and is_over:
                 self._study.prune(trial.number)  # it shares the cells of a pruned trial
             self.refresh()
 
     def _reports(self, histories: Sequence[Sequence[MetricsLine]]) -> dict[int, float]:
         """Returns the mean fitness over seeds at the steps that all of them have reached."""
-        assert self._file.search is not None
-        if self._file.search.pruner == "none":
-            return {}
         reached = min(int(lines[-1].get("env_steps") or 0) if lines else 0 for lines in histories)
         reports = {}
         for steps in range(self.every, reached + 1, self.every):
@@ -287,8 +290,9 @@ def _prune(cells: Sequence[Cell]) -> list[Cell]:
     running = []
     for cell in cells:
         state = read_status(cell).state
-        if state is not State.FINISHED and cell.path.exists() and not read_attempts(cell.path).is_pruned:
-            record_pruned(cell.path)
+        with suppress(RunDirectoryError):  # a cell that is not marked is ended all the same
+            if state is not State.FINISHED and cell.path.exists() and not read_attempts(cell.path).is_pruned:
+                record_pruned(cell.path)
         if state is State.RUNNING:
             running.append(cell)
     return running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,9 +104,10 @@ class Study:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from deciding anything about the search meanwhile."""
+        """Keeps other processes from deciding anything about the search meanwhile; all changes are made in it."""
         with self._journal_errors():
             self._journal.parent.mkdir(parents=True, exist_ok=True)
+            _drop_cut_line(self._journal)
             lock = JournalFileOpenLock(f"{self._journal}.decide")
             lock.acquire()
         try:
@@ -117,7 +119,7 @@ class Study:
                 pass
 
     def ask(self) -> Trial:
-        """Returns a new trial, which the journal has got in one line; call this while `locked`."""
+        """Returns a new trial, which is written in one line: a process that is killed leaves all of it or nothing."""
         with self._journal_errors():
             study = self._open(make=True)
             known = self._frozen()
@@ -179,8 +181,6 @@ class Study:
         if not make and not self._journal.exists():
             return None
         lock = JournalFileOpenLock(str(self._journal))
-        if make:
-            _drop_cut_line(self._journal, lock)
         self._storage = JournalStorage(JournalFileBackend(str(self._journal), lock_obj=lock))
         is_new = self._name not in optuna.get_all_study_names(self._storage)
         if is_new and not make:
@@ -194,11 +194,17 @@ class Study:
         return self._opened
 
     def _frozen(self) -> list[FrozenTrial]:
-        study = self._open(make=False)
-        return [] if study is None else study.get_trials(deepcopy=False)
+        try:
+            study = self._open(make=False)
+            return [] if study is None else study.get_trials(deepcopy=False)
+        except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+            raise GridError(
+                f"{self._journal} is damaged: {first_line(error)}. Move it away to begin the search again; cells that "
+                "were trained stay, and are not trained twice."
+            ) from error
 
     def _in_space(self, trial: FrozenTrial) -> FrozenTrial:
-        """Returns a trial as the space of today has it; a failed one if its values are not in it any more."""
+        """Returns a trial with the present distributions; a failed one if its values are not in them any more."""
         is_known = trial.params.keys() == self._space.keys() and all(
             _is_in(value, self._search.space[key]) for key, value in trial.params.items()
         )
@@ -225,11 +231,6 @@ class Study:
             yield
         except OSError as error:
             raise GridError(f"the search cannot use {self._journal}: {error.strerror or error}.") from None
-        except (KeyError, ValueError, TypeError, AssertionError) as error:
-            raise GridError(
-                f"{self._journal} is damaged: {first_line(error)}. Move it away to begin the search again; cells that "
-                "were trained stay, and are not trained twice."
-            ) from error
 
 
 def _as_trial(trial: FrozenTrial) -> Trial:
@@ -243,15 +244,23 @@ def _is_in(value: Any, choice: list[Any] | Range) -> bool:
     return isinstance(value, (int, float)) and choice.low <= value <= choice.high
 
 
-def _drop_cut_line(journal: Path, lock: JournalFileOpenLock) -> None:
-    """Removes the end of a journal whose last line was cut off, as on a full disk."""
+def _drop_cut_line(journal: Path) -> None:
+    """Removes the end of a journal whose last line was cut off, as on a full disk; the next line would be lost."""
+    if not journal.exists() or _is_whole(journal):
+        return
+    lock = JournalFileOpenLock(str(journal))
     lock.acquire()
     try:
-        with journal.open("r+b") as file:
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-    except FileNotFoundError:
-        pass
+        if not _is_whole(journal):  # another process was writing
+            with journal.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
     finally:
         lock.release()
+
+
+def _is_whole(journal: Path) -> bool:
+    """Returns whether the last line of a journal has its end."""
+    with journal.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")

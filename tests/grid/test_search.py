@@ -102,9 +102,10 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path):
     ask(open_study(tmp_path))
     with (tmp_path / "study.jsonl").open("a") as file:
         file.write('{"op_co')
-    assert len(open_study(tmp_path).trials()) == 1
-    ask(open_study(tmp_path))
-    assert len(open_study(tmp_path).trials()) == 2
+    study = open_study(tmp_path)
+    assert len(study.trials()) == 1
+    ask(study)
+    assert len(study.trials()) == len(open_study(tmp_path).trials()) == 2
     (tmp_path / "study.jsonl").write_text("nonsense\n\n")
     with pytest.raises(GridError, match=r"study\.jsonl is damaged"):
         open_study(tmp_path).trials()
@@ -326,6 +327,7 @@ def test_a_journal_that_cannot_be_written_is_named(tmp_path):
         "{space: {algo.eps: {low: 0.1, high: 0.7}}}": "algo.eps=0.7",
         "{sampler: grid, space: {algo.eps: {low: 0.1, high: 0.2}}}": "needs lists",
         "{sampler: cmaes, space: {algo.eps: [0.1]}}": "needs a range",
+        "{report_every: 1001, space: {algo.eps: [0.1]}}": "would be compared 0 times",
         "{parallel: 0, space: {algo.eps: [0.1]}}": "search.parallel=0",
     }.items(),
 )
