@@ -29,4 +29,4 @@ def check_command_line(name: str, arguments: list[str]) -> None:
         find_formats(given["formats"] or ["bundle"])
     elif name == "launch-grid":
         is_shipped = given["grid"] in grid_names()  # others are the reader's own
-        read_grid(given["grid"] if is_shipped else "ec_brax", given["overrides"] or [])
+        read_grid(given["grid"] if is_shipped else "ec_search", given["overrides"] or [])
