@@ -123,7 +123,7 @@ def offered(monkeypatch, tmp_path):
         ("evoconn render --camera s", ["side"]),
         ("evoconn evaluate --policy ", ["deterministic", "sampled"]),
         ("evoconn export-connectivity --format bundle,s", ["bundle,sonata", "bundle,statistics", "bundle,svg"]),
-        ("evoconn launch-grid e", ["ec_brax"]),
+        ("evoconn launch-grid e", ["ec_brax", "ec_search"]),
         ("evoconn launch-grid --on s", ["slurm"]),
         ("evoconn train --wandb off", ["offline"]),
         ("evoconn train --algo es --network ", ["lstm", "gru", "mlp", "dense_snn"]),
@@ -147,6 +147,7 @@ def offered(monkeypatch, tmp_path):
         ("evoconn export-connectivity runs/walker-1 --step 4", ["40"]),
         ("evoconn evaluate --perturb g", ["gravity="]),
         ("evoconn launch-grid ec_brax launch.ret", ["launch.retries=", "launch.retry_pause="]),
+        ("evoconn launch-grid ec_search search.tr", ["search.trials="]),
     ],
 )
 def test_the_shell_offers_names_and_runs(offered, line, expected):
