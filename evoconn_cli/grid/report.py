@@ -22,12 +22,10 @@ from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell, Grid
 from evoconn_cli.grid.search_report import (
     draw_searches,
-    name_of,
-    ranking,
+    rankings,
     search_document,
     search_lines,
-    winner_file,
-    winner_preset,
+    winner_presets,
 )
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
@@ -189,18 +187,16 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
         "results.csv": to_csv(groups),
         "results.json": to_json(grid, groups),
     }
-    for search in grid.search.searches if grid.search else []:
-        if search.best is not None:
-            texts[winner_file(grid, search).name] = winner_preset(grid, search, search.best)
+    if grid.search:
+        texts |= winner_presets(grid)
     for name, text in texts.items():
         try:
             replace_text(grid.directory / name, text)
         except OSError as error:
             raise EvoconnError(f"cannot write {grid.directory / name}: {error.strerror}.") from None
-    for search in grid.search.searches if grid.search else []:
-        console.print(_terminal_table(name_of(search), *ranking(search, {group.cell.group: group for group in groups})))
-    if not grid.search:
-        console.print(_terminal_table(grid.file.name, *table_of(groups)))
+    tables = rankings(grid, groups) if grid.search else {grid.file.name: table_of(groups)}
+    for title, (head, rows) in tables.items():
+        console.print(_terminal_table(title, head, rows))
     return [*(grid.directory / name for name in texts), *curves, *figures.values()]
 
 

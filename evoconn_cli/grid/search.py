@@ -63,6 +63,7 @@ class PointSearch:
             raise EvoconnError(f"a search needs Optuna, and {missing}: pip install 'evoconn[search]'.") from None
         config = load_point(file, point)
         most = most_steps(config) * config.algo.generations
+        most = min(most, config.algo.max_env_steps or most)
         self.point = point
         default = max(1, most // _REPORTS)
         self.every = file.search.report_every or default

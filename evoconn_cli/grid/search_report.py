@@ -25,13 +25,20 @@ _BEST = " (best)"
 """Mark of the winner in the column `rank`."""
 
 
-def ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[list[str], list[list[str]]]:
-    """Returns head and rows of the table of trials, the best first; trials that repeat earlier ones are left out.
+def rankings(grid: Grid, groups: Sequence[GroupResult]) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Returns head and rows of the table of the trials of each search by its name, the best trial first.
 
     Args:
-        search: Search with trials.
-        groups: Results of the cells by name of their group.
+        grid: Grid with a search.
+        groups: Results of its cells.
     """
+    assert grid.search is not None
+    by_name = {group.cell.group: group for group in groups}
+    return {name_of(search): _ranking(search, by_name) for search in grid.search.searches}
+
+
+def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[list[str], list[list[str]]]:
+    """Returns the table of a search; trials that repeat earlier ones are left out."""
     keys = list(dict.fromkeys(key for trial in search.trials for key in trial.values))
     head = ["rank", "trial", *(key.rpartition(".")[2] for key in keys), "state", "evaluation"]
     head += ["steps per run", "time per run"]
@@ -61,7 +68,7 @@ def search_lines(grid: Grid, groups: Sequence[GroupResult], figures: Mapping[str
     """
     assert grid.search is not None and grid.file.search is not None
     keys = grid.file.search
-    by_name = {group.cell.group: group for group in groups}
+    tables = rankings(grid, groups)
     lines = [
         f"Searched with {keys.sampler}, seed {keys.seed}, pruner {keys.pruner}, {keys.parallel} at a time: "
         f"{grid.search.summary}. A trial counts with the mean over its seeds; a pruned one with the fitness that was "
@@ -73,7 +80,7 @@ def search_lines(grid: Grid, groups: Sequence[GroupResult], figures: Mapping[str
         if search.best is not None:
             lines += [f"The best is trial {search.best.number}, {fitness(search.best.fitness)}; its configuration:", ""]
             lines += ["```", f"evoconn train --config {winner_file(grid, search)}", "```", ""]
-        head, rows = ranking(search, by_name)
+        head, rows = tables[name]
         lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
         repeated = len(search.trials) - len(rows)
         if repeated:
@@ -118,14 +125,15 @@ def winner_file(grid: Grid, search: PointSearch) -> Path:
     return grid.directory / f"best-{name_of(search)}.yaml"
 
 
-def winner_preset(grid: Grid, search: PointSearch, best: Trial) -> str:
-    """Returns the configuration of the winner as a preset: the keys whose values are not the defaults.
+def winner_presets(grid: Grid) -> dict[str, str]:
+    """Returns the text of a preset by name of its file, for each search with a complete trial."""
+    assert grid.search is not None
+    known = [(search, search.best) for search in grid.search.searches]
+    return {winner_file(grid, search).name: _preset(grid, search, best) for search, best in known if best is not None}
 
-    Args:
-        grid: Grid of the search.
-        search: Search with a winner.
-        best: The winner.
-    """
+
+def _preset(grid: Grid, search: PointSearch, best: Trial) -> str:
+    """Returns the configuration of the winner as a preset: the keys whose values are not the defaults."""
     config = load_point(grid.file, search.point, tuple(best.values.items()))
     tracking = dataclasses.replace(config.tracking, tags="", group=None, name=None)
     seeds = ", ".join(map(str, grid.file.seeds))

@@ -19,7 +19,7 @@ from evoconn_cli.errors import ConfigError, EvoconnError, GridError
 from evoconn_cli.grid.attempts import record_end, record_start
 from evoconn_cli.grid.cells import open_grid, prepare
 from evoconn_cli.grid.scheduler import Ended
-from evoconn_cli.grid.search_report import ranking, winner_preset
+from evoconn_cli.grid.search_report import rankings, winner_presets
 from evoconn_cli.grid.slurm import SlurmExecutor, SlurmQueue
 from evoconn_cli.grid.slurm_task import is_to_go_on
 from evoconn_cli.grid.states import State, read_status
@@ -230,15 +230,15 @@ def test_the_winner_is_a_preset_and_the_report_ranks(tmp_path):
     from evoconn_cli.grid.report import read_results
 
     (search,) = grid.search.searches
-    head, rows = ranking(search, {group.cell.group: group for group in read_results(grid.cells, None)})
+    ((head, rows),) = rankings(grid, read_results(grid.cells, None)).values()
     assert head[:5] == ["rank", "trial", "learning_rate", "state", "evaluation"]
     assert [row[2] for row in rows] == ["0.6", "0.5", "0.4", "0.3", "0.2", "0.1"] and rows[0][0] == "1 (best)"
-    text = winner_preset(grid, search, search.best)
+    ((name, text),) = winner_presets(grid).items()
     preset = tmp_path / "best.yaml"
     preset.write_text(text)
     of_cell = search.cells[search.best.number][0].config
     assert dataclasses.replace(of_cell, tracking=load_config(str(preset)).tracking) == load_config(str(preset))
-    assert f"trial {search.best.number} of 6" in text
+    assert name == "best-a-probe_sign.yaml" and f"trial {search.best.number} of 6" in text
 
 
 class FakeSlurm:
