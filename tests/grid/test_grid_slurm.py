@@ -6,9 +6,11 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 from grids import GONE, LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from searches import UNTIL_COMPARED, write_program, write_search
 from slurm_cluster import SlurmCluster, missing_programs, wait_until
 from typer.testing import CliRunner
 from whole_runs import assert_same_run, quiet
@@ -18,8 +20,9 @@ from evoconn_cli.config.grid import read_grid
 from evoconn_cli.errors import ConfigError, GridError
 from evoconn_cli.grid import slurm as slurm_queue
 from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
-from evoconn_cli.grid.cells import prepare
-from evoconn_cli.grid.slurm import SlurmQueue
+from evoconn_cli.grid.cells import open_grid, prepare
+from evoconn_cli.grid.scheduler import Scheduler
+from evoconn_cli.grid.slurm import SlurmExecutor, SlurmQueue
 from evoconn_cli.grid.slurm_script import cells_in, make_script
 from evoconn_cli.grid.slurm_task import is_to_go_on
 from evoconn_cli.grid.slurm_task import main as slurm_task
@@ -498,3 +501,18 @@ def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(slurm, t
         run = create_run(cell.config, tmp_path / f"single{number}")
         train(run, quiet())
         assert_same_run(run.directory.path, cell.path)
+
+
+@pytest.mark.slow
+def test_trials_of_a_search_are_jobs_and_a_pruned_one_saves_and_does_not_return(slurm, tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm_queue, "_POLL", 1.0)
+    search = "{sampler: grid, seed: 3, pruner: successive_halving, space: {algo.learning_rate: [0.1, 0.4, 0.6]}}"
+    file, program = write_search(tmp_path, search), write_program(tmp_path, UNTIL_COMPARED)
+    grid = open_grid(str(file), tmp_path / "grid")
+    queue = SlurmQueue("probe", grid.directory, grid.file.launch, print, program=[sys.executable, str(program)])
+    assert Scheduler(SlurmExecutor(queue), grid.file.launch, print).run([], grid.search) == {}
+    (search,) = grid.search.searches
+    pruned = [search.cells[trial.number][0] for trial in search.trials if trial.is_pruned]
+    assert search.best.values["algo.learning_rate"] == 0.6 and pruned and grid.search.is_done
+    assert {(read_status(cell).state, read_status(cell).saved) for cell in pruned} == {(State.PRUNED, 5)}
+    assert slurm.tasks() == {} and {read_status(cell).attempts for cell in grid.cells} == {1}

@@ -39,6 +39,7 @@ def end(*_):
     record_end(cell, 75)
     sys.exit(75)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGUSR1, end)  # from SLURM
 def wait_for(fact):
     while not fact(): time.sleep(0.01)
 with (cell / "metrics.jsonl").open("a") as file:
