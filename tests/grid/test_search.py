@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import searches
-from searches import run_search, write_program, write_search
+from searches import UNTIL_COMPARED, run_search, write_program, write_search
 from started import start
 
 from evoconn_cli.config.loading import load_config
@@ -139,10 +139,6 @@ def test_trials_are_cells_that_share_a_group_and_nothing_is_run_twice(tmp_path):
     grid, _ = run_search(file, tmp_path / "grid", program)
     assert {read_status(cell).attempts for cell in grid.cells} == {1} and grid.search.is_done
     assert (tmp_path / "grid" / "study.jsonl").read_text() == before
-
-
-UNTIL_COMPARED = 'wait_for(lambda: f\'"trial_id":{trial},"step":500\' in journal.read_text())'
-"""A pruned trial is never compared at 500 steps, so it waits until it is asked to end."""
 
 
 @pytest.mark.slow

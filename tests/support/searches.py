@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from evoconn_cli.grid import scheduler
 from evoconn_cli.grid.cells import Grid, open_grid, prepare
@@ -54,6 +55,10 @@ record_end(cell, 0)
 """In place of `evoconn`: its fitness grows with the learning rate. MEANWHILE stands for what it does half-way."""
 
 
+UNTIL_COMPARED = 'wait_for(lambda: f\'"trial_id":{trial},"step":500\' in journal.read_text())'
+"""A pruned trial is never compared at 500 steps, so it waits until it is asked to end."""
+
+
 def write_search(folder: Path, search: str, *, seeds: str = "0") -> Path:
     """Returns a grid file with this section `search`."""
     path = folder / "probe.yaml"
@@ -82,14 +87,13 @@ class OneDevice:
 
 def run_search(file: Path, directory: Path, program: Path) -> tuple[Grid, list[str]]:
     """Runs a search to its end; returns the grid and the notes."""
-    scheduler._FOLLOW = scheduler._LOOK_ELSEWHERE = 0.05
     grid, notes = open_grid(str(file), directory), []
     for cell in grid.cells:
         prepare(cell, grid.file.name)
     launch, command = grid.file.launch, [sys.executable, str(program)]
     executor = LocalExecutor(launch, OneDevice(), notes.append, program=command, locks=directory.parent / "locks")
-    due = [cell for cell in grid.cells]
-    Scheduler(executor, launch, notes.append).run(due, grid.search)
+    with patch.multiple(scheduler, _FOLLOW=0.05, _LOOK_ELSEWHERE=0.05):
+        Scheduler(executor, launch, notes.append).run(list(grid.cells), grid.search)
     return grid, notes
 
 
