@@ -159,6 +159,8 @@ class GridTable:
         states = Counter(row.status.state for row in self.rows)
         known = [f"{states[state]} {state.value}" for state in reversed(State) if states[state]]
         hidden = len(self.rows) - len(self._shown())
+        if not known:
+            return "no trial has begun"
         return f"{len(self.rows)} cells: {', '.join(known)}{f'; {hidden} not shown' if hidden else ''}"
 
 
