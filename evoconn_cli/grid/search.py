@@ -112,12 +112,11 @@ class PointSearch:
             self.refresh()
             if len(self.trials) >= self._file.search.num_trials:
                 return
-            number = self._study.ask().number
+            trial = self._study.ask()
             self.refresh()
-            if not self.cells[number]:
-                self._study.tell(number, None)
-                note(f"trial {number} has values that do not go together: {dict(self.trials[number].values)}")
-                self.refresh()
+        if not self.cells[trial.number]:
+            values = " ".join(f"{key}={value}" for key, value in trial.values.items())
+            note(f"trial {trial.number} is left out: its values do not go together: {values}")
 
     def follow(self) -> list[Cell]:
         """Tells the study what its trials have reached, and returns the running cells of pruned trials."""
@@ -127,7 +126,7 @@ class PointSearch:
             if trial.number in self._settled:
                 continue
             cells = self.cells[trial.number]
-            if trial.is_open and cells:
+            if trial.is_open:
                 self._follow(trial, cells)
             trial = self.trials[trial.number]
             running = _prune(cells) if trial.is_pruned else []
@@ -138,13 +137,16 @@ class PointSearch:
         return to_end
 
     def _follow(self, trial: Trial, cells: Sequence[Cell]) -> None:
-        """Reports new evaluations of an open trial, and tells its fitness if all of its cells have ended."""
+        """Reports new evaluations of an open trial, and tells its fitness if all of its cells have ended.
+
+        A trial without cells, whose values do not go together, is told as failed.
+        """
         states = [read_status(cell).state for cell in cells]  # first, so that metrics of finished cells are whole
         is_over = all(state.is_final for state in states)
         if not is_over and not self._is_compared:
             return
         histories = [_lines_of(cell) for cell in cells]
-        reports = self._reports(histories) if self._is_compared else {}
+        reports = self._reports(histories) if self._is_compared and cells else {}
         if not is_over and not reports.keys() - trial.reports.keys():
             return
         with self._study.locked():
@@ -157,7 +159,7 @@ class PointSearch:
             if not is_pruned and all(state is State.FINISHED for state in states):
                 finals = [final_fitness(lines) for lines in histories]
                 known = [value for value in finals if value is not None]
-                self._study.tell(trial.number, fmean(known) if len(known) == len(finals) else None)
+                self._study.tell(trial.number, fmean(known) if known and len(known) == len(finals) else None)
             elif not is_pruned and is_over:
                 self._study.prune(trial.number)  # it shares the cells of a pruned trial
             self.refresh()

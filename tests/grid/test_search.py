@@ -220,6 +220,16 @@ def test_a_failed_trial_stays_open_and_three_of_them_end_a_search_without_result
 
 
 @pytest.mark.slow
+def test_values_that_do_not_go_together_fail_and_cost_one_trial(tmp_path):
+    # Each is allowed beside the first of the other, and 0.4 is not beside 0.3: the probability is at least eps.
+    text = "{sampler: grid, space: {algo.eps: [0.001, 0.4], algo.initial_prob: [0.5, 0.3], algo.learning_rate: [0.1]}}"
+    grid, notes = run_search(write_search(tmp_path, text), tmp_path / "grid", write_program(tmp_path))
+    trials = grid.search.searches[0].trials
+    assert grid.search.is_done and sorted(trial.is_complete for trial in trials) == [False, True, True, True]
+    assert sum("algo.eps=0.4 algo.initial_prob=0.3" in note for note in notes) == 1
+
+
+@pytest.mark.slow
 def test_the_winner_is_a_preset_and_the_report_ranks(tmp_path):
     file = write_search(tmp_path, RATES)
     grid, _ = run_search(file, tmp_path / "grid", write_program(tmp_path))
