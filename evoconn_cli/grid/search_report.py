@@ -42,14 +42,15 @@ def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[li
     keys = list(dict.fromkeys(key for trial in search.trials for key in trial.values))
     head = ["rank", "trial", *(key.rpartition(".")[2] for key in keys), "state", "evaluation"]
     head += ["steps per run", "time per run"]
-    rows, seen = [], set()
+    rows: list[list[str]] = []
     ordered = sorted(search.trials, key=lambda trial: (not trial.is_complete, not trial.is_pruned, -_value(trial)))
-    first = {group: trial.number for trial in reversed(search.trials) for group in [_group(search, trial)]}
+    first: dict[str | None, int] = {}
+    for trial in search.trials:
+        first.setdefault(_group(search, trial), trial.number)
     for trial in ordered:
         group = _group(search, trial)
-        if group in seen or (group is not None and first[group] != trial.number):
+        if group is not None and first[group] != trial.number:
             continue
-        seen.add(group)
         result = groups.get(group or "")
         rank = f"{len(rows) + 1}{_BEST if trial == search.best else ''}" if trial.is_complete else ""
         values = [_text(trial.values.get(key)) for key in keys]
