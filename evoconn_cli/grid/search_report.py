@@ -43,14 +43,13 @@ def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[li
     head = ["rank", "trial", *(key.rpartition(".")[2] for key in keys), "state", "evaluation"]
     head += ["steps per run", "time per run"]
     rows: list[list[str]] = []
+    seen: set[str | None] = set()
     ordered = sorted(search.trials, key=lambda trial: (not trial.is_complete, not trial.is_pruned, -_value(trial)))
-    first: dict[str | None, int] = {}
-    for trial in search.trials:
-        first.setdefault(_group(search, trial), trial.number)
     for trial in ordered:
         group = _group(search, trial)
-        if group is not None and first[group] != trial.number:
+        if group is not None and group in seen:
             continue
+        seen.add(group)
         result = groups.get(group or "")
         rank = f"{len(rows) + 1}{_BEST if trial == search.best else ''}" if trial.is_complete else ""
         values = [_text(trial.values.get(key)) for key in keys]
