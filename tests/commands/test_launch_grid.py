@@ -11,7 +11,7 @@ import sys
 import threading
 
 import pytest
-from grids import GONE, LIGHT, TINY, generations_of, load_cells, starts_of, write_grid
+from grids import GONE, LIGHT, ONE_TASK, TINY, generations_of, load_cells, starts_of, write_grid
 from typer.testing import CliRunner
 from whole_runs import assert_same_run
 
@@ -24,7 +24,7 @@ from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.training.opening import create_run
 from evoconn_cli.training.train import train
 
-TWO = TINY.replace("tasks: [probe_sign, probe_bias]", "tasks: [probe_sign]").replace("seeds: [0, 1]", "seeds: [0]")
+TWO = ONE_TASK.replace("seeds: [0, 1]", "seeds: [0]")
 """Two sets, one task, one seed."""
 
 
@@ -102,7 +102,7 @@ def test_a_grid_runs_to_its_end_as_single_runs_would_and_then_no_cell_twice(laun
 @pytest.mark.slow
 def test_killed_in_the_middle_and_run_again_it_completes(launch, tmp_path, light):
     """The launcher is killed, and one of its cells; the other one goes on alone, and the next launcher waits for it."""
-    text = TWO.replace("algo.generations: [4]", "algo.generations: [600]").replace("every: [2]", "every: [10]")
+    text = TWO.replace("algo.generations: [4]", "algo.generations: [400]").replace("every: [2]", "every: [10]")
     text = text.replace("retry_pause: 0", "retry_pause: 0, environment: {EVOCONN_TEST_PACE: 0.02}")
     cells = load_cells(write_grid(tmp_path, text), tmp_path / "runs" / "tiny")
     first = launch("tiny.yaml", stdout=subprocess.DEVNULL)
@@ -115,7 +115,7 @@ def test_killed_in_the_middle_and_run_again_it_completes(launch, tmp_path, light
     output = output_of(again)
     assert again.returncode == 0 and "2 cells: 2 finished" in output
     for cell in cells:
-        assert generations_of(cell) == list(range(1, 601))
+        assert generations_of(cell) == list(range(1, 401))
     assert starts_of(cells[0])[1] > 0, "from a checkpoint"
     assert len(starts_of(cells[1])) == 1, "it was let alone"
 

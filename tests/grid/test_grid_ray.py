@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from grids import LIGHT, TINY, fill_with_modules, generations_of, load_cells, starts_of, write_grid
+from grids import LIGHT, ONE_TASK, fill_with_modules, generations_of, load_cells, starts_of, write_grid
 from paths import SUPPORT
 from slurm_cluster import wait_until
 from started import start
@@ -220,9 +220,9 @@ def test_a_launcher_that_is_killed_leaves_cells_that_save_and_the_next_one_goes_
 
 
 @pytest.mark.slow
-def test_a_grid_of_two_sets_two_tasks_and_two_seeds_is_like_single_runs(address, tmp_path):
+def test_a_grid_of_two_sets_and_two_seeds_is_like_single_runs(address, tmp_path):
     """With the real engine, and the command line that users have, on both nodes."""
-    grid, cells = load(tmp_path, TINY)
+    grid, cells = load(tmp_path, ONE_TASK)
     launch(address, grid, cells, program=PROGRAM)
     launch(address, grid, cells, program=PROGRAM)
     for number, cell in enumerate(cells):

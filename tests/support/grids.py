@@ -31,6 +31,9 @@ launch: {retry_pause: 0, cores_per_run: 1}
 """
 """Two sets, two tasks, two seeds."""
 
+ONE_TASK = TINY.replace("tasks: [probe_sign, probe_bias]", "tasks: [probe_sign]")
+"""Two sets, two seeds."""
+
 
 def fill_with_modules(folder: Path) -> Path:
     """Returns `folder` with modules that exit when they are imported, to prove that nothing imports from it."""

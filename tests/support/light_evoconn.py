@@ -1,7 +1,7 @@
 """The command line with the light engine: `python light_evoconn.py train ...`.
 
-The environment may slow its generations down (EVOCONN_TEST_PACE [s]), so that there is time to interrupt it, and name a
-process that computes something else (EVOCONN_TEST_ODD_PROCESS).
+The environment may slow its generations down (EVOCONN_TEST_PACE [s]) as long as nothing is saved, so that there is time
+to interrupt it, and name a process that computes something else (EVOCONN_TEST_ODD_PROCESS).
 """
 
 import os
@@ -25,6 +25,8 @@ def make_engine(config, workers):
 
     def compile_slow(state):
         step = compile_fast(state)
+        if int(state.generation):
+            return step
 
         def slow_step(state):
             time.sleep(pace)
