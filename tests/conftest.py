@@ -9,9 +9,10 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 os.environ["WANDB_MODE"] = "disabled"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Kept between sessions, and shared with the processes that tests start: a compiled Brax step costs seconds.
+# Kept between sessions, and shared with the processes that tests start: a compiled Brax step costs seconds, and the
+# hundred small programs of a test a few more.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_HERE / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
