@@ -118,18 +118,24 @@ def test_a_draw_is_a_function_of_key_and_member_alone():
     assert len({np.asarray(together["recurrent"][m]).tobytes() for m in range(40)}) == 40
 
 
+@functools.cache
+def compiled_sums():
+    """Returns a state, and the sums of one strategy, compiled once for all examples."""
+    strategy = make_ec()
+    return strategy.init(KEY), jax.jit(strategy.weighted_sums)
+
+
 @pytest.mark.slow
 @settings(max_examples=20)
 @given(num_members=st.sampled_from([2, 40]), seed=st.integers(0, 10_000))
 def test_sums_are_whole_numbers_in_any_order(num_members, seed):
-    strategy = make_ec()
     connections = random_connections(num_members, seed)
     rng = np.random.default_rng(seed)
     ranks = rng.integers(-90_000, 90_000, num_members).astype(np.int32)
     order = rng.permutation(num_members)
-    add = jax.jit(strategy.weighted_sums)
-    sums = add(strategy.init(KEY), pack(connections), jnp.asarray(ranks))
-    shuffled = add(strategy.init(KEY), pack({k: x[order] for k, x in connections.items()}), jnp.asarray(ranks[order]))
+    state, add = compiled_sums()
+    sums = add(state, pack(connections), jnp.asarray(ranks))
+    shuffled = add(state, pack({k: x[order] for k, x in connections.items()}), jnp.asarray(ranks[order]))
     for name, layer in connections.items():
         expected = np.einsum("m,mij->ij", ranks.astype(np.int64), layer.astype(np.int64))
         assert sums[name].dtype == jnp.int32

@@ -7,6 +7,7 @@ with `run_network.py`, not even NumPy's float32 arithmetic on arrays.
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from evoconn_cli.export.bundle.writing import write_bundle
 
 def rounded(exact: Fraction) -> float:
     """Returns the nearest float32, ties to even, and 0 for what is subnormal."""
-    if abs(exact) < Fraction(2) ** -127:
-        return 0.0
-    exponent = abs(exact).numerator.bit_length() - abs(exact).denominator.bit_length()
-    exponent -= abs(exact) < Fraction(2) ** exponent
-    unit = Fraction(2) ** (exponent - 23)
-    found = float(round(exact / unit) * unit)  # of a Fraction, `round` takes ties to even
+    top, bottom = exact.numerator, exact.denominator
+    exponent = top.bit_length() - bottom.bit_length() - 24  # of the last place, unless the quotient has 25 bits
+    while True:
+        scaled, unit = (top << -exponent, bottom) if exponent < 0 else (top, bottom << exponent)
+        if abs(scaled) < unit << 24:
+            break
+        exponent += 1
+    places, rest = divmod(scaled, unit)
+    places += 2 * rest > unit or (2 * rest == unit and places % 2)
+    found = math.ldexp(places, exponent)
     return found if abs(found) >= 2.0**-126 else 0.0
 
 
