@@ -252,14 +252,14 @@ class Plain:
 def test_a_generation_is_what_members_do_alone(options):
     setup = build(make_winding_task(), options)
     generation, plain = setup.generation, Plain(setup)
-    simulate, learn = jax.jit(generation.simulate), jax.jit(generation.learn)
-    state, seen = setup.state, []
+    simulate, learn, warm_up = (jax.jit(fn) for fn in (generation.simulate, generation.learn, generation.warm_up))
+    state, seen = setup.workers.put_whole(setup.state), []  # where `learn` leaves it, or all is compiled twice
     num_members = options.population - options.evaluation_copies
     steps = 0
     for _ in range(3):
         carries, settled, normalizer = None, None, state.normalizer
         if options.warmup_steps:
-            carries, sums = jax.jit(generation.warm_up)(state, generation.members)
+            carries, sums = warm_up(state, generation.members)
             normalizer = learn_observations(normalizer, sums)
             settled, at_end = plain.warm_up(state)
             if not options.all_steps:
