@@ -1,8 +1,8 @@
 """evoconn: recurrent spiking neural networks trained by evolving their connectivity.
 
-`load_run(path)` opens a saved run in Python, `load_bundle(path)` an exported network, and `act(policy, env)` runs a
-policy on a Gymnasium environment; `register_task`, `register_network` and `register_strategy` add your own. Everything
-is imported when it is first used.
+`train`, `resume` and `evaluate` do in Python what the commands do; `load_run(path)` opens a saved run,
+`load_bundle(path)` an exported network, and `act(policy, env)` runs a policy on a Gymnasium environment;
+`register_task`, `register_network` and `register_strategy` add your own. Everything is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evoconn_cli.api import Run as Run
+    from evoconn_cli.api import evaluate as evaluate
     from evoconn_cli.api import load_bundle as load_bundle
     from evoconn_cli.api import load_run as load_run
+    from evoconn_cli.api import resume as resume
+    from evoconn_cli.api import train as train
     from evoconn_cli.config.plugins import register_network as register_network
     from evoconn_cli.config.plugins import register_strategy as register_strategy
     from evoconn_cli.config.plugins import register_task as register_task
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "api": ("load_bundle", "load_run"),
+    "api": ("Run", "evaluate", "load_bundle", "load_run", "resume", "train"),
     "config.plugins": ("register_network", "register_strategy", "register_task"),
     "config.schema": ("AlgoConfig", "NetworkConfig", "SpikingConfig", "TaskConfig", "option"),
     "engine.strategies": ("Strategy",),
@@ -41,6 +45,10 @@ _PLACES = {
     "networks": ("Layer", "Network"),
     "tasks": ("Task", "TaskState"),
 }
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *(name for names in _PLACES.values() for name in names)])
 
 
 def __getattr__(name: str) -> object:

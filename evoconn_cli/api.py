@@ -1,33 +1,42 @@
-"""The Python API: a saved run as a task, a policy and matrices, on the arrays of a single episode."""
+"""The Python API: training, and a saved run as a task, a policy and matrices, on the arrays of a single episode."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from omegaconf import OmegaConf
 
+from evoconn_cli.config.loading import load_config, resolve_config
 from evoconn_cli.config.perturbations import parse_perturbations
-from evoconn_cli.config.schema import RunConfig
+from evoconn_cli.config.reading import read_overrides
+from evoconn_cli.config.schema import RunConfig, is_text
 from evoconn_cli.engine.devices import in_our_arithmetic, our_arithmetic
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.policy import Policy, make_policy, prepare_policy
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.evaluation.evaluating import Programs, evaluate
+from evoconn_cli.evaluation.evaluating import Programs
+from evoconn_cli.evaluation.evaluating import evaluate as evaluate_runs
 from evoconn_cli.evaluation.neurobench import Figures
 from evoconn_cli.evaluation.opened import OpenedRun, is_exported, open_run
 from evoconn_cli.evaluation.statistics import Summary
 from evoconn_cli.export.bundle.reading import Edit
 from evoconn_cli.networks.layers import layer_arrays
-from evoconn_cli.runs.listing import named_run
+from evoconn_cli.progress.display import ProgressKind, choose_progress
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.listing import RunStatus, named_run, summarize
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
 from evoconn_cli.tasks import Task
+from evoconn_cli.training.checkpoint_facts import nothing_left
+from evoconn_cli.training.hosted import Callback, train_hosted
+from evoconn_cli.training.opening import create_run, reopen_run
 
 
 class Connectivity(NamedTuple):
@@ -51,7 +60,7 @@ class Episodes(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadedRun:
+class Run:
     """A run at one checkpoint.
 
     Attributes:
@@ -75,6 +84,14 @@ class LoadedRun:
     def metrics(self) -> list[MetricsLine]:
         """The lines of metrics.jsonl, one per generation, including those after the checkpoint."""
         return read_metrics(self._opened.directory.metrics_file)
+
+    @property
+    def status(self) -> RunStatus | None:
+        """How the training ended, as `evoconn runs` shows it: such as `finished`, or `saved`, which can be resumed.
+
+        None for a bundle.
+        """
+        return summarize(self.path).status if self._opened.bundle is None else None
 
     @property
     def edit(self) -> Edit | None:
@@ -122,7 +139,7 @@ class LoadedRun:
             raise ValueError(f"episodes={episodes}, seed={seed}: at least one episode, and a seed from 0 to 2^32 - 1")
         (setting,) = parse_perturbations([f"{name}={float(value)}" for name, value in (perturb or {}).items()])
         with our_arithmetic():
-            (one,) = evaluate(
+            (one,) = evaluate_runs(
                 [self._opened], [setting], num_episodes=episodes, seed=seed, sampled=sampled, programs=self._programs
             )
         results = one.results
@@ -151,7 +168,7 @@ class LoadedRun:
         )
 
 
-def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
+def load_run(path: str | Path, step: str | int | None = None) -> Run:
     """Returns a saved run, to use its policy in Python. Nothing is written, and JAX's settings stay as they are.
 
     Args:
@@ -170,10 +187,10 @@ def load_run(path: str | Path, step: str | int | None = None) -> LoadedRun:
         reset=in_our_arithmetic(jax.jit(opened.task.reset)),
         step=in_our_arithmetic(jax.jit(opened.task.step)),
     )
-    return LoadedRun(opened.directory.path, opened.generation, opened.config, task, opened.state, opened)
+    return Run(opened.directory.path, opened.generation, opened.config, task, opened.state, opened)
 
 
-def load_bundle(path: str | Path) -> LoadedRun:
+def load_bundle(path: str | Path) -> Run:
     """Returns the network of a bundle, edited or not, to use it in Python. Nothing is written.
 
     It offers the same as a run, without metrics; `edit` says what was changed by hand.
@@ -186,4 +203,116 @@ def load_bundle(path: str | Path) -> LoadedRun:
     """
     if not is_exported(Path(path)):
         raise EvoconnError(f"{path} is not a bundle. Name a directory that `evoconn export-connectivity` wrote.")
+    return load_run(path)
+
+
+def evaluate(
+    run: Run | str | Path,
+    episodes: int = 128,
+    *,
+    step: str | int | None = None,
+    seed: int = 0,
+    sampled: bool = False,
+    perturb: Mapping[str, float] | None = None,
+) -> Episodes:
+    """Returns the results of episodes of a run or bundle, the same as those of `evoconn evaluate`.
+
+    Args:
+        run: Run, or a path as for `load_run`.
+        episodes: As for `Run.evaluate`.
+        step: Checkpoint of a path, as for `load_run`; a `Run` is at one already.
+        seed: As for `Run.evaluate`.
+        sampled: As for `Run.evaluate`.
+        perturb: As for `Run.evaluate`.
+
+    Raises:
+        EvoconnError: As for `load_run` and `Run.evaluate`.
+        ValueError: As for `Run.evaluate`, or a step for a `Run`.
+    """
+    if not isinstance(run, Run):
+        run = load_run(run, step)
+    elif step is not None:
+        raise ValueError(f"step={step!r}: the run is at generation {run.generation}. Open another with load_run.")
+    return run.evaluate(episodes, seed=seed, sampled=sampled, perturb=perturb)
+
+
+def train(
+    config: str | Path | RunConfig | None = None,
+    *,
+    task: str | Mapping[str, Any] | None = None,
+    algo: str | Mapping[str, Any] | None = None,
+    network: str | Mapping[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: ProgressKind = "auto",
+    **overrides: Any,
+) -> Run:
+    """Returns a new run at its last generation, after training it as `evoconn train` does.
+
+    Each callback is called after each generation as `callback(metrics, state)`. The next generation consumes the arrays
+    of `state`: copy what is kept, such as with `jax.device_get`. If one returns True, the run is saved and can be
+    resumed. If one raises an exception, the run is saved before that goes on.
+
+    In the main thread, a signal lets the generation finish and saves the run before it takes its effect: Ctrl-C raises
+    KeyboardInterrupt, a second one at once and without saving.
+
+    Args:
+        config: Name of a preset, path of a YAML file, or a configuration such as `run.config`; None for the defaults.
+        task: Name of the task, or keys of the section, such as `{"name": "hopper", "episode_length": 500}`.
+        algo: Name of the strategy, or keys of the section.
+        network: Name of the network, or keys of the section.
+        run_dir: New or empty directory of the run; by default a new one under runs/.
+        callbacks: Functions to call after each generation.
+        progress: `auto` shows the training in place in a terminal or notebook, and as lines elsewhere; `plain` prints
+            lines, None nothing.
+        overrides: Further keys, as sections or with dots: `seed=3`, `engine={"devices": 2}`,
+            `**{"algo.population": 64}`.
+
+    Raises:
+        EvoconnError: As for the command; the message says what to do.
+        KeyboardInterrupt: Ctrl-C was pressed.
+        ValueError: The progress is unknown.
+    """
+    sections = {"task": task, "algo": algo, "network": network}
+    named = {key: {"name": value} if isinstance(value, str) else value for key, value in sections.items()}
+    given = {**{key: value for key, value in named.items() if value is not None}, **overrides}
+    if isinstance(config, RunConfig):
+        whole = OmegaConf.create(dataclasses.asdict(config))
+        resolved = resolve_config(whole, read_overrides(given, is_text))
+    else:
+        resolved = load_config(None if config is None else str(config), given)
+    path = None if run_dir is None else Path(run_dir)
+    done = train_hosted(lambda: create_run(resolved, path), callbacks, choose_progress(progress))
+    return load_run(done.path)
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    generations: int | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: ProgressKind = "auto",
+    **overrides: Any,
+) -> Run:
+    """Returns a run at its last generation, after training it further as `evoconn resume` does.
+
+    A finished run is returned as it is, unless more generations are asked for.
+
+    Args:
+        run_dir: Directory of the run, or `latest` as for `load_run`.
+        generations: Generation to train up to; as configured by default.
+        callbacks: As for `train`.
+        progress: As for `train`.
+        overrides: Keys of checkpoint and tracking, `engine.devices` or `engine.kernel`, written as for `train`.
+
+    Raises:
+        EvoconnError: As for the command; the message says what to do.
+        KeyboardInterrupt: Ctrl-C was pressed.
+        ValueError: The progress is unknown.
+    """
+    path = named_run(Path(run_dir))
+    given = ({} if generations is None else {"algo.generations": generations}) | overrides
+    if nothing_left(RunDirectory.open(path), given):
+        return load_run(path)
+    train_hosted(lambda: reopen_run(path, given), callbacks, choose_progress(progress))
     return load_run(path)

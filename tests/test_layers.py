@@ -25,7 +25,7 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
 MAY_IMPORT = {
     "app": {"commands", "runs", "engine", "__init__"} | LEAVES,
     "__main__": {"app"},
-    "api": {"evaluation", "engine", "export", "networks", "runs", "tasks"} | LEAVES,
+    "api": {"evaluation", "training", "engine", "export", "networks", "progress", "runs", "tasks"} | LEAVES,
     "commands": {"commands", "grid", "training", "evaluation", "rendering", "export", "runs", "progress", "drawing"}
     | {"engine"}
     | LEAVES,

@@ -202,36 +202,22 @@ def _follow(processes: Processes, interrupts: Interrupts, deadline: Deadline) ->
     return ExitCode.DONE if finished else ExitCode.SAVED_EARLY
 
 
-_ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb")
-"""Keys, or prefixes of keys, that have no effect on a run that is not trained."""
-
-
 def says_finished(path: Path, overrides: Sequence[str]) -> bool:
     """Returns whether a run has nothing left to train, and says so, without starting JAX or writing anything.
-
-    A run is opened if a key changes it or its logs, or if its checkpoint is damaged.
 
     Raises:
         EvoconnError: There is no run, or an override cannot be read.
     """
-    from evoconn_cli.config.loading import override_config
-    from evoconn_cli.config.schema import walk
     from evoconn_cli.runs.directory import RunDirectory
-    from evoconn_cli.runs.ending import Ending, read_ending, what_to_change
-    from evoconn_cli.training.checkpoint_facts import is_whole
+    from evoconn_cli.runs.ending import what_to_change
+    from evoconn_cli.training.checkpoint_facts import nothing_left
 
     run = RunDirectory.open(path)
-    before, done = run.read_config(), run.last_saved_generation()
-    facts = run.read_facts()
-    ending = read_ending(facts, done)
-    if ending is None and facts.get("status") == "finished" and before.algo.generations == done:
-        ending = Ending("algo.generations", "")  # by a version that did not say why
-    asked = walk(override_config(before, overrides))
-    changed = [key for (key, value, _), (_, was, _) in zip(asked, walk(before), strict=True) if value != was]
-    is_asked_for_more = any(not key.startswith(_ONLY_WHILE_TRAINING) for key in changed)
-    if ending is None or is_asked_for_more or not is_whole(run.checkpoints / str(done)):
+    ending = nothing_left(run, overrides)
+    if ending is None:
         return False
+    done = run.last_saved_generation()
     why = f"The run is finished at generation {done}{f': {ending.reason}' if ending.reason else ''}."
-    more = what_to_change(ending.by, before.algo)
+    more = what_to_change(ending.by, run.read_config().algo)
     say(make_console(), f"{why} To train it further: {program()} resume {shlex.quote(run.short_path())} {more}")
     return True

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.numbers import as_float32, float32_problem, read_number
-from evoconn_cli.config.reading import read_overrides, read_text, read_yaml
+from evoconn_cli.config.reading import Overrides, read_overrides, read_text, read_yaml
 from evoconn_cli.config.registry import Entry, Kind, config_dir, entries, find, find_named, is_path, names, pairs
 from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, is_text, walk
 from evoconn_cli.errors import ConfigError, first_line, near_names, unknown_name
@@ -30,12 +30,12 @@ _LARGEST_INT = 2**31 - 1
 """Largest whole number of a key that has no bound of its own: JAX counts in 32 bits."""
 
 
-def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(source: str | None = None, overrides: Overrides = ()) -> RunConfig:
     """Returns the checked configuration of a run.
 
     Args:
         source: Name of a preset, or path of a YAML file; None for the defaults.
-        overrides: `KEY=VALUE` entries such as `algo.population=1024`; the last one of a key wins.
+        overrides: Entries such as `algo.population=1024`, the last one of a key wins; or values by key.
 
     Raises:
         ConfigError: An unreadable file, an unknown key or name, a wrong type, a value out of range.
@@ -50,7 +50,7 @@ def load_config(source: str | None = None, overrides: Sequence[str] = ()) -> Run
         raise
 
 
-def override_config(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+def override_config(config: RunConfig, overrides: Overrides) -> RunConfig:
     """Returns `config` with some keys replaced, checked again.
 
     Raises:

@@ -6,7 +6,7 @@ What a text means, the type of its key decides: `007` is a name or the number 7.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,9 @@ from evoconn_cli.errors import ConfigError, first_line
 
 IsText: TypeAlias = Callable[[str], bool]
 """Whether the values of a full key, such as `tracking.name`, are text. Those in a list have the key of the list."""
+
+Overrides: TypeAlias = Sequence[str] | Mapping[str, Any]
+"""Entries `KEY=VALUE`, or values by key; a key may have dots, and its value may be a mapping of further keys."""
 
 MAX_BYTES = 100_000
 """Largest configuration file; one has about a thousand bytes."""
@@ -170,16 +173,18 @@ def read_text(text: str, where: str, is_text: IsText | None = None) -> DictConfi
     return loaded
 
 
-def read_overrides(overrides: Sequence[str], is_text: IsText) -> DictConfig:
-    """Returns the mapping that `KEY=VALUE` entries make, the last one of a key wins.
+def read_overrides(overrides: Overrides, is_text: IsText) -> DictConfig:
+    """Returns the mapping that overrides make, the last one of a key wins.
 
     Args:
-        overrides: Entries.
+        overrides: Entries, or values by key.
         is_text: Keys whose values are text, which then need no quotes, such as `tracking.name=[1] #2`.
 
     Raises:
         ConfigError: An entry cannot be read, or holds something else than a plain value.
     """
+    if isinstance(overrides, Mapping):
+        return _read_values(overrides)
     given = OmegaConf.create()
     for entry in overrides:
         key, equals, value = entry.partition("=")
@@ -194,6 +199,32 @@ def read_overrides(overrides: Sequence[str], is_text: IsText) -> DictConfig:
             raise ConfigError(f"cannot read the override {entry!r}: {_problem(error)}") from None
     _refuse_references(given, " ".join(overrides))
     return given
+
+
+def _read_values(overrides: Mapping[str, Any]) -> DictConfig:
+    """Returns the mapping that values by key make.
+
+    Raises:
+        ConfigError: A key or a value is not plain.
+    """
+    given = OmegaConf.create()
+    for key, value in _leaves(overrides):
+        try:
+            OmegaConf.update(given, key, value)
+        except Exception as error:  # as above
+            raise ConfigError(f"cannot read the override {key}={value!r}: {_problem(error)}") from None
+    _refuse_references(given, "the overrides")
+    return given
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the full keys in nested mappings with their values; numbers of NumPy become those of Python."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
 
 
 def _typed(plain: Any, is_text: IsText, key: str = "") -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.compilation_cache import compilation_cache
 
 from evoconn_cli.engine.mesh import JaxDevice, WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
@@ -81,6 +83,10 @@ _SWITCHES: dict[str, Any] = {
 """Switches of JAX that a run sets whatever the environment or a host program says: others change or break it."""
 
 
+_CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+"""Settings of the compilation cache that a run makes."""
+
+
 _OTHER_FLAGS = (
     "xla_dump_",
     "xla_force_host_platform_device_count",
@@ -105,7 +111,8 @@ def start_jax(num_devices: int | None, *, num_processes: int = 1) -> WorkerMesh:
     """
     several, num_cores = num_processes > 1, len(usable_cores())
     for name, value in _known_switches():
-        jax.config.update(f"jax_{name}", value)
+        if jax.config.values[f"jax_{name}"] != value:  # they hold already within `our_arithmetic`, in this thread only
+            jax.config.update(f"jax_{name}", value)
     try:
         configured = jax.config.values["jax_num_cpu_devices"]
         wanted = num_devices or num_cores
@@ -147,24 +154,54 @@ def _check_number(wanted: int, devices: list[JaxDevice], owner: str) -> None:
 
 
 @contextmanager
-def our_arithmetic() -> Iterator[None]:
+def host_program() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Computes as a run does within a host program, and leaves JAX's settings and the environment as they were.
+
+    Only the number of CPU devices stays, if JAX starts here.
+
+    Yields:
+        A context with the switches of the host program, for its own functions.
+    """
+    flags, cache = os.environ.get("XLA_FLAGS"), {name: jax.config.values[name] for name in _CACHE}
+    switches = {name: jax.config.values[f"jax_{name}"] for name, _ in _known_switches()}
+    set_xla_flags()
+    ours = os.environ["XLA_FLAGS"]
+    try:
+        with our_arithmetic():
+            yield lambda: our_arithmetic(switches)
+    finally:
+        if flags is None and os.environ.get("XLA_FLAGS") == ours:
+            del os.environ["XLA_FLAGS"]
+        elif flags is not None:
+            os.environ["XLA_FLAGS"] = flags
+        if any(jax.config.values[name] != value for name, value in cache.items()):
+            for name, value in cache.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()  # JAX goes on with a cache that it has opened
+
+
+@contextmanager
+def our_arithmetic(switches: Mapping[str, Any] = MappingProxyType(_SWITCHES)) -> Iterator[None]:
     """Sets the switches of JAX as in a run, in this thread; a host program may have other ones.
 
     Arrays of 64 bits must be converted before.
+
+    Args:
+        switches: Other values for them.
     """
-    with ExitStack() as switches:
-        for name, value in _known_switches():
+    with ExitStack() as entered:
+        for name, value in _known_switches(switches):
             if (switch := getattr(jax, name, None)) is not None:
-                switches.enter_context(switch(value))
+                entered.enter_context(switch(value))
             elif jax.config.values[f"jax_{name}"] != value:  # JAX can set these only for all threads
-                switches.callback(jax.config.update, f"jax_{name}", jax.config.values[f"jax_{name}"])
+                entered.callback(jax.config.update, f"jax_{name}", jax.config.values[f"jax_{name}"])
                 jax.config.update(f"jax_{name}", value)
         yield
 
 
-def _known_switches() -> list[tuple[str, Any]]:
+def _known_switches(switches: Mapping[str, Any] = MappingProxyType(_SWITCHES)) -> list[tuple[str, Any]]:
     """Returns the switches that this version of JAX has; JAX removes some once their new value is the only one."""
-    return [(name, value) for name, value in _SWITCHES.items() if f"jax_{name}" in jax.config.values]
+    return [(name, value) for name, value in switches.items() if f"jax_{name}" in jax.config.values]
 
 
 def in_our_arithmetic(function: Callable[P, R]) -> Callable[P, R]:

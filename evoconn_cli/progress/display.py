@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.panel import Panel
@@ -14,6 +15,9 @@ from evoconn_cli.progress.formatting import count, duration, encodable, fitness,
 from evoconn_cli.progress.history import History, Metrics, RunHeader, best_evaluation
 
 SECONDS_BETWEEN_LINES = 5.0
+
+ProgressKind: TypeAlias = Literal["auto", "plain"] | None
+"""Display of a training in Python: a live one in a notebook or a terminal, plain lines, or none."""
 
 
 class Progress:
@@ -50,6 +54,26 @@ def make_progress(console: Console, clock: Callable[[], float] = time.monotonic)
 
         return LiveProgress(console, clock)
     return PlainProgress(console, clock)
+
+
+def choose_progress(kind: ProgressKind) -> Progress:
+    """Returns the display of a training in Python, on standard output.
+
+    Raises:
+        ValueError: The kind is not known.
+    """
+    if kind is None:
+        return Progress()
+    if kind not in ("auto", "plain"):
+        raise ValueError(f"progress={kind!r}: write 'auto', 'plain' or None")
+    if kind == "plain":
+        return PlainProgress(Console(force_jupyter=False))
+    console = Console()
+    if console.is_jupyter:
+        from evoconn_cli.progress.live import LiveProgress
+
+        return LiveProgress(console)
+    return make_progress(console)
 
 
 class PlainProgress(Progress):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from rich.cells import cell_len
@@ -24,6 +25,9 @@ from evoconn_cli.progress.run_panel import LABEL, RunPanel, framed
 
 REDRAWS_PER_SECOND = 4
 
+_NOTEBOOK_WIDTH = 100
+_NOTEBOOK_FORMAT = "<pre style='white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace'>{code}</pre>"
+
 _TWO_COLUMNS = 76
 """Terminal columns from which the header has two columns."""
 
@@ -37,6 +41,44 @@ class ReflowedLive(Live):
     def __init__(self, renderable: RenderableType | None = None, *, console: Console, **options: Any) -> None:
         super().__init__(renderable, console=console, **options)
         self._live_render = _ReflowedRender(self.get_renderable(), console)
+
+
+class NotebookLive:
+    """A live display in the output of a notebook's cell, which has no other requirements than IPython.
+
+    Args:
+        renderable: What to show.
+        console: Console of the notebook.
+        clock: Monotonic clock [s].
+    """
+
+    def __init__(self, renderable: RenderableType, *, console: Console, clock: Callable[[], float]) -> None:
+        self._renderable, self._console, self._clock = renderable, console, clock
+        self._handle: Any = None
+        self._drawn_at = float("-inf")
+
+    def start(self) -> None:
+        """Shows it."""
+        self.refresh()
+
+    def refresh(self, *, now: bool = False) -> None:
+        """Redraws it, unless it was drawn a moment ago or `now` is set."""
+        if not now and self._clock() - self._drawn_at < 1 / REDRAWS_PER_SECOND:
+            return
+        from IPython.display import HTML, display  # pyright: ignore[reportMissingImports]
+
+        page = Console(file=StringIO(), record=True, force_jupyter=False, force_terminal=True, width=_NOTEBOOK_WIDTH)
+        page.print(self._renderable)
+        html = HTML(page.export_html(inline_styles=True, code_format=_NOTEBOOK_FORMAT))
+        if self._handle is None:
+            self._handle = display(html, display_id=True)
+        else:
+            self._handle.update(html)
+        self._drawn_at = self._clock()
+
+    def stop(self) -> None:
+        """Draws it a last time."""
+        self.refresh(now=True)
 
 
 class _ReflowedRender(LiveRender):
@@ -80,7 +122,7 @@ class LiveProgress(Progress):
         self._console = console
         self._clock = clock
         self._panel: RunPanel | None = None
-        self._live: Live | None = None
+        self._live: Live | NotebookLive | None = None
 
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Shows the header and the panel; `history` holds the lines of metrics.jsonl so far."""
@@ -90,13 +132,17 @@ class LiveProgress(Progress):
         if not display.has_room(self._console.options):
             self._console.print(_header_panel(header, self._console.options))
             display.header = None
-        self._live = ReflowedLive(display, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
+        if self._console.is_jupyter:
+            self._live = NotebookLive(display, console=self._console, clock=self._clock)
+        else:
+            self._live = ReflowedLive(display, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
         self._live.start()
 
     def compiling(self) -> None:
         """Shows a spinner until `compiled` or the first generation."""
         if self._panel is not None:
             self._panel.compiling()
+            self._redraw(now=True)
 
     def compiled(self, seconds: float) -> None:
         """Prints the duration of the compilation [s]."""
@@ -108,6 +154,11 @@ class LiveProgress(Progress):
         """Adds a line of metrics.jsonl to the panel."""
         if self._panel is not None:
             self._panel.add(metrics)
+            self._redraw()
+
+    def _redraw(self, *, now: bool = False) -> None:
+        if isinstance(self._live, NotebookLive):  # in a terminal, a thread redraws it
+            self._live.refresh(now=now)
 
     def note(self, message: str) -> None:
         """Prints an advice or a warning above the panel."""

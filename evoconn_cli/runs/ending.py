@@ -14,7 +14,7 @@ ENDING_KEYS = ("algo.target_fitness", "algo.patience", "algo.max_env_steps")
 class Ending(NamedTuple):
     """Why a training ended."""
 
-    by: str  # key or option, such as `algo.patience` or `--max-time`; else `signal`, `quit` or `error`
+    by: str  # key or option, such as `algo.patience` or `--max-time`; else `signal`, `callback`, `quit` or `error`
     reason: str
 
     @property

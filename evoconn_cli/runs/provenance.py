@@ -34,7 +34,7 @@ def start_facts(devices: str, arithmetic: Mapping[str, str] = MappingProxyType({
         arithmetic: Environment variables that may change how they round.
     """
     return {
-        "command": without_secrets(shlex.join(["evoconn", *map(without_folders, sys.argv[1:])])),
+        "command": without_secrets(shlex.join([*_program(), *map(without_folders, sys.argv[1:])])),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": os.uname().nodename,
         "pid": os.getpid(),
@@ -45,6 +45,12 @@ def start_facts(devices: str, arithmetic: Mapping[str, str] = MappingProxyType({
         **checkout_facts(Path(__file__).parents[2]),
         **({"slurm_job": job} if (job := os.environ.get("SLURM_JOB_ID")) else {}),
     }
+
+
+def _program() -> list[str]:
+    """Returns the words that start this program: `evoconn`, or those of a script or notebook that uses it."""
+    name = Path(sys.argv[0]).name
+    return ["evoconn"] if name in ("evoconn", "__main__.py") else ["python", *([name] if name else [])]
 
 
 @functools.cache

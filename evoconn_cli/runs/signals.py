@@ -39,15 +39,19 @@ class Interrupts:
     """A context in which signals ask the training to end; it may be nested in itself.
 
     Attributes:
-        requested: Whether a signal came.
-        signal: Name of the first one; empty before.
+        requested: Whether a signal came, or the program asked for an end.
+        by: What asked first: `signal` or `callback`.
+        signal: Name of the first signal, or another reason; empty before.
+        received: Number of the first signal that came; None if none did.
         notify: Called with a message for the user at the first signal; None while there is no display.
         training: Whether there is something to save; before that, Ctrl-C quits at once.
     """
 
     def __init__(self) -> None:
         self.requested = False
+        self.by = "signal"
         self.signal = ""
+        self.received: int | None = None
         self.notify: Callable[[str], None] | None = None
         self.training = False
         self._depth = 0
@@ -87,7 +91,7 @@ class Interrupts:
             except BaseException as error:  # raised by the waiting thread
                 outcome.set_exception(error)
 
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=run).start()  # no daemon: the interpreter must not shut down under XLA
         while wait([outcome], _POLL_INTERVAL).not_done:
             if self.requested:
                 return None
@@ -99,6 +103,7 @@ class Interrupts:
         quits, first = by_hand and (self.requested or not self.training), not self.requested
         self.requested = True
         self.signal = self.signal or ("Ctrl-C" if by_hand else signal.Signals(number).name)
+        self.received = self.received or number
         if quits:
             raise KeyboardInterrupt  # if a library swallows it, the request remains
         if first and self.notify is not None:

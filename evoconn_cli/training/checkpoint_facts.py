@@ -19,10 +19,13 @@ from typing import Any
 import jax
 
 from evoconn_cli import __version__
+from evoconn_cli.config.loading import override_config
+from evoconn_cli.config.reading import Overrides
 from evoconn_cli.config.schema import RunConfig, walk
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
-from evoconn_cli.runs.ending import ENDING_KEYS
+from evoconn_cli.runs.directory import RunDirectory
+from evoconn_cli.runs.ending import ENDING_KEYS, Ending, read_ending
 
 FACTS_FILE = "facts.json"
 FORMAT = 2
@@ -39,6 +42,9 @@ _TYPES: dict[str, Any] = {
     "files": dict,
     "digest": str,
 }
+
+_ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb")
+"""Keys, or prefixes of keys, that have no effect on a run that is not trained."""
 
 _FREE = ("algo.generations", *ENDING_KEYS, "engine.devices", "engine.kernel", "checkpoint.", "tracking.")
 """Keys, or prefixes of keys, that may change on resume: how long, where and with which records a run is trained."""
@@ -120,6 +126,25 @@ def is_whole(path: Path) -> bool:
     except (CheckpointError, OSError):
         return False
     return True
+
+
+def nothing_left(run: RunDirectory, overrides: Overrides) -> Ending | None:
+    """Returns why a run that is whole is finished; None if it is not, or if a key is changed that has an effect on it.
+
+    Neither is JAX started nor anything written.
+
+    Raises:
+        EvoconnError: The run or an override cannot be read.
+    """
+    before, done = run.read_config(), run.last_saved_generation()
+    facts = run.read_facts()
+    ending = read_ending(facts, done)
+    if ending is None and facts.get("status") == "finished" and before.algo.generations == done:
+        ending = Ending("algo.generations", "")  # by a version that did not say why
+    asked = walk(override_config(before, overrides))
+    changed = [key for (key, value, _), (_, was, _) in zip(asked, walk(before), strict=True) if value != was]
+    is_asked_for_more = any(not key.startswith(_ONLY_WHILE_TRAINING) for key in changed)
+    return None if is_asked_for_more or not is_whole(run.checkpoints / str(done)) else ending
 
 
 def check_run(name: str, facts: dict[str, Any], config: RunConfig | None) -> None:

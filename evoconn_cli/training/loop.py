@@ -6,13 +6,13 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine
-from evoconn_cli.engine.devices import memory_for
+from evoconn_cli.engine.devices import in_our_arithmetic, memory_for
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState, not_finite
 from evoconn_cli.engine.strategies import Metrics
@@ -27,6 +27,9 @@ from evoconn_cli.training.best import Snapshot, share_best
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
 from evoconn_cli.training.processes import Processes, digest
 from evoconn_cli.training.tracking import Tracker
+
+OnGeneration: TypeAlias = Callable[[MetricsLine, RunState], None]
+"""Called after each generation with its metrics and the state, which the next generation consumes."""
 
 _LONG_RUN = 3600.0
 """Runs on a CPU that are expected to take longer than this get advice [s]."""
@@ -55,6 +58,9 @@ class Recorder:
             TrainingError: they could not be written.
         """
 
+    def trained(self, state: RunState) -> None:
+        """Receives the state after the generation whose metrics came last; the next generation consumes it."""
+
     def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
         """Receives a state to be saved.
 
@@ -76,8 +82,10 @@ class RunRecorder(Recorder):
         progress: Progress,
         trackers: Sequence[Tracker],
         lock: RunLock,
+        on_generation: OnGeneration | None = None,
     ) -> None:
         self._store, self._metrics, self._trackers, self._lock = store, metrics, trackers, lock
+        self._on_generation = on_generation
         self._progress = progress
         self.compiling, self.compiled, self.note = progress.compiling, progress.compiled, progress.note
 
@@ -91,6 +99,11 @@ class RunRecorder(Recorder):
         self._progress.generation(written)
         for tracker in self._trackers:
             tracker.log(written, int(line["generation"]))
+
+    def trained(self, state: RunState) -> None:
+        """Tells it to the one who asked."""
+        if self._on_generation is not None:
+            self._on_generation(self._metrics.history[-1], state)
 
     def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
         """Saves a checkpoint, after flushing the metrics before it."""
@@ -172,6 +185,7 @@ class TrainingLoop:
                 host = host._replace(best=best.best)
                 _check_alive(line, config, saved)
                 _check_finite(state, saved)
+                recorder.trained(state)
                 if generation == start + 1 and (advice := speed_advice(config, self.workers, start, seconds)):
                     recorder.note(advice)
                 if generation % config.checkpoint.every == 0 or self._is_overdue(saved_at):
@@ -190,7 +204,8 @@ class TrainingLoop:
         """Returns the compiled generation; None if a signal came. Several processes agree on that only afterwards."""
         if self.processes.count > 1:
             return self.engine.compile(state)
-        return self.interrupts.unless_interrupted(lambda: self.engine.compile(state))
+        compile_here = in_our_arithmetic(self.engine.compile)  # the switches of JAX are set per thread
+        return self.interrupts.unless_interrupted(lambda: compile_here(state))
 
     def _compute(self, step: Callable, state: RunState) -> tuple[RunState, Metrics]:
         """Returns the state after a generation, and its metrics in the memory of the host."""
@@ -232,7 +247,7 @@ class TrainingLoop:
         if ending is not None:
             return ending
         if is_asked or is_done:  # by itself only in all processes, or their states differ
-            return Ending("signal", self.interrupts.signal or "another process was asked to end")
+            return Ending(self.interrupts.by, self.interrupts.signal or "another process was asked to end")
         return Ending("--max-time", "the time of --max-time is nearly over") if is_late else None
 
     def _ending_while_training(self, state: RunState, host: HostFacts, *, is_first: bool) -> Ending | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from evoconn_cli.config.loading import config_from_yaml, config_to_yaml, override_config
 from evoconn_cli.config.plugin_records import check_loaded, digest, to_facts
+from evoconn_cli.config.reading import Overrides
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import choose_block
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices, start_jax
@@ -74,7 +75,7 @@ def _in_new_directory(path: Path | None, config: RunConfig, use: Callable[[Path]
 
 def reopen_run(
     path: Path,
-    overrides: Sequence[str],
+    overrides: Overrides,
     *,
     from_step: int | None = None,
     discard_later: bool = False,
@@ -84,7 +85,7 @@ def reopen_run(
 
     Args:
         path: Directory of the run.
-        overrides: `KEY=VALUE` entries.
+        overrides: `KEY=VALUE` entries, or values by key.
         from_step: Generation to resume from, 0 for the beginning; the latest checkpoint by default.
         discard_later: Whether to delete what came later instead of setting it aside.
         processes: Processes that train the run, of which this is the writer; this one alone by default.

@@ -21,7 +21,7 @@ from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.signals import Deadline, Interrupts
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
-from evoconn_cli.training.loop import Recorder, RunRecorder, TrainingLoop
+from evoconn_cli.training.loop import OnGeneration, Recorder, RunRecorder, TrainingLoop
 from evoconn_cli.training.opening import TrainingRun, join_run, starting_state
 from evoconn_cli.training.processes import Processes, share_state
 from evoconn_cli.training.tensorboard import open_event_log
@@ -47,6 +47,7 @@ def train(
     *,
     interrupts: Interrupts | None = None,
     deadline: Deadline | None = None,
+    on_generation: OnGeneration | None = None,
     make_engine: Callable[[RunConfig, WorkerMesh], Engine] | None = None,
 ) -> Outcome:
     """Returns how the training of a run ended; it resumes from the latest checkpoint, if there is one.
@@ -56,6 +57,7 @@ def train(
         progress: Display of the run.
         interrupts: Ends the training early; by default on the signals that reach this process from now on.
         deadline: Ends the training early; no time limit by default.
+        on_generation: Called after each generation with its metrics and the state.
         make_engine: Makes the engine; `build_engine` by default.
 
     Raises:
@@ -97,7 +99,9 @@ def train(
             if config.tracking.tensorboard:
                 trackers.append(open_event_log(directory.path, metrics.history, start, progress.note))
             trackers.append(track_run(directory, config, progress.note, facts))
-            recorder = RunRecorder(store, metrics, progress=progress, trackers=trackers, lock=lock)
+            recorder = RunRecorder(
+                store, metrics, progress=progress, trackers=trackers, lock=lock, on_generation=on_generation
+            )
             deadline = deadline or Deadline()
             loop = TrainingLoop(
                 config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline

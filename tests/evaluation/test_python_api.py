@@ -1,4 +1,4 @@
-"""`load_run` and what it gives, and the example of its documentation."""
+"""`load_run` and what it gives, `evaluate`, and the examples of their documentation."""
 
 from __future__ import annotations
 
@@ -33,12 +33,18 @@ def run(path):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_documentation_runs(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+def test_the_examples_of_the_documentation_run(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     save_run(tmp_path / "runs" / "hopper-ec")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    first, second, third, fourth, fifth = done.stdout.splitlines()
+    *shown, trained, stopped, evaluated, first, second, third, fourth, fifth, last = done.stdout.splitlines()
+    assert any(line.startswith("generation 20/20") for line in shown)
+    assert re.fullmatch(r"finished at generation 20: evaluation fitness -?\d+\.\d", trained)
+    solved = re.fullmatch(r"saved after (\d+) more generations, mean probability 0\.\d\d", stopped)
+    assert solved and 0 < int(solved[1]) < 170, stopped
+    assert re.fullmatch(r"return -?\d+\.\d, interquartile mean -?\d+\.\d, 64 episodes", evaluated)
+    assert re.fullmatch(r"mean return -?\d\.\d of 16 episodes", last)
     assert first == "probe_sign, generation 4: evaluation fitness 5.0"
     assert re.fullmatch(r"return -?\d\.\d in 8 steps", second)
     assert re.fullmatch(r"\d+ spikes of 40 neurons in 33 sub-steps", third)
@@ -53,6 +59,7 @@ def test_a_run_knows_its_configuration_and_metrics(run, path):
     assert [line["generation"] for line in run.metrics] == [2, 4, 6]
     assert run.task.reset(jax.random.key(0)).obs.shape == (2,)
     assert len(repr(run)) < 200
+    assert isinstance(run, evoconn_cli.Run) and run.status == "saved"
 
 
 def test_a_path_may_be_text_and_name_a_step(path):
@@ -125,6 +132,39 @@ def test_policies_can_be_mapped_and_scanned(run):
     actions = jax.vmap(episode)(keys, observations)
     assert actions.shape == (3, 5, 1)
     np.testing.assert_allclose(actions[1], episode(keys[1], observations[1]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_whole_episodes_can_be_compiled_and_mapped(run):
+    """Second path: one step after the other, each its own call."""
+    policy = run.policy()
+
+    def begin(key):
+        return policy.initial_carry(key), run.task.reset(key), jnp.float32(0)
+
+    def step(loop):
+        carry, state, total = loop
+        carry, action = policy.step(carry, state.obs)
+        state = run.task.step(state, action)
+        return carry, state, total + state.reward + jnp.mean(carry.neurons.v)  # which the key decides
+
+    def episode(key):
+        _, state, total = jax.lax.while_loop(lambda loop: ~loop[1].done, step, begin(key))
+        return total, state.steps
+
+    def called(key):
+        loop = begin(key)
+        while not loop[1].done:
+            loop = step(loop)
+        return loop[2], loop[1].steps
+
+    keys = jax.random.split(jax.random.key(0), 3)
+    alone, mapped = [jax.jit(episode)(key) for key in keys], jax.jit(jax.vmap(episode))(keys)
+    for number, key in enumerate(keys):
+        total, steps = called(key)
+        assert steps == alone[number][1] == mapped[1][number] == 8
+        np.testing.assert_allclose([alone[number][0], mapped[0][number]], [total] * 2, rtol=1e-4, atol=1e-5)
+    assert len(set(mapped[0].tolist())) == 3, mapped
 
 
 def test_old_and_new_keys_give_the_same_carry(run):
@@ -200,6 +240,11 @@ def test_an_evaluation_has_the_episodes_of_the_command(run, path):
         run.evaluate(3, perturb={"obs-noize": 1.0})
     with pytest.raises(ValueError, match="episodes=0"):
         run.evaluate(0)
+    options = {"seed": 5, "sampled": True, "perturb": {"obs-noise": 2.0}}
+    for same in (evoconn_cli.evaluate(run, 3, **options), evoconn_cli.evaluate(path, 3, step="best", **options)):
+        np.testing.assert_array_equal(same.returns, found.returns)
+    with pytest.raises(ValueError, match=r"step='best'.*generation 4"):
+        evoconn_cli.evaluate(run, 3, step="best")
 
 
 HOST = {

@@ -3,11 +3,13 @@ from __future__ import annotations
 import io
 import math
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from evoconn_cli.progress.display import PlainProgress, RunHeader, SummaryTable, make_progress
+from evoconn_cli.progress.display import PlainProgress, RunHeader, SummaryTable, choose_progress, make_progress
 from evoconn_cli.progress.formatting import duration, fitness, number
 from evoconn_cli.progress.history import History, best_evaluation
 from evoconn_cli.progress.live import LiveProgress
@@ -499,3 +501,49 @@ def test_the_summary_fits_and_takes_missing_metrics(width):
     console.print(SummaryTable([{"generation": 3}], title="interrupted"))
     assert "interrupted" in screen.text()
     assert max(map(len, screen.text().splitlines())) <= width
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Pages that a cell of a notebook shows: each is replaced by what updates it."""
+    pages = []
+
+    class Handle:
+        def __init__(self, page):
+            self.number = len(pages)
+            pages.append([page])
+
+        def update(self, page):
+            pages[self.number].append(page)
+
+    fake = SimpleNamespace(HTML=lambda text: text, display=lambda page, display_id: Handle(page))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=fake))
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    return pages
+
+
+def test_in_a_notebook_the_panel_is_redrawn_in_place_a_few_times_per_second(notebook):
+    clock, printed = Clock(), io.StringIO()
+    progress = LiveProgress(Console(force_jupyter=True, file=printed), clock)
+    progress.start(HEADER)
+    progress.compiling()
+    for generation in range(1, 31):
+        clock.now += 0.1
+        progress.generation(metrics_at(generation))
+    progress.stop()
+    (page,) = notebook
+    assert 10 < len(page) < 14
+    assert page[0].startswith("<pre") and "hopper" in page[0] and "10,240" in page[0]
+    assert "compiling" in page[1] and "compiling" not in page[-1]
+    assert "3,000.0" in page[-1] and "3,000.0" not in page[0]
+
+
+def test_what_is_shown_in_python(monkeypatch, capsys):
+    assert type(choose_progress(None)).__name__ == "Progress"
+    for kind in ("auto", "plain"):
+        progress = choose_progress(kind)
+        assert isinstance(progress, PlainProgress)
+        progress.note("[once]")
+        assert capsys.readouterr().out == "note: [once]\n"
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert isinstance(choose_progress("auto"), LiveProgress) and isinstance(choose_progress("plain"), PlainProgress)

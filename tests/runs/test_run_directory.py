@@ -172,10 +172,21 @@ def test_runs_that_start_at_once_get_different_directories(tmp_path, config, mon
     assert create_run(config, None).directory.path == tmp_path / "runs" / "probe_sign-ec-003"
 
 
-def test_facts_say_how_the_run_was_started(monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["/usr/bin/evoconn", "train", "--task", "ant"], "evoconn train --task ant"),
+        (["/lib/evoconn_cli/__main__.py", "resume"], "evoconn resume"),
+        (["/home/me/study.py", "3"], "python study.py 3"),
+        ([""], "python"),
+    ],
+    ids=["command", "module", "script", "prompt"],
+)
+def test_facts_say_how_the_run_was_started(monkeypatch, words, command):
+    monkeypatch.setattr("sys.argv", words)
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     facts = start_facts("2 x cpu")
-    assert facts["command"].startswith("evoconn")
+    assert facts["command"] == command
     assert facts["versions"]["brax"] == "0.1.2" and facts["slurm_job"] == "77"
     assert json.loads(json.dumps(facts)) == facts
 
