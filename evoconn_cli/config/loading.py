@@ -119,6 +119,7 @@ def resolve_config(*parts: DictConfig) -> RunConfig:
         )
     config.algo.check(config.network.name)
     config.network.check()
+    config.rollout.check()
     return config
 
 

@@ -249,7 +249,21 @@ class RolloutConfig:
         choices=("all_steps", "last_step"),
         source=MEASURED,
     )
+    alive_bonus: float = published(
+        1.0,
+        "share of the task's bonus for not falling that counts when members are ranked; reports have the whole return",
+        low=0,
+        high=1,
+    )
     warmup_steps: int = published(0, "steps that settle the network before an episode", unit="steps", low=0)
+
+    def check(self) -> None:
+        """Raises a ConfigError if values that are allowed by themselves do not go together."""
+        if self.alive_bonus != 1 and self.fitness != "first_episode":
+            raise ConfigError(
+                f"rollout.alive_bonus={self.alive_bonus}: the bonus can be left out of the first episode only. Set "
+                "rollout.fitness=first_episode, or rollout.alive_bonus=1."
+            )
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Generation:
         block: B, members simulated in lock-step.
         fresh_resets: Whether initial states are drawn in every generation, not once.
         shaping: Weights of the members by their fitness.
+        alive_bonus: Share of the task's bonus for not falling that counts for the weights; if it is below 1, only
+            first episodes are played.
     """
 
     rollout: Rollout
@@ -67,6 +69,7 @@ class Generation:
     block: int
     fresh_resets: bool
     shaping: Shaping
+    alive_bonus: float = 1.0
 
     @property
     def num_members(self) -> int:
@@ -135,7 +138,7 @@ class Generation:
         results, steps = self._play(state, blocks)
         results = gather(results, self.num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[: self.population], results._replace(observations=None))
-        weights = self.shaping(per_member.fitness[: self.num_members])
+        weights = self.shaping(self._fitness_to_rank(per_member)[: self.num_members])
         return PopulationResult(
             members=per_member._replace(observations=results.observations),
             weights=weights,
@@ -166,6 +169,16 @@ class Generation:
             (blocks.present, blocks, per_block),
             self.num_blocks,
         )
+
+    def _fitness_to_rank(self, results: BlockResult) -> jax.Array:
+        task = self.rollout.task
+        left_out = (1.0 - self.alive_bonus) * task.alive_bonus
+        if not left_out:
+            return results.fitness
+        assert self.rollout.first_episode and task.episode_length is not None
+        # A table, because a product and a sum in one place may round differently on another number of devices.
+        by_length = jnp.asarray(left_out * np.arange(task.episode_length + 1), jnp.float32)
+        return results.fitness - by_length[results.steps]
 
     def _ask(self, state: RunState, members: jax.Array) -> Candidates:
         key = jax.random.fold_in(_generation_key(state), _CANDIDATES)

@@ -56,6 +56,7 @@ class Task:
         reset: `reset(key) -> state` draws the start of an episode.
         step: `step(state, action [A]) -> state`; the action is clipped to [-1, 1] by the task.
         episode_length: Longest episode [physics steps], or None.
+        alive_bonus: Part of every step's reward that is paid for not having fallen.
         poses: Where the bodies to draw are, or None if there are none.
         rescaled: `rescaled(scale) -> Task` with other physics, without an episode limit, or None; it raises a
             ConfigError for a factor that changes nothing.
@@ -70,6 +71,7 @@ class Task:
     reset: Callable[[jax.Array], TaskState]
     step: Callable[[TaskState, jax.Array], TaskState]
     episode_length: int | None = None
+    alive_bonus: float = 0.0
     poses: Poses | None = None
     rescaled: Callable[[PhysicsScale], Task] | None = None
     observation_names: tuple[str, ...] = ()
@@ -126,4 +128,10 @@ def limit_episodes(task: Task, *, episode_length: int, action_repeat: int = 1) -
         state = repeated_step(state, action)
         return state._replace(done=state.done | (state.steps >= episode_length))
 
-    return dataclasses.replace(task, dt=task.dt * action_repeat, step=step, episode_length=episode_length)
+    return dataclasses.replace(
+        task,
+        dt=task.dt * action_repeat,
+        step=step,
+        episode_length=episode_length,
+        alive_bonus=task.alive_bonus * action_repeat,
+    )

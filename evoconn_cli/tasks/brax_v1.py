@@ -135,6 +135,10 @@ def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+_ALIVE_BONUS = {"inverted_double_pendulum": 10.0, "inverted_pendulum": 1.0}
+"""Bonus by task, where Brax has it as a number in its code, not as an attribute."""
+
+
 # Cached behind the public function, like `_environment`.
 @functools.cache
 def _task(name: str, physics: PhysicsScale) -> Task:
@@ -171,6 +175,7 @@ def _task(name: str, physics: PhysicsScale) -> Task:
         dt=float(env.sys.config.dt),
         reset=reset,
         step=step,
+        alive_bonus=_ALIVE_BONUS.get(name, getattr(env, "_healthy_reward", 0.0)),
         poses=lambda state: (state.physics[0].pos, state.physics[0].rot),
         rescaled=functools.partial(make_brax_v1_task, name),
         observation_names=observations if len(observations) == observation_size else (),

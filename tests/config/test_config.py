@@ -37,6 +37,10 @@ BAD_OVERRIDES = {
     ),
     "more members than can be counted": ([*HOPPER, "algo.population=99999999999999999999"], "at most 1000000"),
     "a number beyond 32 bits": ([*HOPPER, "task.episode_length=3000000000"], "at most 2147483647"),
+    "a bonus left out of many episodes": (
+        [*HOPPER, "rollout.alive_bonus=0.5", "rollout.fitness=until_slowest"],
+        "rollout.fitness=first_episode",
+    ),
     "a first probability outside the bounds": ([*HOPPER, "algo.initial_prob=0.0001"], "0.001 to 0.999"),
     "a word that YAML takes for false": ([*HOPPER, "tracking.wandb=off"], "'off'. Did you mean 'offline'"),
     "unknown network": ([*HOPPER, "network.name=con_snn"], "'conn_snn'"),

@@ -27,6 +27,7 @@ ARRIVES = {
     "algo.evaluation_copies": ("Generation", "evaluation_copies"),
     "engine.block": ("Generation", "block"),
     "rollout.warmup_steps": ("Rollout", "warmup_steps"),
+    "rollout.alive_bonus": ("Generation", "alive_bonus"),
     **{
         f"algo.{name}": ("strategy", name)
         for name in ("adam_beta1", "adam_beta2", "adam_eps", "learning_rate", "eps", "weight_decay", "initial_prob")

@@ -36,6 +36,7 @@ class Options(NamedTuple):
     all_steps: bool = True
     fresh_resets: bool = False
     shaping: str = "centered_rank"
+    alive_bonus: float = 1.0
     warmup_steps: int = 0
     population: int = 22
     evaluation_copies: int = 3
@@ -83,7 +84,7 @@ def make_winding_task() -> Task:
         reward = 1.0 + path * cue + action[1]
         return state_of(Physics(cue, path), reward, state.steps + 1)
 
-    return limit_episodes(Task("winding", 3, 2, 0.01, reset, step), episode_length=7)
+    return limit_episodes(Task("winding", 3, 2, 0.01, reset, step, alive_bonus=2.0), episode_length=7)
 
 
 DEFAULTS = Options()
@@ -120,6 +121,7 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         block=options.block,
         fresh_resets=options.fresh_resets,
         shaping=SHAPINGS[options.shaping],
+        alive_bonus=options.alive_bonus,
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     return Setup(task, network, strategy, generation, workers, state, options)
@@ -151,7 +153,7 @@ CASES = [
     Options(first_episode=False, all_steps=False, warmup_steps=5),
     Options(first_episode=False, fresh_resets=True),
     Options(all_steps=False, fresh_resets=True, shaping="log_utility"),
-    Options(warmup_steps=3, fresh_resets=True),
+    Options(warmup_steps=3, fresh_resets=True, alive_bonus=0.25),
     Options(first_episode=False, all_steps=False),
 ]
 """Both ways of each option, and the published combination with and without the warm-up."""
@@ -274,7 +276,8 @@ def test_a_generation_is_what_members_do_alone(options):
         fitness, rate = np.asarray([m.fitness for m in members]), np.asarray([m.rate for m in members])
         np.testing.assert_allclose(results.fitness, fitness, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(results.rate, rate, rtol=1e-4, atol=1e-5)
-        np.testing.assert_array_equal(evaluation.weights, SHAPINGS[options.shaping](results.fitness[:num_members]))
+        ranked = results.fitness - (1.0 - options.alive_bonus) * 2.0 * results.steps
+        np.testing.assert_array_equal(evaluation.weights, SHAPINGS[options.shaping](ranked[:num_members]))
         steps += sum(m.steps for m in members)
         state, metrics = learn(state, evaluation)
         assert int(state.env_steps) == steps

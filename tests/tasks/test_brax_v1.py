@@ -16,7 +16,7 @@ from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.engine import members_last as module
 from evoconn_cli.engine.members_last import members_last
 from evoconn_cli.engine.rollout import BatchedTask
-from evoconn_cli.tasks import TaskState, make_task
+from evoconn_cli.tasks import TaskState, limit_episodes, make_task
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 from evoconn_cli.tasks.brax_v1 import AS_TRAINED, PhysicsScale, brax_v1_environment, make_brax_v1_task
 
@@ -150,6 +150,22 @@ def test_all_tasks_of_brax_but_its_test_environments_are_offered():
     registry = set(import_brax_envs()._envs)
     assert set(BRAX_V1_TASKS) == registry - {"fast", "reacherangle"} == set(META["tasks"])
     assert list(BRAX_V1_TASKS) == sorted(BRAX_V1_TASKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BRAX_V1_TASKS)
+def test_the_bonus_for_not_falling(name, brax_task):
+    known = {
+        "ant": 1,
+        "hopper": 1,
+        "humanoid": 5,
+        "walker2d": 1,
+        "inverted_pendulum": 1,
+        "inverted_double_pendulum": 10,
+    }
+    assert brax_task(name).alive_bonus == known.get(name, 0)
+    repeated = limit_episodes(brax_task(name), episode_length=1000, action_repeat=3)
+    assert repeated.alive_bonus == 3 * known.get(name, 0)
 
 
 @pytest.mark.slow
