@@ -49,7 +49,10 @@ SWITCHES = {
 }
 """Override -> the function, and the argument that then has another value."""
 
-ELSEWHERE = {"task.name", "algo.name", "algo.generations", "network.name", "engine.devices", "engine.kernel"}
+ELSEWHERE = {
+    *("task.name", "algo.name", "network.name", "engine.devices", "engine.kernel"),
+    *("algo.generations", "algo.target_fitness", "algo.patience", "algo.max_env_steps"),
+}
 """Keys of names, of the loop and of the machine; `checkpoint` and `tracking` as well."""
 
 
