@@ -156,8 +156,8 @@ class Run:
         types = network.neurons.types if network.neurons else None
         if types is None or opened.probs is None:
             raise EvoconnError(
-                f"the network {network.name!r} has real weights and no boolean connectivity; only conn_snn has. Its "
-                "weights are in run.state.strategy.center, and run.policy() computes with them."
+                f"the network {network.name!r} has no boolean connectivity between typed neurons with probabilities. "
+                "What it has evolved is in run.state.strategy, and run.policy() computes with that."
             )
         with our_arithmetic():
             center = layer_arrays(network, opened.strategy.center(self.state.strategy))

@@ -171,9 +171,15 @@ def export_connectivity(options: ExportConnectivityOptions) -> None:
         return
     opened = open_steps(path, options.step, show_notice)
     network = opened[0].network
-    typed = network.is_boolean and network.neurons is not None and network.neurons.num_excitatory is not None
+    typed = network.neurons is not None and network.neurons.num_excitatory is not None
     for one in formats:
-        check_format(one, network.name, has_spikes=network.neurons is not None, has_typed_neurons=typed)
+        check_format(
+            one,
+            network.name,
+            is_boolean=network.is_boolean,
+            has_spikes=network.neurons is not None,
+            has_typed_neurons=typed and network.is_boolean and opened[0].probs is not None,
+        )
     parts = [part for part in _parts(options, formats, opened) if part.format.name not in missing]
     _check_parts(options, parts, of_formats.panels)
     for notice in _long_work(parts, options.random_graphs):

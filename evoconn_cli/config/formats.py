@@ -258,14 +258,15 @@ def find_formats(names: Sequence[str]) -> list[Format]:
     return [FORMATS[name] for name in wanted]
 
 
-def check_format(one: Format, network: str, *, has_spikes: bool, has_typed_neurons: bool) -> None:
+def check_format(one: Format, network: str, *, is_boolean: bool, has_spikes: bool, has_typed_neurons: bool) -> None:
     """Checks that a format can hold a network.
 
     Args:
         one: The format.
         network: Name of the network.
+        is_boolean: Whether it has boolean connections.
         has_spikes: Whether it is a spiking network.
-        has_typed_neurons: Whether it has boolean connections between typed neurons.
+        has_typed_neurons: Whether these are between typed neurons and have probabilities.
 
     Raises:
         ConfigError: it cannot.
@@ -273,7 +274,8 @@ def check_format(one: Format, network: str, *, has_spikes: bool, has_typed_neuro
     held = {"any": True, "spikes": has_spikes, "typed neurons": has_typed_neurons}
     if not held[one.holds]:
         others = ", ".join(name for name, other in FORMATS.items() if held[other.holds]) or "none"
-        raise ConfigError(f"{one.name} does not hold {network}: {one.refusal} Formats for {network}: {others}.")
+        refusal = "it needs probabilities of connections between typed neurons." if is_boolean else one.refusal
+        raise ConfigError(f"{one.name} does not hold {network}: {refusal} Formats for {network}: {others}.")
 
 
 def _lack(package: str, least: str) -> str:

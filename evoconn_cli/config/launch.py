@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from evoconn_cli.config.loading import Section, check_keys, check_values, fill
 from evoconn_cli.config.reading import read_overrides
+from evoconn_cli.config.registry import PLUGINS_VARIABLE
 from evoconn_cli.config.schema import option, text_keys
 from evoconn_cli.errors import ConfigError
 
@@ -64,6 +65,7 @@ def read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
         ConfigError: A key is unknown, or a value has the wrong type or is not allowed.
     """
     launch = read_section(given, LaunchConfig(), "launch")
+    _check_names_no_code(launch)
     for entry in overrides:
         if not entry.startswith("launch."):
             raise ConfigError(f"{entry}: only keys of launch and search can be given here, such as launch.retries=0.")
@@ -95,6 +97,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def _check_environment(launch: LaunchConfig) -> None:
     for name, value in launch.environment.items():
+        if name == PLUGINS_VARIABLE:
+            raise ConfigError(f"launch.environment.{name}: cells have the plug-ins of launch-grid. Use --plugin.")
         if not _VARIABLE.fullmatch(name):
             raise ConfigError(
                 f"launch.environment: {name!r} is not the name of a variable. Use letters, digits and '_', and no "
@@ -102,6 +106,29 @@ def _check_environment(launch: LaunchConfig) -> None:
             )
         if not isinstance(value, str) or "\0" in value:
             raise ConfigError(f"launch.environment.{name}: {value!r} cannot be the value of a variable.")
+
+
+_NAMES_CODE = re.compile(r"(PYTHON|LD_|DYLD_|PJRT_|SLURM_|SBATCH_).*|PATH|ENV|BASH_ENV|TPU_LIBRARY_PATH")
+"""Variables that can make a cell run other code than this package."""
+
+_RUNS_CODE = ("container", "container-id", "export-file", "bcast")
+"""Options of sbatch that can do that."""
+
+
+def _check_names_no_code(launch: LaunchConfig) -> None:
+    """Checks that a grid file, which may be a stranger's, does not say what code cells run."""
+    for name in launch.environment:
+        if _NAMES_CODE.fullmatch(name):
+            raise ConfigError(
+                f"launch.environment.{name}: a grid file cannot set this variable, because it can name code to run. "
+                f"Set it in the shell, or give launch.environment.{name}=VALUE on the command line."
+            )
+    for name, value in launch.slurm.sbatch.items():
+        if name in _RUNS_CODE or (name == "export" and "=" in str(value)):
+            raise ConfigError(
+                f"launch.slurm.sbatch.{name}: a grid file cannot say this, because it can name code to run. Give "
+                f"launch.slurm.sbatch.{name}=VALUE on the command line."
+            )
 
 
 _OWN_OPTIONS = {

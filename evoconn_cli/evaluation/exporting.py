@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from evoconn_cli.config.formats import ExportOptions
+from evoconn_cli.config.plugin_records import to_facts
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.evaluation.opened import OpenedRun, open_checkpoints
 from evoconn_cli.export.connectome import Connectome, ExportSource
@@ -109,4 +110,5 @@ def _provenance(opened: OpenedRun, policy: str, seed: int) -> dict[str, Any]:
         "exported": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "config": dataclasses.asdict(opened.config),
+        **to_facts(opened.config),
     }

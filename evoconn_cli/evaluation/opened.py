@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import shlex
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.policy import PolicyParams, prepare_policy
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
-from evoconn_cli.engine.strategies.connectivity import ConnectivityState
 from evoconn_cli.errors import (
     CheckpointError,
     ConfigError,
@@ -62,9 +61,8 @@ class OpenedRun(NamedTuple):
 
     @property
     def probs(self) -> dict[str, jax.Array] | None:
-        """Probabilities of the connections `[pre, post]` by layer; None for a network with real weights."""
-        state = self.state.strategy
-        return state.probs if isinstance(state, ConnectivityState | FrozenState) else None
+        """Probabilities of the connections `[pre, post]` by layer; None if the strategy has none."""
+        return self.strategy.probs(self.state.strategy) if self.strategy.probs is not None else None
 
     def candidates(self, policy: str, seed: int, episode: int = 0) -> Candidates:
         """Returns the connections or weights `[1, ...]` of a policy.
@@ -117,7 +115,7 @@ def open_run(
         EvoconnError: The bundle cannot be read.
     """
     if is_exported(path):
-        return _open_bundle(path, step, workers or start_jax(None))
+        return _open_bundle(path, step, workers or start_jax(None), note)
     with _saved(path, workers, note) as saved:
         return saved.open(step, note)
 
@@ -232,8 +230,7 @@ def _saved(path: Path, workers: WorkerMesh | None, note: Callable[[str], None]) 
     run_path, named = locate(path)
     directory = RunDirectory.open(run_path)
     config = directory.read_config()
-    for change in changed_plugins(directory.read_facts(), config):
-        note(f"{change}: the run may not do what it did in training.")
+    _note_changes(directory.read_facts(), config, note)
     if directory.last_saved_generation() == 0:
         raise NothingYetError(
             f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
@@ -244,6 +241,11 @@ def _saved(path: Path, workers: WorkerMesh | None, note: Callable[[str], None]) 
     engine = _build(config, workers)
     with contextlib.closing(CheckpointStore(directory.checkpoints)) as store:
         yield _Saved(path, named, directory, config, workers, engine, store)
+
+
+def _note_changes(facts: Mapping[str, Any], config: RunConfig, note: Callable[[str], None]) -> None:
+    for change in changed_plugins(facts, config):
+        note(f"{change}: what was trained may act otherwise than it did in training.")
 
 
 def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
@@ -262,12 +264,13 @@ def is_exported(path: Path) -> bool:
         return is_bundle(path)
 
 
-def _open_bundle(path: Path, step: str | None, workers: WorkerMesh) -> OpenedRun:
+def _open_bundle(path: Path, step: str | None, workers: WorkerMesh, note: Callable[[str], None]) -> OpenedRun:
     """Returns the network of a bundle as a run that does not learn."""
     if step is not None:
         raise ConfigError(f"{path} is a bundle, which holds one network, and --step says {step}: leave it out.")
     bundle = read_bundle(path)
     config = bundle.connectome.config
+    _note_changes(bundle.provenance, config, note)
     engine = _build(config, workers)
     strategy, state = _freeze(engine.strategy, engine.initial_state(), bundle)
     state, generation = jax.device_put(state, workers.first_device), bundle.connectome.generation
@@ -279,35 +282,32 @@ class FrozenState(NamedTuple):
     """State of a strategy that gives one network."""
 
     layers: dict[str, jax.Array]  # layer -> [1, W, post] uint32 packed connections
-    evolved: ConnectivityState  # probabilities that the connections come from; its moments are zeros
-
-    @property
-    def probs(self) -> dict[str, jax.Array]:
-        """Evolved probabilities by layer."""
-        return self.evolved.probs
+    probs: dict[str, jax.Array]  # layer -> [pre, post] that the connections come from; empty if there are none
 
 
 def _freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strategy, RunState]:
     """Returns the strategy and the state of a run, replaced by those of the network of a bundle.
 
     Args:
-        strategy: EC, of the bundle's configuration.
+        strategy: Strategy of the bundle's configuration, whose state has the probabilities as its field `probs`.
         state: Any state of that run.
         bundle: Bundle that holds the network.
     """
 
     def ask(key: jax.Array, state: FrozenState, members: jax.Array) -> Any:
         check_sampling(bundle)
-        return strategy.ask(key, state.evolved, members)
+        return strategy.ask(key, evolved._replace(probs=state.probs), members)
 
-    connectome = bundle.connectome
+    connectome, evolved = bundle.connectome, state.strategy  # the moments are zeros
     frozen = FrozenState(
         layers={name: bits.pack(jnp.asarray(layer), axis=0)[None] for name, layer in connectome.layers.items()},
-        evolved=state.strategy._replace(probs={name: jnp.asarray(p) for name, p in connectome.probs.items()}),
+        probs={name: jnp.asarray(p) for name, p in connectome.probs.items()},
     )
     normalizer = state.normalizer._replace(mean=jnp.asarray(connectome.obs_mean), std=jnp.asarray(connectome.obs_std))
     return (
-        dataclasses.replace(strategy, name="bundle", ask=ask, center=lambda state: state.layers),
+        dataclasses.replace(
+            strategy, name="bundle", ask=ask, center=lambda state: state.layers, probs=lambda state: state.probs
+        ),
         state._replace(strategy=frozen, normalizer=normalizer, generation=np.int32(connectome.generation)),
     )
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import jax
 
+from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine
 from evoconn_cli.engine.devices import in_our_arithmetic, memory_for
@@ -282,7 +283,8 @@ def _check_alive(line: dict[str, Any], config: RunConfig, saved: int) -> None:
     if line["failed_members"] == config.algo.num_members:
         raise TrainingError(
             f"the fitness of all members was NaN or infinite in generation {line['generation']}: there is nothing to "
-            f"learn from, and {_what_is_kept(saved)}. Look at the task and the network's constants."
+            f"learn from, and {_what_is_kept(saved)}. Look at {find('task', config.task.name).described()} and at the "
+            f"constants of {find('network', config.network.name).described()}."
         )
 
 

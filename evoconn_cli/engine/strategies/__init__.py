@@ -35,6 +35,7 @@ class Strategy:
         metrics: `metrics(state) -> metrics` of the state.
         keeps_candidates: Whether the candidates of the whole population are small enough to be kept for a
             generation; otherwise each block is drawn again when needed.
+        probs: `probs(state) -> {layer: [pre, post]}` probabilities of boolean connections, or None if there are none.
     """
 
     name: str
@@ -44,4 +45,5 @@ class Strategy:
     weighted_sums: Callable[[StrategyState, Candidates, jax.Array], Sums]
     tell: Callable[[StrategyState, Sums, jax.Array], tuple[StrategyState, Metrics]]
     metrics: Callable[[StrategyState], Metrics]
-    keeps_candidates: bool
+    keeps_candidates: bool = False
+    probs: Callable[[StrategyState], dict[str, jax.Array]] | None = None

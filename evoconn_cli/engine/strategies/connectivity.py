@@ -212,7 +212,17 @@ def make_connectivity(
             "saturated": jnp.mean(near_bound.astype(jnp.float32)),
         }
 
-    return Strategy("ec", init, ask, center, weighted_sums, tell, metrics, keeps_candidates=keeps_candidates)
+    return Strategy(
+        "ec",
+        init,
+        ask,
+        center,
+        weighted_sums,
+        tell,
+        metrics,
+        keeps_candidates=keeps_candidates,
+        probs=lambda state: state.probs,
+    )
 
 
 def saturated_from(eps: float) -> float:

@@ -17,6 +17,7 @@ import scipy.sparse
 from omegaconf import OmegaConf
 
 from evoconn_cli.config.loading import resolve_config
+from evoconn_cli.config.plugin_records import check_loaded
 from evoconn_cli.config.registry import find
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle import run_network
@@ -142,6 +143,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
         provenance: Content of provenance.json.
         read: Reads a form that was not edited.
     """
+    check_loaded(provenance, f"the bundle {path}")
     try:
         config = resolve_config(OmegaConf.create(provenance["config"]))
     except ConfigError as error:
