@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evoconn_cli.gymnasium.acting import act as act
     from evoconn_cli.networks import Layer as Layer
     from evoconn_cli.networks import Network as Network
+    from evoconn_cli.tasks import Shape as Shape
     from evoconn_cli.tasks import Task as Task
     from evoconn_cli.tasks import TaskState as TaskState
 
@@ -43,7 +44,7 @@ _PLACES = {
     "errors": ("ConfigError",),
     "gymnasium.acting": ("act",),
     "networks": ("Layer", "Network"),
-    "tasks": ("Task", "TaskState"),
+    "tasks": ("Shape", "Task", "TaskState"),
 }
 
 

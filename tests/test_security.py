@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
 from grids import fill_with_modules, load_cells, write_grid
 from paths import SUPPORT
+from plugins import POINT, forgotten
+from saved_runs import save_run
 from typer.testing import CliRunner
 from wandb_server import KEY, WandbServer
 from whole_runs import resume_small, run_small
 
+from evoconn_cli import load_run
 from evoconn_cli.app import app
+from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.plugins import load_plugins
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, printable
 from evoconn_cli.grid import ray_worker
 from evoconn_cli.grid.cell_process import PROGRAM
@@ -96,6 +102,140 @@ def test_children_import_nothing_from_the_working_directory(tmp_path, command):
 def test_looking_for_a_renderer_imports_nothing_from_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(fill_with_modules(tmp_path))
     assert "working directory" not in (gl.try_backend("egl") or "")
+
+
+# Plug-ins
+
+
+CANARY = "import pathlib\npathlib.Path(__file__).with_name('started').touch()\n" + POINT
+"""A plug-in that says when it is run."""
+
+
+@pytest.fixture(scope="module")
+def run_with_plugin(tmp_path_factory):
+    """Returns a run whose task is that of the plug-in point.py, in an otherwise empty folder."""
+    folder = tmp_path_factory.mktemp("stranger")
+    with forgotten():
+        (folder / "point.py").write_text(POINT)
+        load_plugins([str(folder / "point.py")])
+        save_run(folder / "run", "task.name=point")
+    return folder / "run"
+
+
+@pytest.fixture
+def canary(run_with_plugin, tmp_path, monkeypatch):
+    """Returns such a run; a plug-in that must not run is in it, in the working directory and on the module path."""
+    for name in ("EVOCONN_PLUGINS", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(run_with_plugin, tmp_path / "run")
+    for folder in (tmp_path, tmp_path / "run"):
+        (folder / "point.py").write_text(CANARY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with forgotten():
+        yield tmp_path / "run"
+    assert not list(tmp_path.rglob("started")), "the plug-in was run"
+
+
+RECORDS = {
+    "its file": {"plugin": "point.py", "sha256": "0" * 64},
+    "a path": {"plugin": "/RUN/point.py"},
+    "its module": {"plugin": "point"},
+    "an installed package": {"plugin": "point", "package": "point 1.0"},
+    "an option": {"plugin": "--plugin=/RUN/point.py"},
+    "other fields": {"plugin": "point.py", "given": "/RUN/point.py", "path": "/RUN/point.py", "module": "point"},
+    "no record": None,
+}
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS.keys())
+def test_a_run_that_names_a_plugin_runs_none_of_it(canary, evoconn, record):
+    records = [{"kind": "task", "name": "point", **record}] if record else []
+    facts = {**json.loads((canary / "run.json").read_text()), "plugins": records}
+    (canary / "run.json").write_text(json.dumps(facts).replace("/RUN", str(canary)))
+    named = record["plugin"].rpartition("/")[2] if record else "unknown task 'point'"
+    for command in ("resume", "evaluate", "render", "export-connectivity"):
+        code, _, err = evoconn(command, "run")
+        assert code == 2 and named in err and "--plugin" in err
+        assert not record or str(canary) not in err
+    assert evoconn("runs", ".")[0] == 0
+    with pytest.raises(ConfigError):
+        load_run(canary)
+    assert evoconn("run-cell", "run")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task: {name: point}",
+        "task: {name: point.py}",
+        "task: {name: ./point.py}",
+        "task: {name: 'point:make'}",
+        "task: {name: hopper, plugin: point.py}",
+        "plugins: [point.py]",
+        "plugin: point.py",
+        "network: {name: point}",
+        "algo: {name: point}",
+    ],
+)
+def test_a_configuration_that_names_a_plugin_runs_none_of_it(canary, tmp_path, text):
+    with pytest.raises(ConfigError):
+        load_text(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("plugins: [point.py]", "unknown"),
+        ("launch: {plugin: point.py}", "unknown key 'launch.plugin'"),
+        ("launch: {environment: {EVOCONN_PLUGINS: point.py}}", "cells have the plug-ins of launch-grid"),
+        ("launch: {environment: {PYTHONPATH: .}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {PYTHONSTARTUP: point.py}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {LD_PRELOAD: ./x.so}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {BASH_ENV: ./x}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {PATH: .}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {PJRT_NAMES_AND_LIBRARY_PATHS: 'x:./x.so'}}", "a grid file cannot set this variable"),
+        ("launch: {slurm: {sbatch: {export: 'ALL,LD_PRELOAD=./x.so'}}}", "a grid file cannot say this"),
+        ("launch: {slurm: {sbatch: {container: ./x}}}", "a grid file cannot say this"),
+    ],
+)
+def test_a_grid_file_that_names_code_is_refused(canary, tmp_path, section, message):
+    text = f"base: smoke\nsets: {{a: {{}}}}\ntasks: [probe_sign]\nseeds: [0]\n{section}\n"
+    with pytest.raises(ConfigError, match=message):
+        read_grid(str(write_grid(tmp_path, text)))
+
+
+def test_what_a_grid_file_cannot_say_the_person_at_the_keyboard_can(tmp_path):
+    text = "base: smoke\nsets: {a: {}}\ntasks: [probe_sign]\nseeds: [0]\n"
+    launch = read_grid(str(write_grid(tmp_path, text)), ["launch.environment.PYTHONPATH=lib"]).launch
+    assert launch.environment == {"PYTHONPATH": "lib"}
+
+
+@pytest.mark.slow
+def test_a_bundle_that_names_a_plugin_runs_none_of_it(canary, evoconn, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "point.py").write_text(POINT)
+    with forgotten():
+        given = ("--plugin", str(tmp_path / "mine" / "point.py"))
+        code, _, err = evoconn("export-connectivity", str(canary), "--out", "bundle", "--episode-steps", "4", *given)
+        assert code == 0, err
+    for command in ("evaluate", "render", "export-connectivity"):
+        code, _, err = evoconn(command, "bundle")
+        assert code == 2 and "the bundle bundle uses the task 'point' of the plug-in point.py" in err
+    with forgotten():
+        assert evoconn("evaluate", "bundle", "--episodes", "2", *given)[0] == 0
+
+
+def test_what_a_stranger_calls_a_plugin_is_shown_harmlessly(canary, evoconn):
+    facts = json.loads((canary / "run.json").read_text())
+    facts["plugins"] = [
+        {"kind": "task", "name": "\x1b[2J", "plugin": "a/\x1b]0;title\x07" + "x" * 10_000},
+        {"kind": []},
+        3,
+    ]
+    (canary / "run.json").write_text(json.dumps(facts))
+    code, _, err = evoconn("evaluate", str(canary))
+    assert code == 2 and err.rstrip("\n").isprintable() and len(err) < 1000
 
 
 # Configurations

@@ -20,6 +20,7 @@ from evoconn_cli.commands.options import (
     takes,
 )
 from evoconn_cli.commands.terminal import make_console, show_notice
+from evoconn_cli.config.registry import find
 from evoconn_cli.config.rendering import Camera, make_options
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.progress.formatting import say
@@ -92,7 +93,10 @@ def render(options: RenderCommandOptions) -> None:
         check_output(options.out, "--out")
     opened = open_run(named_run(options.path), options.step, note=show_notice)
     if opened.task.poses is None:
-        raise ConfigError(f"the task {opened.task.name!r} has no body that could be drawn; Brax's tasks have.")
+        task = find("task", opened.task.name).described()
+        raise ConfigError(
+            f"{task} has no body that could be drawn: it gives no poses. evaluate and export-connectivity need none."
+        )
 
     from evoconn_cli.rendering.encoders import check_encoder
     from evoconn_cli.rendering.episodes import write_episodes

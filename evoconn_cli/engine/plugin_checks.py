@@ -22,6 +22,9 @@ _BLOCK = 3
 
 _Shape = jax.ShapeDtypeStruct
 
+_SIZES = {"capsule": 2, "sphere": 1, "box": 3, "plane": 0}
+_ROLES = ("floor", "target", "mount", "left", "body")
+
 
 def check_plugins(config: RunConfig, *, network: Network, strategy: Strategy) -> None:
     """Checks the task, network and strategy of a run, as far as they come from plug-ins.
@@ -120,6 +123,13 @@ def _check_task(task: Task, checks: _Checks) -> None:
         bodies = poses[0].shape[:1]
         checks.shape("the first of poses(state)", poses[0], (*bodies, 3), jnp.float32, "centres of the bodies [m]")
         checks.shape("the second of poses(state)", poses[1], (*bodies, 4), jnp.float32, "quaternions w, x, y, z")
+        moving = [shape for shape in task.shapes or () if shape.role in ("body", "left")]
+        checks.require(bool(moving), "poses needs shapes that move, of evoconn_cli.Shape, to be drawn.")
+        for shape in task.shapes or ():
+            known = shape.kind in _SIZES and len(shape.size) == _SIZES[shape.kind] and shape.role in _ROLES
+            checks.require(known, f"{shape} cannot be drawn: see kind, size and role of evoconn_cli.Shape.")
+        last = max(shape.body for shape in task.shapes or ())
+        checks.require(last < bodies[0], f"shapes has the body {last}, and poses(state) has {bodies[0]} bodies.")
 
 
 def _check_task_state(state: Any, task: Task, checks: _Checks, call: str) -> None:
@@ -202,10 +212,15 @@ def _check_strategy(strategy: Strategy, checks: _Checks, network: Network, num_m
         return
     state = checks.call("init", strategy.init, _keys())
     center = checks.call("center", strategy.center, state)
-    checks.same("center(state)", center, _candidates_of(network, 1), "the network's candidates with B = 1: ")
+    checks.same("center(state)", center, _candidates_of(network, 1), "the network's candidates (B = 1)")
     members, weights = _Shape((_BLOCK,), jnp.int32), _Shape((_BLOCK,), jnp.int32)
     candidates = checks.call("ask", strategy.ask, _keys(), state, members)
-    checks.same("ask(key, state, members)", candidates, _candidates_of(network, _BLOCK), "the network's candidates: ")
+    checks.same(
+        "ask(key, state, members)",
+        candidates,
+        _candidates_of(network, _BLOCK),
+        f"the network's candidates (B = {_BLOCK})",
+    )
     sums = checks.call("weighted_sums", strategy.weighted_sums, state, candidates, weights)
     result = checks.call("tell", strategy.tell, state, sums, _Shape((num_members,), jnp.int32))
     is_pair = isinstance(result, tuple) and len(result) == 2

@@ -26,7 +26,7 @@ from evoconn_cli.rendering.camera import CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Moment
 from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.recording import Motion
-from evoconn_cli.rendering.shapes import task_bodies
+from evoconn_cli.rendering.shapes import bodies_of
 from evoconn_cli.tasks import Task, TaskState, limit_episodes, make_unlimited_task
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -153,7 +153,7 @@ class _Camera:
     def __init__(
         self, task: Task, home: tuple[np.ndarray, np.ndarray], *, width: int, height: int, camera: str
     ) -> None:
-        bodies = task_bodies(task.name)
+        bodies = bodies_of(task)
         still = [Motion(*(np.stack([x, x]) for x in home), rewards=np.zeros(1), spikes=None)]
         path = CameraPath(bodies, still, dt=task.dt, camera=camera, aspect=width / height)
         floor = floor_height(bodies, still)

@@ -114,8 +114,8 @@ class Network:
     prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]
     step: Step
-    spikes_per_ms: Callable[[Carry], jax.Array] | None
-    record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None
+    spikes_per_ms: Callable[[Carry], jax.Array] | None = None
+    record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None = None
     neurons: SpikingNeurons | None = None
     state_arrays: Callable[[Carry], dict[str, jax.Array]] = lambda carry: {}
     equations: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ import numpy as np
 
 from evoconn_cli.rendering.clock import Moment
 from evoconn_cli.rendering.recording import Motion
-from evoconn_cli.rendering.shapes import Shape, TaskBodies
+from evoconn_cli.rendering.shapes import TaskBodies
+from evoconn_cli.tasks import Shape
 
 FIELD_OF_VIEW = 30.0
 """Vertical angle of view [degrees]."""

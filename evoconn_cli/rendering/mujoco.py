@@ -16,7 +16,8 @@ import numpy as np
 from evoconn_cli.drawing.colors import BACKGROUND, FLOOR, Rgb, shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, View
-from evoconn_cli.rendering.shapes import FOG, SUN, Shape, TaskBodies, square_size
+from evoconn_cli.rendering.shapes import FOG, SUN, TaskBodies, square_size
+from evoconn_cli.tasks import Shape
 
 _BACKENDS = {"linux": ("egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}
 

@@ -14,7 +14,8 @@ from evoconn_cli.networks import SpikingNeurons
 from evoconn_cli.output import whole_file
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, angles_of, floor_height
 from evoconn_cli.rendering.recording import Motion
-from evoconn_cli.rendering.shapes import FOG, SUN, Shape, TaskBodies, square_size
+from evoconn_cli.rendering.shapes import FOG, SUN, TaskBodies, square_size
+from evoconn_cli.tasks import Shape
 
 _SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
 _ROTATION_SCALE = 32767

@@ -1,13 +1,14 @@
-"""The bodies of a Brax v1 task as shapes to draw."""
+"""The bodies of a task as shapes to draw."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from evoconn_cli.errors import EvoconnError
+from evoconn_cli.tasks import Shape, Task
 from evoconn_cli.tasks.brax_v1 import brax_v1_environment
 
 FOG = (7.0, 26.0)
@@ -22,30 +23,6 @@ _ROUND_LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 def square_size(radius: float) -> float:
     """Returns the edge of the floor's squares for a body of this radius [m]: a round length that is easy to read."""
     return min(_ROUND_LENGTHS, key=lambda length: abs(length - 0.6 * radius))
-
-
-class Shape(NamedTuple):
-    """One collider, fixed to its body.
-
-    | kind | size |
-    |---|---|
-    | `capsule` | radius, half the length of its straight part, which lies along z |
-    | `sphere` | radius |
-    | `box` | half of each edge: x, y, z |
-    | `plane` | empty: it is infinite, with the normal z |
-    """
-
-    body: int
-    kind: str
-    size: tuple[float, ...]  # [m]
-    position: np.ndarray  # [3] centre in the frame of the body [m]
-    rotation: np.ndarray  # [4] quaternion (w, x, y, z) in the frame of the body
-    role: str  # floor, target, mount (does not move), left (a limb), body
-
-    @property
-    def reach(self) -> float:
-        """Distance from the centre to its farthest point [m]; 0 for a plane."""
-        return float(np.linalg.norm(self.size)) if self.kind == "box" else sum(self.size)
 
 
 @dataclass(frozen=True)
@@ -69,6 +46,22 @@ class TaskBodies:
         return sorted({shape.body for shape in self.shapes if shape.role in roles})
 
 
+def bodies_of(task: Task) -> TaskBodies:
+    """Returns the bodies of a task with poses: as it says itself, or as Brax does.
+
+    Raises:
+        EvoconnError: As for `task_bodies`.
+    """
+    if task.shapes is None:
+        return task_bodies(task.name)
+    names = tuple(f"body {index}" for index in range(1 + max(shape.body for shape in task.shapes)))
+    as_arrays = (
+        shape._replace(position=np.asarray(shape.position, float), rotation=np.asarray(shape.rotation, float))
+        for shape in task.shapes
+    )
+    return TaskBodies(task.name, names, tuple(as_arrays), is_planar=False)
+
+
 def task_bodies(name: str) -> TaskBodies:
     """Returns the bodies of the Brax v1 task `name`.
 
@@ -79,7 +72,7 @@ def task_bodies(name: str) -> TaskBodies:
         config = brax_v1_environment(name).sys.config
     except KeyError:
         raise EvoconnError(
-            f"the task {name!r} has poses, but no shapes to draw: only the tasks of Brax v1 have."
+            f"the task {name!r} has poses, but no shapes to draw: a Task gives them as `shapes`."
         ) from None
     shapes = [
         _shape(index, body, collider)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -44,6 +45,30 @@ Poses: TypeAlias = Callable[[TaskState], tuple[jax.Array, jax.Array]]
 """`poses(state) -> (centres [bodies, 3] [m], quaternions [bodies, 4] (w, x, y, z))` of a task's bodies."""
 
 
+class Shape(NamedTuple):
+    """A shape to draw, fixed to a body.
+
+    | kind | size |
+    |---|---|
+    | `capsule` | radius, half the length of its straight part, which lies along z |
+    | `sphere` | radius |
+    | `box` | half of each edge: x, y, z |
+    | `plane` | empty: it is infinite, with the normal z |
+    """
+
+    body: int
+    kind: str
+    size: tuple[float, ...]  # [m]
+    position: Any = (0.0, 0.0, 0.0)  # [3] centre in the frame of the body [m]
+    rotation: Any = (1.0, 0.0, 0.0, 0.0)  # [4] quaternion (w, x, y, z) in the frame of the body
+    role: str = "body"  # or floor, target, mount (does not move), left (a limb)
+
+    @property
+    def reach(self) -> float:
+        """Distance from the centre to its farthest point [m]; 0 for a plane."""
+        return math.hypot(*self.size) if self.kind == "box" else sum(self.size)
+
+
 @dataclass(frozen=True)
 class Task:
     """An episodic task, written for one member.
@@ -58,6 +83,7 @@ class Task:
         episode_length: Longest episode [physics steps], or None.
         alive_bonus: Part of every step's reward that is paid for not having fallen.
         poses: Where the bodies to draw are, or None if there are none.
+        shapes: What the bodies look like; None for those of Brax.
         rescaled: `rescaled(scale) -> Task` with other physics, without an episode limit, or None; it raises a
             ConfigError for a factor that changes nothing.
         observation_names: `O` names, or none.
@@ -73,6 +99,7 @@ class Task:
     episode_length: int | None = None
     alive_bonus: float = 0.0
     poses: Poses | None = None
+    shapes: Sequence[Shape] | None = None
     rescaled: Callable[[PhysicsScale], Task] | None = None
     observation_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ()

@@ -5,25 +5,33 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import time
+from types import SimpleNamespace
 
 import pytest
 from grids import GONE, LIGHT, TINY, USABLE_CORES, generations_of, load_cells, starts_of, write_grid
+from plugins import POINT, forgotten
 from rich.console import Console
 from started import start
 from whole_runs import assert_same_run, evoconn, resume_small
 
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.launch import LaunchConfig
+from evoconn_cli.config.plugins import load_plugins
 from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.grid import attempts
 from evoconn_cli.grid.cell_process import cell_command, cell_environment, open_log
 from evoconn_cli.grid.cells import prepare
+from evoconn_cli.grid.ray_executor import RayExecutor
 from evoconn_cli.grid.report import read_results, to_markdown
+from evoconn_cli.grid.slurm_script import make_script
 from evoconn_cli.grid.states import LOG_FILE, State, last_log_lines, read_progress, read_status
 from evoconn_cli.grid.table import GridTable, read_rows
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.lock import run_lock
+
+LAUNCH = LaunchConfig(environment={"WANDB_MODE": "disabled"})
 
 
 @pytest.fixture
@@ -282,10 +290,57 @@ def test_names_stay_whole_in_a_narrow_terminal(tmp_path, width):
     assert ("steps/s" in lines[1]) == (width == 200), "the first to go"
 
 
+# Plug-ins
+
+
+@pytest.fixture
+def of_plugin(tmp_path, monkeypatch):
+    """Returns the cells of a grid whose task is that of a plug-in, which the launcher has loaded."""
+    (tmp_path / "point.py").write_text(POINT)
+    monkeypatch.chdir(tmp_path)
+    with forgotten():
+        load_plugins(["point.py"])
+        text = TINY.replace("[probe_sign, probe_bias]", "[point]").replace("[0, 1]", "[0]")
+        cells = load_cells(write_grid(tmp_path, text), tmp_path / "grid")
+        for cell in cells:
+            prepare(cell, "tiny")
+        yield cells
+
+
+def test_cells_load_the_plugins_of_the_launcher_by_their_absolute_paths(of_plugin, tmp_path):
+    option = f"--plugin={tmp_path}/point.py"
+    assert cell_command(of_plugin[0], LAUNCH)[-1] == option
+    assert cell_environment(LAUNCH, "here")["EVOCONN_PLUGINS"] == ""
+    script = make_script("a", of_plugin, LAUNCH, tmp_path)
+    assert script.endswith(f'run-cell "$cell" {option}\n') and "\nexport EVOCONN_PLUGINS=\n" in script
+    facts = json.loads((of_plugin[0].path / "run.json").read_text())
+    assert [(record["name"], record["plugin"]) for record in facts["plugins"]] == [("point", "point.py")]
+
+
+def test_ray_gets_the_plugins_and_no_object_of_them(of_plugin, tmp_path):
+    sent = {}
+
+    def remote(cell, launch, **options):
+        sent.update(options, cell=cell)
+        return "task"
+
+    executor = RayExecutor(LAUNCH, lambda text: None)
+    executor._run = SimpleNamespace(remote=remote)
+    executor.start(of_plugin[0], 0)
+    assert sent["plugins"] == [f"{tmp_path}/point.py"]
+    assert b"evoconn_plugin_" not in pickle.dumps(sent["cell"]) and b"evoconn_plugin_" in pickle.dumps(of_plugin[0])
+
+
+@pytest.mark.slow
+def test_a_cell_of_a_plugin_runs_in_a_process_of_its_own_from_anywhere(of_plugin, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    environment = {**os.environ, "EVOCONN_PLUGINS": "point.py", **cell_environment(LAUNCH, "slot 1")}
+    process = start(cell_command(of_plugin[0], LAUNCH, LIGHT), env=environment, cwd=tmp_path / "elsewhere")
+    assert process.wait(120) == 0, (of_plugin[0].path / "log.txt").read_text()
+    assert generations_of(of_plugin[0]) == [1, 2, 3, 4]
+
+
 # The command
-
-
-LAUNCH = LaunchConfig(environment={"WANDB_MODE": "disabled"})
 
 
 def start_cell(cell, *arguments):

@@ -43,6 +43,86 @@ def make(config):
 '''
 """Needs nothing but evoconn; `point` has the key `task.mass`."""
 
+RATE = '''"""A leaky network."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+import evoconn_cli
+from evoconn_cli import Layer, Network, NetworkConfig, option
+
+
+@dataclass(frozen=True)
+class RateConfig(NetworkConfig):
+    num_neurons: int = option(4, "neurons", low=1)
+    leak: float = option(0.5, "share of the state that is kept", low=0, below=1)
+
+
+@evoconn_cli.register_network("rate", candidates="weights", config=RateConfig)
+def make(config, *, observation_size, action_size, on_cpu):
+    sizes = {"input": (observation_size, config.num_neurons), "output": (config.num_neurons, action_size)}
+
+    def initial_weights(key):
+        return {name: 0.1 * jax.random.normal(key, size) for name, size in sizes.items()}
+
+    def initial_carry(keys):
+        return jnp.zeros((keys.shape[0], config.num_neurons))
+
+    def step(params, carry, obs, active=None):
+        carry = config.leak * carry + jnp.einsum("bo,bon->bn", obs, params["input"])
+        return carry, jnp.einsum("bn,bna->ba", jnp.tanh(carry), params["output"])
+
+    return Network(
+        "rate",
+        shapes={name: jax.ShapeDtypeStruct(size, jnp.float32) for name, size in sizes.items()},
+        layers={"input": Layer("observation", "neurons"), "output": Layer("hidden", "action")},
+        initial_weights=initial_weights,
+        prepare=lambda candidates: candidates,
+        initial_carry=initial_carry,
+        step=step,
+    )
+'''
+"""A network of real weights with the key `network.leak`."""
+
+CLIMB = '''"""Moves along the mean of the better members."""
+
+import jax
+import jax.numpy as jnp
+
+import evoconn_cli
+from evoconn_cli import Strategy
+
+
+@evoconn_cli.register_strategy("climb", candidates="weights")
+def make(config, network):
+    def ask(key, state, members):
+        def one(member):
+            own = jax.random.fold_in(key, member)
+            return jax.tree.map(lambda c: c + 0.1 * jax.random.normal(own, c.shape), state)
+
+        return jax.vmap(one)(members)
+
+    def weighted_sums(state, candidates, weights):
+        pull = weights.astype(jnp.float32)
+        return jax.tree.map(lambda c, x: jnp.einsum("b,b...->...", pull, x - c), state, candidates)
+
+    def tell(state, sums, weights):
+        return jax.tree.map(lambda c, s: c + s / config.num_members**2, state, sums), {"moved": jnp.float32(1)}
+
+    return Strategy(
+        "climb",
+        init=network.initial_weights,
+        ask=ask,
+        center=lambda state: jax.tree.map(lambda c: c[None], state),
+        weighted_sums=weighted_sums,
+        tell=tell,
+        metrics=lambda state: {},
+    )
+'''
+"""A strategy on real weights."""
+
 
 @contextmanager
 def forgotten() -> Iterator[None]:

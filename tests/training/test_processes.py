@@ -10,15 +10,19 @@ from contextlib import contextmanager
 
 import pytest
 from light_engine import make_light_engine
+from plugins import POINT, forgotten
 from ports import free_ports
 from whole_runs import SMALL, assert_same_run, evoconn, resume_small, run_small, wait_for_generation
 
-from evoconn_cli.errors import ConfigError, ProcessLostError
+from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.plugins import load_plugins
+from evoconn_cli.errors import ConfigError, ProcessLostError, TrainingError
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.training.checkpoints import CheckpointStore
 from evoconn_cli.training.cluster import Cluster, choose_cluster, join
-from evoconn_cli.training.processes import SILENCE, JoinedProcesses
+from evoconn_cli.training.opening import create_run, join_run
+from evoconn_cli.training.processes import SILENCE, JoinedProcesses, Processes
 
 ENDLESS = "algo.generations=1000000"
 ES = ["algo.name=es", "network.name=mlp", "rollout.fitness=until_slowest", "rollout.warmup_steps=2"]
@@ -178,6 +182,48 @@ def test_processes_that_come_to_different_states_say_so_and_save_nothing(tmp_pat
     for output in outputs:
         assert "the state after generation 2 is not the same in all processes" in output
     assert last_saved(tmp_path / "run") == 0
+
+
+class Follower(Processes):
+    """A process that gets what the writer sends, and says what it would compare."""
+
+    is_writer, count = False, 2
+
+    def __init__(self, sent: bytes) -> None:
+        self.sent = sent
+
+    def broadcast(self, data):
+        return self.sent
+
+    def check_same(self, digest, what, remedy=""):
+        raise TrainingError(f"{digest} {what} {remedy}")
+
+
+class Writer(Follower):
+    """Process 0 of such processes."""
+
+    is_writer = True
+
+    def broadcast(self, data):
+        self.sent = data
+        return data
+
+
+def test_all_processes_of_a_run_need_the_same_plugins(tmp_path):
+    writer, compared = Writer(b""), []
+    for text in (POINT, POINT, POINT + "# changed\n"):
+        (tmp_path / "point.py").write_text(text)
+        with forgotten():
+            load_plugins([str(tmp_path / "point.py")])
+            with pytest.raises(TrainingError, match="a plug-in Give the same files") as caught:
+                if compared:
+                    join_run(Follower(writer.sent))
+                else:
+                    create_run(load_config(None, ["task.name=point"]), tmp_path / "run", writer)
+            compared.append(str(caught.value).split()[0])
+    assert compared[0] == compared[1] != compared[2]
+    with pytest.raises(ConfigError, match="the run of process 0 uses the task 'point' .* Add --plugin"):
+        join_run(Follower(writer.sent))
 
 
 @pytest.mark.parametrize(

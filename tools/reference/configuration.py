@@ -84,14 +84,19 @@ def configuration_page() -> str:
 
 
 def _published_es() -> str:
-    found = ((entry.name, entry.published["es"]) for entry in entries("network") if "es" in entry.published)
+    found = (
+        (entry.name, entry.published["es"])
+        for entry in entries("network")
+        if "es" in entry.published and not entry.plugin
+    )
     rows = [(code(name), str(es["sigma"]), str(es["learning_rate"])) for name, es in found]
     return ES_NOTE + table(("network", "`algo.sigma`", "`algo.learning_rate`"), rows)
 
 
 def _family(section: str, base: type, *between: type) -> list[str]:
     """Returns the keys that all entries of a family have, and then those of each alone or with another default."""
-    members = {entry: type(entry.default_config()) for entry in entries(CHOSEN_BY_NAME[section])}
+    own = [entry for entry in entries(CHOSEN_BY_NAME[section]) if entry.plugin is None]
+    members = {entry: type(entry.default_config()) for entry in own}
     parts = [_section(f"{section}.", base, section)]
     for shared in between:
         users = ", ".join(code(entry.name) for entry, member in members.items() if issubclass(member, shared))
