@@ -156,6 +156,7 @@ def _train(
     open_run: Callable[[Processes], TrainingRun], processes: Processes, interrupts: Interrupts, deadline: Deadline
 ) -> ExitCode:
     """Trains in the process that writes the run, shows the result, and returns the exit code."""
+    from evoconn_cli.config.plugins import plugin_options
     from evoconn_cli.progress.display import SummaryTable, make_progress
     from evoconn_cli.runs.directory import saved_generations
     from evoconn_cli.runs.ending import what_to_change
@@ -165,7 +166,7 @@ def _train(
     run, where = None, ""
     try:
         run = open_run(processes)
-        where = shlex.quote(run.directory.short_path())
+        where = shlex.quote(run.directory.short_path()) + plugin_options()
         outcome = train(run, make_progress(console), interrupts=interrupts, deadline=deadline)
     except KeyboardInterrupt:
         message = "Quit."
@@ -208,6 +209,7 @@ def says_finished(path: Path, overrides: Sequence[str]) -> bool:
     Raises:
         EvoconnError: There is no run, or an override cannot be read.
     """
+    from evoconn_cli.config.plugins import plugin_options
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.ending import what_to_change
     from evoconn_cli.training.checkpoint_facts import nothing_left
@@ -218,6 +220,7 @@ def says_finished(path: Path, overrides: Sequence[str]) -> bool:
         return False
     done = run.last_saved_generation()
     why = f"The run is finished at generation {done}{f': {ending.reason}' if ending.reason else ''}."
+    where = shlex.quote(run.short_path()) + plugin_options()
     more = what_to_change(ending.by, run.read_config().algo)
-    say(make_console(), f"{why} To train it further: {program()} resume {shlex.quote(run.short_path())} {more}")
+    say(make_console(), f"{why} To train it further: {program()} resume {where} {more}")
     return True

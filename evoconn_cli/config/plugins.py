@@ -12,6 +12,7 @@ import importlib.abc
 import importlib.util
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -207,6 +208,12 @@ def load_plugins(given: Sequence[str]) -> None:
 def to_load() -> list[str]:
     """Returns what --plugin takes to load the same plug-ins in another process: absolute paths, and modules."""
     return [plugin.given for plugin in _loaded.values()]
+
+
+def plugin_options() -> str:
+    """Returns the options that load the same plug-ins again, to be shown after a command; empty if there are none."""
+    inside = os.getcwd() + os.sep
+    return "".join(f" --plugin {shlex.quote(given.removeprefix(inside))}" for given in to_load())
 
 
 def _load_file(path: Path, text: str) -> Plugin:

@@ -16,6 +16,7 @@ import numpy as np
 
 from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.plugin_records import changed_plugins
+from evoconn_cli.config.plugins import plugin_options
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import start_jax
@@ -235,7 +236,7 @@ def _saved(path: Path, workers: WorkerMesh | None, note: Callable[[str], None]) 
         raise NothingYetError(
             f"the run {directory.short_path()} has no checkpoint yet; the first one comes at generation "
             f"{min(config.checkpoint.every, config.algo.generations)}. Resume it: {program()} resume "
-            f"{shlex.quote(directory.short_path())}"
+            f"{shlex.quote(directory.short_path())}{plugin_options()}"
         )
     workers = workers or start_jax(None)
     engine = _build(config, workers)

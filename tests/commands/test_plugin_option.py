@@ -56,7 +56,8 @@ def test_a_run_records_its_plugin_and_resumes_with_it_alone(light, evoconn, here
     train = ("train", "--task", "point", "task.mass=2", *SMALL, "--run-dir", "run")
     assert evoconn(*train)[:1] == (2,)
     with forgotten():
-        assert evoconn(*train, "--plugin", "point.py")[0] == 0
+        code, out, _ = evoconn(*train, "--plugin", "point.py")
+    assert code == 0 and "To train it further: evoconn resume run --plugin point.py --generations 4" in out
     (record,) = json.loads((here / "run/run.json").read_text())["plugins"]
     assert (record["kind"], record["name"], record["plugin"], record["package"]) == ("task", "point", "point.py", None)
     assert len(record["sha256"]) == 64
