@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -119,3 +120,17 @@ def test_every_command_line_can_be_typed(page, line):
         assert name in ("--help", "--versions", "--install-completion")
         return
     check_command_line(name, arguments)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+    cells = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())["cells"]
+    assert not any(cell.get("outputs") for cell in cells), "clear its outputs"
+    script = tmp_path / "quickstart.py"
+    script.write_text("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+    environment = {**os.environ, "MPLBACKEND": "agg"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert re.search(r"generation \d+: \d+ \(95 % interval \d+ to \d+\)", ran.stdout), ran.stdout
