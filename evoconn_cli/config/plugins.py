@@ -201,8 +201,9 @@ def load_plugins(given: Sequence[str]) -> None:
         elif not _MODULE.fullmatch(text):
             raise ConfigError(f"the plug-in {text} is neither a Python file, such as ./plugin.py, nor a module's name.")
         elif text not in _loaded:
-            _loaded[text] = _import(Plugin(text, text), f"the plug-in {text}")
-            _check_registers(text, f"the plug-in {text}")
+            plugin = _import(Plugin(text, text), what := f"the plug-in {text}")
+            _check_registers(plugin, what)
+            _loaded[text] = plugin
 
 
 def to_load() -> list[str]:
@@ -232,7 +233,7 @@ def _load_file(path: Path, text: str) -> Plugin:
     remember_place(str(path), path.name)
     with _loads(plugin, what):
         loader.exec_module(module)
-    _check_registers(path.name, what)
+    _check_registers(plugin, what)
     return plugin
 
 
@@ -291,10 +292,10 @@ def _jax_runs() -> bool:
     return bridge is not None and bridge.backends_are_initialized()
 
 
-def _check_registers(label: str, what: str) -> None:
+def _check_registers(plugin: Plugin, what: str) -> None:
     """Checks that something is registered by a plug-in, or was before if its module had been imported."""
     found = (entry.plugin for kind in BASES for entry in entries(kind) if entry.plugin is not None)
-    if any(plugin.label == label or plugin.label.startswith(f"{label}.") for plugin in found):
+    if any(one == plugin or f"{one.label}.".startswith(f"{plugin.given}.") for one in found):
         return
     raise PluginError(
         f"{what} registers nothing. Put @evoconn_cli.register_task, @evoconn_cli.register_network or "

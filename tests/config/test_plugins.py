@@ -144,6 +144,15 @@ def test_a_file_that_cannot_be_loaded_is_one_message_with_its_own_lines(point, t
     assert "evoconn_cli/" not in notes and "importlib" not in notes
 
 
+def test_a_file_that_registers_nothing_is_refused_beside_one_of_its_name(point):
+    load_plugins([str(point)])
+    (point.parent / "b").mkdir()
+    (point.parent / "b" / "point.py").write_text("x = 1")
+    with pytest.raises(PluginError, match="registers nothing"):
+        load_plugins([str(point.parent / "b" / "point.py")])
+    assert to_load() == [str(point)]
+
+
 def test_a_missing_file_and_what_is_no_module_are_errors(tmp_path):
     with pytest.raises(ConfigError, match="nowhere.py cannot be read: No such file"):
         load_plugins([str(tmp_path / "nowhere.py")])
