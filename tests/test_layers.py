@@ -16,6 +16,8 @@ HEAVY = {"jax", "jaxlib", "brax", "wandb", "numpy", "orbax", "flax", "optax", "m
     "pyarrow",
     "h5py",
     "nir",
+    "onnx",
+    "onnxruntime",
     "ray",
     "pynvml",
     "gymnasium",

@@ -446,7 +446,7 @@ def test_words_are_no_secrets(monkeypatch):
 # Places
 
 
-EXPORTS = ("bundle", "csv", "npz", "parquet", "graphml", "nir", "sonata", "html", "statistics")
+EXPORTS = ("bundle", "csv", "npz", "parquet", "graphml", "nir", "onnx", "sonata", "html", "statistics")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -37,6 +38,7 @@ from evoconn_cli.config.formats import (
     parse_panels,
     parse_width,
 )
+from evoconn_cli.config.registry import find
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.progress.formatting import say
 
@@ -90,7 +92,10 @@ class ExportConnectivityOptions:
         NirTau, option("NAME", "nir: time constants, continuous (the true ones) or euler (for forward Euler).")
     ] = "continuous"
     verify: Annotated[
-        bool, flag("--verify", "Replay the bundle without JAX and compare every spike; alone, replay BUNDLE_DIR.")
+        bool,
+        flag(
+            "--verify", "Replay bundle and onnx without JAX and compare with the recording; alone, replay BUNDLE_DIR."
+        ),
     ] = False
     sort: Annotated[
         Sort, option("ORDER", "Pictures of one step: order of the neurons of a type, degree, community or none.")
@@ -179,6 +184,7 @@ def export_connectivity(options: ExportConnectivityOptions) -> None:
             is_boolean=network.is_boolean,
             has_spikes=network.neurons is not None,
             has_typed_neurons=typed and network.is_boolean and opened[0].probs is not None,
+            built_in=find("network", opened[0].config.network.name).plugin is None,
         )
     parts = [part for part in _parts(options, formats, opened) if part.format.name not in missing]
     _check_parts(options, parts, of_formats.panels)
@@ -200,8 +206,14 @@ def _check(options: ExportConnectivityOptions) -> list[Format]:
         ConfigError: One is unknown, or an option has no effect on them.
     """
     formats = find_formats(options.formats or ["bundle"])
-    if options.verify and "bundle" not in [one.name for one in formats]:
-        raise ConfigError("--verify replays a bundle: add bundle to --format, or leave --verify out.")
+    verified = [one.name for one in formats if one.name in ("bundle", "onnx")]
+    if options.verify and not verified:
+        raise ConfigError("--verify replays bundle and onnx: add one of them to --format, or leave --verify out.")
+    if options.verify and "onnx" in verified and importlib.util.find_spec("onnxruntime") is None:
+        raise EvoconnError(
+            "--verify runs the ONNX model with onnxruntime, which is not installed here: pip install onnxruntime, or "
+            "leave --verify out."
+        )
     for given in options.given():
         takers = [name for name, one in FORMATS.items() if given in one.options]
         if takers and not any(one.name in takers for one in formats):
@@ -318,6 +330,10 @@ def _write(
             say(console, f"{part.format.name}: {written}")
         if options.verify and part.format.name == "bundle":
             _verify(part.target, console)
+        elif options.verify and part.format.name == "onnx":
+            from evoconn_cli.export.onnx_replay import verify_onnx
+
+            say(console, f"verified: {verify_onnx(sources[part.generations], part.target)}")
     return sources
 
 

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
 
-Held: TypeAlias = Literal["typed neurons", "spikes", "any"]
-"""Networks that a format holds: of boolean connections between typed neurons, spiking ones, or any."""
+Held: TypeAlias = Literal["typed neurons", "spikes", "built in", "any"]
+"""Networks that a format holds: of boolean connections between typed neurons, spiking ones, evoconn's own, or any."""
 
 TABLE_OPTIONS = ("--episode-steps", "--with-episode")
 
@@ -100,6 +100,7 @@ class Format:
         holds: Networks that it holds.
         refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
         needs: Oldest version (or empty) of each package that may be missing.
+        extra: Extra of evoconn that installs these packages.
         suffixes: Other suffixes that `--out` may have.
         beside: Endings of further files, after the stem of the first one.
         options: Options of the command that only some formats use.
@@ -115,6 +116,7 @@ class Format:
     holds: Held = "typed neurons"
     refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
     needs: Mapping[str, str] = field(default_factory=dict)
+    extra: str = "export"
     suffixes: Sequence[str] = ()
     beside: Sequence[str] = ()
     options: Sequence[str] = ()
@@ -143,8 +145,8 @@ class Format:
 
     def _lacking(self, what: str) -> MissingPackageError:
         return MissingPackageError(
-            f"{self.name} was not written: it needs {what}. Install that with pip install 'evoconn[export]', or in a "
-            "checkout pip install '.[export]'."
+            f"{self.name} was not written: it needs {what}. Install that with pip install "
+            f"'evoconn[{self.extra}]', or in a checkout pip install '.[{self.extra}]'."
         )
 
 
@@ -200,6 +202,17 @@ FORMATS: dict[str, Format] = {
             needs={"nir": "1.0.8", "h5py": ""},
             beside=("-recording.h5",),
             options=("--episode-steps", "--nir-tau"),
+        ),
+        Format(
+            "onnx",
+            ".onnx",
+            "the policy as one environment step for ONNX Runtime and other programs",
+            "onnx_model.write_onnx",
+            "built in",
+            refusal="it is of a plug-in, and only the equations of evoconn's own networks can be written.",
+            needs={"onnx": "1.16"},
+            extra="onnx",
+            options=("--episode-steps",),
         ),
         Format(
             "sonata",
@@ -258,7 +271,9 @@ def find_formats(names: Sequence[str]) -> list[Format]:
     return [FORMATS[name] for name in wanted]
 
 
-def check_format(one: Format, network: str, *, is_boolean: bool, has_spikes: bool, has_typed_neurons: bool) -> None:
+def check_format(
+    one: Format, network: str, *, is_boolean: bool, has_spikes: bool, has_typed_neurons: bool, built_in: bool
+) -> None:
     """Checks that a format can hold a network.
 
     Args:
@@ -267,14 +282,16 @@ def check_format(one: Format, network: str, *, is_boolean: bool, has_spikes: boo
         is_boolean: Whether it has boolean connections.
         has_spikes: Whether it is a spiking network.
         has_typed_neurons: Whether these are between typed neurons and have probabilities.
+        built_in: Whether it is one of evoconn's own, not of a plug-in.
 
     Raises:
         ConfigError: it cannot.
     """
-    held = {"any": True, "spikes": has_spikes, "typed neurons": has_typed_neurons}
+    held = {"any": True, "built in": built_in, "spikes": has_spikes, "typed neurons": has_typed_neurons}
     if not held[one.holds]:
         others = ", ".join(name for name, other in FORMATS.items() if held[other.holds]) or "none"
-        refusal = "it needs probabilities of connections between typed neurons." if is_boolean else one.refusal
+        untyped = is_boolean and one.holds == "typed neurons"
+        refusal = "it needs probabilities of connections between typed neurons." if untyped else one.refusal
         raise ConfigError(f"{one.name} does not hold {network}: {refusal} Formats for {network}: {others}.")
 
 

@@ -119,7 +119,9 @@ def test_nothing_is_left_where_writing_fails(evoconn, runs, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "kinds"), [("dense_snn", {"any", "spikes"}), ("gru", {"any"})])
+@pytest.mark.parametrize(
+    ("network", "kinds"), [("dense_snn", {"any", "built in", "spikes"}), ("gru", {"any", "built in"})]
+)
 def test_a_format_that_does_not_hold_a_network_says_why(evoconn, runs, network, kinds):
     held = [name for name, one in FORMATS.items() if one.holds in kinds]
     for name, one in FORMATS.items():

@@ -1,0 +1,78 @@
+"""Replays a recorded episode with an ONNX model in onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnxruntime
+
+from evoconn_cli.errors import EvoconnError
+from evoconn_cli.export.connectome import ExportSource
+from evoconn_cli.export.episode import AnyEpisode, Episode, HiddenEpisode
+from evoconn_cli.export.onnx_model import carry_arrays
+
+
+def verify_onnx(source: ExportSource, path: Path) -> str:
+    """Returns a report, after the model at `path` has replayed the recorded episode of `source`.
+
+    With boolean connections, the model goes on from its own carry, and must give the recorded spikes and carry to the
+    last bit. With real weights, whose sums are rounded differently, each step begins with the recorded carry, and
+    steps may have other spikes: a potential within rounding of the threshold decides them.
+
+    Raises:
+        EvoconnError: The replay differs, or other spikes are in more than half of the steps; the message says where.
+    """
+    episode = cast("Episode | HiddenEpisode", source.any_episode)
+    exact = source.connectome.neuron_types is not None
+    tolerance = 1e-5 if exact else 1e-4
+    session = onnxruntime.InferenceSession(path)
+    outputs = [output.name for output in session.get_outputs()]
+    carry, differing = carry_arrays(episode.initial), []
+    for step, observation in enumerate(episode.observations):
+        feed = {name: array[None] for name, array in {"observation": observation, **carry}.items()}
+        given = dict(zip(outputs, map(np.asarray, session.run(outputs, feed)), strict=True))
+        recorded = {name: array[step] for name, array in carry_arrays(episode.states).items()}
+        if place := _other_spike(given, episode, step):
+            differing.append(place)
+            if exact or 2 * len(differing) > episode.num_steps:
+                raise EvoconnError(f"{path} does not verify: {differing[0]}: another spike than recorded.")
+        else:
+            _check(path, f"step {step}, action", given["action"][0], episode.actions[step], tolerance)
+            for name, array in recorded.items():
+                _check(path, f"step {step}, next_{name}", given[f"next_{name}"][0], array, 0.0 if exact else tolerance)
+        carry = {name: given[f"next_{name}"][0] for name in carry} if exact else recorded
+    compared = f"actions {'' if exact or not carry else 'and carry '}agree to {tolerance:g}"
+    if exact:
+        compared += ", and the carry to the last bit"
+    run = f"{episode.num_steps} steps in onnxruntime"
+    if carry and not exact:
+        run += ", each from the recorded carry"
+    if not isinstance(episode, Episode):
+        return f"{run}: {compared}."
+    if not differing:
+        return f"{run}: all {int(episode.spikes.sum())} spikes are as recorded; {compared}."
+    return (
+        f"{run}: in {episode.num_steps - len(differing)} of them all spikes are as recorded, and {compared}. In the "
+        f"others, rounding can have moved a potential across the threshold; the first other spike is in {differing[0]}."
+    )
+
+
+def _other_spike(given: Mapping[str, np.ndarray], episode: AnyEpisode, step: int) -> str:
+    """Returns where the first spike of a step differs from the recorded ones, in words; empty if none does."""
+    if not isinstance(episode, Episode):
+        return ""
+    places = np.argwhere(given["spike_train"][:, 0] != episode.spikes[step])
+    return f"step {step}, sub-step {places[0][0]}, neuron {places[0][1]}" if len(places) else ""
+
+
+def _check(path: Path, where: str, given: np.ndarray, recorded: np.ndarray, tolerance: float) -> None:
+    """Checks that an array is the recorded one, up to an absolute and relative tolerance."""
+    close = np.isclose(given, recorded, rtol=tolerance, atol=tolerance)
+    if not close.all():
+        index = int(np.argmin(close))
+        raise EvoconnError(
+            f"{path} does not verify: {where} {index} is {given[index]}, and {recorded[index]} was recorded."
+        )
