@@ -26,10 +26,10 @@ def run_cell(
     All output goes to log.txt in the directory. Exit code 0: the cell is finished, or pruned; 75: resume it later.
     """
     from evoconn_cli.grid.attempts import read_attempts, record_end, record_start
-    from evoconn_cli.grid.cell_process import end_with_parent, pin_cores, place_of_process, write_output_to_log
+    from evoconn_cli.grid.cell_process import pin_cores, place_of_process, write_output_to_log
     from evoconn_cli.runs.directory import RunDirectory
     from evoconn_cli.runs.lock import living_owner
-    from evoconn_cli.runs.signals import Interrupts
+    from evoconn_cli.runs.signals import Interrupts, end_with_parent
 
     with Interrupts() as interrupts:
         run = RunDirectory.open(cell_dir)

@@ -30,6 +30,9 @@ _FIXED_RESETS = 0
 
 _WHOLE, _SHARDED = PartitionSpec(), PartitionSpec(DEVICES)
 
+MEMBER_METRICS = {"member_fitness": "fitness", "member_steps": "steps", "member_rate": "rate"}
+"""Metrics with a value per member, evaluation copies last, and the fields of `BlockResult` that hold them."""
+
 
 class PopulationResult(NamedTuple):
     """Result of the simulation of a population, the same on every device."""
@@ -258,7 +261,8 @@ def _finite_mean_and_std(values: jax.Array) -> tuple[jax.Array, jax.Array]:
 def compile_generation(generation: Generation, state: RunState) -> Callable[[RunState], tuple[RunState, Metrics]]:
     """Returns `step(state) -> (state, metrics)`, compiled for the shapes of `state`.
 
-    A `step` consumes its argument, unless the simulation fails.
+    A `step` consumes its argument, unless the simulation fails. Its metrics are scalars, and those of
+    `MEMBER_METRICS`, `[P]`.
 
     The state is on the first device, for which everything that is not sharded is compiled. If there are several
     processes, each has the state and learns for itself; what they all need is gathered on every device after the
@@ -297,6 +301,8 @@ def compile_generation(generation: Generation, state: RunState) -> Callable[[Run
             state = state._replace(normalizer=normalizer)
         # `learn` consumes its arguments even if the simulation has failed: wait for that first.
         result = jax.block_until_ready(simulate(workers.put_whole(state), members, carries))
-        return learn(state, workers.take_whole(result))
+        result = workers.take_whole(result)
+        state, metrics = learn(state, result)
+        return state, metrics | {name: getattr(result.members, field) for name, field in MEMBER_METRICS.items()}
 
     return step

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,15 +23,10 @@ PLACE_VARIABLE = "EVOCONN_CELL_PLACE"
 CORES_VARIABLE = "EVOCONN_CELL_CORES"
 """Environment variable of `run-cell`: the cores that it may run on, such as `0,1`; unset for all."""
 
-PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
-"""Environment variable of `run-cell`: the process that it does not outlive; it saves and ends when that is gone."""
-
 PYTHON = (sys.executable, "-P")
 """Starts Python without the working directory on its module path, whatever files are in it."""
 
 PROGRAM = (*PYTHON, "-m", "evoconn_cli")
-
-_PR_SET_PDEATHSIG = 1
 
 
 # What the launcher does
@@ -141,19 +134,3 @@ def pin_cores() -> None:
     cores = os.environ.get(CORES_VARIABLE)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-
-
-def end_with_parent() -> None:
-    """Makes this process save and end when the one named by `PARENT_VARIABLE` is gone; Linux only."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is not None:
-        signal_at_death_of(int(parent), signal.SIGTERM)
-
-
-def signal_at_death_of(parent: int, number: signal.Signals) -> None:
-    """Requests a signal for when `parent`, the process that started this one, is gone; Linux only."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it ended before the request
-        os.kill(os.getpid(), number)

@@ -188,7 +188,9 @@ def load_point(grid: GridFile, point: Point, values: Settings = ()) -> RunConfig
         ConfigError: It is wrong.
     """
     set_name, task = point.set_name, point.task
-    given = {"tracking.tags": f"{grid.name},{set_name},{task}", **grid.sets[set_name]}
+    varied = [f"{key.rpartition('.')[2]}={value}" for key, value in point.settings if len(grid.axes[key]) > 1]
+    tags = [grid.name, set_name, task, *(tag for tag in varied if "," not in tag)]
+    given = {"tracking.tags": ",".join(tags), **grid.sets[set_name]}
     given |= {**dict(point.settings), **dict(values), "task.name": task}
     try:
         return load_config(

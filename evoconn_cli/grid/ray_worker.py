@@ -12,16 +12,15 @@ from contextlib import contextmanager, suppress
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.grid.cell_process import (
-    PARENT_VARIABLE,
     PYTHON,
     cell_command,
     cell_environment,
-    signal_at_death_of,
     start_process,
 )
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.device_locks import release, take_locks
 from evoconn_cli.grid.devices import CoreGroups, LocalDevice, memory_variables
+from evoconn_cli.runs.signals import PARENT_VARIABLE, signal_at_death_of
 
 GUARD = (*PYTHON, "-m", "evoconn_cli.grid.ray_worker")
 """Runs the command of a cell, and does not outlive Ray's worker."""

@@ -1,8 +1,11 @@
-"""Ends a training early and safely, on signals and before the time limit of `--max-time`."""
+"""Ends a training early and safely: on signals, before the time limit of `--max-time`, with its parent process."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -29,10 +32,31 @@ _SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 _computations: list[Future] = []
 
+PARENT_VARIABLE = "EVOCONN_CELL_PARENT"
+"""Environment variable of a process that does not outlive its parent: the id of that."""
+
+_PR_SET_PDEATHSIG = 1
+
 
 def is_computing() -> bool:
     """Returns whether an abandoned computation still runs, so that the interpreter must not shut down under it."""
     return not all(computation.done() for computation in _computations)
+
+
+def end_with_parent() -> None:
+    """Makes this process save and end when the one named by `PARENT_VARIABLE` is gone; Linux only."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is not None:
+        signal_at_death_of(int(parent), signal.SIGTERM)
+
+
+def signal_at_death_of(parent: int, number: signal.Signals) -> None:
+    """Requests a signal for when `parent`, the process that started this one, is gone; Linux only."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it ended before the request
+        os.kill(os.getpid(), number)
 
 
 class Interrupts:

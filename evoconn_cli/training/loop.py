@@ -14,6 +14,7 @@ from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine
 from evoconn_cli.engine.devices import in_our_arithmetic, memory_for
+from evoconn_cli.engine.generation import MEMBER_METRICS
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.state import RunState, not_finite
 from evoconn_cli.engine.strategies import Metrics
@@ -26,8 +27,10 @@ from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.signals import Deadline, Interrupts
 from evoconn_cli.training.best import Snapshot, share_best
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
+from evoconn_cli.training.histograms import histograms_of
 from evoconn_cli.training.processes import Processes, digest
 from evoconn_cli.training.tracking import Tracker
+from evoconn_cli.training.videos import VideoMaker
 
 OnGeneration: TypeAlias = Callable[[MetricsLine, RunState], None]
 """Called after each generation with its metrics and the state, which the next generation consumes."""
@@ -51,8 +54,8 @@ class Recorder:
     def note(self, message: str) -> None:
         """Receives advice or a warning."""
 
-    def record(self, line: dict[str, Any]) -> None:
-        """Receives the metrics of a generation.
+    def record(self, line: dict[str, Any], members: Mapping[str, Any]) -> None:
+        """Receives the metrics of a generation, and those of its members, `[M]`.
 
         Raises:
             RunBusyError: another process has taken over the run.
@@ -84,14 +87,16 @@ class RunRecorder(Recorder):
         trackers: Sequence[Tracker],
         lock: RunLock,
         on_generation: OnGeneration | None = None,
+        videos: VideoMaker | None = None,
     ) -> None:
         self._store, self._metrics, self._trackers, self._lock = store, metrics, trackers, lock
         self._on_generation = on_generation
-        self._progress = progress
+        self._progress, self._videos = progress, videos
+        self._last: tuple[int, Mapping[str, Any]] = 0, {}
         self.compiling, self.compiled, self.note = progress.compiling, progress.compiled, progress.note
 
-    def record(self, line: dict[str, Any]) -> None:
-        """Writes, shows and tracks the metrics of a generation."""
+    def record(self, line: dict[str, Any], members: Mapping[str, Any]) -> None:
+        """Writes, shows and tracks the metrics of a generation, and tracks the video that is finished by now."""
         self._lock.check()
         try:
             written = self._metrics.append(line)
@@ -100,6 +105,14 @@ class RunRecorder(Recorder):
         self._progress.generation(written)
         for tracker in self._trackers:
             tracker.log(written, int(line["generation"]))
+        self._last = int(line["generation"]), members
+        self.track_video()
+
+    def track_video(self) -> None:
+        """Hands the trackers the video that has been finished since the last call, if there is one."""
+        if self._videos is not None and (video := self._videos.finished()) is not None:
+            for tracker in self._trackers:
+                tracker.log_video(video.path, video.generation)
 
     def trained(self, state: RunState) -> None:
         """Tells it to the one who asked."""
@@ -107,13 +120,22 @@ class RunRecorder(Recorder):
             self._on_generation(self._metrics.history[-1], state)
 
     def save(self, state: RunState, host: HostFacts, eval_fitness: float) -> None:
-        """Saves a checkpoint, after flushing the metrics before it."""
+        """Saves a checkpoint, after flushing the metrics before it, and tracks histograms of it."""
         self._lock.check()
         try:
             self._metrics.flush()
         except OSError as error:
             raise self._cannot_write(error) from None
         self._store.save(state, host, eval_fitness)
+        generation, (last, members) = int(state.generation), self._last
+        if generation != last:  # the best network, of an earlier generation
+            return
+        if any(tracker.is_recording for tracker in self._trackers):
+            histograms = histograms_of(state, members)
+            for tracker in self._trackers if histograms else ():
+                tracker.log_histograms(histograms, generation)
+        if self._videos is not None:
+            self._videos.saved(generation)
 
     def _cannot_write(self, error: OSError) -> TrainingError:
         kept = _what_is_kept(self._store.latest())
@@ -180,8 +202,11 @@ class TrainingLoop:
                 simulated = host.env_steps_simulated + int(measured.pop("steps_simulated"))
                 host = host._replace(elapsed=host.elapsed + seconds, env_steps_simulated=simulated)
                 eval_fitness = float(measured["eval_fitness"])
+                members = {
+                    name: measured.pop(name)[: config.algo.num_members] for name in MEMBER_METRICS if name in measured
+                }
                 line = _line(state, measured, seconds, host)
-                recorder.record(line)
+                recorder.record(line, members)
                 best.evaluate(line)
                 host = host._replace(best=best.best)
                 _check_alive(line, config, saved)

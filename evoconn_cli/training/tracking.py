@@ -19,6 +19,7 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.output import replace_text
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.guarded import output_discarded, process_hooks_kept, reason_of, within
+from evoconn_cli.training.histograms import Histogram
 from evoconn_cli.training.wandb_account import choose_mode, find_api_key, is_mode
 
 INIT_TIMEOUT = 20.0  # [s] for W&B's server to answer
@@ -43,13 +44,22 @@ class Tracker:
 
     Attributes:
         run_id: Id to pass back on resume; None if nothing is tracked.
+        is_recording: Whether anything is recorded now.
     """
+
+    is_recording = False
 
     def __init__(self, run_id: str | None = None) -> None:
         self.run_id = run_id
 
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
         """Records the metrics of one generation; those that are None are left out."""
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], generation: int) -> None:
+        """Records histograms by name, after the metrics of the same generation."""
+
+    def log_video(self, path: Path, generation: int) -> None:
+        """Records a video of a generation, perhaps an earlier one than the last that was recorded."""
 
     def finish(self, exit_code: int = 0) -> None:
         """Closes the record of the run, marked as failed unless `exit_code` is 0."""
@@ -77,11 +87,32 @@ class WandbTracker(Tracker):
         self._note = note
         self._run_dir = run_dir
         self._sync = sync
+        self._generation = 0
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether no call has failed."""
+        return self.run is not None
 
     def log(self, metrics: Mapping[str, Any], generation: int) -> None:
         """Records the metrics of one generation; those that are None are left out."""
         known = {name: value for name, value in metrics.items() if value is not None}
-        self._guarded(lambda run: run.log(known, step=generation), "W&B stopped recording")
+        self._log(lambda: known, generation)
+        self._generation = generation
+
+    def log_histograms(self, histograms: Mapping[str, Histogram], generation: int) -> None:
+        """Records histograms by name, in the row of the generation."""
+        import wandb
+
+        values = {name: (one.counts, one.edges) for name, one in histograms.items()}
+        self._log(lambda: {name: wandb.Histogram(np_histogram=one) for name, one in values.items()}, generation)
+
+    def log_video(self, path: Path, generation: int) -> None:
+        """Records a video in the row of the last generation, since W&B takes no earlier ones; its caption is right."""
+        import wandb
+
+        caption = f"generation {generation}"
+        self._log(lambda: {"training_video": wandb.Video(str(path), caption=caption)}, self._generation)
 
     def finish(self, exit_code: int = 0) -> None:
         """Closes the record of the run, marked as failed unless `exit_code` is 0."""
@@ -89,6 +120,9 @@ class WandbTracker(Tracker):
         self.run = None
         _tear_down()
         _cut_paths_in_logs(self._run_dir)
+
+    def _log(self, make: Callable[[], Mapping[str, Any]], generation: int) -> None:
+        self._guarded(lambda run: run.log(make(), step=generation), "W&B stopped recording")
 
     def _guarded(self, call: Callable[[Any], None], failure: str) -> None:
         if (run := self.run) is None:

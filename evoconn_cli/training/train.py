@@ -26,6 +26,7 @@ from evoconn_cli.training.opening import TrainingRun, join_run, starting_state
 from evoconn_cli.training.processes import Processes, share_state
 from evoconn_cli.training.tensorboard import open_event_log
 from evoconn_cli.training.tracking import track_run
+from evoconn_cli.training.videos import VideoMaker
 
 
 class Outcome(NamedTuple):
@@ -86,7 +87,7 @@ def train(
             facts["processes"] = processes.count
         facts |= {"kernel": engine.kernel.name, "kernel_check": engine.kernel.found}
         changed = directory.record_start(facts, config)
-        status, trackers, metrics, ending = "failed", [], None, None
+        status, trackers, metrics, ending, videos = "failed", [], None, None, None
         try:
             processes.check_same(engine.kernel.name, "the kernel of engine.kernel=auto")
             state = share_state(state, processes, workers)
@@ -97,16 +98,28 @@ def train(
                 if warning is not None:
                     progress.note(warning)
             if config.tracking.tensorboard:
-                trackers.append(open_event_log(directory.path, metrics.history, start, progress.note))
+                trackers.append(
+                    open_event_log(directory.path, metrics.history, start, config=config, note=progress.note)
+                )
             trackers.append(track_run(directory, config, progress.note, facts))
+            videos = _video_maker(run, engine, start, progress.note)
             recorder = RunRecorder(
-                store, metrics, progress=progress, trackers=trackers, lock=lock, on_generation=on_generation
+                store,
+                metrics,
+                progress=progress,
+                trackers=trackers,
+                lock=lock,
+                on_generation=on_generation,
+                videos=videos,
             )
             deadline = deadline or Deadline()
             loop = TrainingLoop(
                 config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline
             )
             host, ending = loop.train(state, host, metrics.history)
+            if ending.is_of_run and videos is not None:
+                videos.wait(lambda: interrupts.requested or deadline.is_near())
+                recorder.track_video()
             status = "finished" if ending.is_of_run else "interrupted"
             return Outcome(metrics.history, ending, host.best)
         except KeyboardInterrupt:
@@ -119,10 +132,23 @@ def train(
             exit_code = int(status not in ("finished", "interrupted"))
             _close(
                 progress.stop,
+                lambda: videos and videos.close(),
                 lambda: metrics and metrics.close(),
                 lambda: (lock.check(), directory.update_facts(status=status, ended=_facts_of(ending, store))),
                 *(partial(tracker.finish, exit_code=exit_code) for tracker in trackers),
             )
+
+
+def _video_maker(run: TrainingRun, engine: Engine, start: int, note: Callable[[str], None]) -> VideoMaker | None:
+    """Returns what renders videos of the run; None if none are asked for, or its task has no body to draw."""
+    every = run.config.tracking.video_every
+    if every is None:
+        return None
+    if engine.task.poses is None:
+        note(f"tracking.video_every={every}: the task {run.config.task.name} has no body that could be drawn.")
+        return None
+    suffix = ".gif" if run.config.tracking.tensorboard else ".mp4"  # TensorBoard shows nothing else
+    return VideoMaker(run.directory, every, start, suffix=suffix, note=note)
 
 
 def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:

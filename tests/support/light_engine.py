@@ -17,6 +17,9 @@ from evoconn_cli.engine.state import RunState, StepCounter
 
 OBSERVATION_SIZE = 3
 
+POSES = None
+"""What the task draws: nothing."""
+
 
 def make_light_engine(config, workers):
     """Stands in for `build_engine`."""
@@ -52,6 +55,7 @@ def make_light_engine(config, workers):
 
     return SimpleNamespace(
         kernel=KernelChoice("xla"),
+        task=SimpleNamespace(poses=POSES),
         network=SimpleNamespace(num_parameters=config.network.num_neurons**2),
         initial_state=initial_state,
         compile=lambda state: step,

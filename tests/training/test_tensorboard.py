@@ -7,12 +7,17 @@ import shutil
 import struct
 import time
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import masked_crc32c
 from whole_runs import resume_small, run_small
 
+from evoconn_cli.config.loading import load_config
 from evoconn_cli.runs.metrics import read_metrics
+from evoconn_cli.training.histograms import Histogram
+from evoconn_cli.training.tensorboard import open_event_log
 
 ON = "tracking.tensorboard=true"
 
@@ -29,7 +34,7 @@ def read_events(path):
 
 
 def read_log(run):
-    """Returns the events with values of all files, without those that a restart takes back."""
+    """Returns the events with metrics of all files, without those that a restart takes back."""
     kept = []
     for path in sorted((run / "tensorboard").iterdir()):
         first, *events = read_events(path)
@@ -37,7 +42,7 @@ def read_log(run):
         for event in events:
             if event.session_log.status == SessionLog.START:
                 kept = [earlier for earlier in kept if earlier.step < event.step]
-            else:
+            elif all(value.WhichOneof("value") == "simple_value" for value in event.summary.value):
                 kept.append(event)
     return kept
 
@@ -52,6 +57,38 @@ def assert_equals_metrics(run):
         assert all(math.isclose(values[name], expected[name], rel_tol=1e-6) for name in values)
     times = [event.wall_time for event in log]
     assert times == sorted(times) and times[-1] <= time.time()
+
+
+def values_of(run, kind):
+    """Returns (step, tag, value) of all values of a kind."""
+    events = [event for path in (run / "tensorboard").iterdir() for event in read_events(path)]
+    values = [(event.step, value) for event in events for value in event.summary.value]
+    return [(step, one.tag, getattr(one, kind)) for step, one in values if one.WhichOneof("value") == kind]
+
+
+def test_the_hyperparameters_are_those_that_shape_what_is_learned(light, tmp_path):
+    run_small(tmp_path / "run", ON, "algo.generations=2", "algo.learning_rate=0.25")
+    (path,) = (tmp_path / "run" / "tensorboard").iterdir()
+    (value,) = next(event for event in read_events(path) if event.summary.value).summary.value
+    assert (value.tag, value.metadata.plugin_data.plugin_name) == ("_hparams_/session_start_info", "hparams")
+    keys = HParamsPluginData.FromString(value.metadata.plugin_data.content).session_start_info.hparams
+    assert (keys["algo.learning_rate"].number_value, keys["task.name"].string_value) == (0.25, "probe_sign")
+    assert not [key for key in keys if key.startswith(("tracking.", "engine.", "checkpoint."))]
+
+
+def test_histograms_and_videos_are_at_the_step_of_their_generation(tmp_path):
+    log = open_event_log(tmp_path, [], 0, config=load_config("smoke"), note=pytest.fail)
+    counts, edges = np.array([3, 0, 1]), np.array([0.0, 0.5, 1.0, 1.5])
+    log.log_histograms({"probabilities/input": Histogram(counts, edges, 2.0, 3.5)}, 20)
+    (tmp_path / "a.gif").write_bytes(b"GIF89a")
+    log.log_video(tmp_path / "a.gif", 10)
+    log.finish()
+    ((step, tag, histogram),) = values_of(tmp_path, "histo")
+    assert (step, tag, list(histogram.bucket)) == (20, "probabilities/input", [0, 3, 0, 1])
+    assert list(histogram.bucket_limit) == list(edges)
+    assert (histogram.num, histogram.sum, histogram.sum_squares) == (4, 2.0, 3.5)
+    ((step, tag, image),) = values_of(tmp_path, "image")
+    assert (step, tag, image.encoded_image_string) == (10, "training_video", b"GIF89a")
 
 
 def test_only_when_asked(light, tmp_path):

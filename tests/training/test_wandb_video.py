@@ -1,4 +1,4 @@
-"""A video goes into the summary of the W&B run, and whatever goes wrong there costs nothing but a note."""
+"""Videos and histograms in W&B runs; whatever goes wrong there costs nothing but a note."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from test_tracking import KEY, FakeWandb, records_of
+from test_tracking import KEY, FakeWandb, history_of, records_of
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.rendering.encoders import write_png
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.training.tracking import upload
+from evoconn_cli.training.histograms import Histogram
+from evoconn_cli.training.tracking import open_tracker, upload
 
 pytestmark = pytest.mark.usefixtures("no_account")
 
@@ -126,3 +127,30 @@ def test_the_library_itself_takes_the_file(tmp_path, notes):
     values = {item.key: json.loads(item.value_json) for summary in summaries for item in summary.update}
     assert values["video"]["path"].endswith(stored.name)
     assert not [record for record in records if record.WhichOneof("record_type") == "history"]
+
+
+@pytest.mark.slow
+def test_histograms_and_videos_of_the_training_are_in_the_row_of_the_generation(tmp_path, notes):
+    run = run_with(tmp_path)
+    tracker = open_tracker(run.read_config(), run.path, None, notes.append)
+    video = tmp_path / "a.gif"
+    video.write_bytes(b"GIF89a")
+    for generation in (1, 2):
+        tracker.log({"generation": generation, "fitness_mean": 1.5}, generation)
+    tracker.log_histograms({"probabilities/input": Histogram(np.array([2, 1]), np.array([0.0, 0.5, 1.0]), 1.0, 1.0)}, 2)
+    tracker.log_video(video, 1)
+    tracker.finish()
+    assert notes == []
+    (log,) = (run.path / "wandb").glob("*/run-*.wandb")
+    first, second = history_of(log)
+    assert (first["_step"], second["_step"], second["fitness_mean"]) == (1, 2, 1.5)
+    assert second["probabilities/input.values"] == [2, 1] and "probabilities/input.values" not in first
+    assert second["training_video.caption"] == "generation 1"
+
+
+def test_a_failing_histogram_is_noted_once(tmp_path, notes, monkeypatch):
+    fake_wandb(monkeypatch)  # has no histograms
+    tracker = open_tracker(run_with(tmp_path).read_config(), tmp_path / "run", None, notes.append)
+    for generation in (1, 2):
+        tracker.log_histograms({"fitness": Histogram(np.array([1]), np.array([0.0, 1.0]), 0.5, 0.25)}, generation)
+    assert len(notes) == 1 and "W&B stopped recording" in notes[0]
