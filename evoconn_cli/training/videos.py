@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from evoconn_cli.config.plugins import to_load
+from evoconn_cli.config.registry import PLUGINS_VARIABLE
 from evoconn_cli.errors import printable
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.signals import PARENT_VARIABLE
 
 SIZE = (480, 360)  # [pixels]
-_STEPS = 250
+_STEPS, _FPS = 250, 20
 _PATIENCE = 180.0  # [s] that the end of a run waits for its last video
 _TERMINATING = 2.0  # [s] until a process that was asked to end is killed
 _PAUSE = 0.2  # [s] between looks at whether it is done
@@ -125,15 +127,17 @@ class VideoMaker:
         shutil.copytree(saved, copy.checkpoints / str(generation), symlinks=True)
         shutil.copyfile(self._directory.config_file, copy.config_file)
         self._video = Video(self._folder / f"generation-{generation}{self._suffix}", generation)
-        options = ["--out", str(self._video.path), "--steps", str(_STEPS), "--size", "x".join(map(str, SIZE))]
+        size = "x".join(map(str, SIZE))
+        options = ["--out", str(self._video.path), "--steps", str(_STEPS), "--size", size, "--fps", str(_FPS)]
+        options += [f"--plugin={plugin}" for plugin in to_load()]
+        on_cpu = {"JAX_PLATFORMS": "cpu"}  # the training has the memory of the GPU
         with (self._work / "log.txt").open("wb") as log:
             self._process = subprocess.Popen(
-                [*self._command, "render", str(copy.path), *options, "--fps", "20"],
+                [*self._command, "render", str(copy.path), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # On the CPU, because the training has the memory of the GPU.
-                env={**os.environ, "JAX_PLATFORMS": "cpu", PARENT_VARIABLE: str(os.getpid())},
+                env={**os.environ, **on_cpu, PARENT_VARIABLE: str(os.getpid()), PLUGINS_VARIABLE: ""},
                 start_new_session=True,  # Ctrl-C is for the training
             )
 
