@@ -50,10 +50,15 @@ def histograms_of(state: RunState, members: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _histogram(values: np.ndarray, limits: tuple[float, float] | None = None) -> Histogram | None:
-    """Returns the histogram of the finite values, between `limits` or all of them; None if there are none."""
+    """Returns the histogram of the finite values, between `limits` or all of them; None if there is none."""
+    if values.dtype.kind not in "fiu":  # of a plug-in
+        return None
     finite = np.asarray(values, np.float64)
     finite = finite[np.isfinite(finite)]
     if not finite.size:
         return None
-    counts, edges = np.histogram(finite, _BINS, limits)
+    try:
+        counts, edges = np.histogram(finite, _BINS, limits)
+    except ValueError:  # their range is too small for float64
+        return None
     return Histogram(counts, edges, float(finite.sum()), float(np.square(finite).sum()))

@@ -140,11 +140,12 @@ def _hyperparameters(config: RunConfig) -> dict[str, Any]:
     """Returns the keys that shape what is learned as a value of the HPARAMS plugin, which compares runs by them."""
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]
 
-    known = {}
-    for key, value, _ in walk(config):
-        if value is not None and not key.startswith(_NO_HYPERPARAMETER):
-            kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
-            known[key] = {kind: value}
+    kinds = {bool: "bool_value", int: "number_value", float: "number_value"}
+    known = {
+        key: {kinds[type(value)]: value} if type(value) in kinds else {"string_value": str(value)}
+        for key, value, _ in walk(config)
+        if value is not None and not key.startswith(_NO_HYPERPARAMETER)
+    }
     # Without an "experiment", TensorBoard offers the keys of all runs, and all of their metrics.
     data = HParamsPluginData(version=0, session_start_info={"hparams": known})
     content = {"plugin_name": "hparams", "content": data.SerializeToString()}

@@ -88,7 +88,7 @@ class VideoMaker:
         process, video = self._process, self._video
         self._process = self._video = None
         if process.returncode == 0 and video.path.exists():
-            shutil.rmtree(self._work, ignore_errors=True)
+            self._clean()
             return video
         self._fail(video.generation, self._reason(process.returncode))
         return None
@@ -105,6 +105,8 @@ class VideoMaker:
         until = time.monotonic() + _PATIENCE
         while self._process.poll() is None and not must_end() and time.monotonic() < until:
             time.sleep(_PAUSE)
+        if self._process.poll() is None:
+            self._note(f"the video of generation {self._video.generation} was not finished. evoconn render makes one.")
 
     def close(self) -> None:
         """Ends the process, if there is one, and deletes what it leaves behind."""
@@ -116,17 +118,18 @@ class VideoMaker:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._clean()
 
     def _start(self, generation: int) -> None:
-        if self._folder.is_symlink():
-            raise OSError(None, f"{self._folder} is a symbolic link")
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._video = Video(self._folder / f"generation-{generation}{self._suffix}", generation)
+        for place in (self._folder, self._work, self._video.path):  # the run may come from someone else
+            if place.is_symlink():
+                raise OSError(None, f"{place} is a symbolic link")
+        self._clean()
         copy = RunDirectory(self._work / "run")
         saved = self._directory.checkpoints / str(generation)
         shutil.copytree(saved, copy.checkpoints / str(generation), symlinks=True)
         shutil.copyfile(self._directory.config_file, copy.config_file)
-        self._video = Video(self._folder / f"generation-{generation}{self._suffix}", generation)
         size = "x".join(map(str, SIZE))
         options = ["--out", str(self._video.path), "--steps", str(_STEPS), "--size", size, "--fps", str(_FPS)]
         options += [f"--plugin={plugin}" for plugin in to_load()]
@@ -141,6 +144,10 @@ class VideoMaker:
                 start_new_session=True,  # Ctrl-C is for the training
             )
 
+    def _clean(self) -> None:
+        if not self._folder.is_symlink():
+            shutil.rmtree(self._work, ignore_errors=True)
+
     def _reason(self, code: int) -> str:
         """Returns the last line that the process printed."""
         try:
@@ -153,4 +160,4 @@ class VideoMaker:
     def _fail(self, generation: int, reason: str) -> None:
         self._every = 0
         self._note(f"the video of generation {generation} was not rendered ({reason}); there will be no more videos.")
-        shutil.rmtree(self._work, ignore_errors=True)
+        self._clean()

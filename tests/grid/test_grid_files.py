@@ -43,6 +43,7 @@ def test_tracking_has_the_group_the_seed_and_the_grid(tmp_path):
     assert (tracking.name, tracking.tags) == ("seed1", "tiny,small,probe_sign")
     cells = cells_of(tmp_path, ONE + "axes: {algo.eps: [0.1, 0.01]}\n")
     assert [cell.config.tracking.group for cell in cells] == [cell.group for cell in cells], "one for each setting"
+    assert [cell.config.tracking.tags.split(",")[-1] for cell in cells] == ["eps=0.1", "eps=0.01"]
     (own,) = cells_of(tmp_path, ONE + "sets: {a: {tracking.group: mine, tracking.name: me}}\n")
     assert (own.config.tracking.group, own.config.tracking.name) == ("mine", "me")
 

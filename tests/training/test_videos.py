@@ -72,6 +72,7 @@ def test_while_one_is_drawn_no_other_begins_and_the_training_ends_it(directory):
     asked = iter([False, True])
     videos.wait(lambda: next(asked))
     videos.close()
+    assert "not finished" in notes[-1]
     assert process is not None and not is_alive(process.pid)
     assert list((directory.path / "videos").iterdir()) == []
 
@@ -98,9 +99,11 @@ def test_a_program_or_a_checkpoint_that_is_not_there_is_one_note_too(directory):
     assert len(notes) == 2 and all("No such file" in note for note in notes)
 
 
-def test_links_are_not_followed(directory, tmp_path):
+@pytest.mark.parametrize("link", ["videos", "videos/.rendering", "videos/generation-20.gif"])
+def test_links_are_not_followed(directory, tmp_path, link):
     (tmp_path / "elsewhere").mkdir()
-    (directory.path / "videos").symlink_to(tmp_path / "elsewhere")
+    (directory.path / link).parent.mkdir(exist_ok=True)
+    (directory.path / link).symlink_to(tmp_path / "elsewhere")
     notes = []
     make(directory, DRAWS, notes).saved(20)
     assert "symbolic link" in notes[0] and os.listdir(tmp_path / "elsewhere") == []
