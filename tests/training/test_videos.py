@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from saved_runs import save_run
@@ -135,6 +137,38 @@ def test_a_task_without_a_body_has_no_videos(light, tmp_path):
     run_small(tmp_path / "run", "tracking.video_every=2", progress=progress)
     assert any("no body" in note for note in progress.notes)
     assert not (tmp_path / "run" / "videos").exists()
+
+
+@pytest.mark.slow
+def test_a_process_does_not_outlive_the_training(directory):
+    hangs = f"from evoconn_cli.runs.signals import end_with_parent; end_with_parent(); {HANGS}"
+    trains = (
+        "import sys; from pathlib import Path\n"
+        "from evoconn_cli.runs.directory import RunDirectory\n"
+        "from evoconn_cli.training.videos import VideoMaker\n"
+        f"videos = VideoMaker(RunDirectory(Path(sys.argv[1])), 20, 0, suffix='.gif', note=print,"
+        f" command=(sys.executable, '-c', {hangs!r}))\n"
+        "videos.saved(20)\n"
+        f"print(videos._process.pid, flush=True); {HANGS}"
+    )
+    training = subprocess.Popen([sys.executable, "-c", trains, directory.path], stdout=subprocess.PIPE, text=True)
+    assert training.stdout is not None
+    drawing = int(training.stdout.readline())
+    assert is_alive(drawing)
+    training.kill()
+    training.communicate()
+    until = time.monotonic() + 60
+    while _runs(drawing) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not _runs(drawing)
+
+
+def _runs(pid: int) -> bool:
+    """Returns whether a process runs; one whose parent is gone may stay as a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return is_alive(pid)
 
 
 @pytest.mark.slow
