@@ -32,6 +32,7 @@ _STYLES = {
     "stale": "yellow",
     "saved": "yellow",
     "waiting": "dim",
+    "pruned": "dim",
     "finished": "green",
 }
 
@@ -115,8 +116,9 @@ class Line(NamedTuple):
 def runs(options: RunsOptions) -> None:
     """List runs and grids: what they train, how far they are, whether they run, and their size.
 
-    Status: running, finished, saved (it ended early), waiting (nothing is
-    saved yet), failed, stale (its process was killed) or damaged.
+    Status: running, finished, saved (it ended early), pruned (by a search),
+    waiting (nothing is saved yet), failed, stale (its process was killed) or
+    damaged.
 
     In other commands, latest is the run that was trained last.
 
@@ -138,7 +140,7 @@ def runs(options: RunsOptions) -> None:
         check_output(Path(options.json), "--json")
     folder = named_run(options.folder)
     found = [] if folder == RUNS and not folder.exists() else find_runs(folder)
-    summaries = [summarize(path) for path in found]
+    summaries = [_unless_pruned(summarize(path)) for path in found]
 
     def measured(line: Line, until: float | None) -> Line:
         sizes = [disk_use(run.path, until) for run in line.runs]
@@ -160,6 +162,15 @@ def runs(options: RunsOptions) -> None:
     _show(shown, len(lines) - len(shown), folder)
     if options.json is not None:
         say(make_console(), f"runs: {options.json}")
+
+
+def _unless_pruned(run: RunSummary) -> RunSummary:
+    """Returns a summary with the status of a run that a search has ended."""
+    from evoconn_cli.grid.attempts import read_attempts
+    from evoconn_cli.runs.listing import RunStatus
+
+    is_pruned = run.grid is not None and run.status is RunStatus.SAVED and read_attempts(run.path).is_pruned
+    return run._replace(status=RunStatus.PRUNED) if is_pruned else run
 
 
 def _lines(summaries: Iterable[RunSummary], folder: Path) -> list[Line]:

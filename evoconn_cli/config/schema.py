@@ -300,9 +300,7 @@ class TrackingConfig:
     name: str | None = own(None, "W&B name of the run; null: WANDB_NAME, or that of its directory")
     tags: str = own("", "W&B tags, separated by commas; empty: WANDB_TAGS, if set")
     tensorboard: bool = own(False, "write TensorBoard event files to tensorboard/ in the run directory")
-    video_every: int | None = own(
-        None, "generations between short videos, rendered beside the training from checkpoints; null: none", low=1
-    )
+    video_every: int | None = own(None, "generations between short videos of checkpoints; null: none", low=1)
 
 
 @dataclass(frozen=True)

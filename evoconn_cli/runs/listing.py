@@ -34,6 +34,7 @@ class RunStatus(StrEnum):
     STALE = "stale"  # its last process ended without a word: it was killed, or the machine stopped
     SAVED = "saved"  # it ended early and resumes from its latest checkpoint
     WAITING = "waiting"  # nothing is saved yet
+    PRUNED = "pruned"  # a search has ended it
     FINISHED = "finished"
 
 

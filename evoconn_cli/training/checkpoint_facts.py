@@ -43,7 +43,7 @@ _TYPES: dict[str, Any] = {
     "digest": str,
 }
 
-_ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb")
+_ONLY_WHILE_TRAINING = ("engine.devices", "engine.kernel", "checkpoint.", "tracking.wandb", "tracking.video_every")
 """Keys, or prefixes of keys, that have no effect on a run that is not trained."""
 
 _FREE = ("algo.generations", *ENDING_KEYS, "engine.devices", "engine.kernel", "checkpoint.", "tracking.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.grid.attempts import record_pruned
 from evoconn_cli.runs.directory import RunDirectory
 
 SMOKE = load_config("smoke")
@@ -68,6 +69,13 @@ def test_a_grid_shows_its_cells(evoconn):
     _, out, _ = evoconn("runs", "runs/grid", "--sort", "task", "--limit", "2")
     assert {name for name in table(out) if "/seed" in name} == {"set-probe_bias/seed1", "set-probe_bias/seed2"}
     assert "1 more line" in out
+
+
+def test_cells_that_a_search_has_ended_are_pruned(evoconn):
+    cell = Path("runs/grid/set-probe_sign/seed0")
+    (cell / "checkpoints" / "2").mkdir(parents=True)
+    record_pruned(cell)
+    assert "pruned" in table(evoconn("runs", "runs/grid")[1])["set-probe_sign/seed0"]
 
 
 def test_the_best_come_first_and_runs_without_evaluation_last(evoconn):

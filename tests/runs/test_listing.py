@@ -80,6 +80,15 @@ def test_a_run_that_cannot_be_read_is_damaged_and_says_why(text):
     assert run.status == "damaged" and "config.yaml" in run.problem
 
 
+def test_a_run_that_has_ended_by_itself_is_finished():
+    ended = {"by": "algo.patience", "reason": "no better network", "generation": 40}
+    path = make("run", status="finished", ended=ended)
+    (path / "checkpoints" / "40").mkdir(parents=True)
+    assert summarize(path).status == "finished"
+    (path / "checkpoints" / "60").mkdir()
+    assert summarize(path).status == "saved"
+
+
 def test_a_cell_knows_its_grid_until_it_is_moved():
     path = make("runs/grid/set-a/seed0", **CELL)
     assert summarize(path).grid == Path("runs/grid").absolute()
