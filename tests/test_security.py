@@ -194,9 +194,17 @@ def test_a_configuration_that_names_a_plugin_runs_none_of_it(canary, tmp_path, t
         ("launch: {environment: {LD_PRELOAD: ./x.so}}", "a grid file cannot set this variable"),
         ("launch: {environment: {BASH_ENV: ./x}}", "a grid file cannot set this variable"),
         ("launch: {environment: {PATH: .}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {JAX_COMPILATION_CACHE_DIR: cache}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {HOME: .}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {MPLBACKEND: 'module://point'}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {XLA_FLAGS: '--xla_gpu_cuda_data_dir=.'}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {XLA_FLAGS: flags.txt}}", "a grid file cannot set this variable"),
+        ("launch: {environment: {WANDB_BASE_URL: 'http://localhost'}}", "a server that gets your keys"),
+        ("launch: {environment: {https_proxy: 'http://localhost'}}", "a server that gets your keys"),
         ("launch: {environment: {PJRT_NAMES_AND_LIBRARY_PATHS: 'x:./x.so'}}", "a grid file cannot set this variable"),
         ("launch: {slurm: {sbatch: {export: 'ALL,LD_PRELOAD=./x.so'}}}", "a grid file cannot say this"),
         ("launch: {slurm: {sbatch: {container: ./x}}}", "a grid file cannot say this"),
+        ("launch: {slurm: {sbatch: {error: /home/me/.bashrc}}}", "a grid file cannot say this"),
     ],
 )
 def test_a_grid_file_that_names_code_is_refused(canary, tmp_path, section, message):
@@ -209,6 +217,9 @@ def test_what_a_grid_file_cannot_say_the_person_at_the_keyboard_can(tmp_path):
     text = "base: smoke\nsets: {a: {}}\ntasks: [probe_sign]\nseeds: [0]\n"
     launch = read_grid(str(write_grid(tmp_path, text)), ["launch.environment.PYTHONPATH=lib"]).launch
     assert launch.environment == {"PYTHONPATH": "lib"}
+    flags = "--xla_force_host_platform_device_count=2"
+    harmless = f"{text}launch: {{environment: {{XLA_FLAGS: {flags}, OMP_NUM_THREADS: 2, WANDB_MODE: offline}}}}\n"
+    assert read_grid(str(write_grid(tmp_path, harmless))).launch.environment["XLA_FLAGS"] == flags
 
 
 @pytest.mark.slow

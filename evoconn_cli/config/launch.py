@@ -108,20 +108,32 @@ def _check_environment(launch: LaunchConfig) -> None:
             raise ConfigError(f"launch.environment.{name}: {value!r} cannot be the value of a variable.")
 
 
-_NAMES_CODE = re.compile(r"(PYTHON|LD_|DYLD_|PJRT_|SLURM_|SBATCH_).*|PATH|ENV|BASH_ENV|TPU_LIBRARY_PATH")
-"""Variables that can make a cell run other code than this package."""
+_NAMES_CODE = re.compile(
+    r"(PYTHON|LD_|DYLD_|PJRT_|SLURM_|SBATCH_|XDG_|MPL|MATPLOTLIB|IMAGEIO_|TRITON_|GIT_|WANDB__|OPENSSL_).*"
+    r"|PATH|ENV|BASH_ENV|HOME|GCONV_PATH|CUDA_(HOME|PATH|ROOT)|TPU_LIBRARY_PATH|JAX_COMPILATION_CACHE_DIR"
+    r"|WANDB_(BASE_URL|CONFIG_DIR|DIR)|NETRC|.*_PROXY|.*_CA_BUNDLE|SSL_CERT_.*",
+    re.IGNORECASE,
+)
+"""Variables that can make a cell run other code than this package, or send the user's API key elsewhere.
 
-_RUNS_CODE = ("container", "container-id", "export-file", "bcast")
-"""Options of sbatch that can do that."""
+A cache of compiled programs is machine code that is run.
+"""
+
+_XLA_FILES = re.compile(r"[^-\s]|.*(dir|file|path|from)", re.IGNORECASE | re.DOTALL)
+"""Values of XLA_FLAGS that name a file of flags, or a folder with programs that XLA starts."""
+
+_RUNS_CODE = ("container", "container-id", "export-file", "bcast", "error")
+"""Options of sbatch that can do that, or append to a file such as ~/.bashrc."""
 
 
 def _check_names_no_code(launch: LaunchConfig) -> None:
     """Checks that a grid file, which may be a stranger's, does not say what code cells run."""
-    for name in launch.environment:
-        if _NAMES_CODE.fullmatch(name):
+    for name, value in launch.environment.items():
+        if _NAMES_CODE.fullmatch(name) or (name == "XLA_FLAGS" and _XLA_FILES.match(str(value))):
             raise ConfigError(
-                f"launch.environment.{name}: a grid file cannot set this variable, because it can name code to run. "
-                f"Set it in the shell, or give launch.environment.{name}=VALUE on the command line."
+                f"launch.environment.{name}: a grid file cannot set this variable, because it can name code to run, or "
+                "a server that gets your keys. Set it in the shell, or give "
+                f"launch.environment.{name}=VALUE on the command line."
             )
     for name, value in launch.slurm.sbatch.items():
         if name in _RUNS_CODE or (name == "export" and "=" in str(value)):

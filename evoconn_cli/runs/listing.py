@@ -70,7 +70,7 @@ def _runs_below(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterato
     try:
         found = folder.stat()
         with os.scandir(folder) as entries:
-            names = {entry.name: entry for entry in entries}
+            names = sorted(entry.name for entry in entries)
     except OSError:
         return
     place = found.st_dev, found.st_ino  # a directory may be linked to, even in a circle
@@ -80,8 +80,8 @@ def _runs_below(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterato
     if is_run(folder, names):
         yield folder
     elif depth:
-        for name in sorted(names):
-            if not name.startswith(".") and names[name].is_dir():
+        for name in names:
+            if not name.startswith(".") and os.path.isdir(folder / name):  # False for a link to itself
                 yield from _runs_below(folder / name, depth - 1, seen)
 
 
@@ -137,7 +137,7 @@ def last_active(path: Path) -> float:
 
 def _whole(text: str | None) -> int | None:
     number = None if text is None else read_number(text)
-    return number if isinstance(number, int) else None
+    return number if isinstance(number, int) and abs(number) < 2**63 else None
 
 
 def _grid_of(path: Path, facts: dict[str, Any]) -> Path | None:
@@ -146,7 +146,8 @@ def _grid_of(path: Path, facts: dict[str, Any]) -> Path | None:
     cell = origin.get("cell") if isinstance(origin, dict) else None
     parts = Path(cell).parts if isinstance(cell, str) else ()
     whole = path.absolute()
-    return whole.parents[len(parts) - 1] if parts and whole.parts[-len(parts) :] == parts else None
+    is_in_it = 0 < len(parts) < len(whole.parts) and whole.parts[-len(parts) :] == parts
+    return whole.parents[len(parts) - 1] if is_in_it else None
 
 
 def _status(run: RunDirectory, about: RunSummary, facts: dict[str, Any]) -> RunStatus:
@@ -184,7 +185,7 @@ def _latest_run() -> Path:
         facts = {}
         with contextlib.suppress(EvoconnError):
             facts = RunDirectory(path).read_facts()
-        if (path / "config.yaml").is_file() and not ("grid" in facts and facts.get("status") == "created"):
+        if os.path.isfile(path / "config.yaml") and not ("grid" in facts and facts.get("status") == "created"):
             return path
     raise NoRunError(
         f"{LATEST} is the run under runs/ that was trained last, and there is none in {Path.cwd() / RUNS}. Start one "

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import FloatDistribution
+from optuna.exceptions import OptunaError
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -32,6 +33,9 @@ JOURNAL = "study.jsonl"
 
 _DIGITS = 6
 """Significant digits of drawn numbers, so that they can be read and typed again."""
+
+_DAMAGE = LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError, OptunaError
+"""What Optuna and its samplers raise about a journal that another program has written to."""
 
 _FOR_IMPORTANCE = 4
 """Complete trials from which on the importance of keys is estimated."""
@@ -194,14 +198,8 @@ class Study:
         return self._opened
 
     def _frozen(self) -> list[FrozenTrial]:
-        try:
-            study = self._open(make=False)
-            return [] if study is None else study.get_trials(deepcopy=False)
-        except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
-            raise GridError(
-                f"{self._journal} is damaged: {first_line(error)}. Move it away to begin the search again; cells that "
-                "were trained stay, and are not trained twice."
-            ) from error
+        study = self._open(make=False)
+        return [] if study is None else study.get_trials(deepcopy=False)
 
     def _in_space(self, trial: FrozenTrial) -> FrozenTrial:
         """Returns a trial with the present distributions; a failed one if its values are not in them any more."""
@@ -227,10 +225,17 @@ class Study:
 
     @contextmanager
     def _journal_errors(self) -> Iterator[None]:
+        if self._journal.is_symlink():  # it may lead out of a stranger's grid to any file of the user
+            raise GridError(f"{self._journal} is a symbolic link, and none is followed. Put the file in its place.")
         try:
             yield
         except OSError as error:
             raise GridError(f"the search cannot use {self._journal}: {error.strerror or error}.") from None
+        except _DAMAGE as error:
+            raise GridError(
+                f"{self._journal} is damaged: {first_line(error)}. Move it away to begin the search again; cells that "
+                "were trained stay, and are not trained twice."
+            ) from error
 
 
 def _as_trial(trial: FrozenTrial) -> Trial:

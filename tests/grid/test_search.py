@@ -111,6 +111,38 @@ def test_a_line_that_was_cut_off_costs_no_other(tmp_path):
         open_study(tmp_path).trials()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: "[" * 100_000,
+        lambda line: line.replace('"values":[0.5]', '"values":["x"]'),
+        lambda line: line.replace('"intermediate_value":1.5', '"intermediate_value":"x"'),
+    ],
+    ids=["deep", "value", "report"],
+)
+def test_a_journal_that_a_stranger_changed_is_one_error(tmp_path, change):
+    study = open_study(tmp_path, pruner="median")
+    for _ in range(6):
+        number = ask(study).number
+        study.report(number, 100, 1.5)
+        study.tell(number, 0.5)
+    text = "".join(f"{change(line)}\n" for line in lines_of(tmp_path))
+    assert text.splitlines() != lines_of(tmp_path)
+    (tmp_path / "study.jsonl").write_text(text)
+    study = open_study(tmp_path, pruner="median")
+    with pytest.raises(GridError, match="is damaged"):
+        study.report(ask(study).number, 100, 1.5)
+
+
+def test_a_journal_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "precious").write_text("a line\nwithout its end")
+    (tmp_path / "study.jsonl").symlink_to(tmp_path / "precious")
+    for use in (ask, Study.trials):
+        with pytest.raises(GridError, match="symbolic link"):
+            use(open_study(tmp_path))
+    assert (tmp_path / "precious").read_text() == "a line\nwithout its end"
+
+
 def test_importance_is_of_the_key_that_matters(tmp_path):
     study = open_study(tmp_path, sampler="random", space={"a": Range(0.0, 1.0), "b": Range(0.0, 1.0)})
     assert study.importance() == {}

@@ -41,6 +41,7 @@ def test_runs_are_found_once_at_any_depth_and_nothing_else_is_one():
         Path(other).mkdir(parents=True)
         (Path(other) / "config.yaml").write_text("lr: 1")
     Path("runs/mine/circle").symlink_to("..")
+    Path("runs/mine/itself").symlink_to("itself")
     assert find_runs(Path("runs")) == sorted([*made, Path("runs/damaged")])
     assert find_runs(made[0]) == [made[0]]
 
@@ -93,6 +94,15 @@ def test_a_cell_knows_its_grid_until_it_is_moved():
     path = make("runs/grid/set-a/seed0", **CELL)
     assert summarize(path).grid == Path("runs/grid").absolute()
     assert summarize(path.rename("runs/mine")).grid is None
+
+
+def test_what_a_stranger_wrote_into_a_run_hides_no_other():
+    path = make("runs/a")
+    (path / "run.json").write_text(json.dumps({"grid": {"cell": str(path.absolute())}}))
+    text = (path / "config.yaml").read_text().replace("generations: 100", f"generations: {'9' * 400}")
+    (path / "config.yaml").write_text(text)
+    run = summarize(path)
+    assert (run.grid, run.generations) == (None, None)
 
 
 def test_metrics_are_summed_up_without_what_was_cut_off(tmp_path):
