@@ -142,6 +142,23 @@ def test_a_model_that_computes_something_else_does_not_verify(written, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("written", ["conn_snn", "dense_snn"], indirect=True)
+def test_another_spike_is_counted_with_real_weights_and_an_error_with_booleans(written):
+    path, source = written
+    spikes = source.episode.spikes.copy()
+    spikes[3, 7, 11] ^= True
+    other = dataclasses.replace(source, record=lambda: dataclasses.replace(source.episode, spikes=spikes))
+    place = "step 3, sub-step 7, neuron 11"
+    if source.connectome.neuron_types is None:
+        assert re.search(
+            f"in 19 of them all spikes are as recorded.*first other spike is in {place}", verify_onnx(other, path)
+        )
+    else:
+        with pytest.raises(EvoconnError, match=f"does not verify: {place}: another spike than recorded"):
+            verify_onnx(other, path)
+
+
+@pytest.mark.slow
 def test_the_command_writes_and_verifies(evoconn, tmp_path, monkeypatch):
     run = save_run(tmp_path / "run")
     code, out, _ = evoconn("export-connectivity", run, "--format", "onnx", "--verify", "--out", tmp_path / "a.onnx")
