@@ -331,6 +331,11 @@ class TrainingOptions:
     num_processes: Annotated[int | None, option("N", "Number of processes.", min=1)] = None
     process_id: Annotated[int | None, option("N", "Number of this process, from 0.", min=0)] = None
 
+    @property
+    def trains_alone(self) -> bool:
+        """Whether no option names other processes to train with."""
+        return not self.distributed and self.coordinator is self.num_processes is self.process_id is None
+
 
 def to_overrides(options: Mapping[str, object]) -> list[str]:
     """Returns `KEY=VALUE` entries for the options that are not None; texts are quoted."""

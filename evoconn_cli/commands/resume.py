@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from evoconn_cli.commands.options import (
     TrainingOptions,
@@ -17,6 +17,10 @@ from evoconn_cli.commands.options import (
     takes,
     to_overrides,
 )
+
+if TYPE_CHECKING:
+    from evoconn_cli.training.opening import TrainingRun
+    from evoconn_cli.training.processes import Processes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,22 +65,20 @@ def resume(options: ResumeOptions) -> None:
     from evoconn_cli.commands.train import run_training, says_finished
     from evoconn_cli.errors import ConfigError
     from evoconn_cli.runs.listing import named_run
-    from evoconn_cli.training.cluster import choose_cluster
 
     run_dir, from_step = named_run(options.run_dir), options.from_step
     if options.discard_later and from_step is None:
         raise ConfigError("--discard-later goes with --from-step, which says what is later.")
     keys = {"algo.generations": options.generations, "engine.devices": options.devices, "tracking.wandb": options.wandb}
     entries = [*to_overrides(keys), *options.overrides]
-    cluster = choose_cluster(options.distributed, options.coordinator, options.num_processes, options.process_id)
-    if cluster is None and from_step is None and says_finished(run_dir, entries):
+    if options.trains_alone and from_step is None and says_finished(run_dir, entries):
         return
-    from evoconn_cli.training.opening import reopen_run
 
-    run_training(
-        lambda processes: reopen_run(
+    def reopen(processes: Processes) -> TrainingRun:
+        from evoconn_cli.training.opening import reopen_run
+
+        return reopen_run(
             run_dir, entries, from_step=from_step, discard_later=options.discard_later, processes=processes
-        ),
-        cluster=cluster,
-        max_time=options.max_time,
-    )
+        )
+
+    run_training(reopen, options)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evoconn_cli.commands.options import MaxTime, Plugins, argument
+from evoconn_cli.commands.options import MaxTime, Plugins, TrainingOptions, argument
 from evoconn_cli.commands.terminal import show_error, show_failure
 from evoconn_cli.errors import EvoconnError, ExitCode, RunBusyError
 
 if TYPE_CHECKING:
     from evoconn_cli.runs.signals import Interrupts
+    from evoconn_cli.training.opening import TrainingRun
+    from evoconn_cli.training.processes import Processes
 
 
 def run_cell(
@@ -56,12 +58,14 @@ def _train(cell_dir: Path, max_time: str | None, interrupts: Interrupts) -> int:
 
         if says_finished(cell_dir, []):
             return ExitCode.DONE
-        from evoconn_cli.training.opening import reopen_run
+
+        def reopen(processes: Processes) -> TrainingRun:
+            from evoconn_cli.training.opening import reopen_run
+
+            return reopen_run(cell_dir, [], processes=processes)
 
         sys.argv = ["evoconn", "resume", str(cell_dir)]  # recorded in run.json
-        run_training(
-            lambda processes: reopen_run(cell_dir, [], processes=processes), max_time=max_time, interrupts=interrupts
-        )
+        run_training(reopen, TrainingOptions(max_time=max_time), interrupts)
         return ExitCode.DONE
     except KeyboardInterrupt:
         return ExitCode.QUIT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,8 +29,8 @@ from evoconn_cli.errors import ExitCode, program
 from evoconn_cli.progress.formatting import say
 
 if TYPE_CHECKING:
+    from evoconn_cli.progress.display import Progress
     from evoconn_cli.runs.signals import Deadline, Interrupts
-    from evoconn_cli.training.cluster import Cluster
     from evoconn_cli.training.opening import TrainingRun
     from evoconn_cli.training.processes import Processes
 
@@ -93,8 +94,6 @@ def train(options: TrainOptions) -> None:
       evoconn train --config paper --task walker2d network.num_neurons=128
     """
     from evoconn_cli.config.loading import load_config
-    from evoconn_cli.training.cluster import choose_cluster
-    from evoconn_cli.training.opening import create_run
 
     keys = {
         "task.name": options.task,
@@ -108,42 +107,50 @@ def train(options: TrainOptions) -> None:
     }
     check_entries(options.overrides)
     loaded = load_config(options.config, [*to_overrides(keys), *options.overrides])
-    cluster = choose_cluster(options.distributed, options.coordinator, options.num_processes, options.process_id)
-    run_training(
-        lambda processes: create_run(loaded, options.run_dir, processes), cluster=cluster, max_time=options.max_time
-    )
+
+    def create(processes: Processes) -> TrainingRun:
+        from evoconn_cli.training.opening import create_run
+
+        return create_run(loaded, options.run_dir, processes)
+
+    run_training(create, options)
 
 
 def run_training(
-    open_run: Callable[[Processes], TrainingRun],
-    *,
-    cluster: Cluster | None = None,
-    max_time: str | None = None,
-    interrupts: Interrupts | None = None,
+    open_run: Callable[[Processes], TrainingRun], options: TrainingOptions, interrupts: Interrupts | None = None
 ) -> None:
     """Trains a run, and ends the process with the exit code of the result.
 
     Args:
         open_run: Function that creates or opens the run.
-        cluster: Cluster to train on; None to train in this process alone.
-        max_time: Time after which the run is saved; None for no limit.
+        options: Options of the command: its time limit, and the cluster to train on.
         interrupts: Signal handlers, if they are installed already.
     """
     from evoconn_cli.config.launch import parse_duration
+    from evoconn_cli.progress.display import make_progress
     from evoconn_cli.runs.signals import Deadline, Interrupts
-    from evoconn_cli.training.cluster import join
 
-    deadline = Deadline(parse_duration(max_time)) if max_time is not None else Deadline()
-    with interrupts or Interrupts() as interrupts:
-        processes = join(cluster)
+    deadline = Deadline(parse_duration(options.max_time)) if options.max_time is not None else Deadline()
+    progress = make_progress(make_console(may_lose_output=True))
+    with ExitStack() as stack:
+        stack.callback(progress.stop)
+        interrupts = stack.enter_context(interrupts or Interrupts())
+        progress.starting("starting JAX")
+        from evoconn_cli.training.cluster import choose_cluster, join
+
+        processes = join(
+            choose_cluster(options.distributed, options.coordinator, options.num_processes, options.process_id)
+        )
         try:
             if processes.is_writer:
-                exit_code = _train(open_run, processes, interrupts, deadline)
+                exit_code = _train(open_run, processes, progress, interrupts=interrupts, deadline=deadline)
             else:
+                progress.stop()
                 exit_code = _follow(processes, interrupts, deadline)
             if exit_code == ExitCode.QUIT:
                 raise typer.Exit(exit_code)
         except BaseException as failure:
+            progress.stop()
             if processes.count > 1:
                 processes.abandon(*show_failure(failure))
             raise
@@ -153,11 +160,16 @@ def run_training(
 
 
 def _train(
-    open_run: Callable[[Processes], TrainingRun], processes: Processes, interrupts: Interrupts, deadline: Deadline
+    open_run: Callable[[Processes], TrainingRun],
+    processes: Processes,
+    progress: Progress,
+    *,
+    interrupts: Interrupts,
+    deadline: Deadline,
 ) -> ExitCode:
     """Trains in the process that writes the run, shows the result, and returns the exit code."""
     from evoconn_cli.config.plugins import plugin_options
-    from evoconn_cli.progress.display import SummaryTable, make_progress
+    from evoconn_cli.progress.display import SummaryTable
     from evoconn_cli.runs.directory import saved_generations
     from evoconn_cli.runs.ending import what_to_change
     from evoconn_cli.training.train import train
@@ -167,8 +179,9 @@ def _train(
     try:
         run = open_run(processes)
         where = shlex.quote(run.directory.short_path()) + plugin_options()
-        outcome = train(run, make_progress(console), interrupts=interrupts, deadline=deadline)
+        outcome = train(run, progress, interrupts=interrupts, deadline=deadline)
     except KeyboardInterrupt:
+        progress.stop()
         message = "Quit."
         if run is not None:
             saved = run.directory.last_saved_generation() > 0

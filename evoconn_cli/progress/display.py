@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number, say, spike_rate
-from evoconn_cli.progress.history import History, Metrics, RunHeader, best_evaluation
+from evoconn_cli.progress.history import Compiled, History, Metrics, RunHeader, best_evaluation, last_time
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -26,11 +26,14 @@ class Progress:
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Shows the header; `history` holds the lines of metrics.jsonl so far."""
 
-    def compiling(self) -> None:
-        """Shows that the generation is being compiled, until `compiled`."""
+    def starting(self, what: str) -> None:
+        """Shows what takes time before `start`, such as `starting JAX`."""
 
-    def compiled(self, seconds: float) -> None:
-        """Shows the duration of the compilation [s]."""
+    def compiling(self, last: Compiled | None = None) -> None:
+        """Shows that the generation is being compiled, until `compiled`; `last` is how long it took last time."""
+
+    def compiled(self, took: Compiled) -> None:
+        """Shows how long the compilation took."""
 
     def generation(self, metrics: Metrics) -> None:
         """Shows a line of metrics.jsonl."""
@@ -100,13 +103,17 @@ class PlainProgress(Progress):
         for label, value in header.rows():
             self._print(f"{label:<{width}}  {value}")
 
-    def compiling(self) -> None:
-        """Prints that the generation is being compiled."""
-        self._print("compiling ...")
+    def starting(self, what: str) -> None:
+        """Prints what takes time before `start`."""
+        self._print(f"{what} ...")
 
-    def compiled(self, seconds: float) -> None:
-        """Prints the duration of the compilation [s]."""
-        self._print(f"compiled in {duration(seconds)}")
+    def compiling(self, last: Compiled | None = None) -> None:
+        """Prints that the generation is being compiled, and how long it took last time."""
+        self._print(f"compiling ...{last_time(last)}")
+
+    def compiled(self, took: Compiled) -> None:
+        """Prints how long the compilation took."""
+        self._print(f"compiled in {took.text()}")
 
     def generation(self, metrics: Metrics) -> None:
         """Prints a line of metrics.jsonl, or keeps it if another was printed a moment ago."""

@@ -59,6 +59,22 @@ class RunHeader:
         ]
 
 
+class Compiled(NamedTuple):
+    """How long a generation took to compile."""
+
+    seconds: float  # [s]
+    from_cache: bool  # whether the compiled program was loaded from the compilation cache
+
+    def text(self) -> str:
+        """Returns it in words, such as `2.8 s, from the cache`."""
+        return f"{duration(self.seconds)}{', from the cache' if self.from_cache else ''}"
+
+
+def last_time(last: Compiled | None) -> str:
+    """Returns how long the compilation took last time, in parentheses; nothing if that is unknown."""
+    return f" (last time {last.text()})" if last else ""
+
+
 Metrics = Mapping[str, float | int | None]
 
 RECENT = 20

@@ -15,13 +15,14 @@ from rich.live import Live
 from rich.live_render import LiveRender
 from rich.panel import Panel
 from rich.segment import Segment
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from evoconn_cli.progress.display import Progress
-from evoconn_cli.progress.formatting import duration, encodable
-from evoconn_cli.progress.history import History, Metrics, RunHeader
-from evoconn_cli.progress.run_panel import LABEL, RunPanel, framed
+from evoconn_cli.progress.formatting import encodable
+from evoconn_cli.progress.history import Compiled, History, Metrics, RunHeader
+from evoconn_cli.progress.run_panel import EVALUATION, LABEL, RunPanel, framed
 
 REDRAWS_PER_SECOND = 4
 
@@ -124,6 +125,16 @@ class LiveProgress(Progress):
         self._panel: RunPanel | None = None
         self._live: Live | NotebookLive | None = None
 
+    def starting(self, what: str) -> None:
+        """Shows a spinner with what takes time, until `start`; nothing in a notebook."""
+        self.stop()
+        if not self._console.is_jupyter:
+            spinner = Spinner("line" if self._console.options.ascii_only else "dots", style=EVALUATION)
+            spinner.update(text=Text(f"{what} ..."))
+            rate = REDRAWS_PER_SECOND
+            self._live = ReflowedLive(spinner, console=self._console, refresh_per_second=rate, transient=True)
+            self._live.start(refresh=True)
+
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Shows the header and the panel; `history` holds the lines of metrics.jsonl so far."""
         self.stop()
@@ -138,17 +149,17 @@ class LiveProgress(Progress):
             self._live = ReflowedLive(display, console=self._console, refresh_per_second=REDRAWS_PER_SECOND)
         self._live.start()
 
-    def compiling(self) -> None:
-        """Shows a spinner until `compiled` or the first generation."""
+    def compiling(self, last: Compiled | None = None) -> None:
+        """Shows a spinner and how long it took last time, until `compiled` or the first generation."""
         if self._panel is not None:
-            self._panel.compiling()
+            self._panel.compiling(last)
             self._redraw(now=True)
 
-    def compiled(self, seconds: float) -> None:
-        """Prints the duration of the compilation [s]."""
+    def compiled(self, took: Compiled) -> None:
+        """Prints how long the compilation took."""
         if self._panel is not None:
             self._panel.compiled()
-        self._console.print(Text(f"compiled in {duration(seconds)}", style=LABEL))
+        self._console.print(Text(f"compiled in {took.text()}", style=LABEL))
 
     def generation(self, metrics: Metrics) -> None:
         """Adds a line of metrics.jsonl to the panel."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number, spike_rate
-from evoconn_cli.progress.history import History, Metrics, RunHeader
+from evoconn_cli.progress.history import Compiled, History, Metrics, RunHeader, last_time
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:|#"
@@ -80,6 +80,7 @@ class RunPanel:
 
     def __init__(self, header: RunHeader, history: History, clock: Callable[[], float]) -> None:
         self._compiling_since: float | None = None
+        self._compiled_before: Compiled | None = None
         self._generations = header.generations
         self._done = header.start_generation
         self._history = history
@@ -90,8 +91,9 @@ class RunPanel:
         # Rich redraws in another thread, and a signal handler that prints a note may interrupt `add`.
         self._lock = threading.RLock()
 
-    def compiling(self) -> None:
-        """Shows a spinner until `compiled` or the first generation."""
+    def compiling(self, last: Compiled | None = None) -> None:
+        """Shows a spinner and how long it took last time, until `compiled` or the first generation."""
+        self._compiled_before = last
         self._compiling_since = self._clock()
 
     def compiled(self) -> None:
@@ -151,7 +153,7 @@ class RunPanel:
         if self._spinner is None:
             self._spinner = Spinner("line" if ascii_only else "dots", style=EVALUATION)
         waited = duration(self._clock() - since)
-        self._spinner.update(text=Text(f"compiling ... {waited}"))
+        self._spinner.update(text=Text(f"compiling ... {waited}{last_time(self._compiled_before)}"))
         return self._spinner
 
     def _figures(self, width: int, *, ascii_only: bool) -> RenderableType:

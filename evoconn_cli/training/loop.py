@@ -27,6 +27,7 @@ from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.signals import Deadline, Interrupts
 from evoconn_cli.training.best import Snapshot, share_best
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
+from evoconn_cli.training.compile_times import CompileTimes
 from evoconn_cli.training.histograms import histograms_of
 from evoconn_cli.training.processes import Processes, digest
 from evoconn_cli.training.tracking import Tracker
@@ -48,8 +49,8 @@ class Recorder:
     def compiling(self) -> None:
         """Receives that the generation is being compiled."""
 
-    def compiled(self, seconds: float) -> None:
-        """Receives how long the compilation took [s]."""
+    def compiled(self) -> None:
+        """Receives that it is compiled."""
 
     def note(self, message: str) -> None:
         """Receives advice or a warning."""
@@ -86,6 +87,7 @@ class RunRecorder(Recorder):
         progress: Progress,
         trackers: Sequence[Tracker],
         lock: RunLock,
+        compile_times: CompileTimes,
         on_generation: OnGeneration | None = None,
         videos: VideoMaker | None = None,
     ) -> None:
@@ -93,7 +95,16 @@ class RunRecorder(Recorder):
         self._on_generation = on_generation
         self._progress, self._videos = progress, videos
         self._last: tuple[int, Mapping[str, Any]] = 0, {}
-        self.compiling, self.compiled, self.note = progress.compiling, progress.compiled, progress.note
+        self._compile_times = compile_times
+        self.note = progress.note
+
+    def compiling(self) -> None:
+        """Shows it, and how long it took last time."""
+        self._progress.compiling(self._compile_times.start())
+
+    def compiled(self) -> None:
+        """Shows and remembers how long it took."""
+        self._progress.compiled(self._compile_times.stop())
 
     def record(self, line: dict[str, Any], members: Mapping[str, Any]) -> None:
         """Writes, shows and tracks the metrics of a generation, and tracks the video that is finished by now."""
@@ -181,12 +192,11 @@ class TrainingLoop:
         if (ending := self._ending(state, host)) is not None:
             return host, ending
         recorder.compiling()
-        before = time.perf_counter()
         with self._memory():
             step = self._compile(state)
         if step is None:
             return host, Ending("signal", self.interrupts.signal)
-        recorder.compiled(time.perf_counter() - before)
+        recorder.compiled()
         eval_fitness = 0.0
         saved_at = time.perf_counter()
         self.interrupts.training = True

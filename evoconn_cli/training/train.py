@@ -21,6 +21,7 @@ from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.runs.signals import Deadline, Interrupts
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
+from evoconn_cli.training.compile_times import CompileTimes
 from evoconn_cli.training.loop import OnGeneration, Recorder, RunRecorder, TrainingLoop
 from evoconn_cli.training.opening import TrainingRun, join_run, starting_state
 from evoconn_cli.training.processes import Processes, share_state
@@ -109,6 +110,7 @@ def train(
                 progress=progress,
                 trackers=trackers,
                 lock=lock,
+                compile_times=CompileTimes(config, workers, engine.kernel.name),
                 on_generation=on_generation,
                 videos=videos,
             )

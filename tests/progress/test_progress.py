@@ -11,7 +11,7 @@ from rich.console import Console
 
 from evoconn_cli.progress.display import PlainProgress, RunHeader, SummaryTable, choose_progress, make_progress
 from evoconn_cli.progress.formatting import duration, fitness, number
-from evoconn_cli.progress.history import History, best_evaluation
+from evoconn_cli.progress.history import Compiled, History, best_evaluation
 from evoconn_cli.progress.live import LiveProgress
 from evoconn_cli.progress.run_panel import resample, sparkline
 
@@ -252,7 +252,7 @@ def test_a_terminal_without_unicode_gets_ascii(encoding):
     progress.start(header)
     progress.note("a dash – and more …")
     progress.compiling()
-    progress.compiled(1.0)
+    progress.compiled(Compiled(1.0, from_cache=False))
     for generation in range(1, 9):
         progress.generation(metrics_at(generation, spikes_per_ms=None))
     progress.stop()
@@ -289,7 +289,7 @@ def test_the_time_of_a_compilation_is_not_counted_as_elapsed():
     progress.start(HEADER)
     progress.compiling()
     clock.now += 70.0
-    progress.compiled(70.0)
+    progress.compiled(Compiled(70.0, from_cache=False))
     clock.now += 3.0
     progress.stop()
     (elapsed,) = re.findall(r"elapsed +(\S.*?) +", "\n".join(last_frame(console, screen)))
@@ -328,6 +328,37 @@ def test_a_resumed_run_shows_where_it_goes_on():
     assert "400 to 1,000, resumed" in screen.text()
 
 
+def test_something_is_seen_before_the_run_is_open_and_is_gone_when_it_is():
+    console, screen = terminal(80)
+    progress = make_progress(console, clock=Clock())
+    progress.starting("starting [JAX]")
+    assert "starting [JAX] ..." in screen.text()
+    progress.start(HEADER)
+    progress.stop()
+    assert screen.text().count("\x1b[?25h") == screen.text().count("\x1b[?25l") == 2
+    console, screen = plain_console()
+    PlainProgress(console, Clock()).starting("starting [JAX]")
+    assert screen.text() == "starting [JAX] ...\n"
+
+
+@pytest.mark.parametrize(("from_cache", "where"), [(False, ""), (True, ", from the cache")])
+def test_how_long_compiling_took_last_time_is_shown(from_cache, where):
+    console, screen = terminal(80)
+    progress = LiveProgress(console, Clock())
+    progress.start(HEADER)
+    progress.compiling(Compiled(13.4, from_cache))
+    assert progress._live is not None
+    progress._live.refresh()
+    assert f"compiling ... 0.0 s (last time 13 s{where})" in screen.text()
+    progress.compiled(Compiled(2.8, from_cache))
+    assert f"compiled in 2.8 s{where}" in screen.text()
+    progress.stop()
+    console, screen = plain_console()
+    progress = PlainProgress(console, Clock())
+    progress.compiling(Compiled(13.4, from_cache))
+    assert screen.text() == f"compiling ... (last time 13 s{where})\n"
+
+
 def test_compiling_is_shown_until_it_is_done():
     clock = Clock()
     console, screen = terminal(80)
@@ -338,7 +369,7 @@ def test_compiling_is_shown_until_it_is_done():
     assert progress._live is not None
     progress._live.refresh()
     assert "compiling ... 12 s" in screen.text()
-    progress.compiled(12.0)
+    progress.compiled(Compiled(12.0, from_cache=False))
     progress.stop()
     assert "compiled in 12 s" in screen.text()
     assert "compiling" not in "\n".join(last_frame(console, screen))
@@ -419,7 +450,7 @@ def test_plain_lines_have_no_control_characters_and_are_not_wrapped():
     assert isinstance(progress, PlainProgress)
     progress.start(HEADER)
     progress.compiling()
-    progress.compiled(3.0)
+    progress.compiled(Compiled(3.0, from_cache=False))
     progress.note("word " * 40)
     progress.generation(metrics_at(1, eval_fitness=None))
     progress.stop()
