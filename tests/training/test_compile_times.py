@@ -17,8 +17,16 @@ def of(config=CONFIG) -> CompileTimes:
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", str(tmp_path))
+def set_cache():
+    """Sets the directory of the compilation cache for one test, in which nothing is compiled."""
+    before = jax.config.values["jax_compilation_cache_dir"]
+    yield lambda path: jax.config.update("jax_compilation_cache_dir", path)
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def cache(set_cache, tmp_path):
+    set_cache(str(tmp_path))
     return tmp_path
 
 
@@ -62,8 +70,8 @@ def test_the_kinds_that_were_compiled_last_are_remembered(cache):
 
 
 @pytest.mark.parametrize("place", [None, "gs://bucket/cache"])
-def test_without_a_cache_on_disk_nothing_is_remembered(monkeypatch, tmp_path, place):
+def test_without_a_cache_on_disk_nothing_is_remembered(set_cache, monkeypatch, tmp_path, place):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", place)
+    set_cache(place)
     compile_(of(), "cache_misses")
     assert of().start() is None and not list(tmp_path.iterdir())
