@@ -135,6 +135,12 @@ class EcConfig(AlgoConfig):
     )
     weight_decay: float = published(0.0, "decay of the probabilities toward 0 (sparsity)", low=0)
     initial_prob: float = published(0.5, "all probabilities at generation 0", above=0, below=1)
+    initial_certainty: float = published(
+        0.0,
+        "share of the way from initial_prob to a random connectome at which probabilities start; 0: all are equal",
+        low=0,
+        high=1,
+    )
 
     def check(self, network: str) -> None:
         """Checks the initial probability, too."""

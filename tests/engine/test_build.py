@@ -30,7 +30,16 @@ ARRIVES = {
     "rollout.alive_bonus": ("Generation", "alive_bonus"),
     **{
         f"algo.{name}": ("strategy", name)
-        for name in ("adam_beta1", "adam_beta2", "adam_eps", "learning_rate", "eps", "weight_decay", "initial_prob")
+        for name in (
+            "adam_beta1",
+            "adam_beta2",
+            "adam_eps",
+            "learning_rate",
+            "eps",
+            "weight_decay",
+            "initial_prob",
+            "initial_certainty",
+        )
     },
     "algo.sigma": ("strategy", "sigma"),
     **{

@@ -51,6 +51,21 @@ def uneven_state(strategy, seed=0):
     return with_probs(strategy.init(KEY), {k: rng.uniform(0.02, 0.98, shape) for k, shape in SHAPES.items()})
 
 
+@pytest.mark.parametrize(("certainty", "absent", "present"), [(0.9, 0.025, 0.925), (1.0, 1e-3, 0.999)])
+def test_a_random_first_connectome(certainty, absent, present):
+    shapes = {"input": (90, 50), "output": (90, 50)}
+    strategy = make_ec(connection_shapes=shapes, initial_prob=0.25, initial_certainty=certainty)
+    probs = jax.tree.map(np.asarray, strategy.init(KEY).probs)
+    for layer in probs.values():
+        np.testing.assert_allclose(np.unique(layer), [absent, present], rtol=1e-6)
+        assert np.mean(layer > 0.5) == pytest.approx(0.25, abs=0.03)
+    assert (probs["input"] != probs["output"]).any() and (
+        probs["input"] != strategy.init(jax.random.key(1)).probs["input"]
+    ).any()
+    again = strategy.init(KEY).probs
+    assert all((probs[name] == again[name]).all() for name in shapes)
+
+
 @pytest.mark.slow
 def test_golden_updates(golden):
     arrays = golden("ec_update")

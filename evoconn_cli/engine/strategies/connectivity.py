@@ -119,6 +119,7 @@ def make(config: EcConfig, network: Network) -> Strategy:
         adam_eps=config.adam_eps,
         weight_decay=config.weight_decay,
         initial_prob=config.initial_prob,
+        initial_certainty=config.initial_certainty,
     )
 
 
@@ -134,6 +135,7 @@ def make_connectivity(
     adam_eps: float = 1e-8,
     weight_decay: float = 0.0,
     initial_prob: float = 0.5,
+    initial_certainty: float = 0.0,
 ) -> Strategy:
     """Returns the strategy EC; its candidates are layers packed along their first axis.
 
@@ -147,7 +149,9 @@ def make_connectivity(
         adam_beta2: Decay of the second moment.
         adam_eps: Adam's epsilon.
         weight_decay: Decay of the probabilities toward 0, for sparse networks.
-        initial_prob: Every probability at generation 0.
+        initial_prob: Every probability at generation 0, on average.
+        initial_certainty: Share of the way from `initial_prob` to a random connectome of that density, 0 to 1, at which
+            probabilities start; 0 in arXiv 2305.17650.
 
     Raises:
         ValueError: There are too many members.
@@ -158,8 +162,16 @@ def make_connectivity(
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
 
     def init(key: jax.Array) -> ConnectivityState:
-        del key
-        probs = {name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names}
+        absent = max(eps, initial_prob * (1.0 - initial_certainty))
+        present = min(1.0 - eps, initial_prob + initial_certainty * (1.0 - initial_prob))
+
+        def first(index: int, name: str) -> jax.Array:
+            if not initial_certainty:
+                return jnp.full(connection_shapes[name], initial_prob, jnp.float32)
+            connects = jax.random.bernoulli(jax.random.fold_in(key, index), initial_prob, connection_shapes[name])
+            return jnp.where(connects, jnp.float32(present), jnp.float32(absent))
+
+        probs = {name: first(index, name) for index, name in enumerate(names)}
         # Adam's initial moments would be the same buffer, which cannot be donated twice.
         return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
 
