@@ -50,7 +50,7 @@ def test_runs_are_found_once_at_any_depth_and_nothing_else_is_one():
     ("told", "owner", "saved", "expected"),
     [
         ("created", None, [], "waiting"),
-        ("running", os.getpid(), [20], "running"),
+        ("running", "this process", [20], "running"),
         ("running", GONE, [20], "stale"),
         ("running", None, [20], "stale"),  # the lock is gone as well
         ("interrupted", None, [20, 40], "saved"),
@@ -65,7 +65,8 @@ def test_the_status_follows_from_lock_facts_and_checkpoints(told, owner, saved, 
     for generation in saved:
         (path / "checkpoints" / str(generation)).mkdir(parents=True)
     if owner is not None:
-        (path / "lock").write_text(json.dumps({"pid": owner, "host": host_name(), "since": "now"}))
+        pid = os.getpid() if owner == "this process" else owner
+        (path / "lock").write_text(json.dumps({"pid": pid, "host": host_name(), "since": "now"}))
     run = summarize(path)
     assert (run.status, run.task, run.strategy, run.network) == (expected, "probe_sign", "ec", "conn_snn")
     assert (run.seed, run.generations, run.grid) == (0, 100, None)
