@@ -89,7 +89,9 @@ class AlgoConfig:
     )
     generations: int = published(1000, "generations of the run", low=1)
     target_fitness: float | None = own(None, "end when the smoothed evaluation fitness reaches this")
-    patience: int | None = own(None, "end after this many without a new high of that", unit="generations", low=1)
+    patience: int | None = own(
+        None, "end after this many without a new high of the smoothed evaluation", unit="generations", low=1
+    )
     max_env_steps: int | None = own(
         None, "end when env_steps of metrics.jsonl reaches this", unit="steps", low=1, high=2**53
     )

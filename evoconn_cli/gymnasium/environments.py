@@ -81,6 +81,9 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             ResetNeeded: No episode has begun.
             ValueError: The action has another shape.
         """
+        if (shape := np.shape(action)) != self.action_space.shape:
+            task = self._lanes.task.name
+            raise ValueError(f"an action of {task!r} has the shape {self.action_space.shape}, not {shape}")
         seen = self._lanes.step(np.asarray(action)[None], np.zeros((1, 2), np.uint32), np.zeros(1, bool))
         return seen.obs[0], float(seen.rewards[0]), bool(seen.terminated[0]), bool(seen.truncated[0]), {}
 
@@ -181,7 +184,9 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if lanes.shape != (self.num_envs,) or lanes.dtype != bool or not lanes.any():
             raise ValueError(f"reset_mask: expected {self.num_envs} truth values, one of which is true")
         seeds = [seed] * self.num_envs if seed is None else seed
-        seeds = [seeds + lane for lane in range(self.num_envs)] if isinstance(seeds, int) else list(seeds)
+        seeds = (
+            [int(seeds) + lane for lane in range(self.num_envs)] if isinstance(seeds, int | np.integer) else list(seeds)
+        )
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments")
         for lane in np.flatnonzero(lanes):

@@ -45,14 +45,15 @@ def ends_by_itself(algo: AlgoConfig, generation: int, env_steps: int, best: Best
         algo: Keys of the strategy.
         generation: Generations done.
         env_steps: Environment steps that counted.
-        best: Best network so far. A network is evaluated in the generation after its own.
+        best: Best network so far; None counts as the initial one. A network is evaluated in the generation after its
+            own.
     """
     target, patience, most = algo.target_fitness, algo.patience, algo.max_env_steps
     if generation >= algo.generations:
         return Ending("algo.generations", f"all {algo.generations:,} generations are done")
     if target is not None and best is not None and best.fitness >= target:
         return Ending("algo.target_fitness", f"algo.target_fitness={target:g} is reached")
-    if patience is not None and generation - (best.generation + 1 if best else 0) >= patience:
+    if patience is not None and generation - (best.generation if best else 0) - 1 >= patience:
         return Ending("algo.patience", f"no better network in {patience:,} generations (algo.patience={patience})")
     if most is not None and env_steps >= most:
         return Ending("algo.max_env_steps", f"algo.max_env_steps={most} is reached")

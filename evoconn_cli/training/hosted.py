@@ -93,9 +93,9 @@ class _Callbacks:
             with self._as_the_caller():
                 answers = [callback(dict(metrics), state) for callback in self._callbacks]
                 asked = any(bool(answer) for answer in answers if isinstance(answer, bool | np.bool_ | jax.Array))
-        except KeyboardInterrupt:  # a second Ctrl-C quits at once
-            raise
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and self._interrupts.requested:
+                raise  # a second Ctrl-C quits at once
             self.error, asked, reason = error, True, "a callback failed"
         if asked and not self._interrupts.requested:
             self._interrupts.by, self._interrupts.signal, self._interrupts.requested = "callback", reason, True

@@ -256,12 +256,16 @@ def test_a_sparse_matrix_of_another_size_is_refused_before_it_is_unpacked(bundle
         read_bundle(bundle)
 
 
-def test_a_configuration_of_another_version_is_told_with_the_bundle(bundle):
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [("network", "num_glia", 3, "num_glia"), ("tracking", "project", "${oc.env:HOME}", "is a reference")],
+)
+def test_a_configuration_that_is_not_of_this_version_is_told_with_the_bundle(bundle, section, key, value, message):
     provenance = json.loads((bundle / "provenance.json").read_text())
-    provenance["config"]["network"]["num_glia"] = 3
+    provenance["config"][section][key] = value
     (bundle / "provenance.json").write_text(json.dumps(provenance))
     write_checksums(bundle, HOLDS)
-    with pytest.raises(EvoconnError, match=r"bundle has a configuration that this version .*num_glia"):
+    with pytest.raises(EvoconnError, match=rf"bundle has a configuration that this version .*{message}"):
         read_bundle(bundle)
 
 

@@ -179,7 +179,7 @@ def test_calls_that_make_no_sense_are_told():
         env.step(np.zeros(1))
     assert env.render() is None
     env.reset()
-    with pytest.raises(ValueError, match=r"'probe_steps' have the shape \(1, 1\), not \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"an action of 'probe_steps' has the shape \(1,\), not \(2,\)"):
         env.step(np.zeros(2))
     envs = gymnasium.make_vec(PROBE, num_envs=3, episode_length=1, autoreset_mode="Disabled")
     with pytest.raises(ResetNeeded, match="without a reset_mask"):
@@ -189,7 +189,10 @@ def test_calls_that_make_no_sense_are_told():
     for mask in ([True], [False] * 3, [1, 0, 0]):
         with pytest.raises(ValueError, match="expected 3 truth values"):
             envs.reset(options={"reset_mask": mask})
+    assert np.array_equal(envs.reset(seed=np.int64(3))[0], envs.reset(seed=[3, 4, 5])[0])
     envs.reset(seed=[1, None, 2])
+    with pytest.raises(ValueError, match=r"'probe_steps' have the shape \(3, 1\), not \(3,\)"):
+        envs.step(np.zeros(3))
     envs.step(np.zeros((3, 1)))
     with pytest.raises(ResetNeeded, match=r"\[0, 1, 2\] have ended"):
         envs.step(np.zeros((3, 1)))

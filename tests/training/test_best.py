@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from whole_runs import Listening, assert_same_run, resume_small, run_small
 
 from evoconn_cli.app import app
+from evoconn_cli.config.loading import load_config
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.ending import Best
+from evoconn_cli.runs.ending import Best, ends_by_itself
 from evoconn_cli.runs.metrics import read_metrics
 from evoconn_cli.training.best import BestNetwork
 from evoconn_cli.training.checkpoints import CheckpointStore
@@ -127,6 +128,12 @@ def forget_best(facts):
     known = json.loads(facts.read_text())
     known = {key: value for key, value in known.items() if key not in ("best", "digest")}
     facts.write_text(json.dumps({**known, "digest": _digest(known)}))
+
+
+def test_patience_waits_for_the_first_network_that_is_not_the_initial_one():
+    algo = load_config("smoke", ["algo.patience=1"]).algo
+    assert [ends_by_itself(algo, done, 0, best) is None for done, best in ((1, None), (2, Best(1, 0.0)))] == [True] * 2
+    assert [ends_by_itself(algo, 2, 0, None), ends_by_itself(algo, 3, 0, Best(1, 0.0))].count(None) == 0
 
 
 ENDINGS = [

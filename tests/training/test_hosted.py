@@ -193,7 +193,7 @@ def test_a_callback_ends_the_training_which_is_saved_and_goes_on_exactly(light, 
     assert_same_run(tmp_path / "straight", tmp_path / "run", light)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), SystemExit(3), KeyboardInterrupt()], ids=repr)
 def test_an_exception_of_a_callback_is_raised_unchanged_after_the_run_is_saved(light, tmp_path, error):
     def fail(metrics, state):
         metrics.clear()  # a copy

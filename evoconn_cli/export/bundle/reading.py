@@ -14,11 +14,12 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.sparse
-from omegaconf import OmegaConf
 
 from evoconn_cli.config.loading import resolve_config
 from evoconn_cli.config.plugin_records import check_loaded
+from evoconn_cli.config.reading import read_overrides
 from evoconn_cli.config.registry import find
+from evoconn_cli.config.schema import is_text
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import changed_files, read_document
@@ -145,7 +146,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
     """
     check_loaded(provenance, f"the bundle {path}")
     try:
-        config = resolve_config(OmegaConf.create(provenance["config"]))
+        config = resolve_config(read_overrides(provenance["config"], is_text))
     except ConfigError as error:
         raise EvoconnError(
             f"{path} has a configuration that this version of evoconn does not read: {error} Read it with the version "
