@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,7 +16,8 @@ from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.registry import grid_names
 from evoconn_cli.errors import ConfigError, EvoconnError, ExitCode
 from evoconn_cli.grid import Note
-from evoconn_cli.progress.formatting import say
+from evoconn_cli.limits import usable_cores
+from evoconn_cli.progress.formatting import duration, say
 
 if TYPE_CHECKING:
     from evoconn_cli.grid.cells import Cell, Grid
@@ -210,6 +211,7 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     """Prints the cells, their states, and where the unfinished ones would run; nothing is written."""
     from evoconn_cli.grid.display import show_search
     from evoconn_cli.grid.table import GridTable, read_rows
+    from evoconn_cli.progress.estimate import expected_in_all, seconds_at_most
 
     runner = _open_runner(grid, options, typer.echo)
     if grid.search is not None:
@@ -219,7 +221,24 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     rows = read_rows(grid.cells)
     due = [row.cell for row in rows if row.status.is_due(grid.file.launch.retries)]
     plan = dict(zip((cell.name for cell in due), runner.plan(due), strict=True))
-    make_console().print(GridTable(grid.title, rows, plan))
+    console = make_console()
+    cores = _cores_per_cell(grid, options, plan.values())
+    if cores is None:
+        console.print(GridTable(grid.title, rows, plan))
+        return
+    generations = {row.cell: row.progress.generation for row in rows}
+    seconds = {cell.name: seconds_at_most(cell.config, cores, generations[cell]) for cell in due}
+    known = {name: time for name, time in seconds.items() if time is not None}
+    console.print(GridTable(grid.title, rows, plan, {name: f"< {duration(time)}" for name, time in known.items()}))
+    if known:
+        say(console, expected_in_all(known.values(), len(due), cores, len(usable_cores()) // cores))
+
+
+def _cores_per_cell(grid: Grid, options: LaunchGridOptions, places: Iterable[str]) -> int | None:
+    """Returns the CPU cores that train each cell; None if that is a GPU, or up to SLURM or Ray."""
+    if options.on != "local" or any(place.startswith("gpu") for place in places):
+        return None
+    return min(grid.file.launch.cores_per_run, len(usable_cores()))
 
 
 def _show_status(grid: Grid, *, watch: bool) -> None:

@@ -18,6 +18,7 @@ from evoconn_cli.commands.options import (
     complete_network,
     complete_task,
     entries_argument,
+    flag,
     one_of,
     option,
     takes,
@@ -29,6 +30,7 @@ from evoconn_cli.errors import ExitCode, program
 from evoconn_cli.progress.formatting import say
 
 if TYPE_CHECKING:
+    from evoconn_cli.config.schema import RunConfig
     from evoconn_cli.progress.display import Progress
     from evoconn_cli.runs.signals import Deadline, Interrupts
     from evoconn_cli.training.opening import TrainingRun
@@ -79,6 +81,9 @@ class TrainOptions(TrainingOptions):
     generations: Annotated[int | None, option("N", "Generations to train.", default=DEFAULTS["algo.generations"])] = (
         None
     )
+    dry_run: Annotated[
+        bool, flag("--dry-run", "Show sizes, expected time and memory and the changed keys, and write nothing.")
+    ] = False
 
 
 @takes(TrainOptions)
@@ -92,6 +97,8 @@ def train(options: TrainOptions) -> None:
       evoconn train --task humanoid --algo ec --population 1024
 
       evoconn train --config paper --task walker2d network.num_neurons=128
+
+      evoconn train --config paper --task walker2d --dry-run
     """
     from evoconn_cli.config.loading import load_config
 
@@ -107,6 +114,9 @@ def train(options: TrainOptions) -> None:
     }
     check_entries(options.overrides)
     loaded = load_config(options.config, [*to_overrides(keys), *options.overrides])
+    if options.dry_run:
+        _show_plan(loaded, options)
+        return
 
     def create(processes: Processes) -> TrainingRun:
         from evoconn_cli.training.opening import create_run
@@ -114,6 +124,30 @@ def train(options: TrainOptions) -> None:
         return create_run(loaded, options.run_dir, processes)
 
     run_training(create, options)
+
+
+def _show_plan(config: RunConfig, options: TrainOptions) -> None:
+    """Prints what a run would be, without starting JAX or writing anything.
+
+    Raises:
+        RunDirectoryError: Its directory cannot be made.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    from evoconn_cli.limits import usable_cores
+    from evoconn_cli.progress.estimate import plan
+    from evoconn_cli.runs.directory import RunDirectory, default_run_dir
+
+    path = options.run_dir or default_run_dir(config)
+    RunDirectory(path).check_new()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = plan(config, config.engine.devices or len(usable_cores()))
+    for label, value in [*rows, ("run", f"{path} (not created)")]:
+        table.add_row(label, Text(value))
+    make_console().print(table)
 
 
 def run_training(

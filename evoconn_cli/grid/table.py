@@ -26,7 +26,7 @@ _STYLES = {
 }
 """In the order of importance to the user."""
 
-_FIGURES = ("trial", "seed", "generation", "evaluation", "steps/s", "left", "failures")
+_FIGURES = ("trial", "seed", "generation", "evaluation", "steps/s", "left", "expected", "failures")
 """Columns with numbers, aligned to the right."""
 
 _MAY_BE_MISSING = ("steps/s", "on", "settings", "left", "failures")
@@ -86,12 +86,14 @@ class GridTable:
         title: Title of the table.
         rows: Rows of the cells.
         plan: Where some of the cells would run, by name of the cell.
+        expected: Expected time of some of them in words, by name of the cell.
         max_lines: Most lines of the table; rows that do not fit are counted below it. None for no limit.
     """
 
     title: str
     rows: Sequence[CellRow]
     plan: dict[str, str] | None = None
+    expected: dict[str, str] | None = None
     max_lines: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -131,6 +133,8 @@ class GridTable:
         if self.plan is not None:
             plan = self.plan
             columns[-3] = ("would run on", lambda row: plan.get(row.cell.name, ""))
+        if expected := self.expected:
+            columns.append(("expected", lambda row: expected.get(row.cell.name, duration(None))))
         if any(row.is_running for row in self.rows):
             columns.append(("steps/s", lambda row: count(row.progress.steps_per_second if row.is_running else None)))
             columns.append(("left", _time_left))

@@ -28,6 +28,7 @@ class RunHeader:
         generations: Generation at which the run ends.
         start_generation: 0, or the generation from which the run was resumed.
         most_steps: Environment steps per generation if every episode reaches its limit; None if unknown.
+        expected: Expected time in words, such as `< 3 min 28 s`; None if unknown.
     """
 
     task: str
@@ -41,6 +42,7 @@ class RunHeader:
     generations: int
     start_generation: int = 0
     most_steps: int | None = None
+    expected: str | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns `(label, value)` pairs in the order to read them, the run directory last."""
@@ -55,6 +57,7 @@ class RunHeader:
             ("strategy", self.strategy),
             ("generations", generations),
             ("devices", self.devices),
+            *([("expected", self.expected)] if self.expected else []),
             ("run", self.run_dir),
         ]
 

@@ -32,7 +32,7 @@ _NOTEBOOK_FORMAT = "<pre style='white-space:pre;overflow-x:auto;line-height:norm
 _TWO_COLUMNS = 76
 """Terminal columns from which the header has two columns."""
 
-_LOW, _HIGH = 22, 28
+_LOW, _HIGH = 22, 29
 """Terminal lines from which the header, of two columns or one, fits above the panel."""
 
 

@@ -15,6 +15,7 @@ from evoconn_cli.engine.devices import arithmetic_variables, describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import EvoconnError, first_line
 from evoconn_cli.progress.display import Progress, RunHeader
+from evoconn_cli.progress.estimate import expected_time
 from evoconn_cli.runs.ending import Best, Ending
 from evoconn_cli.runs.lock import run_lock
 from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
@@ -168,6 +169,7 @@ def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
         generations=config.algo.generations,
         start_generation=start,
         most_steps=most_steps(config),
+        expected=expected_time(config, run.workers.num_workers, start) if run.workers.on_cpu else None,
     )
 
 
