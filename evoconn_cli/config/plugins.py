@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import importlib.abc
 import importlib.util
+import inspect
 import os
 import re
 import shlex
@@ -68,7 +69,7 @@ def register_task(name: str, *, config: type[TaskConfig] = TaskConfig, summary: 
     Args:
         name: Name in the configuration and on the command line.
         config: Frozen dataclass that extends `TaskConfig`; its fields, made by `option`, become keys `task.*`.
-        summary: What it is, as a sentence.
+        summary: What it is, as a sentence; by default the first line of the function's docstring.
 
     Raises:
         ConfigError: The name is taken or cannot be used, or the dataclass is wrong.
@@ -92,7 +93,7 @@ def register_network(
             strategies that propose the same can search it.
         config: Frozen dataclass that extends `NetworkConfig` or `SpikingConfig`; its fields become keys `network.*`.
         published: Values of keys that are null by default, by strategy, such as `{"es": {"sigma": 0.02}}`.
-        summary: What it is, as a sentence.
+        summary: What it is, as a sentence; by default the first line of the function's docstring.
 
     Raises:
         ConfigError: As for `register_task`.
@@ -109,7 +110,7 @@ def register_strategy(
         name: Name in the configuration and on the command line.
         candidates: What it proposes, as for `register_network`.
         config: Frozen dataclass that extends `AlgoConfig`; its fields become keys `algo.*`.
-        summary: What it is, as a sentence.
+        summary: What it is, as a sentence; by default the first line of the function's docstring.
 
     Raises:
         ConfigError: As for `register_task`.
@@ -143,10 +144,16 @@ def _registering(kind: Kind, name: str, config: type, summary: str, **more: Any)
                 f"there is a {kind} {name!r} already, of the installed package {package_of(installed[0])}. Choose "
                 "another name."
             )
-        register(Entry(kind, name, summary, config, make, plugin=plugin, **more))
+        register(Entry(kind, name, summary or _first_line(make), config, make, plugin=plugin, **more))
         return make
 
     return decorate
+
+
+def _first_line(make: Any) -> str:
+    """Returns the first line of a function's docstring."""
+    text = inspect.getdoc(make) if inspect.isfunction(make) else None
+    return (text or "").partition("\n")[0]
 
 
 def _plugin_of(make: Callable[..., Any]) -> Plugin:

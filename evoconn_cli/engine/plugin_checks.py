@@ -123,12 +123,12 @@ def _check_task(task: Task, checks: _Checks) -> None:
         bodies = poses[0].shape[:1]
         checks.shape("the first of poses(state)", poses[0], (*bodies, 3), jnp.float32, "centres of the bodies [m]")
         checks.shape("the second of poses(state)", poses[1], (*bodies, 4), jnp.float32, "quaternions w, x, y, z")
-        moving = [shape for shape in task.shapes or () if shape.role in ("body", "left")]
+        moving = [shape for shape in task.shapes if shape.role in ("body", "left")]
         checks.require(bool(moving), "poses needs shapes that move, of evoconn_cli.Shape, to be drawn.")
-        for shape in task.shapes or ():
+        for shape in task.shapes:
             known = shape.kind in _SIZES and len(shape.size) == _SIZES[shape.kind] and shape.role in _ROLES
             checks.require(known, f"{shape} cannot be drawn: see kind, size and role of evoconn_cli.Shape.")
-        last = max(shape.body for shape in task.shapes or ())
+        last = max(shape.body for shape in task.shapes)
         checks.require(last < bodies[0], f"shapes has the body {last}, and poses(state) has {bodies[0]} bodies.")
 
 

@@ -117,10 +117,11 @@ def write_csv(source: ExportSource, out: Path) -> None:
 def write_npz(source: ExportSource, out: Path) -> None:
     """Writes an npz file, which is read without pickle.
 
-    A boolean network has its tables, as `edges/COLUMN` and `nodes/COLUMN`, and `probs/NAME` `[pre, post]`, the
-    probabilities of all possible connections; other networks have `kernels/NAME` `[pre, post]`, `biases/NAME` `[post]`,
-    `normalizer/mean` and `normalizer/std`. Spiking networks have `gains/LAYER`. With an episode there are
-    `episode/NAME`, and for real weights `initial/NAME`. `constants` and `provenance` are JSON text.
+    A boolean network of typed neurons has its tables, as `edges/COLUMN` and `nodes/COLUMN`; other networks have
+    `kernels/NAME` `[pre, post]`, `biases/NAME` `[post]`, `normalizer/mean` and `normalizer/std`. Boolean connections
+    have `probs/NAME` `[pre, post]`, the probabilities of all possible ones. Spiking networks have `gains/LAYER`. With
+    an episode there are `episode/NAME`, and for real weights `initial/NAME`. `constants` and `provenance` are JSON
+    text.
 
     Args:
         source: Source with any network.
@@ -132,8 +133,9 @@ def write_npz(source: ExportSource, out: Path) -> None:
 def npz_arrays(source: ExportSource, *, with_episode: bool) -> dict[str, Any]:
     """Returns the arrays of the file by name."""
     connectome = source.connectome
-    is_boolean = connectome.neuron_types is not None
-    arrays: dict[str, Any] = _tables(source) if is_boolean else _weights(source, with_episode)
+    is_typed = connectome.neuron_types is not None
+    arrays: dict[str, Any] = _tables(source) if is_typed else _weights(source, with_episode)
+    arrays |= {f"probs/{name}": probs for name, probs in connectome.probs.items()}
     if connectome.neurons is not None:
         arrays |= {f"gains/{name}": np.array(gain) for name, gain in connectome.gains._asdict().items()}
     if with_episode:
@@ -146,8 +148,7 @@ def npz_arrays(source: ExportSource, *, with_episode: bool) -> dict[str, Any]:
 def _tables(source: ExportSource) -> dict[str, np.ndarray]:
     connectome = source.connectome
     tables = {"edges": edge_table(connectome), "nodes": node_table(connectome, source.episode)}
-    columns = {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
-    return columns | {f"probs/{name}": probs for name, probs in connectome.probs.items()}
+    return {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
 
 
 def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:

@@ -29,6 +29,9 @@ from evoconn_cli.rendering.recording import Motion
 from evoconn_cli.rendering.shapes import bodies_of
 from evoconn_cli.tasks import Task, TaskState, limit_episodes, make_unlimited_task
 
+_PLANAR_STARTS = 8
+"""Starts that the camera of a planar task keeps in view: its targets may be anywhere."""
+
 _LARGEST = float(np.finfo(np.float32).max)
 _NO_LIMIT = 2**31 - 1
 """Steps that no episode reaches."""
@@ -144,24 +147,24 @@ class _Camera:
 
     Args:
         task: Task with poses.
-        home: Poses at the start of an episode.
+        homes: Poses at the start of one or several episodes, which are all in view.
         width: Width of the picture [pixels].
         height: Height of the picture [pixels].
         camera: View.
     """
 
     def __init__(
-        self, task: Task, home: tuple[np.ndarray, np.ndarray], *, width: int, height: int, camera: str
+        self, task: Task, homes: list[tuple[np.ndarray, np.ndarray]], *, width: int, height: int, camera: str
     ) -> None:
-        bodies = bodies_of(task)
-        still = [Motion(*(np.stack([x, x]) for x in home), rewards=np.zeros(1), spikes=None)]
+        bodies = bodies_of(task, len(homes[0][0]))
+        still = [Motion(*(np.stack([x, x]) for x in home), rewards=np.zeros(1), spikes=None) for home in homes]
         path = CameraPath(bodies, still, dt=task.dt, camera=camera, aspect=width / height)
         floor = floor_height(bodies, still)
         floor = None if floor is None else floor - path.radius  # a pole may swing below its start
         self._renderer = MujocoRenderer(bodies, width=width, height=height, radius=path.radius, floor_height=floor)
         self._view = path.view(Moment(0, 0, 0.0))
         self._moving = bodies.with_role("body", "left")
-        self._home = home[0][self._moving].mean(axis=0)
+        self._home = np.mean([positions[self._moving].mean(axis=0) for positions, _ in homes], axis=0)
         runs = bodies.with_role("floor") and not bodies.with_role("mount", "target")
         self._slack = 0.0 if runs else path.radius / 2
         self.close = self._renderer.close
@@ -215,9 +218,13 @@ class TaskLanes:
             raise ConfigError(f"width={size[0]}, height={size[1]}: expected 64 to 4096 pixels each.")
         if self._program.poses is None:
             raise EvoconnError(f"the task {self.task.name!r} has no bodies to draw. Leave render_mode out.")
-        start, _ = self._call(None, None, np.zeros((num_lanes, 2), np.uint32), restart=np.ones(num_lanes, bool))
+        homes = []
+        for number in range(_PLANAR_STARTS if self.task.is_planar else 1):
+            keys = np.full((num_lanes, 2), number, np.uint32)
+            start, _ = self._call(None, None, keys, restart=np.ones(num_lanes, bool))
+            homes.append(self._poses(start, 0))
         width, height = size
-        self._camera = _Camera(self.task, self._poses(start, 0), width=width, height=height, camera=camera)
+        self._camera = _Camera(self.task, homes, width=width, height=height, camera=camera)
 
     def _call(
         self,

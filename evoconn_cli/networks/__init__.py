@@ -6,13 +6,17 @@ neurons, `O` observation, `A` action, `T` environment steps, `S` sub-steps of an
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from evoconn_cli.networks import bits
 
 if TYPE_CHECKING:
     from evoconn_cli.networks.lif import LifConstants
@@ -92,7 +96,8 @@ class Network:
             candidates are packed along their first axis) or float32.
         layers: What each layer of `shapes` connects, by its path, such as `GRUCell_0/hn/kernel`; without biases.
         initial_weights: `initial_weights(key) -> weights` of one member, or None for a boolean network.
-        prepare: `prepare(candidates) -> params`, once per episode.
+        prepare: `prepare(candidates) -> params`, once per episode; by default connections as 0 and 1 (float32) in the
+            shapes of `shapes`, and weights as they are.
         initial_carry: `initial_carry(keys [B]) -> carry`.
         step: `step(params, carry, obs [B, O], active [B] = None) -> (carry, action [B, A])`; results of members that
             are not active are unused, so a network may skip their work.
@@ -111,15 +116,19 @@ class Network:
     shapes: Any
     layers: Mapping[str, Layer]
     initial_weights: Callable[[jax.Array], Any] | None
-    prepare: Callable[[Candidates], Params]
     initial_carry: Callable[[jax.Array], Carry]
     step: Step
+    prepare: Callable[[Candidates], Params] = None  # pyright: ignore[reportAssignmentType]
     spikes_per_ms: Callable[[Carry], jax.Array] | None = None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None = None
     neurons: SpikingNeurons | None = None
     state_arrays: Callable[[Carry], dict[str, jax.Array]] = lambda carry: {}
     equations: tuple[str, ...] = ()
     fused: Callable[[bool], Network] | None = None
+
+    def __post_init__(self) -> None:
+        if self.prepare is None:
+            object.__setattr__(self, "prepare", functools.partial(_unpacked, self.shapes))
 
     @property
     def is_boolean(self) -> bool:
@@ -130,3 +139,13 @@ class Network:
     def num_parameters(self) -> int:
         """Number of connections or weights of one member."""
         return sum(math.prod(layer.shape) for layer in jax.tree.leaves(self.shapes))
+
+
+def _unpacked(shapes: Any, candidates: Candidates) -> Params:
+    """Returns `candidates` with packed connections as 0 and 1 (float32)."""
+
+    def one(shape: jax.ShapeDtypeStruct, x: jax.Array) -> jax.Array:
+        is_packed = shape.dtype == jnp.bool_
+        return bits.unpack(x, axis=1, length=shape.shape[0]).astype(jnp.float32) if is_packed else x
+
+    return jax.tree.map(one, shapes, candidates)

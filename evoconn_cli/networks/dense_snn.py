@@ -133,7 +133,6 @@ def make_dense_snn(
             "kernel_out": Layer("rate", "action"),
         },
         initial_weights=initial_weights,
-        prepare=lambda candidates: candidates,
         initial_carry=initial_carry,
         step=step,
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),

@@ -132,7 +132,6 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         shapes=shapes,
         layers=_layers(shapes),
         initial_weights=initial_weights,
-        prepare=lambda candidates: candidates,
         initial_carry=lambda keys: zeros(keys.shape[0]),
         step=step,
         spikes_per_ms=None,

@@ -126,7 +126,7 @@ def rotate(vector: np.ndarray, rotation: np.ndarray) -> np.ndarray:
 
 def _path_of(shape: Shape, episode: Motion) -> np.ndarray:
     """Returns `[T + 1, 3]` the centre of a shape [m]."""
-    return episode.positions[:, shape.body] + rotate(shape.position, episode.rotations[:, shape.body])
+    return episode.positions[:, shape.body] + rotate(np.array(shape.position), episode.rotations[:, shape.body])
 
 
 def _smooth(path: np.ndarray, sigma: float) -> np.ndarray:

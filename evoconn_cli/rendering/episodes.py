@@ -15,7 +15,7 @@ from evoconn_cli.rendering.mujoco import MujocoRenderer
 from evoconn_cli.rendering.overlay import Overlay
 from evoconn_cli.rendering.page import write_page
 from evoconn_cli.rendering.recording import Motion, RenderDisplay, Subject
-from evoconn_cli.rendering.shapes import bodies_of
+from evoconn_cli.rendering.shapes import TaskBodies, bodies_of
 
 _PALETTE_SAMPLES = 8
 """Frames that the colours of a .gif are chosen from."""
@@ -25,7 +25,7 @@ class _Drawing:
     """Draws moments of recorded episodes, with the overlay if it is asked for."""
 
     def __init__(self, subject: Subject, episodes: list[Motion], options: RenderOptions, clock: Clock) -> None:
-        bodies, width, height = bodies_of(subject.task), options.width, options.height
+        bodies, width, height = _bodies(subject, episodes), options.width, options.height
         self._episodes, self._clock, self._overlay = episodes, clock, None
         if options.has_overlay:
             title = (subject.task.name, subject.about)
@@ -60,7 +60,7 @@ def write_episodes(
     """
     dt = subject.task.dt
     if options.format == "html":
-        bodies = bodies_of(subject.task)
+        bodies = _bodies(subject, episodes)
         neurons, about = subject.network.neurons, subject.about
         write_page(out, bodies, episodes, neurons=neurons, options=options, dt=dt, about=about)
         return
@@ -83,6 +83,10 @@ def write_episodes(
         write_gif(out, frames, samples, fps=options.fps, size=size)
     finally:
         drawing.renderer.close()
+
+
+def _bodies(subject: Subject, episodes: list[Motion]) -> TaskBodies:
+    return bodies_of(subject.task, episodes[0].positions.shape[1])
 
 
 def _shown(frames: Iterator[np.ndarray], progress: RenderDisplay) -> Iterator[np.ndarray]:

@@ -117,7 +117,7 @@ def try_backend(backend: str, *, probe: str = _PROBE) -> str | None:
 def make_mjcf(bodies: TaskBodies, *, width: int, height: int, radius: float, floor_height: float | None) -> str:
     """Returns the XML of the model that draws `bodies`.
 
-    Its mocap bodies have the order and the frames of Brax's bodies, so that Brax's poses can be copied.
+    Its mocap bodies have the order and the frames of the task's bodies, so that the task's poses can be copied.
 
     Args:
         bodies: Bodies to draw.
@@ -131,9 +131,9 @@ def make_mjcf(bodies: TaskBodies, *, width: int, height: int, radius: float, flo
     world = []
     if floor_height is not None:
         world.append(f"<geom type='plane' size='0 0 1' material='floor' pos='0 0 {floor_height:.9g}'/>")
-    for index, name in enumerate(bodies.names):
+    for index in range(bodies.num):
         geoms = "".join(_geom(shape) for shape in bodies.shapes if shape.body == index)
-        world.append(f"<body name={quoteattr(f'{index} {name}')} mocap='true'>{geoms}</body>")
+        world.append(f"<body mocap='true'>{geoms}</body>")
     return f"""
 <mujoco model={quoteattr(bodies.name)}>
   <statistic extent="{radius:.9g}" center="0 0 0"/>

@@ -73,7 +73,7 @@ def write_page(
             "untyped": colors.UNTYPED,
             "floor": colors.FLOOR,
         },
-        "bodies": bodies.names,
+        "bodies": bodies.num,
         "shapes": [_shape(shape) for shape in bodies.shapes if shape.kind != "plane"],
         "neurons": None if neurons is None else _neurons(neurons),
     }
@@ -97,8 +97,8 @@ def _shape(shape: Shape) -> dict[str, Any]:
         "body": shape.body,
         "kind": shape.kind,
         "size": shape.size,
-        "position": shape.position.tolist(),
-        "rotation": shape.rotation.tolist(),
+        "position": shape.position,
+        "rotation": shape.rotation,
         "color": colors.shape_color(shape.role, shape.body),
     }
 

@@ -28,6 +28,17 @@ class TaskState(NamedTuple):
     done: jax.Array  # [] bool, whether the episode ended with the last step
     steps: jax.Array  # [] int32, steps of this episode so far
 
+    @classmethod
+    def start(cls, physics: Physics, obs: jax.Array) -> TaskState:
+        """Returns the state before the first step of an episode."""
+        return cls(physics, obs, jnp.zeros(()), jnp.zeros((), bool), jnp.zeros((), jnp.int32))
+
+    def after(
+        self, physics: Physics, obs: jax.Array, *, reward: jax.Array | float, done: jax.Array | bool = False
+    ) -> TaskState:
+        """Returns the state one step later, which earned `reward`; `done` says whether that step ended the episode."""
+        return TaskState(physics, obs, jnp.asarray(reward, jnp.float32), jnp.asarray(done, bool), self.steps + 1)
+
 
 class PhysicsScale(NamedTuple):
     """Factors on the physics of a task; 1 leaves it as the policy was trained with."""
@@ -59,8 +70,8 @@ class Shape(NamedTuple):
     body: int
     kind: str
     size: tuple[float, ...]  # [m]
-    position: Any = (0.0, 0.0, 0.0)  # [3] centre in the frame of the body [m]
-    rotation: Any = (1.0, 0.0, 0.0, 0.0)  # [4] quaternion (w, x, y, z) in the frame of the body
+    position: tuple[float, ...] = (0.0, 0.0, 0.0)  # centre in the frame of the body: x, y, z [m]
+    rotation: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)  # quaternion (w, x, y, z) in the frame of the body
     role: str = "body"  # or floor, target, mount (does not move), left (a limb)
 
     @property
@@ -83,7 +94,8 @@ class Task:
         episode_length: Longest episode [physics steps], or None.
         alive_bonus: Part of every step's reward that is paid for not having fallen.
         poses: Where the bodies to draw are, or None if there are none.
-        shapes: What the bodies look like; None for those of Brax.
+        shapes: What the bodies look like, if there are poses; a floor is added if none of them is one.
+        is_planar: Whether everything moves in the ground plane, which is then seen from above.
         rescaled: `rescaled(scale) -> Task` with other physics, without an episode limit, or None; it raises a
             ConfigError for a factor that changes nothing.
         observation_names: `O` names, or none.
@@ -99,7 +111,8 @@ class Task:
     episode_length: int | None = None
     alive_bonus: float = 0.0
     poses: Poses | None = None
-    shapes: Sequence[Shape] | None = None
+    shapes: Sequence[Shape] = ()
+    is_planar: bool = False
     rescaled: Callable[[PhysicsScale], Task] | None = None
     observation_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ()

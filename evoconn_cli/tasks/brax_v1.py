@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from evoconn_cli.config.schema import TaskConfig
 from evoconn_cli.errors import ConfigError
-from evoconn_cli.tasks import AS_TRAINED, PhysicsScale, Task, TaskState
+from evoconn_cli.tasks import AS_TRAINED, PhysicsScale, Shape, Task, TaskState
 from evoconn_cli.tasks.brax_compat import import_brax_envs
 
 
@@ -177,10 +177,69 @@ def _task(name: str, physics: PhysicsScale) -> Task:
         step=step,
         alive_bonus=_ALIVE_BONUS.get(name, getattr(env, "_healthy_reward", 0.0)),
         poses=lambda state: (state.physics[0].pos, state.physics[0].rot),
+        shapes=brax_v1_shapes(env.sys.config),
+        is_planar=is_planar(env.sys.config),
         rescaled=functools.partial(make_brax_v1_task, name),
         observation_names=observations if len(observations) == observation_size else (),
         action_names=actions if len(actions) == env.action_size else (),
     )
+
+
+def brax_v1_shapes(config: Any) -> tuple[Shape, ...]:
+    """Returns the colliders of Brax's bodies that are not hidden, in the order of the bodies.
+
+    Raises:
+        ValueError: A collider cannot be drawn, which none of Brax's own tasks has.
+    """
+    return tuple(
+        _shape(index, body, collider)
+        for index, body in enumerate(config.bodies)
+        for collider in body.colliders
+        if not collider.hidden
+    )
+
+
+def is_planar(config: Any) -> bool:
+    """Returns whether Brax lets bodies turn about the vertical alone."""
+    return bool(config.frozen.rotation.x and config.frozen.rotation.y)
+
+
+def _shape(index: int, body: Any, collider: Any) -> Shape:
+    from brax import math as brax_math
+    from brax.physics.base import vec_to_arr
+
+    kind = collider.WhichOneof("type")
+    if kind == "capsule":
+        radius = collider.capsule.radius
+        half_length = collider.capsule.length / 2 - radius
+        kind, size = ("capsule", (radius, half_length)) if half_length > 1e-6 else ("sphere", (radius,))
+    elif kind == "sphere":
+        size = (collider.sphere.radius,)
+    elif kind == "box":
+        size = tuple(vec_to_arr(collider.box.halfsize).tolist())
+    elif kind == "plane":
+        size = ()
+    else:
+        raise ValueError(f"the collider {kind!r} of the body {body.name!r} cannot be drawn")
+    return Shape(
+        body=index,
+        kind=kind,
+        size=size,
+        position=tuple(vec_to_arr(collider.position).tolist()),
+        rotation=tuple(brax_math.euler_to_quat(vec_to_arr(collider.rotation)).tolist()),
+        role=_role(body, kind),
+    )
+
+
+def _role(body: Any, kind: str) -> str:
+    name = body.name.lower()
+    if kind == "plane":
+        return "floor"
+    if name in ("target", "goal"):
+        return "target"
+    if body.frozen.all:
+        return "mount"
+    return "left" if "left" in name else "body"
 
 
 _CORRECTED = {

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from browser import WAIT, chromium, needs_browser
 from paths import PACKAGE
-from rendering_cases import make_episode, make_neurons
+from rendering_cases import brax_bodies, make_episode, make_neurons
 
 from evoconn_cli.config.rendering import make_options
 from evoconn_cli.networks import SpikingNeurons
 from evoconn_cli.rendering.overlay import format_number
 from evoconn_cli.rendering.page import write_page
-from evoconn_cli.rendering.shapes import task_bodies
 
 pytestmark = pytest.mark.xdist_group("render_page")  # that share a browser
 
@@ -29,7 +28,7 @@ WEB = PACKAGE / "rendering" / "web"
 
 
 def make_page(path: Path, *, name: str = "hopper", neurons: SpikingNeurons | None = NEURONS, **given):
-    bodies = task_bodies(name)
+    bodies = brax_bodies(name)
     episodes = [make_episode(bodies, steps, neurons, speed=0.02) for steps in (100, 50)]
     options = make_options(path, **given)
     write_page(path, bodies, episodes, neurons=neurons, options=options, dt=DT, about="20 neurons </script> & more")
@@ -188,7 +187,7 @@ class TestInTheBrowser:
 
     def test_every_neuron_of_a_large_network_is_seen(self, browser, tmp_path):
         neurons = make_neurons(600, 300)
-        bodies = task_bodies("hopper")
+        bodies = brax_bodies("hopper")
         episodes = []
         for neuron in (300, 301, 302):
             spikes = np.zeros((20, 33, 600), bool)

@@ -10,19 +10,19 @@ from types import ModuleType
 import numpy as np
 import pytest
 from paths import PACKAGE
-from rendering_cases import make_episode
+from rendering_cases import brax_bodies, make_episode
 
 from evoconn_cli.config.registry import names
 from evoconn_cli.drawing.colors import shape_color
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.rendering import mujoco as mujoco_renderer
-from evoconn_cli.rendering import shapes
 from evoconn_cli.rendering.camera import FIELD_OF_VIEW, CameraPath, View, floor_height
 from evoconn_cli.rendering.clock import Clock, Moment, pose_at
 from evoconn_cli.rendering.mujoco import MujocoRenderer, make_mjcf
-from evoconn_cli.rendering.shapes import square_size, task_bodies
+from evoconn_cli.rendering.shapes import TaskBodies, bodies_of, square_size
+from evoconn_cli.tasks import Shape
 from evoconn_cli.tasks.brax_compat import import_brax_envs
-from evoconn_cli.tasks.brax_v1 import brax_v1_environment
+from evoconn_cli.tasks.brax_v1 import brax_v1_environment, brax_v1_shapes
 
 BRAX_V1_TASKS = names("task", hidden=False)
 
@@ -53,7 +53,7 @@ def random_poses(num_bodies: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("name", BRAX_V1_TASKS)
 def test_colliders_are_where_brax_has_them(name, mujoco):
     config = brax_v1_environment(name).sys.config
-    bodies = task_bodies(name)
+    bodies = brax_bodies(name)
     from brax import math as brax_math
     from brax.physics.base import vec_to_arr
 
@@ -77,7 +77,7 @@ def test_colliders_are_where_brax_has_them(name, mujoco):
 @pytest.mark.parametrize("name", ["ant", "humanoid", "pusher"])
 def test_capsules_end_where_brax_lets_them_touch(name, mujoco):
     config = brax_v1_environment(name).sys.config
-    bodies = task_bodies(name)
+    bodies = brax_bodies(name)
     from brax.physics.base import vec_to_arr
     from brax.physics.geometry import CapsuleEnd
 
@@ -95,30 +95,26 @@ def test_capsules_end_where_brax_lets_them_touch(name, mujoco):
 
 
 def test_every_kind_of_shape_is_in_some_task():
-    kinds = {shape.kind for name in BRAX_V1_TASKS for shape in task_bodies(name).shapes}
+    kinds = {shape.kind for name in BRAX_V1_TASKS for shape in brax_bodies(name).shapes}
     assert kinds == {"capsule", "sphere", "box", "plane"}
 
 
-def test_a_task_without_shapes_is_named():
-    with pytest.raises(EvoconnError, match="'point_mass' has poses, but no shapes to draw"):
-        task_bodies("point_mass")
+def test_a_task_of_brax_brings_its_bodies(brax_task):
+    assert bodies_of(brax_task("hopper"), 5) == brax_bodies("hopper")
+    assert brax_task("reacher").is_planar
 
 
-def test_a_collider_that_cannot_be_drawn_is_named(monkeypatch):
+def test_a_collider_that_cannot_be_drawn_is_named():
     import_brax_envs()
     from brax.physics import config_pb2
 
-    class Environment:
-        class sys:  # noqa: N801
-            config = config_pb2.Config(bodies=[dict(name="hill", colliders=[dict(heightMap=dict(size=1.0))])])
-
-    monkeypatch.setattr(shapes, "brax_v1_environment", lambda name: Environment)
-    with pytest.raises(EvoconnError, match="heightMap.*hill"):
-        task_bodies("other")
+    config = config_pb2.Config(bodies=[dict(name="hill", colliders=[dict(heightMap=dict(size=1.0))])])
+    with pytest.raises(ValueError, match="heightMap.*hill"):
+        brax_v1_shapes(config)
 
 
 def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
-    bodies = task_bodies("acrobot")
+    bodies = brax_bodies("acrobot")
     episode = make_episode(bodies, 20)
     ground = floor_height(bodies, [episode])
     assert ground is not None
@@ -126,7 +122,7 @@ def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
     xml = make_mjcf(bodies, width=64, height=48, radius=1.0, floor_height=ground)
     model = mujoco.MjModel.from_xml_string(xml)
     assert model.geom_pos[0][2] == pytest.approx(ground)
-    assert floor_height(task_bodies("hopper"), [episode]) is None
+    assert floor_height(brax_bodies("hopper"), [episode]) is None
 
 
 # The camera
@@ -135,7 +131,7 @@ def test_a_floor_is_put_under_tasks_that_have_none(mujoco):
 @pytest.mark.parametrize("camera", ["track", "side", "front"])
 @pytest.mark.parametrize("name", BRAX_V1_TASKS)
 def test_every_camera_sees_all_of_every_body(name, camera):
-    bodies = task_bodies(name)
+    bodies = brax_bodies(name)
     for speed in (0.0, 0.05):
         episode = make_episode(bodies, 60, speed=speed)
         path = CameraPath(bodies, [episode], dt=0.02, camera=camera, aspect=4 / 3)
@@ -152,7 +148,7 @@ def test_every_camera_sees_all_of_every_body(name, camera):
 
 
 def test_side_looks_along_y_and_front_against_the_way_of_the_body():
-    bodies = task_bodies("hopper")
+    bodies = brax_bodies("hopper")
     episode = make_episode(bodies, 100, speed=0.05)
     forward = {
         name: CameraPath(bodies, [episode], dt=0.01, camera=name, aspect=1.3).view(Moment(0, 0, 0.0)).forward
@@ -163,7 +159,7 @@ def test_side_looks_along_y_and_front_against_the_way_of_the_body():
 
 
 def test_a_body_at_constant_speed_stays_in_the_middle_to_the_very_ends():
-    bodies = task_bodies("hopper")
+    bodies = brax_bodies("hopper")
     episode = make_episode(bodies, 200, speed=0.05, turn=0.0)
     path = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=1.0)
     ahead = [path.view(Moment(0, step, 0.0)).target[0] - 0.05 * step for step in (0, 1, 100, 199, 200)]
@@ -171,14 +167,14 @@ def test_a_body_at_constant_speed_stays_in_the_middle_to_the_very_ends():
 
 
 def test_the_camera_rests_where_the_body_does_not_travel():
-    bodies = task_bodies("inverted_pendulum")
+    bodies = brax_bodies("inverted_pendulum")
     path = CameraPath(bodies, [make_episode(bodies, 50)], dt=0.04, camera="track", aspect=1.0)
     targets = path.targets[0]
     assert (targets == targets[0]).all()
 
 
 def test_hops_are_smoothed_away():
-    bodies = task_bodies("hopper")
+    bodies = brax_bodies("hopper")
     episode = make_episode(bodies, 400, speed=0.05, turn=0.0)
     hop = 0.2 * np.sin(np.arange(401) * 2 * np.pi * 0.01 * 3)  # 3 Hz
     episode.positions[:, :4, 2] += hop[:, None]
@@ -198,11 +194,8 @@ def bright(image: np.ndarray) -> np.ndarray:
     return image.astype(int).min(axis=-1) > 75
 
 
-def sphere_bodies() -> shapes.TaskBodies:
-    origin, unturned = np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0])
-    floor = shapes.Shape(0, "plane", (), origin, unturned, "floor")
-    ball = shapes.Shape(1, "sphere", (0.1,), origin, unturned, "body")
-    return shapes.TaskBodies("ball", ("ground", "ball"), (floor, ball), is_planar=False)
+def sphere_bodies() -> TaskBodies:
+    return TaskBodies("ball", 2, (Shape(0, "plane", (), role="floor"), Shape(1, "sphere", (0.1,))), is_planar=False)
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 150), (640, 120), (120, 200)])
@@ -220,7 +213,7 @@ def test_a_small_sphere_appears_where_the_geometry_of_the_camera_has_it(backend,
 
 
 def test_the_floor_shows_motion_and_the_body_has_a_shadow(backend):
-    bodies = task_bodies("hopper")
+    bodies = brax_bodies("hopper")
     episode = make_episode(bodies, 100, speed=0.04)
     path = CameraPath(bodies, [episode], dt=0.01, camera="track", aspect=4 / 3)
     renderer = MujocoRenderer(bodies, width=160, height=120, radius=path.radius, floor_height=None)

@@ -13,6 +13,7 @@ from evoconn_cli.networks import Gains, SpikingNeurons
 from evoconn_cli.networks.lif import LifConstants
 from evoconn_cli.rendering.recording import Motion
 from evoconn_cli.rendering.shapes import TaskBodies
+from evoconn_cli.tasks.brax_v1 import brax_v1_environment, brax_v1_shapes, is_planar
 
 
 def make_neurons(num: int, num_excitatory: int | None) -> SpikingNeurons:
@@ -20,12 +21,18 @@ def make_neurons(num: int, num_excitatory: int | None) -> SpikingNeurons:
     return SpikingNeurons(num, num_excitatory, LifConstants(), Gains(1.0, 1.0, 1.0))
 
 
+def brax_bodies(name: str) -> TaskBodies:
+    """Returns the bodies of a task of Brax v1, without making the task."""
+    config = brax_v1_environment(name).sys.config
+    return TaskBodies(name, len(config.bodies), brax_v1_shapes(config), is_planar(config))
+
+
 def make_episode(
     bodies: TaskBodies, num_steps: int, neurons: SpikingNeurons | None = None, *, speed: float = 0.0, turn: float = 0.02
 ) -> Motion:
     """Returns an episode in which all but the floor travels along x at `speed` [m] and turns by `turn` [rad] a step."""
     rng = np.random.default_rng(0)
-    num_bodies = len(bodies.names)
+    num_bodies = bodies.num
     start = rng.uniform(-0.4, 0.4, (num_bodies, 3)) + np.array([0.0, 0.0, 0.8])
     for floor in bodies.with_role("floor"):
         start[floor] = 0.0

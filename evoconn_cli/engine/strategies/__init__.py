@@ -32,7 +32,7 @@ class Strategy:
         weighted_sums: `weighted_sums(state, candidates, weights [B]) -> sums` of a block; weights are those of
             `shaping`, on the scale of doubled centred ranks, 0 for members that do not count.
         tell: `tell(state, sums, weights [M]) -> (state, metrics of the update)`.
-        metrics: `metrics(state) -> metrics` of the state.
+        metrics: `metrics(state) -> metrics` of the state; none by default.
         keeps_candidates: Whether the candidates of the whole population are small enough to be kept for a
             generation; otherwise each block is drawn again when needed.
         probs: `probs(state) -> {layer: [pre, post]}` probabilities of boolean connections, or None if there are none.
@@ -44,6 +44,6 @@ class Strategy:
     center: Callable[[StrategyState], Candidates]
     weighted_sums: Callable[[StrategyState, Candidates, jax.Array], Sums]
     tell: Callable[[StrategyState, Sums, jax.Array], tuple[StrategyState, Metrics]]
-    metrics: Callable[[StrategyState], Metrics]
+    metrics: Callable[[StrategyState], Metrics] = lambda state: {}
     keeps_candidates: bool = False
     probs: Callable[[StrategyState], dict[str, jax.Array]] | None = None

@@ -20,7 +20,7 @@ class BodyScene {
     this.follow(true);
     this.addLights();
     this.addFloor();
-    this.bodies = header.bodies.map(() => this.scene.add(new THREE.Group()).children.at(-1));
+    this.bodies = Array.from({length: header.bodies}, () => this.scene.add(new THREE.Group()).children.at(-1));
     for (const shape of header.shapes) this.bodies[shape.body].add(meshOf(shape));
   }
 
