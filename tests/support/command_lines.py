@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from plugins import forgotten
 
 from evoconn_cli.app import app
 from evoconn_cli.commands.options import to_overrides
@@ -17,7 +20,11 @@ COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttribu
 
 def check_command_line(name: str, arguments: list[str]) -> None:
     """Raises where a command would refuse its arguments before it looks at a run; what it would do is not done."""
-    given = COMMANDS[name].make_context(name, arguments).params
+    with forgotten():  # those of --plugin, which are relative to the repository
+        _check_given(name, COMMANDS[name].make_context(name, arguments).params)
+
+
+def _check_given(name: str, given: dict[str, Any]) -> None:
     if name == "train":
         options = {"task.name": given["task"], "algo.name": given["algo"], "network.name": given["network"]}
         load_config(given["config"], [*to_overrides(options), *(given["overrides"] or [])])
