@@ -237,6 +237,13 @@ def test_a_bundle_that_names_a_plugin_runs_none_of_it(canary, evoconn, tmp_path)
         assert evoconn("evaluate", "bundle", "--episodes", "2", *given)[0] == 0
 
 
+def test_the_option_that_a_message_shows_is_harmless_in_a_shell(canary, evoconn):
+    facts = json.loads((canary / "run.json").read_text())
+    facts["plugins"] = [{"kind": "task", "name": "point", "plugin": "a.py; touch started; b.py"}]
+    (canary / "run.json").write_text(json.dumps(facts))
+    assert "--plugin 'a.py; touch started; b.py'. In" in evoconn("evaluate", str(canary))[2]
+
+
 def test_what_a_stranger_calls_a_plugin_is_shown_harmlessly(canary, evoconn):
     facts = json.loads((canary / "run.json").read_text())
     facts["plugins"] = [

@@ -6,6 +6,7 @@ A record is only compared and shown: what it names is never loaded because it do
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ def check_loaded(facts: Mapping[str, Any], what: str) -> None:
         copy = f"its module {record.plugin}" if not record.plugin.endswith(".py") else f"your copy of {record.plugin}"
         raise ConfigError(
             f"{what} uses {record.what} of the plug-in {record.plugin}, which is not loaded. Add --plugin with "
-            f"{copy}: --plugin {record.plugin}. In Python, import it first."
+            f"{copy}: --plugin {shlex.quote(record.plugin)}. In Python, import it first."
         )
 
 

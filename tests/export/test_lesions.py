@@ -283,7 +283,7 @@ def test_what_needs_a_run_is_refused(exported, bundle, evoconn):
     with pytest.raises(EvoconnError, match="is not a bundle"):
         evoconn_cli.load_bundle(exported / "run")
     code, _, err = evoconn("export-connectivity", exported / "run", "--verify", "--format", "csv")
-    assert code == 2 and "--verify replays a bundle" in err
+    assert code == 2 and "--verify replays bundle" in err
     code, _, err = evoconn("evaluate", bundle, "--episodes", "0", "--plot", bundle.with_name("curve.png"))
     assert code == 1 and "an exported bundle, which has no training" in err
     cut_in_edges(bundle, "input,")
