@@ -217,6 +217,11 @@ def _check_space(grid: GridFile, point: Point, directory: Path) -> None:
             cells_at(grid, point, directory, values=tuple({**first, key: value}.items()))
 
 
+def shapes_a_run(key: str) -> bool:
+    """Returns whether a key is part of a cell's id."""
+    return not key.startswith(_NO_PART)
+
+
 def cell_id(config: RunConfig, without: Container[str] = ()) -> str:
     """Returns the hash of a configuration without its seed and the keys that do not shape a run.
 
@@ -229,7 +234,7 @@ def cell_id(config: RunConfig, without: Container[str] = ()) -> str:
     chosen = {
         key: value
         for key, value, f in walk(config)
-        if not key.startswith(_NO_PART) and key not in without and (value != f.default or key.endswith(".name"))
+        if shapes_a_run(key) and key not in without and (value != f.default or key.endswith(".name"))
     }
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -284,7 +289,7 @@ def _check_keys(grid: GridFile) -> None:
     several = {f"axes.{key}": key for key, values in grid.axes.items() if len(values) > 1}
     several |= {f"search.space.{key}": key for key in parts["search.space"]}
     for name, key in several.items():
-        if key.startswith(_NO_PART):
+        if not shapes_a_run(key):
             raise ConfigError(
                 f"{name}: this key is not part of a cell's id, so several values would share a directory. Set one "
                 "value, and use another grid file or --grid-dir for another one."

@@ -9,11 +9,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from evoconn_cli.config.grid import GridFile
-from evoconn_cli.config.schema import most_steps
+from evoconn_cli.config.schema import most_steps, walk
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.attempts import read_attempts, record_pruned
-from evoconn_cli.grid.cells import Cell, Point, cell_id, cells_at, load_point, points
+from evoconn_cli.grid.cells import Cell, Point, cell_id, cells_at, load_point, points, shapes_a_run
 from evoconn_cli.grid.states import State, read_status
 from evoconn_cli.progress.formatting import count, fitness
 from evoconn_cli.progress.history import final_fitness
@@ -77,6 +77,7 @@ class PointSearch:
         self.num_ending = 0
         self._file = file
         self._directory = directory
+        self._possible = {*file.search.space, *(key for key, _, _ in walk(config) if shapes_a_run(key))}
         # Whatever makes fitness incomparable with that of earlier trials begins another study.
         seeds = "+".join(map(str, file.seeds))
         name = f"{point.set_name}-{point.task}-{cell_id(config, file.search.space)}-seeds{seeds}"
@@ -99,10 +100,10 @@ class PointSearch:
         self.trials = self._study.trials()
         for trial in self.trials[len(self.cells) :]:
             values = tuple((key, trial.values[key]) for key in trial.values)
-            try:
-                cells = cells_at(self._file, self.point, self._directory, values=values, trial=trial.number)
-            except ConfigError:
-                cells = []  # values that do not go together
+            cells: list[Cell] = []
+            with suppress(ConfigError):  # values that do not go together
+                if trial.values.keys() <= self._possible:  # a journal may be a stranger's, and set tracking.entity
+                    cells = cells_at(self._file, self.point, self._directory, values=values, trial=trial.number)
             self.cells.append(cells)
 
     def ask(self, note: Note) -> None:

@@ -134,6 +134,17 @@ def test_a_journal_that_a_stranger_changed_is_one_error(tmp_path, change):
         study.report(ask(study).number, 100, 1.5)
 
 
+@pytest.mark.parametrize("key", ["tracking.entity", "tracking[entity]", "checkpoint.every"])
+def test_a_journal_sets_no_keys_that_a_space_cannot_have(tmp_path, key):
+    grid, directory = write_search(tmp_path, RATES), tmp_path / "grid"
+    search = open_grid(str(grid), directory).search
+    assert search is not None and search.ask(print)
+    journal = directory / "study.jsonl"
+    journal.write_text(journal.read_text().replace("algo.learning_rate", key))
+    again = open_grid(str(grid), directory).search
+    assert again is not None and (again.cells, len(again.searches[0].trials)) == ([], 1)
+
+
 def test_a_journal_that_is_a_link_is_refused(tmp_path):
     (tmp_path / "precious").write_text("a line\nwithout its end")
     (tmp_path / "study.jsonl").symlink_to(tmp_path / "precious")
