@@ -46,7 +46,7 @@ TABLE = [
     ("evaluate RUN --mass 2", 2, "Did you mean --perturb mass=2?"),
     (f"{TRAIN} --epochs 3", 2, "evoconn train --help lists the options"),
     ("export", 2, "No such command 'export'. Did you mean 'export-connectivity'?"),
-    ("video", 2, "Known: train, resume, evaluate, render, export-connectivity, launch-grid."),
+    ("video", 2, "Known: train, resume, runs, evaluate, render, export-connectivity, launch-grid."),
     ("train --task Hopper", 2, "unknown task 'Hopper'. Did you mean 'hopper'? Known: acrobot"),
     (f"{TRAIN} lr=0.1", 2, "unknown key 'lr'. Did you mean 'algo.learning_rate'?"),
     # values
@@ -151,7 +151,7 @@ TABLE = [
     ("launch-grid ec_brax --on mars --dry-run", 2, "mars"),
     ("launch-grid ec_brax --on slurm --devices 0 --dry-run", 2, "--devices goes with --on local"),
     ("launch-grid ec_brax launch.retrys=1 --dry-run", 2, "launch.retrys"),
-    ("launch-grid ec_brax seeds=1 --dry-run", 2, "only keys of launch can be given here"),
+    ("launch-grid ec_brax seeds=1 --dry-run", 2, "only keys of launch and search can be given here"),
 ]
 
 

@@ -107,7 +107,7 @@ def test_a_cell_that_ended_by_itself_is_finished_and_shown_as_such_until_it_is_t
     assert "finished: max_env_steps" in "\n".join(shown(read_rows([cell]), 200))
     (group,) = read_results([cell], None)
     assert "1 of 1 runs are finished, before their last generation: 1 by algo.max_env_steps." in to_markdown(
-        read_grid(str(tmp_path / "tiny.yaml")), [group], ""
+        read_grid(str(tmp_path / "tiny.yaml")), [group], "", []
     )
     assert resume_small(cell.path, "algo.max_env_steps=50").finished
     prepare(cell, "tiny")
