@@ -109,7 +109,12 @@ def read_status(cell: Cell) -> CellStatus:
 
 def read_progress(cell: Cell) -> CellProgress:
     """Returns how far a cell is, from the end of its metrics.jsonl."""
-    history = History(most_steps=most_steps(cell.config))
+    algo = cell.config.algo
+    history = History(
+        most_steps=most_steps(cell.config),
+        max_env_steps=algo.max_env_steps,
+        may_end_early=algo.target_fitness is not None or algo.patience is not None,
+    )
     end = _end_of(RunDirectory(cell.path).metrics_file, (RECENT + 1) * _LINE)
     for line in parse_lines(end.decode(errors="replace"))[-RECENT - 1 :]:
         history.add(line)

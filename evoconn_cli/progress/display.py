@@ -38,6 +38,9 @@ class Progress:
     def generation(self, metrics: Metrics) -> None:
         """Shows a line of metrics.jsonl."""
 
+    def saved(self, seconds: float) -> None:
+        """Shows how long saving kept the training waiting [s]."""
+
     def note(self, message: str) -> None:
         """Shows an advice or a warning, which stays in the scrollback."""
 
@@ -98,7 +101,7 @@ class PlainProgress(Progress):
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Prints the header."""
         self._generations = header.generations
-        self._history = History(history, header.most_steps)
+        self._history = header.history(history)
         width = max(len(label) for label, _ in header.rows())
         for label, value in header.rows():
             self._print(f"{label:<{width}}  {value}")

@@ -29,6 +29,8 @@ class RunHeader:
         start_generation: 0, or the generation from which the run was resumed.
         most_steps: Environment steps per generation if every episode reaches its limit; None if unknown.
         expected: Expected time in words, such as `< 3 min 28 s`; None if unknown.
+        max_env_steps: Environment steps after which the run ends; None for no limit.
+        may_end_early: Whether the run may end before, by its fitness.
     """
 
     task: str
@@ -43,6 +45,12 @@ class RunHeader:
     start_generation: int = 0
     most_steps: int | None = None
     expected: str | None = None
+    max_env_steps: int | None = None
+    may_end_early: bool = False
+
+    def history(self, lines: Iterable[Metrics] = ()) -> History:
+        """Returns the history of the run with earlier `lines` of metrics.jsonl."""
+        return History(lines, self.most_steps, max_env_steps=self.max_env_steps, may_end_early=self.may_end_early)
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns `(label, value)` pairs in the order to read them, the run directory last."""
@@ -91,7 +99,7 @@ class TimeLeft(NamedTuple):
     """The remaining time of a run."""
 
     seconds: float
-    at_most: bool  # whether all episodes are assumed to reach their limit
+    at_most: bool  # whether it may be less: all episodes are assumed to reach their limit, or the run may end early
 
     def text(self, passed: float = 0.0) -> str:
         """Returns the remaining time in words, `passed` [s] after it was computed."""
@@ -99,16 +107,27 @@ class TimeLeft(NamedTuple):
 
 
 class History:
-    """The evaluation curve of a run, its best point and its pace.
+    """The curves of a run, its best evaluation and its pace.
 
     Args:
         lines: Earlier lines of metrics.jsonl; not used for the pace, because they may come from another machine.
         most_steps: Environment steps per generation if every episode reaches its limit; None if unknown.
+        max_env_steps: Environment steps after which the run ends; None for no limit.
+        may_end_early: Whether the run may end before, by its fitness.
     """
 
-    def __init__(self, lines: Iterable[Metrics] = (), most_steps: int | None = None) -> None:
-        self._most_steps = most_steps
+    def __init__(
+        self,
+        lines: Iterable[Metrics] = (),
+        most_steps: int | None = None,
+        *,
+        max_env_steps: int | None = None,
+        may_end_early: bool = False,
+    ) -> None:
+        self._most_steps, self._max_env_steps, self._may_end_early = most_steps, max_env_steps, may_end_early
         self.evaluations: list[float | None] = []
+        self.means: list[float | None] = []
+        self.bests: list[float | None] = []
         self.best: tuple[float, int] | None = None
         self.last: Metrics = {}
         self._seconds: deque[float] = deque(maxlen=RECENT)
@@ -127,6 +146,8 @@ class History:
             self._seconds.append(seconds)
             self._steps.append(steps - before)
         self.evaluations.append(metrics.get("eval_fitness"))
+        self.means.append(metrics.get("fitness_mean"))
+        self.bests.append(metrics.get("fitness_best"))
         self.best = best_evaluation([metrics], self.best)
         self.last = metrics
 
@@ -135,17 +156,32 @@ class History:
         seconds = sum(self._seconds)
         return sum(self._steps) / seconds if seconds > 0 else None
 
+    def usual_seconds(self) -> float | None:
+        """Returns the time that a recent generation took [s], None before the first."""
+        return statistics.median(self._seconds) if self._seconds else None
+
     def seconds_left(self, generations: int) -> float | None:
         """Returns the time until `generations` at the recent pace [s], None if unknown."""
-        if not self._seconds:
-            return None
-        return statistics.median(self._seconds) * max(0, generations - int(self.last.get("generation") or 0))
+        usual = self.usual_seconds()
+        return None if usual is None else usual * max(0, generations - int(self.last.get("generation") or 0))
 
     def time_left(self, generations: int) -> TimeLeft | None:
         """Returns the time until `generations`, None if unknown.
 
-        While episodes end early it is an upper bound: they get longer as members learn not to fall.
+        It is an upper bound while episodes end early, because they get longer as members learn not to fall, and of
+        runs that may end by their fitness.
         """
+        left = self._until_all_generations(generations)
+        if left is None:
+            return None
+        rate, most = self.steps_per_second(), self._max_env_steps
+        if rate and most is not None:
+            by_steps = max(0.0, most - (self.last.get("env_steps") or 0)) / rate
+            if by_steps < left.seconds:
+                left = TimeLeft(by_steps, at_most=False)
+        return left._replace(at_most=left.at_most or self._may_end_early)
+
+    def _until_all_generations(self, generations: int) -> TimeLeft | None:
         left, rate = self.seconds_left(generations), self.steps_per_second()
         if left is None or not rate or not self._most_steps:
             return None if left is None else TimeLeft(left, at_most=False)

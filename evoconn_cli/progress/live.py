@@ -21,7 +21,7 @@ from rich.text import Text
 
 from evoconn_cli.progress.display import Progress
 from evoconn_cli.progress.formatting import encodable
-from evoconn_cli.progress.history import Compiled, History, Metrics, RunHeader
+from evoconn_cli.progress.history import Compiled, Metrics, RunHeader
 from evoconn_cli.progress.run_panel import EVALUATION, LABEL, RunPanel, framed
 
 REDRAWS_PER_SECOND = 4
@@ -138,7 +138,7 @@ class LiveProgress(Progress):
     def start(self, header: RunHeader, history: Sequence[Metrics] = ()) -> None:
         """Shows the header and the panel; `history` holds the lines of metrics.jsonl so far."""
         self.stop()
-        self._panel = RunPanel(header, History(history, header.most_steps), self._clock)
+        self._panel = RunPanel(header, header.history(history), self._clock)
         display = _Display(header, self._panel)
         if not display.has_room(self._console.options):
             self._console.print(_header_panel(header, self._console.options))
@@ -166,6 +166,11 @@ class LiveProgress(Progress):
         if self._panel is not None:
             self._panel.add(metrics)
             self._redraw()
+
+    def saved(self, seconds: float) -> None:
+        """Adds the time that saving took to that shown in the panel [s]."""
+        if self._panel is not None:
+            self._panel.saved(seconds)
 
     def _redraw(self, *, now: bool = False) -> None:
         if isinstance(self._live, NotebookLive):  # in a terminal, a thread redraws it

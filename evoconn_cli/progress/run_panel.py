@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -13,54 +12,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from evoconn_cli.progress.chart import Curve, chart, columns, sparkline, stretched
 from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number, spike_rate
 from evoconn_cli.progress.history import Compiled, History, Metrics, RunHeader, last_time
+from evoconn_cli.progress.usage import Usage
 
-BLOCKS = " ▁▂▃▄▅▆▇█"
-ASCII_BLOCKS = " .:|#"
-
-
-def resample(values: Sequence[float | None], width: int) -> list[float | None]:
-    """Returns at most `width` means of equal parts of `values`.
-
-    Values that are None or not finite do not count; a part without others is None.
-    """
-    num_columns = min(width, len(values))
-    columns: list[float | None] = []
-    for column in range(num_columns):
-        start = column * len(values) // num_columns
-        end = (column + 1) * len(values) // num_columns
-        known = [value for value in values[start:end] if value is not None and math.isfinite(value)]
-        columns.append(sum(known) / len(known) if known else None)
-    return columns
-
-
-def sparkline(values: Sequence[float | None], *, width: int, height: int = 1, ascii_only: bool = False) -> list[str]:
-    """Returns `height` lines of exactly `width` characters, the top one first.
-
-    The smallest value is one mark high and the largest fills all lines; if all are equal, they are half as high.
-    """
-    blocks = ASCII_BLOCKS if ascii_only else BLOCKS
-    per_line = len(blocks) - 1
-    columns = resample(values, width)
-    known = [value for value in columns if value is not None]
-    low, high = (min(known), max(known)) if known else (0.0, 0.0)
-
-    def marks(value: float | None) -> int:
-        if value is None:
-            return 0
-        share = (value - low) / (high - low) if high > low else 0.5
-        return 1 + round(share * (height * per_line - 1))
-
-    levels = [marks(value) for value in columns]
-    lines = []
-    for line in reversed(range(height)):
-        filled = (min(per_line, max(0, level - line * per_line)) for level in levels)
-        lines.append("".join(blocks[mark] for mark in filled).ljust(width))
-    return lines
-
-
-MAX_WIDTH = 100  # in a wider panel, labels would be far from their values
+MAX_WIDTH = 160
+CHART_FROM = 34  # terminal lines from which there is a chart, instead of a sparkline
+MIN_CHART_WIDTH, MAX_CHART_HEIGHT = 54, 14
+LONG_GENERATION = 2.0  # [s]
 MARGIN = 2  # room for the ^C that a terminal echoes: a wrapped line would shift the panel
 BORDER = "dim"
 LABEL = "dim"
@@ -86,7 +46,10 @@ class RunPanel:
         self._history = history
         self._clock = clock
         self._spinner: Spinner | None = None
-        self._since = clock()  # time of the last line, or of the start
+        self._since = self._trained_since = self._spent_until = clock()  # time of the last line, or of the start
+        self._computing = self._saving = 0.0
+        self._usage = Usage(clock)
+        self._drawn: tuple[tuple[int, int, int], list[RenderableType]] = (0, 0, 0), []
         self._frozen_at: float | None = None
         # Rich redraws in another thread, and a signal handler that prints a note may interrupt `add`.
         self._lock = threading.RLock()
@@ -100,14 +63,20 @@ class RunPanel:
         """Shows the figures again; the elapsed time of metrics.jsonl does not include compilation."""
         with self._lock:
             self._compiling_since = None
-            self._since = self._clock()
+            self._since = self._trained_since = self._clock()
+
+    def saved(self, seconds: float) -> None:
+        """Adds the time that saving took [s]."""
+        self._saving += seconds
+        self._spent_until = self._clock()
 
     def add(self, metrics: Metrics) -> None:
         """Adds a line of metrics.jsonl."""
         with self._lock:
             self._history.add(metrics)
+            self._computing += metrics.get("seconds") or 0.0
             self._done = int(metrics.get("generation") or self._done)
-            self._since = self._clock()
+            self._since = self._spent_until = self._clock()
             self._compiling_since = None
 
     def freeze(self) -> None:
@@ -121,14 +90,13 @@ class RunPanel:
         return self._frozen_at is not None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        curve_height = 3 if console.size.height >= 22 else 1
         with self._lock:
             title = f"generation {count(self._done)} of {count(self._generations)}"
-            parts = self._parts(max(10, panel_width(options) - 4), curve_height, options.ascii_only)
+            parts = self._parts(max(10, panel_width(options) - 4), console.size.height, options.ascii_only)
         yield framed(Group(*parts), title, options)
 
-    def _parts(self, width: int, curve_height: int, ascii_only: bool) -> list[RenderableType]:
-        parts: list[RenderableType] = [self._bar(width), Text()]
+    def _parts(self, width: int, height: int, ascii_only: bool) -> list[RenderableType]:
+        parts: list[RenderableType] = [self._bar(width), self._within_generation(width)]
         since = self._compiling_since
         if since is not None:
             parts.append(self._compiling(since, ascii_only=ascii_only))
@@ -137,9 +105,61 @@ class RunPanel:
             if failed := int(self._history.last.get("failed_members") or 0):
                 members = "member" if failed == 1 else "members"
                 parts.append(Text(f"{count(failed)} {members} without a finite fitness", style="yellow"))
-        if self._history.evaluations:
-            parts += [Text(), *self._curve(width, curve_height, ascii_only=ascii_only)]
+        if len(self._history.evaluations) > 1 and height >= CHART_FROM and width >= MIN_CHART_WIDTH:
+            if since is None:
+                parts.append(self._use())
+            parts += [Text(), *self._chart(width, min(MAX_CHART_HEIGHT, height - 27), ascii_only=ascii_only)]
+        elif self._history.evaluations:
+            parts += [Text(), *self._curve(width, 3 if height >= 22 else 1, ascii_only=ascii_only)]
         return parts
+
+    def _within_generation(self, width: int) -> Text:
+        """Returns how far the generation should be, from the duration of the last ones; empty if they are short."""
+        usual = self._history.usual_seconds()
+        is_running = self._compiling_since is None and self._frozen_at is None and self._done < self._generations
+        if usual is None or usual < LONG_GENERATION or not is_running or width < 44:
+            return Text()
+        share = min(99, int(100 * (self._clock() - self._since) / usual))
+        return Text(f"generation {count(self._done + 1)}: ~ {share} %, as long as the last ones", style=LABEL)
+
+    def _use(self) -> Text:
+        """Returns what the time of the generations that are done was spent on, and the cores and memory in use."""
+        whole = max(1e-9, self._spent_until - self._trained_since)
+        shares = {"generations": self._computing, "saving": self._saving}
+        shares["other"] = max(0.0, whole - sum(shares.values()))
+        spent = ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in shares.items())
+        return Text(f"time: {spent}; {self._usage.text()}", style=LABEL)
+
+    def _chart(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
+        drawn = len(self._history.evaluations), width, height
+        if self._drawn[0] == drawn:  # the panel is redrawn a few times per second
+            return self._drawn[1]
+        history, room = self._history, columns(width, ascii_only=ascii_only)
+        curves = [
+            Curve("evaluation", stretched(history.evaluations, room), EVALUATION, "e"),
+            Curve("mean", stretched(history.means, room), "yellow", "m"),
+            Curve("best", stretched(history.bests, room), "cyan", "b"),
+        ]
+        caption = Table.grid(expand=True)
+        caption.add_column(no_wrap=True)
+        caption.add_column(style=LABEL, justify="right", no_wrap=True)
+        names = [f"{curve.mark} {curve.label}" if ascii_only else curve.label for curve in curves]
+        legend = [Text(name, curve.style) for name, curve in zip(names, curves, strict=True)]
+        best = self._best_so_far(width)
+        has_room = len("  ".join(names)) + 2 + len(best) <= width
+        caption.add_row(Text("  ").join(legend), best if has_room else best.partition(" at ")[0])
+        last = int(history.last.get("generation") or len(history.evaluations))
+        span = max(1, last - len(history.evaluations) + 1), last
+        lines = chart(curves, width=width, height=height, span=span, ascii_only=ascii_only)
+        self._drawn = drawn, [caption, *lines]
+        return self._drawn[1]
+
+    def _best_so_far(self, width: int) -> str:
+        best, so_far = self._history.best, " so far" if width >= 60 else ""
+        return f"best{so_far} {fitness(best[0])} at generation {count(best[1])}" if best else ""
+
+    def _now(self) -> float:
+        return self._clock() if self._frozen_at is None else self._frozen_at
 
     def _bar(self, width: int) -> RenderableType:
         total = max(1, self._generations)
@@ -157,8 +177,8 @@ class RunPanel:
         return self._spinner
 
     def _figures(self, width: int, *, ascii_only: bool) -> RenderableType:
-        num_columns = 3 if width >= 68 else 2 if width >= 44 else 1
-        grid = Table.grid(padding=(0, 3 if num_columns == 3 else 2), expand=True, pad_edge=False)
+        num_columns = 5 if width >= 112 else 3 if width >= 68 else 2 if width >= 44 else 1
+        grid = Table.grid(padding=(0, 3 if num_columns >= 3 else 2), expand=True, pad_edge=False)
         for _ in range(num_columns):
             grid.add_column(ratio=1)
         cells = [_cell(cell, ascii_only=ascii_only) for cell in self._cells()]
@@ -169,7 +189,7 @@ class RunPanel:
 
     def _cells(self) -> list[Cell]:
         last = self._history.last
-        passed = (self._clock() if self._frozen_at is None else self._frozen_at) - self._since
+        passed = self._now() - self._since
         left = self._history.time_left(self._generations) if self._done < self._generations else None
         of_es, of_ec = {"sigma": "sigma", "norm": "center_norm"}, {"entropy": "entropy", "density": "density"}
         of_strategy = of_es if "sigma" in last else of_ec
@@ -185,10 +205,7 @@ class RunPanel:
         ]
 
     def _curve(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
-        best = self._history.best
-        label = "evaluation" if width >= 44 else ""
-        so_far = " so far" if width >= 60 else ""
-        text = f"best{so_far} {fitness(best[0])} at generation {count(best[1])}" if best else ""
+        label, text = "evaluation" if width >= 44 else "", self._best_so_far(width)
         caption = Table.grid(expand=True)
         if label:
             caption.add_column(style=LABEL, no_wrap=True)

@@ -137,7 +137,9 @@ class RunRecorder(Recorder):
             self._metrics.flush()
         except OSError as error:
             raise self._cannot_write(error) from None
+        before = time.perf_counter()
         self._store.save(state, host, eval_fitness)
+        self._progress.saved(time.perf_counter() - before)
         generation, (last, members) = int(state.generation), self._last
         if generation != last:  # the best network, of an earlier generation
             return

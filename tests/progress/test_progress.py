@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from evoconn_cli.progress.chart import Curve, chart, resample, sparkline, stretched
 from evoconn_cli.progress.display import PlainProgress, RunHeader, SummaryTable, choose_progress, make_progress
 from evoconn_cli.progress.formatting import duration, fitness, number
 from evoconn_cli.progress.history import Compiled, History, best_evaluation
 from evoconn_cli.progress.live import LiveProgress
-from evoconn_cli.progress.run_panel import resample, sparkline
+from evoconn_cli.progress.usage import Usage
 
 HEADER = RunHeader(
     task="hopper",
@@ -208,6 +209,25 @@ def test_as_long_as_episodes_get_longer_the_time_left_is_that_of_full_ones_at_mo
     assert left is not None and not left.at_most and left.seconds == pytest.approx(20 * 9.0)
 
 
+def test_a_run_that_may_end_before_its_last_generation_has_at_most_that_time_left():
+    """A generation has 10,000 steps and takes 1 s."""
+    lines = [metrics_at(g, seconds=1.0, env_steps=10_000 * g) for g in range(1, 4)]
+
+    def left(**given):
+        history = History(**given)
+        for line in lines:
+            history.add(line)
+        return history.time_left(103)
+
+    assert left() == (100.0, False)
+    assert left(may_end_early=True) == (100.0, True)
+    assert left(max_env_steps=80_000) == (5.0, False)
+    assert left(max_env_steps=80_000, may_end_early=True) == (5.0, True)
+    assert left(max_env_steps=20_000) == (0.0, False)
+    assert left(max_env_steps=5_000_000, most_steps=100_000) == (497.0, False)
+    assert left(max_env_steps=50_000_000, most_steps=100_000) == (1000.0, True)
+
+
 def test_a_resume_without_history_has_no_pace_before_its_second_generation():
     history = History()
     history.add(metrics_at(500))
@@ -225,11 +245,11 @@ def test_the_best_evaluation_is_the_newest_of_equals_as_the_best_checkpoint_is()
 # The live display
 
 
-@pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 120, 200])
 def test_the_panel_fits_and_shows_all_figures(width):
-    frame, _ = drawn(width, [metrics_at(g) for g in range(1, 251)], height=40)
+    frame, _ = drawn(width, [metrics_at(g) for g in range(1, 251)], height=30)
     text = "\n".join(frame)
-    assert {len(line) for line in frame} == {min(width - 2, 100)}
+    assert {len(line) for line in frame} == {min(width - 2, 160)}
     for shown in ("generation 250 of 1,000", "25 %", "25,000.0", "23,456.7", "1,234.6", "500,000", "12.3"):
         assert shown in text
     for label in ("evaluation", "best now", "mean now", "entropy", "density", "steps/s", "time left"):
@@ -241,7 +261,75 @@ def test_the_panel_fits_and_shows_all_figures(width):
 
 def test_a_low_terminal_gets_a_low_curve():
     lines = [metrics_at(g) for g in range(1, 20)]
-    assert len(drawn(80, lines, height=40)[0]) - len(drawn(80, lines, height=16)[0]) == 2
+    assert len(drawn(80, lines, height=30)[0]) - len(drawn(80, lines, height=16)[0]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_a_high_terminal_gets_a_chart_of_evaluation_mean_and_best(width, encoding):
+    lines = [metrics_at(g, fitness_best=200.0 * g, fitness_mean=50.0 * g) for g in range(1, 251)]
+    frame, _ = drawn(width, lines, height=50, encoding=encoding)
+    text = "\n".join(frame)
+    assert {len(line) for line in frame} == {min(width - 2, 160)}
+    marks = ("e ", "m ", "b ") if encoding == "ascii" else ("", "", "")
+    assert "  ".join(f"{m}{name}" for m, name in zip(marks, ("evaluation", "mean", "best"), strict=True)) in text
+    assert re.search(r" (49|50),\d{3}\.\d \|", frame[-16]) and re.search(r" \d{2,3}\.\d \|", frame[-3])
+    assert re.search(r" 1 +generation +250 ", frame[-2])
+    assert "time: generations" in text and "MB" in text
+
+
+def test_a_chart_joins_its_points_and_shows_the_first_of_curves_at_one_place():
+    curves = [Curve("a", [0.0, 0.0, None, 3.0], "", "a"), Curve("b", [0.0, 3.0, math.nan, 3.0], "", "b")]
+    lines = [line.plain for line in chart(curves, width=40, height=4, span=(1, 4), ascii_only=True)]
+    assert [line[11:15] for line in lines[:4]] == [" b a", " b  ", " b  ", "aa  "]
+    assert [line[:11].strip() for line in lines[:4]] == ["3.0 |", "2.0 |", "|", "0.0 |"]
+    dots = chart([Curve("a", [0.0, 7.0], "", "a")], width=40, height=2, span=(1, 2))
+    assert [line.plain[11] for line in dots[:2]] == ["\u28b8", "\u2878"]
+
+
+def test_a_short_history_fills_the_chart():
+    assert stretched([1.0, 2.0], 4) == [1.0, 1.0, 2.0, 2.0]
+    assert stretched([1.0, 3.0, 5.0, 7.0], 2) == [2.0, 6.0]
+
+
+def test_within_a_long_generation_an_estimate_is_shown_and_marked_as_one():
+    clock = Clock()
+    console, screen = terminal(80)
+    progress = LiveProgress(console, clock)
+    progress.start(HEADER)
+    progress.generation(metrics_at(1, seconds=60.0))
+    assert progress._live is not None
+    for passed, shown in ((15.0, "generation 2: ~ 25 %"), (300.0, "generation 2: ~ 99 %")):
+        clock.now += passed
+        progress._live.refresh()
+        assert shown in screen.text()
+    progress.stop()
+    assert "~" not in "\n".join(last_frame(console, screen))
+    assert "~" not in drawn(80, [metrics_at(1, seconds=0.5)])[1]
+
+
+def test_the_time_spent_on_saving_is_told_from_that_of_generations():
+    clock = Clock()
+    console, screen = terminal(120, height=50)
+    progress = LiveProgress(console, clock)
+    progress.start(HEADER)
+    progress.compiled(Compiled(9.0, from_cache=False))
+    for generation in (1, 2):
+        clock.now += 4.0
+        progress.generation(metrics_at(generation, seconds=4.0))
+    clock.now += 2.0
+    progress.saved(1.0)
+    clock.now += 50.0  # of the next generation
+    progress.stop()
+    assert "time: generations 80 %, saving 10 %, other 10 %" in "\n".join(last_frame(console, screen))
+
+
+def test_cores_and_memory_of_this_process_are_measured():
+    clock = Clock()
+    usage = Usage(clock)
+    assert re.fullmatch(r"[\d,]+ MB", usage.text())
+    clock.now += 2.0
+    assert re.fullmatch(r"\d+\.\d cores, [\d,]+ MB", usage.text())
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
