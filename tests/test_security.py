@@ -23,6 +23,7 @@ from evoconn_cli.app import app
 from evoconn_cli.config.grid import read_grid
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.plugin_records import changed_plugins
 from evoconn_cli.config.plugins import load_plugins
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError, printable
 from evoconn_cli.grid import ray_worker
@@ -30,7 +31,8 @@ from evoconn_cli.grid.cell_process import PROGRAM
 from evoconn_cli.grid.slurm_script import make_script
 from evoconn_cli.rendering import mujoco as gl
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.provenance import start_facts, without_folders, without_secrets
+from evoconn_cli.runs.ending import read_ending
+from evoconn_cli.runs.provenance import start_facts, what_changed, without_folders, without_secrets
 
 # Code
 
@@ -369,6 +371,21 @@ def test_messages_hold_nothing_that_a_terminal_obeys(tmp_path):
         RunDirectory.open(tmp_path / "\x1b[2J\nEverything is fine")
     assert str(caught.value).isprintable() and "\\x1b[2J\\nEverything" in str(caught.value)
     assert printable("a\tb\udcff\u202e") == "a\\tb\\udcff\\u202e"
+
+
+def test_notes_about_a_run_hold_nothing_that_a_terminal_obeys(canary):
+    title = "\x1b]0;title\x07"
+    ended = {"by": "algo.patience", "reason": title + "x" * 10_000, "generation": 6}
+    ending = read_ending({"status": "finished", "ended": ended}, 6)
+    assert ending is not None and ending.reason.startswith(r"\x1b]0;title\x07x") and len(ending.reason) < 1000
+    now = start_facts("1 x cpu")
+    changed = what_changed({**now, "versions": {"jax": title}, "devices": f"1 x {title}"}, now)
+    assert changed is not None and changed.isprintable() and "title" in changed
+    record = {"kind": "task", "name": "point", "plugin": title, "package": title, "sha256": title}
+    (canary.parent / "mine.py").write_text(POINT)
+    load_plugins([str(canary.parent / "mine.py")])
+    (change,) = changed_plugins({"plugins": [record]}, load_config("smoke", ["task.name=point"]))
+    assert change.isprintable() and "title" in change
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "set-aside", "metrics.jsonl", "tensorboard", "wandb"])

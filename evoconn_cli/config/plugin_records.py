@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from evoconn_cli.config.registry import Kind, find, names
 from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig
-from evoconn_cli.errors import ConfigError
+from evoconn_cli.errors import ConfigError, printable
 
 KEY = "plugins"
 """Key of the records in run.json, and in the document of a bundle."""
@@ -67,7 +67,7 @@ def read_records(facts: Mapping[str, Any]) -> list[PluginRecord]:
         if isinstance(given, dict) and given.get("kind") in CHOSEN_BY_NAME.values():
             texts = [str(given.get(field) or "")[:_MOST_CHARACTERS] for field in PluginRecord._fields]
             texts[2] = texts[2].replace("\\", "/").rpartition("/")[2]  # no message names a stranger's folder
-            kind, name, plugin, package, sha256 = texts
+            _, name, plugin, package, sha256 = map(printable, texts)
             found.append(PluginRecord(given["kind"], name, plugin, package or None, sha256 or None))
     return found
 

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from evoconn_cli.config.schema import AlgoConfig
+from evoconn_cli.errors import printable
 
 ENDING_KEYS = ("algo.target_fitness", "algo.patience", "algo.max_env_steps")
 """Keys with which a run ends by itself before its last generation."""
+
+_MOST_CHARACTERS = 200
+"""A longer text of run.json is cut."""
 
 
 class Ending(NamedTuple):
@@ -70,7 +74,8 @@ def read_ending(facts: Mapping[str, Any], done: int) -> Ending | None:
     ended = facts.get("ended")
     if facts.get("status") != "finished" or not isinstance(ended, dict) or ended.get("generation") != done:
         return None
-    ending = Ending(str(ended.get("by")), str(ended.get("reason")))
+    by, reason = (printable(str(ended.get(key))[:_MOST_CHARACTERS]) for key in ("by", "reason"))
+    ending = Ending(by, reason)
     return ending if ending.is_of_run else None
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from evoconn_cli.errors import printable
+
 _PACKAGES = ("evoconn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "brax", "numpy", "wandb")
 _DECIDING = ("evoconn", "jax", "jaxlib", "brax")
 """Packages whose version may change how arithmetic rounds."""
@@ -134,4 +136,4 @@ def what_changed(before: dict[str, Any], now: dict[str, Any], plugins: Sequence[
         changes.append(f"variables that change how devices round were {then} and are {today} now")
     if not changes:
         return None
-    return f"{'; '.join(changes)}: the run resumes, but is no longer reproducible to the last bit."
+    return f"{printable('; '.join(changes))}: the run resumes, but is no longer reproducible to the last bit."
