@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evoconn_cli.api import load_run as load_run
     from evoconn_cli.api import resume as resume
     from evoconn_cli.api import train as train
+    from evoconn_cli.config.fields import option as option
     from evoconn_cli.config.plugins import register_network as register_network
     from evoconn_cli.config.plugins import register_strategy as register_strategy
     from evoconn_cli.config.plugins import register_task as register_task
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from evoconn_cli.config.schema import NetworkConfig as NetworkConfig
     from evoconn_cli.config.schema import SpikingConfig as SpikingConfig
     from evoconn_cli.config.schema import TaskConfig as TaskConfig
-    from evoconn_cli.config.schema import option as option
     from evoconn_cli.engine.strategies import Strategy as Strategy
     from evoconn_cli.errors import ConfigError as ConfigError
     from evoconn_cli.gymnasium.acting import act as act
@@ -39,7 +39,8 @@ __version__ = "0.1.0"
 _PLACES = {
     "api": ("Run", "evaluate", "load_bundle", "load_run", "resume", "train"),
     "config.plugins": ("register_network", "register_strategy", "register_task"),
-    "config.schema": ("AlgoConfig", "NetworkConfig", "SpikingConfig", "TaskConfig", "option"),
+    "config.fields": ("option",),
+    "config.schema": ("AlgoConfig", "NetworkConfig", "SpikingConfig", "TaskConfig"),
     "engine.strategies": ("Strategy",),
     "errors": ("ConfigError",),
     "gymnasium.acting": ("act",),

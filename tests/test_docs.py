@@ -16,8 +16,9 @@ from browser import WAIT, chromium, needs_browser
 from command_lines import COMMANDS, check_command_line
 
 from evoconn_cli import __version__
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.registry import entries, names
-from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, walk
+from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig
 from tools.reference.figures import MARKED, PAGES, pages_with_figures
 from tools.reference.pages import generate_pages, write_pages
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from evoconn_cli.config.schema import RunConfig, walk, what_seeds_share
+from evoconn_cli.config.fields import walk
+from evoconn_cli.config.schema import RunConfig, what_seeds_share
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.output import replace_text
 from evoconn_cli.runs.directory import RunDirectory

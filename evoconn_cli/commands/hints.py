@@ -129,8 +129,9 @@ def _describe_plugins(like: Any, *, with_keys: bool) -> Iterator[Any]:
 
 def _describe_keys(entry: Entry) -> Iterator[tuple[str, str]]:
     """Yields the keys that a plug-in adds or whose defaults it changes, each with what it is."""
+    from evoconn_cli.config.fields import walk
     from evoconn_cli.config.plugins import BASES
-    from evoconn_cli.config.schema import CHOSEN_BY_NAME, walk
+    from evoconn_cli.config.schema import CHOSEN_BY_NAME
 
     section = next(section for section, kind in CHOSEN_BY_NAME.items() if kind == entry.kind)
     config = entry.default_config()

@@ -107,7 +107,8 @@ def run_keys(task: str | None = None, algo: str | None = None, network: str | No
         algo: Strategy, likewise.
         network: Network, likewise.
     """
-    from evoconn_cli.config.schema import RunConfig, walk
+    from evoconn_cli.config.fields import walk
+    from evoconn_cli.config.schema import RunConfig
 
     given: tuple[tuple[Kind, str | None], ...] = ("task", task), ("strategy", algo), ("network", network)
     for kind, name in given:
@@ -131,8 +132,8 @@ def run_keys(task: str | None = None, algo: str | None = None, network: str | No
 
 def launch_keys() -> dict[str, Any]:
     """Returns the keys of the sections `launch` and `search` of a grid file with their dataclass fields."""
+    from evoconn_cli.config.fields import walk
     from evoconn_cli.config.launch import LaunchConfig
-    from evoconn_cli.config.schema import walk
     from evoconn_cli.config.search import Search
 
     keys = [*walk(LaunchConfig(), "launch."), *walk(Search(), "search.")]

@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from evoconn_cli.config.fields import option, text_keys
 from evoconn_cli.config.loading import Section, check_keys, check_values, fill
 from evoconn_cli.config.reading import read_overrides
 from evoconn_cli.config.registry import PLUGINS_VARIABLE
-from evoconn_cli.config.schema import option, text_keys
 from evoconn_cli.errors import ConfigError
 
 

@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.numbers import as_float32, float32_problem, read_number
 from evoconn_cli.config.reading import Overrides, read_overrides, read_text, read_yaml
 from evoconn_cli.config.registry import Entry, Kind, config_dir, entries, find, find_named, is_path, names, pairs
-from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, is_text, walk
+from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, is_text
 from evoconn_cli.errors import ConfigError, first_line, near_names, unknown_name
 
 Section = TypeVar("Section")

@@ -4,69 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evoconn_cli.config.fields import MEASURED, MISSING, TEXT, option, own, published, walk
 from evoconn_cli.config.numbers import as_float32
 from evoconn_cli.config.registry import WANDB_MODES, Kind, entries, find, names
 from evoconn_cli.errors import ConfigError
-
-MISSING: Any = "???"
-"""OmegaConf's mark of a value that has to be given."""
-
-PUBLISHED = "published"
-"""The paper (arXiv 2305.17650) or its code."""
-MEASURED = "measured"
-"""A figure in docs/."""
-OWN = "own"
-"""A decision of this software."""
 
 CHOSEN_BY_NAME: dict[str, Kind] = {"task": "task", "algo": "strategy", "network": "network"}
 """Sections whose keys depend on what is chosen by their `name`, and what that is in the registry."""
 
 MOST_NEURONS = 16_384
 """The recurrent weights of four LSTM gates with this many neurons can still be counted in 32 bits."""
-
-
-def option(
-    default: Any,
-    doc: str,
-    *,
-    unit: str = "",
-    low: float = -math.inf,
-    high: float = math.inf,
-    above: float = -math.inf,
-    below: float = math.inf,
-    choices: Sequence[str] | Callable[[], Sequence[str]] = (),
-    source: str = "",
-) -> Any:
-    """Returns a dataclass field that carries its documentation and its range.
-
-    Args:
-        default: Default value; `dict` for a mapping that is empty by default.
-        doc: What the key means, for the reference.
-        unit: Unit of the value; empty for pure numbers.
-        low: Smallest allowed value.
-        high: Largest allowed value.
-        above: Value that it must exceed.
-        below: Value that it must stay below.
-        choices: Allowed values of a name, or a function that returns them.
-        source: Source of the default; empty if it has none.
-    """
-    allowed = choices if callable(choices) else lambda: choices
-    metadata = dict(doc=doc, unit=unit, low=low, high=high, above=above, below=below, choices=allowed, source=source)
-    return (
-        field(default_factory=dict, metadata=metadata) if default is dict else field(default=default, metadata=metadata)
-    )
-
-
-published = functools.partial(option, source=PUBLISHED)
-"""`option` whose default is that of the paper or its code."""
-
-own = functools.partial(option, source=OWN)
-"""`option` whose default is a decision of this software."""
 
 
 @dataclass(frozen=True)
@@ -325,25 +275,6 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
-def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field]]:
-    """Yields `(full key, value, dataclass field)` for every leaf of a configuration."""
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            yield from walk(value, f"{prefix}{f.name}.")
-        else:
-            yield f"{prefix}{f.name}", value, f
-
-
-_TEXT = ("str", "str | None")
-"""Types of keys that hold text; annotations are strings here."""
-
-
-def text_keys(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the keys of a configuration whose values are text."""
-    yield from (key for key, _, f in walk(config, prefix) if f.type in _TEXT)
-
-
 def fields_of(key: str) -> list[dataclasses.Field]:
     """Returns the fields that a full key of a run may stand for, whatever task, strategy and network are chosen."""
     section, name = key.partition(".")[0], key.rpartition(".")[2]
@@ -357,7 +288,7 @@ def fields_of(key: str) -> list[dataclasses.Field]:
 
 def is_text(key: str) -> bool:
     """Returns whether the values of a full key of a run are text, whatever they look like."""
-    return any(f.type in _TEXT for f in fields_of(key))
+    return any(f.type in TEXT for f in fields_of(key))
 
 
 def what_seeds_share(config: RunConfig) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evoconn_cli.config.fields import option
 from evoconn_cli.config.launch import read_section
 from evoconn_cli.config.reading import read_overrides
-from evoconn_cli.config.schema import fields_of, option
+from evoconn_cli.config.schema import fields_of
 from evoconn_cli.errors import ConfigError, unknown_name
 
 SAMPLERS = ("tpe", "random", "cmaes", "grid")

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from omegaconf import OmegaConf
 
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.grid import GridFile, read_grid
 from evoconn_cli.config.loading import check_values, load_config
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.registry import config_dir, find_named
-from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.config.search import Range
 from evoconn_cli.errors import ConfigError, RunDirectoryError
 from evoconn_cli.runs.directory import RunDirectory

@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.grid import GridFile
-from evoconn_cli.config.schema import most_steps, walk
+from evoconn_cli.config.schema import most_steps
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.attempts import read_attempts, record_pruned

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from evoconn_cli import __version__
-from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.fields import walk
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.grid.cells import Grid, load_point
 from evoconn_cli.grid.search import PointSearch
 from evoconn_cli.grid.states import State

@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Collection
 from typing import NamedTuple
 
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.registry import find
-from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, SpikingConfig, most_steps, walk
+from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, SpikingConfig, most_steps
 from evoconn_cli.progress.formatting import count, duration
 
 

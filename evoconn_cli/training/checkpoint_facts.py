@@ -19,9 +19,10 @@ from typing import Any
 import jax
 
 from evoconn_cli import __version__
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.loading import override_config
 from evoconn_cli.config.reading import Overrides
-from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.errors import CheckpointError, DamagedCheckpointError, UnreadableCheckpointError
 from evoconn_cli.runs.directory import RunDirectory

@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evoconn_cli.config.schema import RunConfig, walk
+from evoconn_cli.config.fields import walk
+from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import first_line
 from evoconn_cli.runs.metrics import MetricsLine
 from evoconn_cli.training.histograms import Histogram

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.loading import (
     config_from_yaml,
     config_to_yaml,
@@ -13,7 +14,6 @@ from evoconn_cli.config.loading import (
     write_config,
 )
 from evoconn_cli.config.registry import config_dir, find, names, preset_names
-from evoconn_cli.config.schema import walk
 from evoconn_cli.errors import ConfigError, ExitCode
 
 HOPPER = ["task.name=hopper"]

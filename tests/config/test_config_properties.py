@@ -9,10 +9,11 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.loading import load_config, override_config, read_config, resolve_config, write_config
 from evoconn_cli.config.reading import read_overrides, read_yaml
 from evoconn_cli.config.registry import names, preset_names
-from evoconn_cli.config.schema import RunConfig, is_text, walk
+from evoconn_cli.config.schema import RunConfig, is_text
 from evoconn_cli.errors import ConfigError
 
 KEYS = sorted({key for key, _, _ in walk(RunConfig())})

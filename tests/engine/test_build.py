@@ -9,9 +9,9 @@ import jax
 import pytest
 
 from evoconn_cli import tasks
+from evoconn_cli.config.fields import walk
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.registry import pairs
-from evoconn_cli.config.schema import walk
 from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.strategies import connectivity, gaussian

@@ -8,16 +8,10 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+from evoconn_cli.config.fields import MISSING
 from evoconn_cli.config.launch import LaunchConfig, SlurmConfig
 from evoconn_cli.config.registry import entries
-from evoconn_cli.config.schema import (
-    CHOSEN_BY_NAME,
-    MISSING,
-    AlgoConfig,
-    NetworkConfig,
-    RunConfig,
-    SpikingConfig,
-)
+from evoconn_cli.config.schema import CHOSEN_BY_NAME, AlgoConfig, NetworkConfig, RunConfig, SpikingConfig
 from evoconn_cli.config.search import Search
 from tools.reference.markdown import NOTE, code, prose, table
 
