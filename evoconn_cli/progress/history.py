@@ -31,6 +31,7 @@ class RunHeader:
         expected: Expected time in words, such as `< 3 min 28 s`; None if unknown.
         max_env_steps: Environment steps after which the run ends; None for no limit.
         may_end_early: Whether the run may end before, by its fitness.
+        on_gpus: Whether the devices are GPUs.
     """
 
     task: str
@@ -47,6 +48,7 @@ class RunHeader:
     expected: str | None = None
     max_env_steps: int | None = None
     may_end_early: bool = False
+    on_gpus: bool = False
 
     def history(self, lines: Iterable[Metrics] = ()) -> History:
         """Returns the history of the run with earlier `lines` of metrics.jsonl."""

@@ -15,7 +15,7 @@ from rich.text import Text
 from evoconn_cli.progress.chart import Curve, chart, columns, sparkline, stretched
 from evoconn_cli.progress.formatting import count, duration, encodable, fitness, number, spike_rate
 from evoconn_cli.progress.history import Compiled, History, Metrics, RunHeader, last_time
-from evoconn_cli.progress.usage import Usage
+from evoconn_cli.progress.usage import Usage, load_nvml
 
 MAX_WIDTH = 160
 CHART_FROM = 34  # terminal lines from which there is a chart, instead of a sparkline
@@ -48,7 +48,7 @@ class RunPanel:
         self._spinner: Spinner | None = None
         self._since = self._trained_since = self._spent_until = clock()  # time of the last line, or of the start
         self._computing = self._saving = 0.0
-        self._usage = Usage(clock)
+        self._usage = Usage(clock, load_nvml() if header.on_gpus else None)
         self._drawn: tuple[tuple[int, int, int], list[RenderableType]] = (0, 0, 0), []
         self._frozen_at: float | None = None
         # Rich redraws in another thread, and a signal handler that prints a note may interrupt `add`.

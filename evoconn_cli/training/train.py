@@ -171,6 +171,7 @@ def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
         most_steps=most_steps(config),
         max_env_steps=config.algo.max_env_steps,
         may_end_early=config.algo.target_fitness is not None or config.algo.patience is not None,
+        on_gpus=not run.workers.on_cpu,
         expected=expected_time(config, run.workers.num_workers, start) if run.workers.on_cpu else None,
     )
 

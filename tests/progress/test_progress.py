@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import sys
 from types import SimpleNamespace
 
 import pytest
+from fake_nvml import FakeNvml
 from rich.console import Console
 
 from evoconn_cli.progress.chart import Curve, chart, resample, sparkline, stretched
@@ -330,6 +332,23 @@ def test_cores_and_memory_of_this_process_are_measured():
     assert re.fullmatch(r"[\d,]+ MB", usage.text())
     clock.now += 2.0
     assert re.fullmatch(r"\d+\.\d cores, [\d,]+ MB", usage.text())
+
+
+def test_the_gpus_of_this_process_are_shown():
+    clock, nvml = Clock(), FakeNvml(3)
+    nvml.busy, nvml.memory = {"GPU-0": 10, "GPU-1": 80, "GPU-2": 90}, dict.fromkeys(["GPU-1", "GPU-2"], 4 * 10**9)
+    nvml.pids = {"GPU-0": [1], "GPU-1": [1, os.getpid()], "GPU-2": [os.getpid()]}
+    usage = Usage(clock, nvml)
+    assert usage.text().endswith(" MB, 2 GPUs 85 %, 8,000 MB")
+    nvml.pids = {"GPU-2": [os.getpid()]}
+    clock.now += 2.0
+    assert usage.text().endswith(" MB, GPU 90 %, 4,000 MB")
+    nvml.pids = {}  # a container, in which the numbers of processes are others
+    clock.now += 2.0
+    assert " MB, 3 GPUs 60 %, " in usage.text()
+    nvml.failing = {"GPU-1"}
+    clock.now += 2.0
+    assert "GPU" not in usage.text()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -10,6 +10,8 @@ class FakeNvml:
 
     Attributes:
         processes: Number of processes per device in each sample; the last one stays.
+        pids: Numbers of the processes per device, in place of `processes`.
+        busy: Utilisation per device [%].
         memory: Bytes in use per device.
         reserved: Bytes per device that the driver reserves; only the second version of the call separates them.
         is_old: Whether the driver lacks the second version.
@@ -25,6 +27,8 @@ class FakeNvml:
     def __init__(self, count: int = 8) -> None:
         self.count = count
         self.processes: dict[str, list[int]] = {}
+        self.pids: dict[str, list[int]] = {}
+        self.busy: dict[str, int] = {}
         self.memory: dict[str, int] = {}
         self.reserved = 0
         self.is_old = False
@@ -64,6 +68,8 @@ class FakeNvml:
         if handle in self.failing:
             raise self.NVMLError("GPU is lost")
         self.samples += 1
+        if handle in self.pids:
+            return [SimpleNamespace(pid=pid) for pid in self.pids[handle]]
         found = self.processes.get(handle, [0])
         return [SimpleNamespace(pid=1)] * (found.pop(0) if len(found) > 1 else found[0])
 
@@ -72,3 +78,8 @@ class FakeNvml:
             raise self.NVMLError("Function Not Found")
         used = self.memory.get(handle, 3 * 2**20)
         return SimpleNamespace(used=used if version == self.nvmlMemory_v2 else used + self.reserved)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        if handle in self.mig or handle in self.failing:
+            raise self.NVMLError("Not Supported")
+        return SimpleNamespace(gpu=self.busy.get(handle, 0), memory=0)
