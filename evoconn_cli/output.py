@@ -281,14 +281,19 @@ def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
         if directory:
             partial.mkdir()
         flags = os.O_RDONLY if directory else os.O_RDWR | os.O_CREAT | os.O_EXCL
-        descriptor = os.open(partial, flags | os.O_CLOEXEC, mode)
+        try:
+            descriptor = os.open(partial, flags | os.O_CLOEXEC, mode)
+        except FileNotFoundError:
+            if directory and path.parent.is_dir():
+                continue  # another process saw it without a lock and has removed it
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if partial.exists():
+                return partial, descriptor
         except BlockingIOError:
-            pass  # another process saw it without a lock and removes it
+            pass  # another process saw it without a lock and is about to remove it
         except OSError:  # a file system without locks, where no process removes it
-            return partial, descriptor
-        if partial.exists():
             return partial, descriptor
         os.close(descriptor)
 

@@ -30,7 +30,7 @@ from evoconn_cli.training.train import train
 
 OVERRIDES = ["algo.population=16", "network.num_neurons=8", "engine.block=8", "checkpoint.keep_every=25"]
 FOREVER = 10**6
-LAST = 700  # operations on files, of which opening a run takes a hundred
+LAST = 2000  # operations on files
 DELAY = 0.03  # [s]
 DELETING = ".deleting"  # in the name of a checkpoint that is being deleted
 BEFORE_FILES, BEFORE_DIRECTORY = 2, 3  # operations on such a name: it is renamed, opened, and removed when it is empty
