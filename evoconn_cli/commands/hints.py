@@ -104,7 +104,7 @@ def _describe_plugins(like: Any, *, with_keys: bool) -> Iterator[Any]:
     """Yields rows of the help about the plug-ins of this process, and the installed ones.
 
     Args:
-        like: Any option, of which the rows are copies.
+        like: Any option; the rows are copies of it.
         with_keys: Whether the command takes keys.
     """
     from rich.markup import escape

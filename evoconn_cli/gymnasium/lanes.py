@@ -203,7 +203,7 @@ class TaskLanes:
         self.observation_space = Box(-_LARGEST, _LARGEST, (self.task.observation_size,), np.float32)
         self.action_space = Box(-1.0, 1.0, (self.task.action_size,), np.float32)
         self.metadata = {
-            "render_modes": [] if self.task.poses is None else ["rgb_array"],
+            "render_modes": ["rgb_array"] if self._program.poses and self.task.shapes else [],
             "render_fps": 1 / self.task.dt,
         }
         self._state: TaskState | None = None
@@ -216,7 +216,7 @@ class TaskLanes:
             raise unknown_name("camera", camera, get_args(Camera))
         if not all(isinstance(x, int) and 64 <= x <= 4096 for x in size):
             raise ConfigError(f"width={size[0]}, height={size[1]}: expected 64 to 4096 pixels each.")
-        if self._program.poses is None:
+        if not self.metadata["render_modes"]:
             raise EvoconnError(f"the task {self.task.name!r} has no bodies to draw. Leave render_mode out.")
         homes = []
         for number in range(_PLANAR_STARTS if self.task.is_planar else 1):

@@ -19,7 +19,7 @@ from evoconn_cli.training.checkpoints import HostFacts
 from evoconn_cli.training.processes import Processes
 
 SMOOTHED = 5
-"""Last evaluations, of which the median is the smoothed evaluation."""
+"""Number of last evaluations; their median is the smoothed evaluation."""
 
 _copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
 

@@ -126,7 +126,7 @@ class RunRecorder(Recorder):
                 tracker.log_video(video.path, video.generation)
 
     def trained(self, state: RunState) -> None:
-        """Tells it to the one who asked."""
+        """Calls `on_generation`."""
         if self._on_generation is not None:
             self._on_generation(self._metrics.history[-1], state)
 

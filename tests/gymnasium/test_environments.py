@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import sys
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
@@ -17,7 +19,9 @@ import evoconn_cli.gymnasium  # noqa: F401
 from evoconn_cli.config import registry
 from evoconn_cli.config.registry import names
 from evoconn_cli.errors import EvoconnError
+from evoconn_cli.gymnasium.environments import TaskEnv
 from evoconn_cli.rendering.mujoco import find_backend
+from evoconn_cli.tasks import Task
 
 PROBE = "evoconn/probe_steps-v1"
 needs_gl = pytest.mark.skipif(find_backend()[0] is None, reason="MuJoCo cannot draw here")
@@ -137,6 +141,21 @@ def test_switches_of_the_host_program_change_nothing_and_stay():
     with jax.enable_x64(True), jax.transfer_guard("disallow"), jax.debug_nans(True), jax.default_prng_impl("rbg"):
         assert data_equivalence(all_seen(), expected, exact=True)
         assert jax.config.values["jax_enable_x64"] and jax.config.values["jax_debug_nans"]
+
+
+def test_poses_without_shapes_are_not_drawn(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    probe = registry.find("task", "probe_steps")
+
+    def make(config):
+        task = probe.made(Task, dataclasses.replace(config, name="probe_steps"))
+        return dataclasses.replace(task, poses=lambda state: (jnp.zeros((1, 3)), jnp.zeros((1, 4))))
+
+    registry.register(dataclasses.replace(probe, name="shapeless", make=make))
+    assert gymnasium.make("evoconn/shapeless-v1").metadata["render_modes"] == []
+    with pytest.raises(EvoconnError, match="has no bodies to draw"):
+        TaskEnv("shapeless", render_mode="rgb_array")
+    gymnasium.registry.pop("evoconn/shapeless-v1")
 
 
 @pytest.mark.parametrize(
