@@ -172,8 +172,8 @@ def load_run(path: str | Path, step: str | int | None = None) -> Run:
     """Returns a saved run, to use its policy in Python. Nothing is written, and JAX's settings stay as they are.
 
     Args:
-        path: Run directory, its `checkpoints` directory, one step in there, an exported bundle, or `latest`: the run
-            under runs/ that was trained last.
+        path: Run directory, its `checkpoints` directory, one step in there, an exported bundle, `zoo:NAME` for a
+            trained network that evoconn comes with, or `latest` for the run under runs/ that was trained last.
         step: `latest` (default), the `best` network by its evaluations, or the number of a saved generation.
 
     Raises:
@@ -196,12 +196,12 @@ def load_bundle(path: str | Path) -> Run:
     It offers the same as a run, without metrics; `edit` says what was changed by hand.
 
     Args:
-        path: Directory that `evoconn export-connectivity` wrote.
+        path: Directory that `evoconn export-connectivity` wrote, or `zoo:NAME`.
 
     Raises:
         EvoconnError: The path is not a bundle or cannot be read; the message says what to do.
     """
-    if not is_exported(Path(path)):
+    if not is_exported(named_run(Path(path))):
         raise EvoconnError(f"{path} is not a bundle. Name a directory that `evoconn export-connectivity` wrote.")
     return load_run(path)
 

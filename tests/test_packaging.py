@@ -31,17 +31,24 @@ def test_a_wheel_has_every_file_of_the_package_every_preset_and_no_tests(wheel):
         assert file.is_dir() or "__pycache__" in file.parts or str(file.relative_to(ROOT)) in names
     for preset in (ROOT / "configs").rglob("*.yaml"):
         assert f"evoconn_cli/presets/{preset.relative_to(ROOT / 'configs')}" in names
+    for file in (ROOT / "zoo").glob("*/*"):
+        assert f"evoconn_cli/{file.relative_to(ROOT)}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs"))]
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs", "zoo"))]
 
 
-def test_presets_are_found_in_an_installed_package(wheel, tmp_path):
+def test_presets_and_the_zoo_are_found_in_an_installed_package(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
         "from evoconn_cli.config.loading import load_config\n"
         "from evoconn_cli.config.registry import config_dir\n"
         "print(config_dir())\n"
         "print(load_config('laptop').task.name)\n"
+        "from pathlib import Path\n"
+        "from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle\n"
+        "from evoconn_cli.runs.listing import named_run\n"
+        "hopper = named_run(Path('zoo:hopper'))\n"
+        "print(hopper, read_bundle(hopper).connectome.config.task.name, 'spikes in' in verify_bundle(hopper))\n"
     )
     # -P keeps the current directory, the checkout, out of the path.
     done = subprocess.run(
@@ -50,4 +57,6 @@ def test_presets_are_found_in_an_installed_package(wheel, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split() == [str(tmp_path / "evoconn_cli" / "presets"), "hopper"], done.stderr
+    package = tmp_path / "evoconn_cli"
+    expected = [str(package / "presets"), "hopper", str(package / "zoo" / "hopper"), "hopper", "True"]
+    assert done.stdout.split() == expected, done.stderr

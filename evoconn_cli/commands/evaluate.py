@@ -16,7 +16,7 @@ from evoconn_cli.commands.options import (
     Policy,
     argument,
     complete_reference,
-    complete_run,
+    complete_saved,
     file_option,
     keys_of,
     option,
@@ -47,8 +47,9 @@ class EvaluateOptions:
         list[str],
         argument(
             "RUN_DIR|CKPT_DIR",
-            "Runs, latest (the one trained last), grids, checkpoint directories, single checkpoints, or bundles.",
-            complete=complete_run,
+            "Runs, latest (the one trained last), grids, checkpoint directories, single checkpoints, bundles, or "
+            "zoo:NAME.",
+            complete=complete_saved,
         ),
     ]
     step: Annotated[str | None, steps_option("Checkpoints: N[,N...], latest, best or all.")] = None
@@ -93,6 +94,8 @@ def evaluate(options: EvaluateOptions) -> None:
     [bold]Examples[/bold]
 
       evoconn evaluate latest
+
+      evoconn evaluate zoo:hopper --perturb mass=0.8,1,1.2
 
       evoconn evaluate runs/hopper-ec --step best --policy sampled --json -
 
@@ -270,10 +273,7 @@ def _default_curve(first: OpenedRun, swept: str) -> Path | None:
     """
     from evoconn_cli.output import place_problem
 
-    short = Path(first.directory.short_path())
-    where = short if short.name else first.directory.path  # the current directory has no name of its own
-    name = f"{swept}-sweep.png"
-    path = where / "plots" / name if first.bundle is None else where.with_name(f"{where.name}-{name}")
+    path = first.output_path("plots" if first.bundle is None else None, f"{swept}-sweep.png")
     if problem := place_problem(path):
         show_notice(f"the sweep is not drawn: {problem}. --curve FILE draws it in another place.")
         return None

@@ -256,13 +256,13 @@ def _parts(
             raise ConfigError(f"--out {options.out}: {one.name} is a file. End its name with {' or '.join(known)}.")
         yield _Part(one, group, options.out)
         return
-    folder = options.out or Path(opened[0].directory.short_path()) / "exports"
     drawn = f"-sampled-{options.seed}" if options.policy == "sampled" else ""
     for one, group in groups:
         first, last = group[0].generation, group[-1].generation
         steps = f"generation-{last}" if len(group) == 1 else f"generations-{first}-to-{last}"
         euler = "-euler" if "--nir-tau" in one.options and options.nir_tau == "euler" else ""
-        yield _Part(one, group, folder / f"{steps}{drawn}{euler}{one.suffix or f'-{one.name}'}")
+        name = f"{steps}{drawn}{euler}{one.suffix or f'-{one.name}'}"
+        yield _Part(one, group, options.out / name if options.out else opened[0].output_path("exports", name))
 
 
 def _check_parts(options: ExportConnectivityOptions, parts: Sequence[_Part], panels: str) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
 
-from evoconn_cli.config.registry import Kind, WandbMode, entries, find, names, pairs
+from evoconn_cli.config.registry import Kind, WandbMode, entries, find, names, pairs, zoo_names
 from evoconn_cli.errors import EvoconnError
 
 Options = TypeVar("Options")
@@ -235,6 +235,11 @@ def complete_run(incomplete: str) -> list[str]:
     return latest + sorted(f"{folder}{slash}{path}" for path in _runs(Path(folder + slash), start))
 
 
+def complete_saved(incomplete: str) -> list[str]:
+    """Returns what `complete_run` does, and the networks of the zoo that start with `incomplete`."""
+    return [*complete_run(incomplete), *one_of(*(f"zoo:{name}" for name in zoo_names()))(incomplete)]
+
+
 def _runs(folder: Path, start: str) -> Iterator[str]:
     for path in _directories(folder):
         if path.name.startswith(start) and (start or not path.name.startswith(".")):
@@ -307,8 +312,8 @@ SavedNetwork = Annotated[
     Path,
     argument(
         "RUN_DIR|CKPT_DIR|BUNDLE_DIR",
-        "A run, its checkpoint directory, a single checkpoint, a bundle, or latest: the run trained last.",
-        complete=complete_run,
+        "A run, its checkpoint directory, a single checkpoint, a bundle, zoo:NAME, or latest: the run trained last.",
+        complete=complete_saved,
     ),
 ]
 

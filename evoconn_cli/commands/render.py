@@ -70,6 +70,8 @@ def render(options: RenderCommandOptions) -> None:
 
     [bold]Examples[/bold]
 
+      evoconn render zoo:humanoid --out walk.html
+
       evoconn render latest
 
       evoconn render runs/hopper-ec --out hopper.html
@@ -132,13 +134,13 @@ def render(options: RenderCommandOptions) -> None:
 
 
 def _default_target(opened: OpenedRun, options: RenderCommandOptions) -> Path:
-    """Returns the file in the run for this policy, seed and first episode."""
+    """Returns the default file for this policy, seed and first episode."""
     parts = [f"generation-{opened.generation}", f"seed-{options.seed}"]
     if options.policy == "sampled":
         parts.append("sampled")
     if options.episode:
         parts.append(f"episode-{options.episode}")
-    return opened.directory.path / "videos" / f"{'-'.join(parts)}.mp4"
+    return opened.output_path("videos", f"{'-'.join(parts)}.mp4")
 
 
 def make_subject(opened: OpenedRun, *, policy: str, seed: int) -> Subject:

@@ -1,4 +1,4 @@
-"""The registry of tasks, networks and strategies, and the files of presets and grids."""
+"""The registry of tasks, networks and strategies, and the shipped files: presets, grids, and networks of the zoo."""
 
 from __future__ import annotations
 
@@ -275,8 +275,13 @@ WANDB_MODES: tuple[str, ...] = get_args(WandbMode)
 
 def config_dir() -> Path:
     """Returns the folder of the presets, in the installed package or in a checkout."""
-    installed = Path(__file__).parents[1] / "presets"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "configs"
+    return _shipped("presets", "configs")
+
+
+def _shipped(installed: str, in_checkout: str) -> Path:
+    """Returns a folder of shipped files, in the installed package or in a checkout."""
+    package = Path(__file__).parents[1]
+    return package / installed if (package / installed).is_dir() else package.parent / in_checkout
 
 
 def grid_dir() -> Path:
@@ -292,6 +297,16 @@ def preset_names() -> list[str]:
 def grid_names() -> list[str]:
     """Returns the names of the shipped grids, sorted."""
     return _names(grid_dir())
+
+
+def zoo_dir() -> Path:
+    """Returns the folder of the trained networks, in the installed package or in a checkout."""
+    return _shipped("zoo", "zoo")
+
+
+def zoo_names() -> list[str]:
+    """Returns the names of the trained networks, sorted."""
+    return sorted(path.parent.name for path in zoo_dir().glob("*/network.json"))
 
 
 def find_named(source: str, kind: str, folder: Path) -> Path:

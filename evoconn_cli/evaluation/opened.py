@@ -17,6 +17,7 @@ import numpy as np
 from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.plugin_records import changed_plugins
 from evoconn_cli.config.plugins import plugin_options
+from evoconn_cli.config.registry import zoo_dir
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import start_jax
@@ -64,6 +65,23 @@ class OpenedRun(NamedTuple):
     def probs(self) -> dict[str, jax.Array] | None:
         """Probabilities of the connections `[pre, post]` by layer; None if the strategy has none."""
         return self.strategy.probs(self.state.strategy) if self.strategy.probs is not None else None
+
+    def output_path(self, folder: str | None, name: str) -> Path:
+        """Returns the default path of a file, which is in the run or bundle, or beside it.
+
+        Nothing is written into the zoo, which may be a part of the installed package: files of a network there go into
+        the current directory.
+
+        Args:
+            folder: Folder in the run or bundle; None for a file beside it, whose name begins with that of the run.
+            name: Name of the file.
+        """
+        path = self.directory.path
+        if path.resolve().parent == zoo_dir().resolve():
+            return Path(f"{path.name}-{name}")
+        short = Path(self.directory.short_path())
+        where = short if short.name else path  # the current directory has no name of its own
+        return where.with_name(f"{where.name}-{name}") if folder is None else where / folder / name
 
     def candidates(self, policy: str, seed: int, episode: int = 0) -> Candidates:
         """Returns the connections or weights `[1, ...]` of a policy.

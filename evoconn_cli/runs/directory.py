@@ -15,7 +15,7 @@ from typing import Any
 from evoconn_cli.config.formats import is_bundle
 from evoconn_cli.config.loading import config_to_yaml, read_config, write_config
 from evoconn_cli.config.plugin_records import changed_plugins, check_loaded, to_facts
-from evoconn_cli.config.registry import pairs
+from evoconn_cli.config.registry import pairs, zoo_names
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.errors import ConfigError, NoRunError, RunDirectoryError, UnreadableCheckpointError, program
 from evoconn_cli.output import partial_path, place_problem, replace_text
@@ -316,7 +316,9 @@ def locate(path: Path) -> tuple[Path, int | None]:
 def _where_runs_are(path: Path) -> str:
     """Returns a hint for a `path` that does not exist."""
     near = Path("runs") / path.name
-    return f"Did you mean {near}?" if path.name and near.is_dir() else "`evoconn train` makes runs under runs/."
+    if path.name and near.is_dir():
+        return f"Did you mean {near}?"
+    return f"Did you mean zoo:{path.name}?" if path.name in zoo_names() else "`evoconn train` makes runs under runs/."
 
 
 @contextmanager

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 from evoconn_cli.config.numbers import read_number
 from evoconn_cli.config.reading import peek
-from evoconn_cli.errors import ConfigError, EvoconnError, NoRunError
+from evoconn_cli.config.registry import zoo_dir, zoo_names
+from evoconn_cli.errors import ConfigError, EvoconnError, NoRunError, unknown_name
 from evoconn_cli.runs.directory import RunDirectory, readable
 from evoconn_cli.runs.ending import read_ending
 from evoconn_cli.runs.lock import living_owner
 from evoconn_cli.runs.metrics import Reached, read_reached
 
 LATEST = "latest"
+ZOO = "zoo:"
 RUNS = Path("runs")
 
 _DEPTH = 4
@@ -165,14 +167,20 @@ def _status(run: RunDirectory, about: RunSummary, facts: dict[str, Any]) -> RunS
 
 
 def named_run(path: Path) -> Path:
-    """Returns `path`, or the run that it means: `latest` is the one under runs/ that was last trained or created.
+    """Returns `path`, or what it means: `latest` is the run under runs/ that was last trained or created.
 
     A file or directory called `latest` in the current directory comes first. `latest/checkpoints/40` is a part of the
-    run, as of any other.
+    run, as of any other. `zoo:NAME` is a trained network that evoconn comes with, a bundle.
 
     Raises:
+        ConfigError: The zoo has no network of that name.
         NoRunError: There is no run.
     """
+    if str(path).startswith(ZOO) and not os.path.lexists(path):
+        name = str(path).removeprefix(ZOO)
+        if name not in zoo_names():
+            raise unknown_name("network of the zoo", name, zoo_names())
+        return zoo_dir() / name
     if path.parts[:1] != (LATEST,) or os.path.lexists(LATEST):
         return path
     return Path(_latest_run(), *path.parts[1:])

@@ -16,7 +16,8 @@ from started import killed_after, start
 
 from evoconn_cli.app import main
 from evoconn_cli.commands.hints import Command
-from evoconn_cli.commands.options import complete_run
+from evoconn_cli.commands.options import complete_run, complete_saved
+from evoconn_cli.config.registry import zoo_names
 from evoconn_cli.runs.directory import RunDirectory
 
 EVALUATE = [sys.executable, "-m", "evoconn_cli", "evaluate", "run", "--episodes", "4", "--csv", "rows.csv"]
@@ -181,6 +182,14 @@ def test_completion_goes_on_beside_what_may_not_be_looked_at(monkeypatch, tmp_pa
     monkeypatch.setattr(os, "stat", refuse)
     monkeypatch.chdir(tmp_path)
     assert complete_run("") == ["run"]
+
+
+def test_networks_of_the_zoo_are_completed_after_runs(monkeypatch, tmp_path):
+    (tmp_path / "zero").mkdir()
+    (tmp_path / "zero" / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert complete_saved("z") == ["zero", *(f"zoo:{name}" for name in zoo_names())]
+    assert complete_saved("zoo:hop") == ["zoo:hopper"] and complete_saved("y") == []
 
 
 def test_a_directory_that_was_removed_is_said(monkeypatch, capsys, tmp_path):

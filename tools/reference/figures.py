@@ -1,4 +1,4 @@
-"""Sections with measured figures, from docs/benchmark.json, which is a copy of what `make bench` writes."""
+"""Sections with measured figures, from docs/benchmark.json, which `make bench` writes, and the records of the zoo."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import markdown
+from tools import zoo
 from tools.reference.markdown import table
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs" / "benchmark.json"
-PAGES = ("README.md", "docs/performance.md", "docs/reproducing.md")
+PAGES = ("README.md", "docs/performance.md", "docs/reproducing.md", "docs/zoo.md")
 MARKED = re.compile(r"(<!-- figures: (\w+), written by `make docs` -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _README = {
@@ -31,6 +32,7 @@ def pages_with_figures() -> dict[str, str]:
     """Returns the text of every page that has such sections, by its path in the repository."""
     report = json.loads(REPORT.read_text(encoding="utf-8"))
     sections = {"all": markdown(report), "summary": _summary(report), "estimates": _estimates(report)}
+    sections |= {"zoo": zoo.results(), "commands": zoo.commands()}
 
     def fill(found: re.Match[str]) -> str:
         return f"{found[1]}\n{sections[found[2]].strip()}\n\n{found[3]}"

@@ -64,16 +64,31 @@ def changed_files(folder: Path) -> dict[str, str]:
     Raises:
         EvoconnError: A file or the checksums cannot be read, or the checksums themselves were changed.
     """
+    entries = _listed(folder)
+    return {name: what for name, (digest, what) in entries.items() if not _has_digest(folder / name, digest)}
+
+
+def listed_files(folder: Path) -> list[str]:
+    """Returns the files that a bundle was written with; a compact one, as in the zoo, has only those that it needs.
+
+    Raises:
+        EvoconnError: The checksums cannot be read, or were changed.
+    """
+    return list(_listed(folder))
+
+
+def _listed(folder: Path) -> dict[str, tuple[str, str]]:
+    """Returns digest and description of each file, by name."""
     path = folder / CHECKSUMS_FILE
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         files, own = listed["files"], listed["checksum"]
-        entries = [(name, digest, what) for name, (digest, what) in files.items()]
+        entries = {name: (digest, what) for name, (digest, what) in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvoconnError(f"{path} cannot be read ({error}). Export the bundle again.") from None
     if _digest_of_list(files) != own:
         raise EvoconnError(f"{path} was changed: its own checksum is another one. Export the bundle again.")
-    return {name: what for name, digest, what in entries if not _has_digest(folder / name, digest)}
+    return entries
 
 
 def _has_digest(file: Path, digest: str) -> bool:

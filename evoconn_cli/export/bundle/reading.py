@@ -22,7 +22,7 @@ from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import is_text
 from evoconn_cli.errors import ConfigError, EvoconnError
 from evoconn_cli.export.bundle import run_network
-from evoconn_cli.export.bundle.document import changed_files, read_document
+from evoconn_cli.export.bundle.document import changed_files, listed_files, read_document
 from evoconn_cli.export.bundle.writing import EDGES_FILE, PACKED_FILE, PROVENANCE_FILE
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import layers_from_edges
@@ -98,6 +98,8 @@ def read_bundle(path: Path) -> Bundle:
     """
     changed = changed_files(path)
     fixed = [name for name in changed if _form_of(name) is None and name not in _NO_MATTER]
+    held = {_form_of(name) for name in listed_files(path)}
+    forms = [form for form in _FORMS if form in held]
     if fixed:
         raise EvoconnError(
             f"{path / fixed[0]} was changed or is missing. In a bundle, only connections can be edited, in "
@@ -106,8 +108,13 @@ def read_bundle(path: Path) -> Bundle:
     check_finite(path)
     document = read_document(path)
     provenance = json.loads((path / PROVENANCE_FILE).read_text(encoding="utf-8"))
-    edited = [form for form in _FORMS if form in {_form_of(name) for name in changed}]
-    untouched = [form for form in _FORMS if form not in edited]
+    edited = [form for form in forms if form in {_form_of(name) for name in changed}]
+    untouched = [form for form in forms if form not in edited]
+    if not untouched and len(forms) < len(_FORMS):
+        raise EvoconnError(
+            f"{path} is a compact bundle, in which nothing can be edited, and {edited[0]} was changed: put it back. "
+            "evoconn export-connectivity makes a bundle of it that can be edited."
+        )
     if not untouched:
         raise EvoconnError(
             f"{path}: {', '.join(edited)} were all changed, so the exported connections are unknown. Edit one of them, "
@@ -165,7 +172,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             policy=provenance["policy"],
             layers={},
             biases={},
-            probs=dict(probs),
+            probs={name: p.astype(np.float32) for name, p in probs.items()},  # in a compact bundle they are float16
             neurons=network.neurons._replace(gains=gains),
             obs_mean=normalizer["mean"],
             obs_std=normalizer["std"],
@@ -285,6 +292,7 @@ def verify_bundle(folder: Path) -> str:
         lines = done.stderr.strip().splitlines() or [f"it ended with the code {done.returncode}"]
         raise EvoconnError(f"{folder} does not verify: {lines[-1]}")
     said = " ".join(done.stdout.split())
-    if (folder / "run_network.py").read_bytes() == simulator.read_bytes():
+    own = folder / simulator.name
+    if not own.exists() or own.read_bytes() == simulator.read_bytes():
         return said
     return f"{said} Replayed by the simulator of this version of evoconn; the bundle has that of another one."

@@ -160,25 +160,30 @@ def replay(network, episode):
 
     Args:
         network: at the start of the episode.
-        episode: arrays of episode.npz, from `load`.
+        episode: arrays of episode.npz, from `load`; of a compact bundle, observations, spikes and read-out alone.
     """
     num_neurons, total = network.sizes["neurons"], 0
+
+    def check(what, name, step, computed, exact=True):
+        if name in episode:
+            compare(what, step, computed, episode[name][step], exact)
+
     recorded = np.unpackbits(episode["spikes"], axis=2, count=num_neurons).astype(bool)
     for step, observation in enumerate(episode["observation"]):
         action = network.step(observation)
-        compare("normalised observation", step, network.x, episode["x"][step])
-        compare("input current", step, network.i_in, episode["i_in"][step])
+        check("normalised observation", "x", step, network.x)
+        check("input current", "i_in", step, network.i_in)
         if not np.array_equal(network.spikes, recorded[step]):
             substep, neuron = np.argwhere(network.spikes != recorded[step])[0]
             was, now = ("a spike" if x[substep, neuron] else "none" for x in (recorded[step], network.spikes))
             raise ValueError(
                 f"step {step}, sub-step {substep}, neuron {neuron}: {was} was recorded, computed is {now}."
             )
-        compare("synaptic current", step, network.i_syn, episode["i_syn"][step])
-        compare("membrane potential", step, network.v, episode["v"][step])
-        compare("rate", step, network.rate, episode["rate"][step])
-        compare("read-out", step, network.raw_action, episode["raw_action"][step], network.exact_actions)
-        compare("action", step, action, episode["action"][step], network.exact_actions)
+        check("synaptic current", "i_syn", step, network.i_syn)
+        check("membrane potential", "v", step, network.v)
+        check("rate", "rate", step, network.rate)
+        check("read-out", "raw_action", step, network.raw_action, network.exact_actions)
+        check("action", "action", step, action, network.exact_actions)
         total += int(network.spikes.sum())
     return total
 
@@ -199,9 +204,12 @@ def main(folder):
     episode = load(folder / "episode.npz")
     network = Network(folder)
     total, (steps, substeps) = replay(network, episode), episode["spikes"].shape[:2]
-    actions = "and actions, to the last bit" if network.exact_actions else "to the last bit, and actions to 1e-5"
-    print(f"{total} spikes in {steps} steps of {substeps} sub-steps: all as recorded, and so are all currents,")
-    print(f"potentials, rates {actions}.")
+    print(f"{total} spikes in {steps} steps of {substeps} sub-steps: all as recorded, and so are all")
+    if "v" in episode:
+        actions = "and actions, to the last bit" if network.exact_actions else "to the last bit, and actions to 1e-5"
+        print(f"currents, potentials, rates {actions}.")
+    else:
+        print(f"read-outs, to {'the last bit' if network.exact_actions else '1e-5'}.")
 
 
 if __name__ == "__main__":
