@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from evoconn_cli.config.loading import load_config, resolve_config
 from evoconn_cli.config.perturbations import parse_perturbations
-from evoconn_cli.config.reading import read_overrides
+from evoconn_cli.config.reading import read_base, read_overrides
 from evoconn_cli.config.schema import RunConfig, is_text
 from evoconn_cli.engine.devices import in_our_arithmetic, our_arithmetic
 from evoconn_cli.engine.mesh import make_worker_mesh
@@ -26,6 +26,7 @@ from evoconn_cli.evaluation.evaluating import Programs
 from evoconn_cli.evaluation.evaluating import evaluate as evaluate_runs
 from evoconn_cli.evaluation.neurobench import Figures
 from evoconn_cli.evaluation.opened import OpenedRun, is_exported, open_run
+from evoconn_cli.evaluation.starting import read_start
 from evoconn_cli.evaluation.statistics import Summary
 from evoconn_cli.export.bundle.reading import Edit
 from evoconn_cli.networks.layers import layer_arrays
@@ -33,6 +34,7 @@ from evoconn_cli.progress.display import ProgressKind, choose_progress
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.listing import RunStatus, named_run, summarize
 from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+from evoconn_cli.runs.source import config_from, find_source
 from evoconn_cli.tasks import Task
 from evoconn_cli.training.checkpoint_facts import nothing_left
 from evoconn_cli.training.hosted import Callback, train_hosted
@@ -243,6 +245,7 @@ def train(
     algo: str | Mapping[str, Any] | None = None,
     network: str | Mapping[str, Any] | None = None,
     run_dir: str | Path | None = None,
+    init: str | Path | None = None,
     callbacks: Iterable[Callback] = (),
     progress: ProgressKind = "auto",
     **overrides: Any,
@@ -262,6 +265,8 @@ def train(
         algo: Name of the strategy, or keys of the section.
         network: Name of the network, or keys of the section.
         run_dir: New or empty directory of the run; by default a new one under runs/.
+        init: Run, checkpoint, bundle or `zoo:NAME` whose connectome and normaliser the run starts from; its task and
+            network replace those of `config`.
         callbacks: Functions to call after each generation.
         progress: `auto` shows the training in place in a terminal or notebook, and as lines elsewhere; `plain` prints
             lines, None nothing.
@@ -276,13 +281,19 @@ def train(
     sections = {"task": task, "algo": algo, "network": network}
     named = {key: {"name": value} if isinstance(value, str) else value for key, value in sections.items()}
     given = {**{key: value for key, value in named.items() if value is not None}, **overrides}
-    if isinstance(config, RunConfig):
-        whole = OmegaConf.create(dataclasses.asdict(config))
+    named_base = None if config is None or isinstance(config, RunConfig) else str(config)
+    whole = OmegaConf.create(dataclasses.asdict(config)) if isinstance(config, RunConfig) else None
+    read = None
+    if init is not None:
+        source = find_source(init)
+        resolved = config_from(source, read_base(named_base) if whole is None else whole, given)
+        read = functools.partial(read_start, source)
+    elif whole is not None:
         resolved = resolve_config(whole, read_overrides(given, is_text))
     else:
-        resolved = load_config(None if config is None else str(config), given)
+        resolved = load_config(named_base, given)
     path = None if run_dir is None else Path(run_dir)
-    done = train_hosted(lambda: create_run(resolved, path), callbacks, choose_progress(progress))
+    done = train_hosted(lambda: create_run(resolved, path, read_start=read), callbacks, choose_progress(progress))
     return load_run(done.path)
 
 

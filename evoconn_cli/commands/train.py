@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from evoconn_cli.commands.options import (
     TrainingOptions,
     complete_algo,
     complete_network,
+    complete_saved,
     complete_task,
     entries_argument,
     flag,
@@ -24,7 +26,7 @@ from evoconn_cli.commands.options import (
     takes,
     to_overrides,
 )
-from evoconn_cli.commands.terminal import make_console, show_failure
+from evoconn_cli.commands.terminal import make_console, show_failure, show_notice
 from evoconn_cli.config.registry import names, pairs, preset_names
 from evoconn_cli.errors import ExitCode, program
 from evoconn_cli.progress.formatting import say
@@ -71,6 +73,14 @@ class TrainOptions(TrainingOptions):
             complete=one_of(*preset_names()),
         ),
     ] = None
+    init: Annotated[
+        Path | None,
+        option(
+            "RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+            "Start from the connectome, task and network of a run, checkpoint, bundle or zoo:NAME.",
+            complete=complete_saved,
+        ),
+    ] = None
     seed: Annotated[int | None, option("N", "Random seed.", default=DEFAULTS["seed"])] = None
     run_dir: Annotated[
         Path | None, option("DIR", "New or empty directory of the run.", default="a new one under runs/")
@@ -94,6 +104,8 @@ def train(options: TrainOptions) -> None:
 
       evoconn train --config laptop
 
+      evoconn train --config laptop --init zoo:humanoid
+
       evoconn train --task humanoid --algo ec --population 1024
 
       evoconn train --config paper --task walker2d network.num_neurons=128
@@ -101,6 +113,8 @@ def train(options: TrainOptions) -> None:
       evoconn train --config paper --task walker2d --dry-run
     """
     from evoconn_cli.config.loading import load_config
+    from evoconn_cli.config.reading import read_base
+    from evoconn_cli.runs.source import config_from, find_source
 
     keys = {
         "task.name": options.task,
@@ -113,7 +127,12 @@ def train(options: TrainOptions) -> None:
         "tracking.wandb": options.wandb,
     }
     check_entries(options.overrides)
-    loaded = load_config(options.config, [*to_overrides(keys), *options.overrides])
+    given = [*to_overrides(keys), *options.overrides]
+    source = None if options.init is None else find_source(options.init)
+    if source is None:
+        loaded = load_config(options.config, given)
+    else:
+        loaded = config_from(source, read_base(options.config), given)
     if options.dry_run:
         _show_plan(loaded, options)
         return
@@ -121,7 +140,12 @@ def train(options: TrainOptions) -> None:
     def create(processes: Processes) -> TrainingRun:
         from evoconn_cli.training.opening import create_run
 
-        return create_run(loaded, options.run_dir, processes)
+        if source is None:
+            return create_run(loaded, options.run_dir, processes)
+        from evoconn_cli.evaluation.starting import read_start
+
+        read = functools.partial(read_start, source, note=show_notice)
+        return create_run(loaded, options.run_dir, processes, read_start=read)
 
     run_training(create, options)
 
@@ -145,7 +169,8 @@ def _show_plan(config: RunConfig, options: TrainOptions) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     rows = plan(config, config.engine.devices or len(usable_cores()))
-    for label, value in [*rows, ("run", f"{path} (not created)")]:
+    start = [("starts from", f"{options.init}: connections, normaliser")] if options.init is not None else []
+    for label, value in [*rows, *start, ("run", f"{path} (not created)")]:
         table.add_row(label, Text(value))
     make_console().print(table)
 

@@ -8,16 +8,23 @@ the path, is moved to the place that the user named.
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from evoconn_cli.errors import ConfigError, EvoconnError, first_line, unknown_name
 
+if TYPE_CHECKING:
+    from evoconn_cli.config.schema import RunConfig
+
 Held: TypeAlias = Literal["typed neurons", "spikes", "built in", "any"]
 """Networks that a format holds: of boolean connections between typed neurons, spiking ones, evoconn's own, or any."""
+
+PROVENANCE_FILE = "provenance.json"
+"""File of a bundle that says where its network comes from."""
 
 TABLE_OPTIONS = ("--episode-steps", "--with-episode")
 
@@ -312,4 +319,30 @@ def _numbers(version: str) -> list[int]:
 
 def is_bundle(path: Path) -> bool:
     """Returns whether the directory `path` is a bundle."""
-    return (path / "network.json").is_file() and (path / "provenance.json").is_file()
+    return (path / "network.json").is_file() and (path / PROVENANCE_FILE).is_file()
+
+
+def bundle_config(path: Path) -> RunConfig:
+    """Returns the configuration in the provenance of a bundle.
+
+    Raises:
+        EvoconnError: It cannot be read, or uses a plug-in that is not loaded.
+    """
+    from evoconn_cli.config.loading import resolve_config
+    from evoconn_cli.config.plugin_records import check_loaded
+    from evoconn_cli.config.reading import read_overrides
+    from evoconn_cli.config.schema import is_text
+
+    try:
+        provenance = json.loads((path / PROVENANCE_FILE).read_text(encoding="utf-8"))
+        keys = provenance["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvoconnError(f"{path / PROVENANCE_FILE} cannot be read ({error}). Export the bundle again.") from None
+    check_loaded(provenance, f"the bundle {path}")
+    try:
+        return resolve_config(read_overrides(keys, is_text))
+    except ConfigError as error:
+        raise EvoconnError(
+            f"{path} has a configuration that this version of evoconn does not read: {error} Read it with the version "
+            f"that wrote it, which is in {PROVENANCE_FILE}."
+        ) from None

@@ -20,8 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.numbers import as_float32, float32_problem, read_number
-from evoconn_cli.config.reading import Overrides, read_overrides, read_text, read_yaml
-from evoconn_cli.config.registry import Entry, Kind, config_dir, entries, find, find_named, is_path, names, pairs
+from evoconn_cli.config.reading import Overrides, read_base, read_overrides, read_text, read_yaml
+from evoconn_cli.config.registry import Entry, Kind, entries, find, is_path, names, pairs
 from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, is_text
 from evoconn_cli.errors import ConfigError, first_line, near_names, unknown_name
 
@@ -41,7 +41,7 @@ def load_config(source: str | None = None, overrides: Overrides = ()) -> RunConf
     Raises:
         ConfigError: An unreadable file, an unknown key or name, a wrong type, a value out of range.
     """
-    file = read_yaml(find_named(source, "preset", config_dir())) if source else OmegaConf.create()
+    file = read_base(source)
     typed = read_overrides(overrides, is_text)
     try:
         return resolve_config(file, typed)

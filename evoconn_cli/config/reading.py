@@ -14,6 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from evoconn_cli.config.numbers import read_number
+from evoconn_cli.config.registry import config_dir, find_named
 from evoconn_cli.errors import ConfigError, first_line
 
 IsText: TypeAlias = Callable[[str], bool]
@@ -128,6 +129,15 @@ def peek(path: Path) -> dict[str, str]:
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not valid YAML: {first_line(error)}.") from None
     return found
+
+
+def read_base(source: str | None) -> DictConfig:
+    """Returns the content of a preset or YAML file that `--config` names; nothing for None.
+
+    Raises:
+        ConfigError: As for `read_yaml`, or an unknown name.
+    """
+    return read_yaml(find_named(source, "preset", config_dir())) if source else OmegaConf.create()
 
 
 def read_yaml(path: Path, is_text: IsText | None = None) -> DictConfig:

@@ -89,9 +89,13 @@ class EcConfig(AlgoConfig):
     initial_prob: float = published(0.5, "all probabilities at generation 0", above=0, below=1)
     initial_certainty: float = published(
         0.0,
-        "share of the way from initial_prob to a random connectome at which probabilities start; 0: all are equal",
+        "share of the way from initial_prob to a random connectome, or that of --init (0.9 there), at which "
+        "probabilities start; 0: all are equal",
         low=0,
         high=1,
+    )
+    initial_connectome: str | None = own(
+        None, "SHA-256, 12 digits, of the connectome that the run starts from; only --init sets it"
     )
 
     def check(self, network: str) -> None:

@@ -21,7 +21,7 @@ from evoconn_cli.export.episode import AnyEpisode, record_episode
 from evoconn_cli.networks.layers import biases, layer_arrays
 from evoconn_cli.runs.provenance import versions
 
-_RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id")
+_RUN_FACTS = ("command", "started", "versions", "devices", "git_commit", "git_dirty", "wandb_id", "init")
 """Entries of run.json that become part of the provenance."""
 
 
@@ -85,6 +85,7 @@ def _connectome(opened: OpenedRun, policy: str, seed: int) -> Connectome:
         obs_std=np.asarray(normalizer.std),
         action_size=opened.task.action_size,
         equations=network.equations,
+        obs_count=float(normalizer.count),
     )
 
 

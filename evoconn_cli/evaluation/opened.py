@@ -257,7 +257,7 @@ def _saved(path: Path, workers: WorkerMesh | None, note: Callable[[str], None]) 
             f"{shlex.quote(directory.short_path())}{plugin_options()}"
         )
     workers = workers or start_jax(None)
-    engine = _build(config, workers)
+    engine = build_for_use(config, workers)
     with contextlib.closing(CheckpointStore(directory.checkpoints)) as store:
         yield _Saved(path, named, directory, config, workers, engine, store)
 
@@ -267,7 +267,7 @@ def _note_changes(facts: Mapping[str, Any], config: RunConfig, note: Callable[[s
         note(f"{change}: what was trained may act otherwise than it did in training.")
 
 
-def _build(config: RunConfig, workers: WorkerMesh) -> Engine:
+def build_for_use(config: RunConfig, workers: WorkerMesh) -> Engine:
     """Returns an engine without training's GPU kernel, which may not run here and does not record neurons."""
     given = dataclasses.replace(config.engine, block=config.engine.block or 1, kernel="xla")
     return build_engine(dataclasses.replace(config, engine=given), workers)
@@ -290,7 +290,7 @@ def _open_bundle(path: Path, step: str | None, workers: WorkerMesh, note: Callab
     bundle = read_bundle(path)
     config = bundle.connectome.config
     _note_changes(bundle.provenance, config, note)
-    engine = _build(config, workers)
+    engine = build_for_use(config, workers)
     strategy, state = _freeze(engine.strategy, engine.initial_state(), bundle)
     state, generation = jax.device_put(state, workers.first_device), bundle.connectome.generation
     directory = RunDirectory(path)
@@ -322,7 +322,11 @@ def _freeze(strategy: Strategy, state: RunState, bundle: Bundle) -> tuple[Strate
         layers={name: bits.pack(jnp.asarray(layer), axis=0)[None] for name, layer in connectome.layers.items()},
         probs={name: jnp.asarray(p) for name, p in connectome.probs.items()},
     )
-    normalizer = state.normalizer._replace(mean=jnp.asarray(connectome.obs_mean), std=jnp.asarray(connectome.obs_std))
+    normalizer = state.normalizer._replace(
+        mean=jnp.asarray(connectome.obs_mean),
+        std=jnp.asarray(connectome.obs_std),
+        count=jnp.float32(connectome.obs_count),
+    )
     return (
         dataclasses.replace(
             strategy, name="bundle", ask=ask, center=lambda state: state.layers, probs=lambda state: state.probs

@@ -36,6 +36,7 @@ class Connectome:
         obs_std: `[O]` float32 standard deviation of the normaliser.
         action_size: A.
         equations: Equations of a network without spikes, line by line.
+        obs_count: Observations that the normaliser has seen; 0 if that is unknown.
     """
 
     config: RunConfig
@@ -49,6 +50,7 @@ class Connectome:
     obs_std: np.ndarray
     action_size: int
     equations: Sequence[str] = ()
+    obs_count: float = 0.0
 
     @property
     def network(self) -> NetworkConfig:

@@ -16,8 +16,7 @@ from omegaconf import OmegaConf
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.grid import GridFile, read_grid
 from evoconn_cli.config.loading import check_values, load_config
-from evoconn_cli.config.reading import read_yaml
-from evoconn_cli.config.registry import config_dir, find_named
+from evoconn_cli.config.reading import read_base
 from evoconn_cli.config.schema import RunConfig
 from evoconn_cli.config.search import Range
 from evoconn_cli.errors import ConfigError, RunDirectoryError
@@ -298,7 +297,7 @@ def _check_keys(grid: GridFile) -> None:
 
 
 def _task_of_base(grid: GridFile) -> str:
-    task = OmegaConf.select(read_yaml(find_named(grid.base, "preset", config_dir())), "task.name")
+    task = OmegaConf.select(read_base(grid.base), "task.name")
     if not isinstance(task, str):
         raise ConfigError(f"the base {grid.base} has no task: list some in `tasks`, such as tasks: [hopper].")
     return task

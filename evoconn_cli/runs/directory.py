@@ -78,10 +78,17 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.set_aside = self.path / "set-aside"
         self.lock_file = self.path / "lock"
+        self.init_file = self.path / "init.npz"
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, facts: dict[str, Any]) -> RunDirectory:
+    def create(cls, path: Path, config: RunConfig, facts: dict[str, Any], init: bytes | None = None) -> RunDirectory:
         """Returns a new run directory, created atomically; an empty directory that exists is filled.
+
+        Args:
+            path: The directory.
+            config: Configuration of the run.
+            facts: Content of run.json.
+            init: Content of init.npz, for a run that starts from a connectome.
 
         Raises:
             RunDirectoryError: it is not empty or cannot be written.
@@ -90,11 +97,13 @@ class RunDirectory:
         run.check_new()
         try:
             if run.path.exists():
-                run._fill(config, facts)
+                run._fill(config, facts, init)
             else:
                 run.path.parent.mkdir(parents=True, exist_ok=True)
                 with partial_path(run.path, directory=True) as partial:
                     write_config(config, partial / run.config_file.name)
+                    if init is not None:
+                        (partial / run.init_file.name).write_bytes(init)
                     (partial / run.facts_file.name).write_text(_to_json(facts), encoding="utf-8")
                     partial.rename(run.path)
         except OSError as error:
@@ -102,14 +111,17 @@ class RunDirectory:
             raise RunDirectoryError(f"cannot create {run.path}: {error.strerror}. Name another --run-dir.") from None
         return run
 
-    def _fill(self, config: RunConfig, facts: dict[str, Any]) -> None:
+    def _fill(self, config: RunConfig, facts: dict[str, Any], init: bytes | None) -> None:
         """Writes into the existing directory, which keeps owner and mode; config.yaml makes it a run."""
         with self.facts_file.open("x", encoding="utf-8") as file:  # only one process succeeds
             file.write(_to_json(facts))
         try:
+            if init is not None:
+                self.init_file.write_bytes(init)
             replace_text(self.config_file, config_to_yaml(config))
         except OSError:
             self.facts_file.unlink()
+            self.init_file.unlink(missing_ok=True)
             raise
 
     @classmethod
@@ -122,8 +134,12 @@ class RunDirectory:
         run = cls(path)
         with readable(path):
             if not run.path.is_dir():
+                where = _where_runs_are(path)
+                raise RunDirectoryError(f"no run directory at {path}: there is no such directory. {where}")
+            if is_bundle(path):
                 raise RunDirectoryError(
-                    f"no run directory at {path}: there is no such directory. {_where_runs_are(path)}"
+                    f"{path} is a bundle, which has no training. To start a run from it: {program()} train --init "
+                    f"{shlex.quote(str(path))}"
                 )
             if not run.config_file.is_file():
                 raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")

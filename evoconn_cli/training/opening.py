@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from evoconn_cli.config.loading import config_from_yaml, config_to_yaml, override_config
 from evoconn_cli.config.plugin_records import check_loaded, digest, to_facts
@@ -17,8 +23,10 @@ from evoconn_cli.engine.build import choose_block
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices, start_jax
 from evoconn_cli.engine.kernel_choice import check_kernel
 from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError
+from evoconn_cli.engine.strategies import Strategy
+from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError, first_line, printable
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir, free_path
 from evoconn_cli.runs.metrics import read_metrics, write_metrics
 from evoconn_cli.runs.provenance import start_facts
@@ -41,16 +49,54 @@ class TrainingRun(NamedTuple):
     discard_later: bool = False  # delete what came after `from_step` instead of setting it aside
 
 
-def create_run(config: RunConfig, path: Path | None, processes: Processes | None = None) -> TrainingRun:
+class Start(NamedTuple):
+    """A connectome that a run starts from, and the normaliser that its observations go through."""
+
+    connections: dict[str, np.ndarray]  # layer -> [pre, post] bool
+    obs_mean: np.ndarray  # [O] float32
+    obs_std: np.ndarray  # [O] float32
+    obs_count: float  # observations that these come from
+    origin: dict[str, Any]  # JSON values for run.json
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the connections."""
+        found = hashlib.sha256()
+        for name, layer in sorted(self.connections.items()):
+            found.update(f"{name} {layer.shape}".encode() + np.packbits(layer).tobytes())
+        return found.hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """Returns the content of init.npz."""
+        file = io.BytesIO()
+        layers = {f"{_LAYER}{name}": layer for name, layer in self.connections.items()}
+        normalizer = {"mean": self.obs_mean, "std": self.obs_std, "count": np.float32(self.obs_count)}
+        np.savez_compressed(file, allow_pickle=False, **layers, **normalizer)
+        return file.getvalue()
+
+
+_LAYER = "connections."
+"""Prefix of layers in init.npz."""
+
+_DIGITS = 12
+"""Hex digits of the digest in the configuration."""
+
+ReadStart: TypeAlias = Callable[[RunConfig, WorkerMesh], Start]
+
+
+def create_run(
+    config: RunConfig, path: Path | None, processes: Processes | None = None, *, read_start: ReadStart | None = None
+) -> TrainingRun:
     """Returns a new run in the directory `path`, or in a new one under runs/.
 
     Args:
         config: Configuration of the run; the block is chosen here if it is null.
         path: Directory that does not exist yet or is empty.
         processes: Processes that train the run, of which this is the writer; this one alone by default.
+        read_start: Returns the connectome to start from; None to start as the strategy does.
 
     Raises:
-        ConfigError: there are too few devices, or they cannot run the kernel.
+        ConfigError: there are too few devices, they cannot run the kernel, or the connectome does not fit.
         RunDirectoryError: the directory is not empty or cannot be written.
     """
     processes = processes or Processes()
@@ -58,8 +104,32 @@ def create_run(config: RunConfig, path: Path | None, processes: Processes | None
     config, workers = _start_writer(config, processes)
     facts = start_facts(describe_devices(workers), arithmetic_variables())
     facts |= {"status": "created", "wandb_id": None, "resumed": []}
-    directory = _in_new_directory(path, config, lambda chosen: RunDirectory.create(chosen, config, facts))
+    start = None if read_start is None else read_start(config, workers)
+    config = _with_digest(config, start)
+    if start is not None:
+        facts["init"] = {**start.origin, "sha256": start.digest}
+    init = None if start is None else start.to_bytes()
+    directory = _in_new_directory(path, config, lambda chosen: RunDirectory.create(chosen, config, facts, init))
     return TrainingRun(directory, config, workers, processes)
+
+
+def _with_digest(config: RunConfig, start: Start | None) -> RunConfig:
+    """Returns the configuration with the digest of the connectome that the run starts from."""
+    given = _digest_in(config)
+    found = None if start is None else start.digest[:_DIGITS]
+    if given is not None and given != found:
+        raise ConfigError(
+            f"algo.initial_connectome={given}: the run would start "
+            + ("without a connectome" if found is None else f"from the connectome {found}")
+            + ". Give --init that one, or leave the key out."
+        )
+    if found is None:
+        return config
+    return dataclasses.replace(config, algo=dataclasses.replace(config.algo, initial_connectome=found))
+
+
+def _digest_in(config: RunConfig) -> str | None:
+    return getattr(config.algo, "initial_connectome", None)  # strategies of plug-ins need not have it
 
 
 def _in_new_directory(path: Path | None, config: RunConfig, use: Callable[[Path], T]) -> T:
@@ -186,6 +256,40 @@ def starting_state(
     if done is not None:
         note(done)
     return state, host
+
+
+def start_from_connectome(run: TrainingRun, strategy: Strategy, state: RunState) -> tuple[RunState, str | None]:
+    """Returns the state before the first generation, of a run with `--init` near its connectome, and what to say of it.
+
+    Raises:
+        RunDirectoryError: init.npz is missing, or is not what the run was created with.
+    """
+    digest, file = _digest_in(run.config), run.directory.init_file
+    if digest is None:
+        return state, None
+    try:
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            layers = {n.removeprefix(_LAYER): arrays[n].astype(bool) for n in arrays if n.startswith(_LAYER)}
+            start = Start(layers, arrays["mean"], arrays["std"], float(arrays["count"]), {})
+    except Exception as error:  # damaged files raise any type
+        raise _no_start(file, f"cannot be read ({first_line(error)})") from None
+    if start.digest[:_DIGITS] != digest or strategy.init_near is None:
+        raise _no_start(file, "has another connectome than the run started from")
+    std, count = jnp.asarray(start.obs_std), jnp.float32(start.obs_count)
+    normalizer = NormalizerState(count, jnp.asarray(start.obs_mean), std * std * count, std)
+    near = strategy.init_near({name: jnp.asarray(layer) for name, layer in layers.items()})
+    origin = run.directory.read_facts().get("init")
+    named = origin.get("from") if isinstance(origin, dict) else None
+    certainty = getattr(run.config.algo, "initial_certainty", None)
+    return (
+        jax.device_put(state._replace(strategy=near, normalizer=normalizer), run.workers.first_device),
+        f"starts from the connectome of {printable(str(named or digest))} with algo.initial_certainty={certainty}, and "
+        "from its normaliser.",
+    )
+
+
+def _no_start(file: Path, why: str) -> RunDirectoryError:
+    return RunDirectoryError(f"{file} {why}, and the run has no checkpoint to resume from. Start it again with --init.")
 
 
 def _set_aside_later(directory: RunDirectory, store: CheckpointStore, generation: int, *, discard: bool) -> str | None:

@@ -24,7 +24,7 @@ from evoconn_cli.runs.signals import Deadline, Interrupts
 from evoconn_cli.training.checkpoints import CheckpointStore, HostFacts
 from evoconn_cli.training.compile_times import CompileTimes
 from evoconn_cli.training.loop import OnGeneration, Recorder, RunRecorder, TrainingLoop
-from evoconn_cli.training.opening import TrainingRun, join_run, starting_state
+from evoconn_cli.training.opening import TrainingRun, join_run, start_from_connectome, starting_state
 from evoconn_cli.training.processes import Processes, share_state
 from evoconn_cli.training.tensorboard import open_event_log
 from evoconn_cli.training.tracking import track_run
@@ -82,6 +82,9 @@ def train(
         interrupts.notify = progress.note
         initial = jax.device_put(engine.initial_state(), workers.first_device)
         state, host = starting_state(run, store, initial, progress.note)
+        started = None
+        if int(state.generation) == 0:
+            state, started = start_from_connectome(run, engine.strategy, state)
         if config != directory.read_config():
             directory.write_config(config)
         facts = start_facts(describe_devices(workers), arithmetic_variables())
@@ -96,7 +99,7 @@ def train(
             start = int(state.generation)
             metrics = MetricsFile(directory.metrics_file, start)
             progress.start(_header(run, engine, start), metrics.history)
-            for warning in (engine.kernel.found, changed, _gap(metrics, start)):
+            for warning in (started, engine.kernel.found, changed, _gap(metrics, start)):
                 if warning is not None:
                     progress.note(warning)
             if config.tracking.tensorboard:

@@ -61,8 +61,9 @@ SWITCHES = {
 ELSEWHERE = {
     *("task.name", "algo.name", "network.name", "engine.devices", "engine.kernel"),
     *("algo.generations", "algo.target_fitness", "algo.patience", "algo.max_env_steps"),
+    "algo.initial_connectome",
 }
-"""Keys of names, of the loop and of the machine; `checkpoint` and `tracking` as well."""
+"""Keys of names, of the loop, of the machine and of `--init`; `checkpoint` and `tracking` as well."""
 
 
 @pytest.fixture

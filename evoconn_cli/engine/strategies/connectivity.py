@@ -161,19 +161,27 @@ def make_connectivity(
     names, in_parts = sorted(connection_shapes), num_members > _MAX_IN_ONE_PART
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
 
-    def init(key: jax.Array) -> ConnectivityState:
-        absent = max(eps, initial_prob * (1.0 - initial_certainty))
-        present = min(1.0 - eps, initial_prob + initial_certainty * (1.0 - initial_prob))
-
-        def first(index: int, name: str) -> jax.Array:
-            if not initial_certainty:
-                return jnp.full(connection_shapes[name], initial_prob, jnp.float32)
-            connects = jax.random.bernoulli(jax.random.fold_in(key, index), initial_prob, connection_shapes[name])
-            return jnp.where(connects, jnp.float32(present), jnp.float32(absent))
-
-        probs = {name: first(index, name) for index, name in enumerate(names)}
+    def starting_at(probs: dict[str, jax.Array]) -> ConnectivityState:
         # Adam's initial moments would be the same buffer, which cannot be donated twice.
         return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
+
+    def init_near(connections: dict[str, jax.Array]) -> ConnectivityState:
+        absent = max(eps, initial_prob * (1.0 - initial_certainty))
+        present = min(1.0 - eps, initial_prob + initial_certainty * (1.0 - initial_prob))
+        return starting_at(
+            {name: jnp.where(connections[name], jnp.float32(present), jnp.float32(absent)) for name in names}
+        )
+
+    def init(key: jax.Array) -> ConnectivityState:
+        if not initial_certainty:
+            return starting_at({name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names})
+        drawn = jax.random.bernoulli
+        return init_near(
+            {
+                name: drawn(jax.random.fold_in(key, index), initial_prob, connection_shapes[name])
+                for index, name in enumerate(names)
+            }
+        )
 
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
         planes = {name: threshold_planes(state.probs[name]) for name in names}
@@ -234,6 +242,7 @@ def make_connectivity(
         metrics,
         keeps_candidates=keeps_candidates,
         probs=lambda state: state.probs,
+        init_near=init_near,
     )
 
 

@@ -209,7 +209,7 @@ A = {connectome.action_size} actions.
 | the same | `probabilities.npz` | float32, the evolved probability of each connection |
 | `sign` [N] | `neurons.npz` | 1 excitatory, -1 inhibitory |
 | `v`, `i_syn`, `rate` [N], `spikes` [N] bool | `neurons.npz` | state in which the episode begins |
-| `mean`, `std` [O] | `normalizer.npz` | of the observations |
+| `mean`, `std` [O], `count` | `normalizer.npz` | of the observations so far; their number |
 | `observation`, `x` [T, O], `i_in` [T, N] | `episode.npz` | of each step |
 | `spikes` [T, S, ceil(N / 8)] | `episode.npz` | bits, packed along the last axis |
 | `v`, `i_syn`, `rate` [T, N] | `episode.npz` | at the end of each step |

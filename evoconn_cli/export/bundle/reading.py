@@ -15,15 +15,12 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 import scipy.sparse
 
-from evoconn_cli.config.loading import resolve_config
-from evoconn_cli.config.plugin_records import check_loaded
-from evoconn_cli.config.reading import read_overrides
+from evoconn_cli.config.formats import PROVENANCE_FILE, bundle_config
 from evoconn_cli.config.registry import find
-from evoconn_cli.config.schema import is_text
-from evoconn_cli.errors import ConfigError, EvoconnError
+from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import changed_files, listed_files, read_document
-from evoconn_cli.export.bundle.writing import EDGES_FILE, PACKED_FILE, PROVENANCE_FILE
+from evoconn_cli.export.bundle.writing import EDGES_FILE, PACKED_FILE
 from evoconn_cli.export.connectome import Connectome
 from evoconn_cli.export.edges import layers_from_edges
 from evoconn_cli.export.text_files import read_table
@@ -151,14 +148,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
         provenance: Content of provenance.json.
         read: Reads a form that was not edited.
     """
-    check_loaded(provenance, f"the bundle {path}")
-    try:
-        config = resolve_config(read_overrides(provenance["config"], is_text))
-    except ConfigError as error:
-        raise EvoconnError(
-            f"{path} has a configuration that this version of evoconn does not read: {error} Read it with the version "
-            f"that wrote it, which is in {PROVENANCE_FILE}."
-        ) from None
+    config = bundle_config(path)
     sizes, constants = document["sizes"], document["constants"]
     network = find("network", config.network.name).made(
         Network, config.network, observation_size=sizes["observations"], action_size=sizes["actions"], on_cpu=True
@@ -176,6 +166,7 @@ def _read_connectome(path: Path, document: dict[str, Any], provenance: dict[str,
             neurons=network.neurons._replace(gains=gains),
             obs_mean=normalizer["mean"],
             obs_std=normalizer["std"],
+            obs_count=float(normalizer.get("count", 0)),
             action_size=sizes["actions"],
         )
     return dataclasses.replace(connectome, layers=read(path, connectome))

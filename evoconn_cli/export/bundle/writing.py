@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from evoconn_cli.config.formats import PROVENANCE_FILE
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
 from evoconn_cli.export.bundle.document import NETWORK_FILE, Arithmetic, network_document, readme, write_checksums
@@ -18,7 +19,7 @@ from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.text_files import write_json, write_table
 from evoconn_cli.export.units import neuron_signs, node_table
 
-PACKED_FILE, EDGES_FILE, PROVENANCE_FILE = "kernels.npz", "edges.csv", "provenance.json"
+PACKED_FILE, EDGES_FILE = "kernels.npz", "edges.csv"
 
 HOLDS = {
     "README.md": "what is in the directory",
@@ -69,7 +70,8 @@ def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
     write_table(out / EDGES_FILE, edge_table(connectome))
     write_table(out / "nodes.csv", node_table(connectome, episode))
     _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial._asdict()})
-    _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std})
+    seen = np.float32(connectome.obs_count)
+    _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std, "count": seen})
     _save(out / "probabilities.npz", connectome.probs)
     _save(out / "episode.npz", episode.arrays())
 
