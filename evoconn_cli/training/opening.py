@@ -19,13 +19,12 @@ from evoconn_cli.config.loading import config_from_yaml, config_to_yaml, overrid
 from evoconn_cli.config.plugin_records import check_loaded, digest, to_facts
 from evoconn_cli.config.reading import Overrides
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.engine.build import choose_block
+from evoconn_cli.engine.build import Engine, choose_block
 from evoconn_cli.engine.devices import arithmetic_variables, describe_devices, start_jax
 from evoconn_cli.engine.kernel_choice import check_kernel
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.state import RunState
-from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError, first_line, printable
 from evoconn_cli.runs.directory import RunDirectory, default_run_dir, free_path
 from evoconn_cli.runs.metrics import read_metrics, write_metrics
@@ -258,7 +257,7 @@ def starting_state(
     return state, host
 
 
-def start_from_connectome(run: TrainingRun, strategy: Strategy, state: RunState) -> tuple[RunState, str | None]:
+def start_from_connectome(run: TrainingRun, engine: Engine, state: RunState) -> tuple[RunState, str | None]:
     """Returns the state before the first generation, of a run with `--init` near its connectome, and what to say of it.
 
     Raises:
@@ -273,11 +272,12 @@ def start_from_connectome(run: TrainingRun, strategy: Strategy, state: RunState)
             start = Start(layers, arrays["mean"], arrays["std"], float(arrays["count"]), {})
     except Exception as error:  # damaged files raise any type
         raise _no_start(file, f"cannot be read ({first_line(error)})") from None
-    if start.digest[:_DIGITS] != digest or strategy.init_near is None:
+    init_near = engine.strategy.init_near
+    if start.digest[:_DIGITS] != digest or init_near is None:
         raise _no_start(file, "has another connectome than the run started from")
     std, count = jnp.asarray(start.obs_std), jnp.float32(start.obs_count)
     normalizer = NormalizerState(count, jnp.asarray(start.obs_mean), std * std * count, std)
-    near = strategy.init_near({name: jnp.asarray(layer) for name, layer in layers.items()})
+    near = init_near({name: jnp.asarray(layer) for name, layer in layers.items()})
     origin = run.directory.read_facts().get("init")
     named = origin.get("from") if isinstance(origin, dict) else None
     certainty = getattr(run.config.algo, "initial_certainty", None)

@@ -84,7 +84,7 @@ def train(
         state, host = starting_state(run, store, initial, progress.note)
         started = None
         if int(state.generation) == 0:
-            state, started = start_from_connectome(run, engine.strategy, state)
+            state, started = start_from_connectome(run, engine, state)
         if config != directory.read_config():
             directory.write_config(config)
         facts = start_facts(describe_devices(workers), arithmetic_variables())

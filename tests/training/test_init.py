@@ -55,7 +55,7 @@ def start(path, at, *overrides):
 
 def first_state(run):
     engine = build_engine(run.config, run.workers)
-    return start_from_connectome(run, engine.strategy, engine.initial_state())
+    return start_from_connectome(run, engine, engine.initial_state())
 
 
 @pytest.mark.parametrize(
