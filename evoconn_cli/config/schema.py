@@ -178,6 +178,12 @@ class ConnSnnConfig(SpikingConfig):
 
     excitatory_ratio: float = published(0.5, "share of excitatory neurons", low=0, high=1)
     expected_density: float = published(0.5, "density for which the gains are normalised", above=0, high=1)
+    wiring: float = published(
+        1.0,
+        "share of all connections, drawn at random with the seed, that can form; gains are normalised for it",
+        above=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class Network:
         record: `record(params, carry, obs [B, O]) -> (carry, action [B, A], Activity)`, the same as `step` to the
             last bit, or None for a network without spikes.
         neurons: The neurons of a spiking network, or None.
+        wiring: Share of boolean connections, drawn at random for a run, that can form; the others stay absent.
         state_arrays: `state_arrays(carry) -> {name: [B, N]}`, the carry by the names that the network's equations use;
             of a spiking network `v`, `i_syn`, `rate` and `spikes` (bool).
         equations: Lines that say what a network without spikes computes in an environment step.
@@ -122,6 +123,7 @@ class Network:
     spikes_per_ms: Callable[[Carry], jax.Array] | None = None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None = None
     neurons: SpikingNeurons | None = None
+    wiring: float = 1.0
     state_arrays: Callable[[Carry], dict[str, jax.Array]] = lambda carry: {}
     equations: tuple[str, ...] = ()
     fused: Callable[[bool], Network] | None = None

@@ -196,6 +196,7 @@ def make(config: ConnSnnConfig, *, observation_size: int, action_size: int, on_c
         action_size=action_size,
         excitatory_ratio=config.excitatory_ratio,
         expected_density=config.expected_density,
+        wiring=config.wiring,
         **lif.spiking_options(config),
     )
     return dataclasses.replace(
@@ -216,6 +217,7 @@ def make_conn_snn(
     num_neurons: int = 256,
     excitatory_ratio: float = 0.5,
     expected_density: float = 0.5,
+    wiring: float = 1.0,
     gain_in: float = 0.1,
     gain_recurrent: float = 1.0,
     gain_out: float = 5.0,
@@ -230,7 +232,8 @@ def make_conn_snn(
         action_size: A.
         num_neurons: N, any number.
         excitatory_ratio: Share of excitatory neurons; they are the first `round(N * excitatory_ratio)`.
-        expected_density: Share of connections by which the gains are normalised.
+        expected_density: Share of possible connections by which the gains are normalised.
+        wiring: Share of connections that can form; 1 in arXiv 2305.17650.
         gain_in: K_in.
         gain_recurrent: K_h.
         gain_out: K_out.
@@ -252,7 +255,7 @@ def make_conn_snn(
         gain_out=gain_out,
         observation_size=observation_size,
         num_neurons=num_neurons,
-        density=expected_density,
+        density=expected_density * wiring,
     )
     make = _OneByOne if one_by_one else _Together
     if fused:
@@ -291,5 +294,6 @@ def make_conn_snn(
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=program.record,
         neurons=SpikingNeurons(num_neurons, num_excitatory, c, gains),
+        wiring=wiring,
         state_arrays=program.state_arrays,
     )

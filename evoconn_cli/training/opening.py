@@ -277,7 +277,7 @@ def start_from_connectome(run: TrainingRun, engine: Engine, state: RunState) -> 
         raise _no_start(file, "has another connectome than the run started from")
     std, count = jnp.asarray(start.obs_std), jnp.float32(start.obs_count)
     normalizer = NormalizerState(count, jnp.asarray(start.obs_mean), std * std * count, std)
-    near = init_near({name: jnp.asarray(layer) for name, layer in layers.items()})
+    near = init_near(state.strategy, {name: jnp.asarray(layer) for name, layer in layers.items()})
     origin = run.directory.read_facts().get("init")
     named = origin.get("from") if isinstance(origin, dict) else None
     certainty = getattr(run.config.algo, "initial_certainty", None)

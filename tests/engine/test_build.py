@@ -44,7 +44,15 @@ ARRIVES = {
     "algo.sigma": ("strategy", "sigma"),
     **{
         f"network.{name}": ("network", name)
-        for name in ("num_neurons", "gain_in", "gain_recurrent", "gain_out", "excitatory_ratio", "expected_density")
+        for name in (
+            "num_neurons",
+            "gain_in",
+            "gain_recurrent",
+            "gain_out",
+            "excitatory_ratio",
+            "expected_density",
+            "wiring",
+        )
     },
     **{f"network.{name}": ("network", f"constants.{name}") for name in CONSTANTS},
 }
@@ -83,6 +91,7 @@ def arguments(monkeypatch):
     class FakeNetwork:
         name: str = "gru"
         num_parameters: int = 1
+        wiring: float = 1.0
         fused: object = None
         shapes: dict = dataclasses.field(default_factory=dict)
         initial_weights: object = len

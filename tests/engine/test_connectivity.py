@@ -15,6 +15,7 @@ from evoconn_cli.engine.strategies import connectivity
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
 from evoconn_cli.networks import bits
+from evoconn_cli.networks.conn_snn import make_conn_snn
 
 KEY = jax.random.key(0)
 SHAPES = {"input": (6, 5), "recurrent": (37, 5), "output": (4, 3)}
@@ -64,6 +65,28 @@ def test_a_random_first_connectome(certainty, absent, present):
     ).any()
     again = strategy.init(KEY).probs
     assert all((probs[name] == again[name]).all() for name in shapes)
+
+
+@pytest.mark.parametrize("certainty", [0.0, 0.9])
+def test_connections_outside_the_wiring_never_form(certainty):
+    network = make_conn_snn(observation_size=20, action_size=12, num_neurons=40, wiring=0.25)
+    shapes = {name: layer.shape for name, layer in network.shapes.items()}
+    strategy = connectivity.make(EcConfig(population=72, evaluation_copies=8, initial_certainty=certainty), network)
+    first = state = strategy.init(KEY)
+    possible = {name: np.asarray(layer > 0) for name, layer in state.probs.items()}
+    assert all(layer.mean() == pytest.approx(0.25, abs=0.07) for layer in possible.values())
+    for generation in range(3):
+        candidates = strategy.ask(jax.random.key(generation), state, jnp.arange(64))
+        drawn = unpack(candidates, shapes)
+        assert not any((drawn[name] & ~possible[name]).any() for name in shapes)
+        weights = doubled_centered_ranks(jnp.asarray(np.random.default_rng(generation).random(64), jnp.float32))
+        state, _ = strategy.tell(state, strategy.weighted_sums(state, candidates, weights), weights)
+        assert all(((layer > 0) == possible[name]).all() for name, layer in state.probs.items())
+    assert float(strategy.metrics(first)["entropy"]) == pytest.approx(1.0 if certainty == 0 else 0.286, abs=1e-3)
+
+    connectome = {name: jnp.ones(shape, bool).at[0].set(False) for name, shape in shapes.items()}
+    near = strategy.init_near(first, connectome)
+    assert all(((layer > 0) == (possible[name] | connectome[name])).all() for name, layer in near.probs.items())
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ class Constants(NamedTuple):
 
     excitatory_ratio: float = 0.5
     expected_density: float = 0.5
+    wiring: float = 1.0
     gain_in: float = 0.1
     gain_recurrent: float = 1.0
     gain_out: float = 5.0
@@ -36,7 +37,7 @@ class Constants(NamedTuple):
 
 
 PAPER = Constants()
-UNUSUAL = Constants(0.3, 0.2, 0.25, 0.7, 3.0, 4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0.8)
+UNUSUAL = Constants(0.3, 0.2, 0.7, 0.25, 0.7, 3.0, 4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0.8)
 assert all(a != b for a, b in zip(PAPER, UNUSUAL, strict=True)), "every constant differs once"
 
 
@@ -100,10 +101,11 @@ def simulate_plainly(c: Constants, layers, v0, obs) -> tuple[list[Step], list[fl
     """
     k_in, k_rec, k_out = (layers[name].astype(np.float64) for name in ("input", "recurrent", "output"))
     num_neurons, num_inputs = k_rec.shape[1], k_in.shape[1] // 2
-    r_in = c.gain_in * c.v_threshold * c.tau_m_ms * math.sqrt(2 / (c.expected_density * num_inputs))
+    density = c.expected_density * c.wiring
+    r_in = c.gain_in * c.v_threshold * c.tau_m_ms * math.sqrt(2 / (density * num_inputs))
     r = c.gain_recurrent * c.v_threshold * c.tau_m_ms / c.tau_syn_ms
-    r *= math.sqrt(2 / (c.expected_density * num_neurons))
-    r_out = c.gain_out * math.sqrt(1 / (c.expected_density * num_neurons))
+    r *= math.sqrt(2 / (density * num_neurons))
+    r_out = c.gain_out * math.sqrt(1 / (density * num_neurons))
     a_syn, a_m, a_out = (math.exp(-c.dt_ms / tau) for tau in (c.tau_syn_ms, c.tau_m_ms, c.tau_out_ms))
     sign = np.full(num_neurons, -1.0)
     sign[: round(num_neurons * c.excitatory_ratio)] = 1.0

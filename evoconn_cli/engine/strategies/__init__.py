@@ -36,8 +36,8 @@ class Strategy:
         keeps_candidates: Whether the candidates of the whole population are small enough to be kept for a
             generation; otherwise each block is drawn again when needed.
         probs: `probs(state) -> {layer: [pre, post]}` probabilities of boolean connections, or None if there are none.
-        init_near: `init_near({layer: [pre, post] bool}) -> state` at generation 0 near these connections, for `--init`;
-            None if the strategy cannot start like that.
+        init_near: `init_near(state, {layer: [pre, post] bool}) -> state` at generation 0 near these connections, for
+            `--init`; `state` is that of `init`. None if the strategy cannot start like that.
     """
 
     name: str
@@ -49,4 +49,4 @@ class Strategy:
     metrics: Callable[[StrategyState], Metrics] = lambda state: {}
     keeps_candidates: bool = False
     probs: Callable[[StrategyState], dict[str, jax.Array]] | None = None
-    init_near: Callable[[dict[str, jax.Array]], StrategyState] | None = None
+    init_near: Callable[[StrategyState, dict[str, jax.Array]], StrategyState] | None = None

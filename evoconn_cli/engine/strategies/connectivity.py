@@ -120,6 +120,7 @@ def make(config: EcConfig, network: Network) -> Strategy:
         weight_decay=config.weight_decay,
         initial_prob=config.initial_prob,
         initial_certainty=config.initial_certainty,
+        wiring=network.wiring,
     )
 
 
@@ -136,6 +137,7 @@ def make_connectivity(
     weight_decay: float = 0.0,
     initial_prob: float = 0.5,
     initial_certainty: float = 0.0,
+    wiring: float = 1.0,
 ) -> Strategy:
     """Returns the strategy EC; its candidates are layers packed along their first axis.
 
@@ -152,6 +154,8 @@ def make_connectivity(
         initial_prob: Every probability at generation 0, on average.
         initial_certainty: Share of the way from `initial_prob` to a random connectome of that density, 0 to 1, at which
             probabilities start; 0 in arXiv 2305.17650.
+        wiring: Share of connections, drawn at random, that can form; the others keep a probability of 0. Connections
+            that a run starts with can form, too.
 
     Raises:
         ValueError: There are too many members.
@@ -161,27 +165,31 @@ def make_connectivity(
     names, in_parts = sorted(connection_shapes), num_members > _MAX_IN_ONE_PART
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
 
+    def init(key: jax.Array) -> ConnectivityState:
+        def drawn(key: jax.Array, share: float) -> dict[str, jax.Array]:
+            keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(names)}
+            return {name: jax.random.bernoulli(keys[name], share, connection_shapes[name]) for name in names}
+
+        probs = {name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names}
+        if initial_certainty:
+            probs = near(drawn(key, initial_prob))
+        if wiring < 1:
+            possible = drawn(jax.random.fold_in(key, len(names)), wiring)
+            probs = {name: jnp.where(possible[name], probs[name], 0.0) for name in names}
+        return starting_at(probs)
+
+    def init_near(state: ConnectivityState, connections: dict[str, jax.Array]) -> ConnectivityState:
+        probs = near(connections)
+        return starting_at({n: jnp.where((state.probs[n] > 0) | connections[n], probs[n], 0.0) for n in names})
+
+    def near(connections: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        absent = max(eps, initial_prob * (1.0 - initial_certainty))
+        present = min(1.0 - eps, initial_prob + initial_certainty * (1.0 - initial_prob))
+        return {name: jnp.where(connections[name], jnp.float32(present), jnp.float32(absent)) for name in names}
+
     def starting_at(probs: dict[str, jax.Array]) -> ConnectivityState:
         # Adam's initial moments would be the same buffer, which cannot be donated twice.
         return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
-
-    def init_near(connections: dict[str, jax.Array]) -> ConnectivityState:
-        absent = max(eps, initial_prob * (1.0 - initial_certainty))
-        present = min(1.0 - eps, initial_prob + initial_certainty * (1.0 - initial_prob))
-        return starting_at(
-            {name: jnp.where(connections[name], jnp.float32(present), jnp.float32(absent)) for name in names}
-        )
-
-    def init(key: jax.Array) -> ConnectivityState:
-        if not initial_certainty:
-            return starting_at({name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names})
-        drawn = jax.random.bernoulli
-        return init_near(
-            {
-                name: drawn(jax.random.fold_in(key, index), initial_prob, connection_shapes[name])
-                for index, name in enumerate(names)
-            }
-        )
 
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
         planes = {name: threshold_planes(state.probs[name]) for name in names}
@@ -216,20 +224,22 @@ def make_connectivity(
         snr = _signal_to_noise(gradient, state.probs, weights)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
-        probs = jax.tree.map(
-            lambda p, d: jnp.clip(p + learning_rate * (d - weight_decay * p), eps, 1.0 - eps),
-            state.probs,
-            step,
-        )
+
+        def moved(p: jax.Array, d: jax.Array) -> jax.Array:
+            moved = jnp.clip(p + learning_rate * (d - weight_decay * p), eps, 1.0 - eps)
+            return moved if wiring == 1 else jnp.where(p > 0, moved, 0.0)
+
+        probs = jax.tree.map(moved, state.probs, step)
         return ConnectivityState(probs, adam_state), {"update_snr": snr}
 
     def metrics(state: ConnectivityState) -> Metrics:
         p = jnp.concatenate([state.probs[name].ravel() for name in names])
         near_bound = (p <= saturated_from(eps)) | (p >= 1.0 - saturated_from(eps))
+        possible = None if wiring == 1 else p > 0
         return {
             "density": jnp.mean(p),
-            "entropy": jnp.mean(entr(p) + entr(1.0 - p)) / math.log(2.0),
-            "saturated": jnp.mean(near_bound.astype(jnp.float32)),
+            "entropy": jnp.mean(entr(p) + entr(1.0 - p), where=possible) / math.log(2.0),
+            "saturated": jnp.mean(near_bound.astype(jnp.float32), where=possible),
         }
 
     return Strategy(
