@@ -76,7 +76,7 @@ class TrainOptions(TrainingOptions):
     init: Annotated[
         Path | None,
         option(
-            "RUN_DIR|CKPT_DIR|BUNDLE_DIR",
+            "RUN|zoo:NAME",
             "Start from the connectome, task and network of a run, checkpoint, bundle or zoo:NAME.",
             complete=complete_saved,
         ),

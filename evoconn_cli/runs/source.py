@@ -16,7 +16,7 @@ from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, is_text
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.runs.directory import RunDirectory, locate, readable
-from evoconn_cli.runs.listing import named_run
+from evoconn_cli.runs.listing import ZOO, named_run
 from evoconn_cli.runs.provenance import without_folders
 
 _CERTAINTY = 0.9
@@ -29,7 +29,7 @@ _CONNECTIONS = "connections"
 class Source(NamedTuple):
     """A network to start from."""
 
-    name: str  # as the user gave it, without folders outside the current directory
+    name: str  # `zoo:NAME`, or the path without folders outside the current directory
     path: Path
     config: RunConfig
 
@@ -50,7 +50,8 @@ def find_source(given: str | Path) -> Source:
             f"--init {given}: its network {config.network.name} has real weights, and a run starts from boolean "
             "connections. Name a run of ec, a bundle, or zoo:NAME."
         )
-    return Source(without_folders(str(given)), path, config)
+    name = str(given) if str(given).startswith(ZOO) else without_folders(RunDirectory(path).short_path())
+    return Source(name, path, config)
 
 
 def config_from(source: Source, base: DictConfig, overrides: Overrides) -> RunConfig:

@@ -91,6 +91,7 @@ def test_a_bundle_is_the_same_start_as_its_run_and_the_run_records_it(source, tm
 
 def test_task_and_network_are_inherited_unless_the_command_line_has_others(source):
     found = find_source(source / "bundle")
+    assert found.name == "bundle" and find_source("zoo:hopper").name == "zoo:hopper"
     base = OmegaConf.create({"task": {"name": "hopper"}, "network": {"name": "lstm"}, "algo": {"learning_rate": 0.3}})
     config = config_from(found, base, [])
     assert (config.task.name, config.task.episode_length, config.network.num_neurons) == ("probe_sign", 8, 40)
