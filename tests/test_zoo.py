@@ -81,11 +81,12 @@ def test_a_change_to_a_compact_bundle_is_refused(added, tmp_path):
 
 
 def test_probabilities_are_rounded_within_their_bounds_and_on_their_side_of_one_half():
-    probs = np.array([0.001, 0.0011, 0.49999, 0.5, np.nextafter(np.float32(0.5), 1), 0.9, 0.999], np.float32)
+    probs = np.array([0.0, 0.001, 0.0011, 0.49999, 0.5, np.nextafter(np.float32(0.5), 1), 0.9, 0.999], np.float32)
     rounded = zoo._rounded(probs).astype(np.float32)
     np.testing.assert_array_equal(rounded > 0.5, probs > 0.5)
     np.testing.assert_allclose(rounded, probs, atol=1 / 510 + 1e-4)
-    np.testing.assert_allclose(rounded[[0, -1]], [0.001, 0.999], atol=3e-5)
+    np.testing.assert_allclose(rounded[[0, 1, 2, -1]], [0, 0.001, 0.001, 0.999], atol=3e-5)
+    np.testing.assert_array_equal(rounded > 0, probs > 0)
 
 
 def test_a_name_of_the_zoo_means_its_bundle_unless_there_is_a_file_of_that_name(tmp_path, monkeypatch):

@@ -153,9 +153,13 @@ def compact(bundle: Path) -> None:
 
 
 def _rounded(probs: np.ndarray) -> np.ndarray:
-    """Returns float16 probabilities that take few bytes: multiples of 1/255, of which none is 1/2, or a bound."""
+    """Returns float16 probabilities that take few bytes: multiples of 1/255, of which none is 1/2, or a bound.
+
+    Connections that cannot form keep a probability of 0, and only they have it.
+    """
     levels = np.ceil(probs.astype(np.float64) * _LEVELS - 0.5) / _LEVELS
-    return np.clip(levels, probs.min(), probs.max()).astype(np.float16)
+    lowest = np.min(probs, where=probs > 0, initial=1)
+    return np.where(probs > 0, np.clip(levels, lowest, probs.max()), 0).astype(np.float16)
 
 
 def _record(run: Path, generation: int, *, trained_by: str | None, machine: str | None) -> dict[str, Any]:
