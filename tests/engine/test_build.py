@@ -35,6 +35,7 @@ ARRIVES = {
             "adam_beta2",
             "adam_eps",
             "learning_rate",
+            "learning_rate_knee",
             "eps",
             "weight_decay",
             "initial_prob",

@@ -113,6 +113,7 @@ def make(config: EcConfig, network: Network) -> Strategy:
         num_members=config.num_members,
         keeps_candidates=held_bytes <= min(_HELD_BYTES, _HELD_SHARE * usable_memory()),
         learning_rate=config.learning_rate,
+        learning_rate_knee=config.learning_rate_knee,
         eps=config.eps,
         adam_beta1=config.adam_beta1,
         adam_beta2=config.adam_beta2,
@@ -130,6 +131,7 @@ def make_connectivity(
     num_members: int,
     keeps_candidates: bool = True,
     learning_rate: float = 0.15,
+    learning_rate_knee: float | None = None,
     eps: float = 1e-3,
     adam_beta1: float = 0.9,
     adam_beta2: float = 0.999,
@@ -146,6 +148,8 @@ def make_connectivity(
         num_members: M, at most `MAX_MEMBERS`.
         keeps_candidates: Whether members are held for a generation; otherwise they are drawn twice.
         learning_rate: Step size.
+        learning_rate_knee: Generations t0; the step size of generation t is multiplied by sqrt(t0 / (t0 + t)). None
+            for a constant one, as in arXiv 2305.17650.
         eps: Distance from 0 and 1 of the bounds; probabilities stay within `[eps, 1 - eps]`.
         adam_beta1: Decay of the first moment.
         adam_beta2: Decay of the second moment.
@@ -224,9 +228,13 @@ def make_connectivity(
         snr = _signal_to_noise(gradient, state.probs, weights)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
+        step_size = learning_rate
+        if learning_rate_knee is not None:
+            generation = state.adam.count.astype(jnp.float32)
+            step_size *= jnp.sqrt(learning_rate_knee / (learning_rate_knee + generation))
 
         def moved(p: jax.Array, d: jax.Array) -> jax.Array:
-            moved = jnp.clip(p + learning_rate * (d - weight_decay * p), eps, 1.0 - eps)
+            moved = jnp.clip(p + step_size * (d - weight_decay * p), eps, 1.0 - eps)
             return moved if wiring == 1 else jnp.where(p > 0, moved, 0.0)
 
         probs = jax.tree.map(moved, state.probs, step)
