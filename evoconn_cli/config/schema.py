@@ -229,6 +229,9 @@ class RolloutConfig:
         low=0,
         high=1,
     )
+    alive_bonus_generations: int | None = published(
+        None, "generations for which rollout.alive_bonus applies, then the whole bonus counts; null: all", low=1
+    )
     warmup_steps: int = published(0, "steps that settle the network before an episode", unit="steps", low=0)
 
     def check(self) -> None:
@@ -237,6 +240,11 @@ class RolloutConfig:
             raise ConfigError(
                 f"rollout.alive_bonus={self.alive_bonus}: the bonus can be left out of the first episode only. Set "
                 "rollout.fitness=first_episode, or rollout.alive_bonus=1."
+            )
+        if self.alive_bonus == 1 and self.alive_bonus_generations is not None:
+            raise ConfigError(
+                f"rollout.alive_bonus_generations={self.alive_bonus_generations}: the whole bonus counts anyway. Set "
+                "rollout.alive_bonus below 1, too."
             )
 
 

@@ -91,6 +91,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         fresh_resets=config.rollout.resets == "fresh",
         shaping=SHAPINGS[config.algo.shaping],
         alive_bonus=config.rollout.alive_bonus,
+        alive_bonus_generations=config.rollout.alive_bonus_generations,
     )
     return Engine(
         task=task,

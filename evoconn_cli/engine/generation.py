@@ -61,6 +61,7 @@ class Generation:
         shaping: Weights of the members by their fitness.
         alive_bonus: Share of the task's bonus for not falling that counts for the weights; if it is below 1, only
             first episodes are played.
+        alive_bonus_generations: Generations for which that share applies, before the whole bonus counts; None for all.
     """
 
     rollout: Rollout
@@ -73,6 +74,7 @@ class Generation:
     fresh_resets: bool
     shaping: Shaping
     alive_bonus: float = 1.0
+    alive_bonus_generations: int | None = None
 
     @property
     def num_members(self) -> int:
@@ -141,7 +143,7 @@ class Generation:
         results, steps = self._play(state, blocks)
         results = gather(results, self.num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[: self.population], results._replace(observations=None))
-        weights = self.shaping(self._fitness_to_rank(per_member)[: self.num_members])
+        weights = self.shaping(self._fitness_to_rank(state, per_member)[: self.num_members])
         return PopulationResult(
             members=per_member._replace(observations=results.observations),
             weights=weights,
@@ -173,7 +175,7 @@ class Generation:
             self.num_blocks,
         )
 
-    def _fitness_to_rank(self, results: BlockResult) -> jax.Array:
+    def _fitness_to_rank(self, state: RunState, results: BlockResult) -> jax.Array:
         task = self.rollout.task
         left_out = (1.0 - self.alive_bonus) * task.alive_bonus
         if not left_out:
@@ -181,6 +183,8 @@ class Generation:
         assert self.rollout.first_episode and task.episode_length is not None
         # A table, because a product and a sum in one place may round differently on another number of devices.
         by_length = jnp.asarray(left_out * np.arange(task.episode_length + 1), jnp.float32)
+        if self.alive_bonus_generations is not None:
+            by_length = jnp.where(state.generation < self.alive_bonus_generations, by_length, 0.0)
         return results.fitness - by_length[results.steps]
 
     def _ask(self, state: RunState, members: jax.Array) -> Candidates:

@@ -28,6 +28,7 @@ ARRIVES = {
     "engine.block": ("Generation", "block"),
     "rollout.warmup_steps": ("Rollout", "warmup_steps"),
     "rollout.alive_bonus": ("Generation", "alive_bonus"),
+    "rollout.alive_bonus_generations": ("Generation", "alive_bonus_generations"),
     **{
         f"algo.{name}": ("strategy", name)
         for name in (
@@ -66,6 +67,9 @@ SWITCHES = {
     "algo.shaping=log_utility": ("Generation", "shaping", log_utilities),
 }
 """Override -> the function, and the argument that then has another value."""
+
+WITH = {"rollout.alive_bonus_generations": ["rollout.alive_bonus=0.5"]}
+"""Overrides without which a key is refused."""
 
 ELSEWHERE = {
     *("task.name", "algo.name", "network.name", "engine.devices", "engine.kernel"),
@@ -133,7 +137,7 @@ def test_every_key_arrives(algo, network, arguments):
         function, argument = ARRIVES[key]
         other = another(value)
         assert usual[function][argument] != other
-        assert arguments(*pair, f"{key}={other}")[function][argument] == other, key
+        assert arguments(*pair, *WITH.get(key, ()), f"{key}={other}")[function][argument] == other, key
 
 
 @pytest.mark.parametrize("override", SWITCHES)

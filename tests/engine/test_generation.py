@@ -37,6 +37,7 @@ class Options(NamedTuple):
     fresh_resets: bool = False
     shaping: str = "centered_rank"
     alive_bonus: float = 1.0
+    alive_bonus_generations: int | None = None
     warmup_steps: int = 0
     population: int = 22
     evaluation_copies: int = 3
@@ -122,6 +123,7 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
         fresh_resets=options.fresh_resets,
         shaping=SHAPINGS[options.shaping],
         alive_bonus=options.alive_bonus,
+        alive_bonus_generations=options.alive_bonus_generations,
     )
     state = initial_run_state(strategy, observation_size=task.observation_size, seed=5)
     return Setup(task, network, strategy, generation, workers, state, options)
@@ -154,6 +156,7 @@ CASES = [
     Options(first_episode=False, fresh_resets=True),
     Options(all_steps=False, fresh_resets=True, shaping="log_utility"),
     Options(warmup_steps=3, fresh_resets=True, alive_bonus=0.25),
+    Options(alive_bonus=0.25, alive_bonus_generations=2),
     Options(first_episode=False, all_steps=False),
 ]
 """Both ways of each option, and the published combination with and without the warm-up."""
@@ -276,7 +279,10 @@ def test_a_generation_is_what_members_do_alone(options):
         fitness, rate = np.asarray([m.fitness for m in members]), np.asarray([m.rate for m in members])
         np.testing.assert_allclose(results.fitness, fitness, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(results.rate, rate, rtol=1e-4, atol=1e-5)
-        ranked = results.fitness - (1.0 - options.alive_bonus) * 2.0 * results.steps
+        left_out = 1.0 - options.alive_bonus
+        if options.alive_bonus_generations is not None and int(state.generation) >= options.alive_bonus_generations:
+            left_out = 0.0
+        ranked = results.fitness - left_out * 2.0 * results.steps
         np.testing.assert_array_equal(evaluation.weights, SHAPINGS[options.shaping](ranked[:num_members]))
         steps += sum(m.steps for m in members)
         state, metrics = learn(state, evaluation)
