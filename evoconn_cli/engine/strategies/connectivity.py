@@ -230,7 +230,7 @@ def make_connectivity(
         assert isinstance(adam_state, optax.ScaleByAdamState)
         step_size = learning_rate
         if learning_rate_knee is not None:
-            generation = state.adam.count.astype(jnp.float32)
+            generation = jnp.asarray(state.adam.count, jnp.float32)
             step_size *= jnp.sqrt(learning_rate_knee / (learning_rate_knee + generation))
 
         def moved(p: jax.Array, d: jax.Array) -> jax.Array:
