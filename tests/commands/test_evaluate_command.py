@@ -41,6 +41,7 @@ def evoconn(evoconn, monkeypatch, tmp_path):
     return functools.partial(evoconn, "evaluate")
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_without_any_other_flag(evoconn, runs):
     before = files_of(Path(runs["first"]))
     code, out, _ = evoconn(runs["first"], "--episodes", "12")
@@ -62,6 +63,7 @@ def test_a_damaged_latest_checkpoint_is_passed_over_and_said(evoconn, runs, tmp_
     assert code == 1 and "Error: " in err and "damaged" in err
 
 
+@pytest.mark.slow
 def test_json_and_csv_hold_the_same_episodes(evoconn, runs, tmp_path):
     code, out, err = evoconn(
         runs["first"], "--step", "best", "--episodes", "20", "--seed", "7", "--json", "-", "--csv", "deep/e.csv",
@@ -112,6 +114,7 @@ def test_what_is_not_a_number_is_null(evoconn, tmp_path):
     assert code == 0 and "number" in out
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_a_table_and_a_curve(evoconn, runs, tmp_path):
     run = shutil.copytree(runs["first"], tmp_path / "copy")
     code, out, _ = evoconn("copy", "--episodes", "4", "--perturb", "lesion-neurons=0,0.25,0.5")
@@ -136,6 +139,7 @@ def test_perturbations_may_stand_among_the_runs(evoconn, runs):
     assert json.loads(spread)["evaluations"][0]["perturbations"] == {"obs-noise": 0.2, "lesion-synapses": 0.1}
 
 
+@pytest.mark.slow
 def test_several_runs_are_compared_and_put_together(evoconn, runs):
     code, out, _ = evoconn(*runs.values(), "--episodes", "5", "--json", "results.json")
     assert code == 0
@@ -216,6 +220,7 @@ def test_a_curve_needs_several_checkpoints(evoconn, runs):
     assert code == 0 and Path("c.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn_where_it_is_asked_for_and_returns_are_divided(evoconn, runs):
     arguments = ["--episodes", "3", "--perturb", "obs-noise=0,1", "--curve", "deep/c.svg", "--json", "r.json"]
     code, out, _ = evoconn(runs["first"], runs["second"], *arguments, "--reference", "probe_steps=4")
@@ -227,6 +232,7 @@ def test_a_sweep_is_drawn_where_it_is_asked_for_and_returns_are_divided(evoconn,
     assert document["aggregates"][1]["iqm"] == pytest.approx(np.mean(means) / 4)
 
 
+@pytest.mark.slow
 def test_lengths_and_their_limit_have_one_unit(evoconn, tmp_path):
     run = save_run(tmp_path / "run", "task.episode_length=8", "task.action_repeat=3", eval_fitness={1: 0.0})
     _, out, _ = evoconn(str(run), "--episodes", "2", "--json", "-")

@@ -179,6 +179,7 @@ def test_a_package_that_is_too_old_is_named_with_what_is_needed(evoconn, runs, m
     assert code == 1 and "nir was not written: it needs nir 1.0.8 (installed: 1.0.7)" in err
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_imported_is_missing_too(evoconn, runs, monkeypatch):
     monkeypatch.delitem(sys.modules, "pyarrow", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow.lib", None)

@@ -114,11 +114,13 @@ def test_episodes_that_end_early_are_counted(opened):
     np.testing.assert_array_equal(one.results.ended_early, one.results.lengths < 12)
 
 
+@pytest.mark.slow
 def test_the_limit_counts_physics_steps_also_with_repeated_actions(opened):
     one = run_one(opened("task.episode_length=8", "task.action_repeat=3"))
     assert (one.results.lengths == 3).all() and not one.results.ended_early.any()
 
 
+@pytest.mark.slow
 def test_a_failed_episode_is_counted_and_left_out(opened):
     one = run_one(opened("task.name=probe_nan"), episodes=30, sampled=True)
     assert 0 < one.returns.failed == np.isnan(one.results.returns).sum() < 30
@@ -170,6 +172,7 @@ def test_no_draw_is_one_of_training(opened):
     assert tuple(jax.random.key_data(ev.evaluation_key(3)).tolist()) not in of_training
 
 
+@pytest.mark.slow
 def test_the_normaliser_stays_as_it_is_and_matters(opened):
     run = opened()
     before = jax.tree.map(np.asarray, run.state.normalizer)

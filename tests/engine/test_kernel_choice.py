@@ -63,6 +63,7 @@ def test_on_a_cpu_pallas_is_refused_before_there_is_a_run(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_auto_takes_the_kernel_where_it_is_found_equal(as_gpu):
     choice = choose()
     assert choice.name == "pallas"

@@ -94,6 +94,6 @@ def test_connections_are_held_where_there_is_memory_for_them(machine, monkeypatc
     machine(OWN_2, {"a.slice/memory.max": str(memory)} if memory else {})
     given = {}
     monkeypatch.setattr(connectivity, "make_connectivity", lambda **arguments: given.update(arguments))
-    network = type("Network", (), {"shapes": {}, "num_parameters": 2**19})
+    network = type("Network", (), {"shapes": {}, "num_parameters": 2**19, "wiring": 1.0})
     connectivity.make(load_config("paper", ["task.name=hopper", "algo.population=8192"]).algo, network)
     assert given["keeps_candidates"] is held

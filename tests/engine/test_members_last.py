@@ -285,6 +285,7 @@ def test_trip_counts_of_the_loops_differ():
     assert len(set(counts.tolist())) > 1, "else the case says nothing"
 
 
+@pytest.mark.slow
 def test_random_numbers_are_those_of_each_member_alone():
     keys = jax.random.key_data(jax.random.split(jax.random.key(3), NUM_MEMBERS))
 

@@ -12,6 +12,8 @@ from nir_interpreter import run_graph
 
 from evoconn_cli.export.nir_graph import write_nir
 
+pytestmark = pytest.mark.slow
+
 CONN_SNN = ("network.v_rest=-0.2", "network.v_threshold=0.9", "network.tau_out_ms=7.0", "network.excitatory_ratio=0.6")
 CASES = {
     "conn_snn-continuous": (CONN_SNN, "continuous"),

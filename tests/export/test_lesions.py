@@ -25,6 +25,8 @@ from evoconn_cli.export.bundle.reading import read_bundle, verify_bundle
 from evoconn_cli.export.bundle.run_network import Network
 from evoconn_cli.export.bundle.writing import HOLDS, write_bundle
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "export.md"
 
 

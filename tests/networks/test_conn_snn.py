@@ -272,6 +272,7 @@ def test_members_that_are_not_active_are_passed_over():
     assert not np.array_equal(everyone.neurons.v[~active], before.neurons.v[~active])
 
 
+@pytest.mark.slow
 def test_members_do_not_touch_each_other():
     layers, v0, obs = random_case(PAPER, 40, 3, 2, members=4, num_steps=2, seed=4)
     together = simulate(PAPER, layers, v0, obs)[-1]

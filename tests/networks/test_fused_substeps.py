@@ -57,6 +57,7 @@ def test_interpreted_it_gives_the_same_bits_as_xla(num_neurons, excitatory_ratio
     assert_equal_bits(steps(fused, *block), theirs)
 
 
+@pytest.mark.slow
 def test_members_that_are_not_active_are_passed_over():
     network = make_network(fused="interpreted")
     params, carry, observations = random_block(network)

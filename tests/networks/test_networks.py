@@ -117,6 +117,7 @@ def bits_of(tree):
     return [np.asarray(x).view(np.uint32 if x.dtype.itemsize == 4 else np.uint8) for x in jax.tree.leaves(tree)]
 
 
+@pytest.mark.slow
 def test_recording_changes_no_bit(spiking, observations):
     candidates = candidates_of(spiking, jax.random.key(0))
     params = spiking.prepare(candidates)

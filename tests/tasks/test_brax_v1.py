@@ -205,6 +205,7 @@ def test_one_environment_serves_a_task_and_its_pictures():
     assert brax_v1_environment("hopper") is brax_v1_environment("hopper", PhysicsScale())
 
 
+@pytest.mark.slow
 def test_draws_do_not_follow_the_default_generator():
     key, task = jax.random.key(3, impl="threefry2x32"), make_brax_v1_task("hopper")
     expected = jax.jit(task.reset)(key)
