@@ -22,6 +22,9 @@ LATER = {
     "ended_by",
     "initial_certainty",
     "alive_bonus",
+    "alive_bonus_generations",
+    "learning_rate_knee",
+    "wiring",
     "video_every",
 }
 """Keys that the version which wrote the files did not have."""
