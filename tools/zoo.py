@@ -50,7 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     adds.add_argument("--step", default="best", help="checkpoint: a generation, latest or best (default)")
     adds.add_argument("--episode-steps", type=int, default=30, help="steps of the recorded episode (30)")
     adds.add_argument("--episodes", type=int, default=128, help="episodes of the evaluation (128)")
-    adds.add_argument("--trained-by", metavar="COMMAND", help="command of the training; by default that in run.json")
+    adds.add_argument(
+        "--trained-by",
+        metavar="COMMAND",
+        help="command of the training, without --generations; by default that in run.json",
+    )
     adds.add_argument("--machine", help="machine of the training; by default the devices in run.json")
     adds.add_argument("--force", action="store_true", help="replace a network of this name")
     commands.add_parser("table", help="write the table of the results into the documentation")
@@ -92,7 +96,7 @@ def add(
         step: Checkpoint: a generation, `latest` or `best`.
         episode_steps: Steps of the recorded episode.
         episodes: Episodes of the evaluation, with the random seed 0.
-        trained_by: Command of the training; by default those in run.json.
+        trained_by: Command of the training, to which the generation is added; by default those in run.json.
         machine: Machine of the training; by default its devices in run.json.
         force: Whether to replace a network of this name.
         say: Called with what is done, in words.
@@ -183,7 +187,9 @@ def _record(run: Path, generation: int, *, trained_by: str | None, machine: str 
         "env_steps": lines[-1]["env_steps"],
         "seconds": round(float(lines[-1]["elapsed"] or 0)),
         "machine": machine or facts.get("devices"),
-        "commands": [trained_by] if trained_by else list(dict.fromkeys([facts.get("command"), *resumed])),
+        "commands": [f"{trained_by} --generations {generation}"]
+        if trained_by
+        else list(dict.fromkeys([facts.get("command"), *resumed])),
         "git_commit": facts.get("git_commit"),
         "curve": thin(lines),
     }

@@ -234,8 +234,8 @@ def make_connectivity(
             step_size *= jnp.sqrt(learning_rate_knee / (learning_rate_knee + generation))
 
         def moved(p: jax.Array, d: jax.Array) -> jax.Array:
-            moved = jnp.clip(p + step_size * (d - weight_decay * p), eps, 1.0 - eps)
-            return moved if wiring == 1 else jnp.where(p > 0, moved, 0.0)
+            bounded = jnp.clip(p + step_size * (d - weight_decay * p), eps, 1.0 - eps)
+            return jnp.where(p > 0, bounded, 0.0)  # connections outside the wiring stay absent
 
         probs = jax.tree.map(moved, state.probs, step)
         return ConnectivityState(probs, adam_state), {"update_snr": snr}
