@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -168,32 +168,9 @@ def make_connectivity(
         raise ValueError(f"{num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
     names, in_parts = sorted(connection_shapes), num_members > _MAX_IN_ONE_PART
     adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
-
-    def init(key: jax.Array) -> ConnectivityState:
-        def drawn(key: jax.Array, share: float) -> dict[str, jax.Array]:
-            keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(names)}
-            return {name: jax.random.bernoulli(keys[name], share, connection_shapes[name]) for name in names}
-
-        probs = {name: jnp.full(connection_shapes[name], initial_prob, jnp.float32) for name in names}
-        if initial_certainty:
-            probs = near(drawn(key, initial_prob))
-        if wiring < 1:
-            possible = drawn(jax.random.fold_in(key, len(names)), wiring)
-            probs = {name: jnp.where(possible[name], probs[name], 0.0) for name in names}
-        return starting_at(probs)
-
-    def init_near(state: ConnectivityState, connections: dict[str, jax.Array]) -> ConnectivityState:
-        probs = near(connections)
-        return starting_at({n: jnp.where((state.probs[n] > 0) | connections[n], probs[n], 0.0) for n in names})
-
-    def near(connections: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        absent = max(eps, initial_prob * (1.0 - initial_certainty))
-        present = min(1.0 - eps, initial_prob + initial_certainty * (1.0 - initial_prob))
-        return {name: jnp.where(connections[name], jnp.float32(present), jnp.float32(absent)) for name in names}
-
-    def starting_at(probs: dict[str, jax.Array]) -> ConnectivityState:
-        # Adam's initial moments would be the same buffer, which cannot be donated twice.
-        return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
+    init, init_near = _make_starts(
+        connection_shapes, adam, eps=eps, density=initial_prob, certainty=initial_certainty, wiring=wiring
+    )
 
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
         planes = {name: threshold_planes(state.probs[name]) for name in names}
@@ -219,14 +196,8 @@ def make_connectivity(
         return (add(weights & (2**_LOW_BITS - 1)), add(weights >> _LOW_BITS)) if in_parts else add(weights)
 
     def tell(state: ConnectivityState, sums: Sums, weights: jax.Array) -> tuple[ConnectivityState, Metrics]:
-        num_weights = weights.shape[0]
-        # Weights sum to 0, so mean(w·(theta - p)) = mean(w·theta): whole numbers up to this division.
-        as_floats = jax.tree.map(lambda s: s.astype(jnp.float32), sums)
-        if in_parts:
-            as_floats = jax.tree.map(lambda low, high: low + 2.0**_LOW_BITS * high, *as_floats)
-        gradient = jax.tree.map(lambda s: s / (2.0 * num_weights * (num_weights - 1)), as_floats)
-        snr = _signal_to_noise(gradient, state.probs, weights)
-        step, adam_state = adam.update(gradient, state.adam)
+        gradient = _gradient(sums, num_weights=weights.shape[0], in_parts=in_parts)
+        direction, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
         step_size = learning_rate
         if learning_rate_knee is not None:
@@ -237,18 +208,8 @@ def make_connectivity(
             bounded = jnp.clip(p + step_size * (d - weight_decay * p), eps, 1.0 - eps)
             return jnp.where(p > 0, bounded, 0.0)  # connections outside the wiring stay absent
 
-        probs = jax.tree.map(moved, state.probs, step)
-        return ConnectivityState(probs, adam_state), {"update_snr": snr}
-
-    def metrics(state: ConnectivityState) -> Metrics:
-        p = jnp.concatenate([state.probs[name].ravel() for name in names])
-        near_bound = (p <= saturated_from(eps)) | (p >= 1.0 - saturated_from(eps))
-        possible = None if wiring == 1 else p > 0
-        return {
-            "density": jnp.mean(p),
-            "entropy": jnp.mean(entr(p) + entr(1.0 - p), where=possible) / math.log(2.0),
-            "saturated": jnp.mean(near_bound.astype(jnp.float32), where=possible),
-        }
+        probs = jax.tree.map(moved, state.probs, direction)
+        return ConnectivityState(probs, adam_state), {"update_snr": _signal_to_noise(gradient, state.probs, weights)}
 
     return Strategy(
         "ec",
@@ -257,11 +218,51 @@ def make_connectivity(
         center,
         weighted_sums,
         tell,
-        metrics,
+        lambda state: _metrics(state.probs, eps),
         keeps_candidates=keeps_candidates,
         probs=lambda state: state.probs,
         init_near=init_near,
     )
+
+
+def _make_starts(
+    shapes: Mapping[str, tuple[int, ...]],
+    adam: optax.GradientTransformation,
+    *,
+    eps: float,
+    density: float,
+    certainty: float,
+    wiring: float,
+) -> tuple[Callable[..., ConnectivityState], Callable[..., ConnectivityState]]:
+    """Returns `init` and `init_near` of the strategy; arguments are those of `make_connectivity`."""
+    absent = max(eps, density * (1.0 - certainty))
+    present = min(1.0 - eps, density + certainty * (1.0 - density))
+
+    def init(key: jax.Array) -> ConnectivityState:
+        probs = {name: jnp.full(shape, density, jnp.float32) for name, shape in shapes.items()}
+        if certainty:
+            probs = near(random_connections(key, density))
+        if wiring < 1:
+            possible = random_connections(jax.random.fold_in(key, len(shapes)), wiring)
+            probs = {name: jnp.where(possible[name], p, 0.0) for name, p in probs.items()}
+        return start(probs)
+
+    def init_near(state: ConnectivityState, connections: dict[str, jax.Array]) -> ConnectivityState:
+        probs = near(connections)
+        return start({n: jnp.where((state.probs[n] > 0) | connections[n], p, 0.0) for n, p in probs.items()})
+
+    def random_connections(key: jax.Array, share: float) -> dict[str, jax.Array]:
+        keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(sorted(shapes))}
+        return {name: jax.random.bernoulli(keys[name], share, shape) for name, shape in shapes.items()}
+
+    def near(connections: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return {name: jnp.where(c, jnp.float32(present), jnp.float32(absent)) for name, c in connections.items()}
+
+    def start(probs: dict[str, jax.Array]) -> ConnectivityState:
+        # Adam's initial moments would be the same buffer, which cannot be donated twice.
+        return ConnectivityState(probs, jax.tree.map(jnp.copy, adam.init(probs)))
+
+    return init, init_near
 
 
 def saturated_from(eps: float) -> float:
@@ -287,6 +288,32 @@ def _sum_over_members(words: jax.Array, weights: jax.Array, length: int) -> jax.
 
     start = jnp.zeros((length, *words.shape[2:]), jnp.int32)
     return lax.scan(add_member, start, (words, weights))[0]
+
+
+def _gradient(sums: Sums, *, num_weights: int, in_parts: bool) -> dict[str, jax.Array]:
+    """Returns the natural gradient: the mean of weight · (bit - p) over members.
+
+    Args:
+        sums: Sums over members of weight · bit; of the low and of the high part of weights if `in_parts`.
+        num_weights: M, number of members.
+        in_parts: Whether weights were added in two parts.
+    """
+    # Weights sum to 0, so the probabilities p cancel: the sums are whole numbers up to the division.
+    as_floats = jax.tree.map(lambda s: s.astype(jnp.float32), sums)
+    if in_parts:
+        as_floats = jax.tree.map(lambda low, high: low + 2.0**_LOW_BITS * high, *as_floats)
+    return jax.tree.map(lambda s: s / (2.0 * num_weights * (num_weights - 1)), as_floats)
+
+
+def _metrics(probs: dict[str, jax.Array], eps: float) -> Metrics:
+    """Returns the density of the network, and over the connections that can form, entropy and saturation."""
+    p = jnp.concatenate([probs[name].ravel() for name in sorted(probs)])
+    near_bound = (p <= saturated_from(eps)) | (p >= 1.0 - saturated_from(eps))
+    return {
+        "density": jnp.mean(p),
+        "entropy": jnp.mean(entr(p) + entr(1.0 - p), where=p > 0) / math.log(2.0),
+        "saturated": jnp.mean(near_bound.astype(jnp.float32), where=p > 0),
+    }
 
 
 def _signal_to_noise(gradient: dict[str, jax.Array], probs: dict[str, jax.Array], whole: jax.Array) -> jax.Array:
