@@ -218,7 +218,7 @@ def make_connectivity(
         center,
         weighted_sums,
         tell,
-        lambda state: _metrics(state.probs, eps),
+        lambda state: _metrics(state.probs, eps, wired=wiring < 1),
         keeps_candidates=keeps_candidates,
         probs=lambda state: state.probs,
         init_near=init_near,
@@ -305,14 +305,15 @@ def _gradient(sums: Sums, *, num_weights: int, in_parts: bool) -> dict[str, jax.
     return jax.tree.map(lambda s: s / (2.0 * num_weights * (num_weights - 1)), as_floats)
 
 
-def _metrics(probs: dict[str, jax.Array], eps: float) -> Metrics:
+def _metrics(probs: dict[str, jax.Array], eps: float, *, wired: bool) -> Metrics:
     """Returns the density of the network, and over the connections that can form, entropy and saturation."""
     p = jnp.concatenate([probs[name].ravel() for name in sorted(probs)])
+    possible = p > 0 if wired else None
     near_bound = (p <= saturated_from(eps)) | (p >= 1.0 - saturated_from(eps))
     return {
         "density": jnp.mean(p),
-        "entropy": jnp.mean(entr(p) + entr(1.0 - p), where=p > 0) / math.log(2.0),
-        "saturated": jnp.mean(near_bound.astype(jnp.float32), where=p > 0),
+        "entropy": jnp.mean(entr(p) + entr(1.0 - p), where=possible) / math.log(2.0),
+        "saturated": jnp.mean(near_bound.astype(jnp.float32), where=possible),
     }
 
 
