@@ -9,7 +9,7 @@ from io import StringIO
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderableType, RenderResult
 from rich.control import Control
 from rich.live import Live
 from rich.live_render import LiveRender
@@ -37,11 +37,18 @@ _LOW, _HIGH = 22, 29
 
 
 class ReflowedLive(Live):
-    """A live display that also clears lines that the terminal wrapped when it was made narrower."""
+    """A live display that leaves none of its earlier rows in view when the terminal is resized."""
 
     def __init__(self, renderable: RenderableType | None = None, *, console: Console, **options: Any) -> None:
         super().__init__(renderable, console=console, **options)
-        self._live_render = _ReflowedRender(self.get_renderable(), console)
+        self._live_render = self._reflowed = _ReflowedRender(self.get_renderable(), console)
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Returns what to print: `renderables` in place of the last drawing, and a new drawing below."""
+        processed = super().process_renderables(renderables)
+        if not all(isinstance(printed, Control) for printed in renderables):
+            self._reflowed.scrolled = []  # what is printed now stays below them
+        return processed
 
 
 class NotebookLive:
@@ -83,20 +90,37 @@ class NotebookLive:
 
 
 class _ReflowedRender(LiveRender):
-    """A render that counts the rows of its lines at the present width of the terminal."""
+    """A render that knows the rows of its last drawing at the present size of the terminal.
+
+    A terminal that is made smaller wraps lines and pushes rows into its scrollback, where nothing can clear them; when
+    it is made larger, they come back into view. As long as there are some, the drawing fills the screen, so that their
+    number stays known.
+
+    Attributes:
+        scrolled: Widths of the lines in the scrollback, directly above the screen [characters].
+    """
 
     def __init__(self, renderable: RenderableType, console: Console) -> None:
         super().__init__(renderable)
+        self.scrolled: list[int] = []
         self._console = console
         self._widths: list[int] = []
+        self._next: list[Segment] | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        segments = list(super().__rich_console__(console, options))
-        lines = "".join(segment.text for segment in segments if isinstance(segment, Segment)).split("\n")
-        self._widths = [cell_len(line) for line in lines]
+        segments, self._next = self._next or self._draw(options), None
+        lines = "".join(segment.text for segment in segments).split("\n")
+        blank = max(0, console.height - len(lines)) if self.scrolled else 0
+        self._widths = [0] * blank + [cell_len(line) for line in lines]
+        yield from [Segment.line()] * blank
         yield from segments
 
     def position_cursor(self) -> Control:
+        for _ in range(3):  # drawing takes time, in which a terminal may be resized again
+            size = self._console.size
+            self._next = self._draw(self._console.options)
+            if self._console.size == size:
+                break
         self._count_rows()
         return super().position_cursor()
 
@@ -104,11 +128,20 @@ class _ReflowedRender(LiveRender):
         self._count_rows()
         return super().restore_cursor()
 
+    def _draw(self, options: ConsoleOptions) -> list[Segment]:
+        return [part for part in super().__rich_console__(self._console, options) if isinstance(part, Segment)]
+
     def _count_rows(self) -> None:
-        if self._shape is not None:
-            columns = max(1, self._console.width)
-            rows = sum(max(1, -(-width // columns)) for width in self._widths)
-            self._shape = (self._shape[0], rows)
+        columns, height = self._console.size
+        lines = [*self.scrolled, *self._widths]
+        rows = [max(1, -(-width // max(1, columns))) for width in lines]
+        self._shape = (columns, min(height, sum(rows))) if self._widths else None
+        self.scrolled, above = [], sum(rows) - height
+        for width, num_rows in zip(lines, rows, strict=True):
+            if above <= 0:
+                break
+            self.scrolled.append(min(width, above * columns))
+            above -= num_rows
 
 
 class LiveProgress(Progress):

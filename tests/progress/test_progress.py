@@ -496,8 +496,35 @@ def test_a_terminal_that_is_made_narrower_is_cleared_of_what_it_has_wrapped(narr
     before = len(screen.text())
     progress._live.refresh()
     ups = screen.text()[before:].count("\x1b[1A")
-    assert ups == sum(math.ceil(len(line) / narrow) for line in lines) - 1
+    assert ups == min(console.height, sum(math.ceil(len(line) / narrow) for line in lines)) - 1
     progress.stop()
+
+
+def test_rows_that_a_lower_terminal_scrolled_out_of_view_are_cleared_when_they_come_back():
+    console, screen = terminal(100, height=24)
+    progress = LiveProgress(console, Clock())
+    progress.start(HEADER)
+    live = progress._live
+    assert live is not None
+
+    def redraw(height: int) -> tuple[int, list[str]]:
+        console.height, before = height, len(screen.text())
+        live.refresh()
+        written = screen.text()[before:]
+        return written.count("\x1b[1A"), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written).replace("\r", "").split("\n")
+
+    rows = len(redraw(24)[1])
+    assert 12 < rows < 20
+    ups, low = redraw(10)
+    assert ups == 9 and len(low) == 10
+    assert redraw(10)[0] == 9
+    ups, higher = redraw(12)
+    assert ups == 11 and len(higher) == 12  # two rows of the first drawing are back, the others still above
+    ups, high = redraw(24)
+    assert ups == 12 + (rows - 12) - 1 and len(high) == rows
+    redraw(10)
+    progress.note("stays below them")
+    assert redraw(24)[0] == 9
 
 
 def test_the_terminal_is_given_back_after_an_exception():
