@@ -524,7 +524,8 @@ def test_rows_that_a_lower_terminal_scrolled_out_of_view_are_cleared_when_they_c
     assert ups == 12 + (rows - 12) - 1 and len(high) == rows
     redraw(10)
     progress.note("stays below them")
-    assert redraw(24)[0] == 9
+    panel = len(last_frame(console, screen))
+    assert redraw(24)[0] == panel - 1
 
 
 def test_the_terminal_is_given_back_after_an_exception():
