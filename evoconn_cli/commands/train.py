@@ -228,7 +228,7 @@ def _train(
 ) -> ExitCode:
     """Trains in the process that writes the run, shows the result, and returns the exit code."""
     from evoconn_cli.config.plugins import plugin_options
-    from evoconn_cli.progress.display import SummaryTable
+    from evoconn_cli.progress.display import print_summary, summary_rows
     from evoconn_cli.runs.directory import saved_generations
     from evoconn_cli.runs.ending import what_to_change
     from evoconn_cli.training.train import train
@@ -252,7 +252,7 @@ def _train(
         title = "finished" if outcome.finished else "saved"
         saved = outcome.best and outcome.best.generation in saved_generations(run.directory.checkpoints)
         best = outcome.best if saved else None
-        console.print(SummaryTable(outcome.history, best=best, ended=outcome.ending.reason, title=title))
+        print_summary(console, summary_rows(outcome.history, best=best, ended=outcome.ending.reason), title)
     if not outcome.finished:
         say(console, f"To resume: {program()} resume {where}")
         return ExitCode.SAVED_EARLY

@@ -6,21 +6,24 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from evoconn_cli.engine.control_flow_rules import Batch, Rule, Value, cond, scan, while_loop
+from evoconn_cli.engine.control_flow_rules import Rule, Value, cond, scan, while_loop
+
+if TYPE_CHECKING:
+    from evoconn_cli.engine.members_last import Evaluator
 
 _ATAN_NUMERATOR = (1.0, 1.13175269, 0.28787937, 0.0089984)
 _ATAN_DENOMINATOR = (1.0, 1.46508593, 0.57624362, 0.05089879)
 """Coefficients in rising powers of `t²`: `atan(t) / t` for t in [0, 1] is their ratio, to 1e-9 (least squares)."""
 
 
-def atan2(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+def atan2(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value]:
     """Computes float32 from operations that vectorise, with a relative error of at most 3e-7 (2.8e-7 measured).
 
     A zero has no sign, so `atan2(-0, -1)` is +pi and `atan2(0, -0)` is 0; numbers below the normal ones count as 0,
@@ -56,7 +59,7 @@ MAX_WRITTEN_OUT = 16
 """Sums of at most this many terms are written out."""
 
 
-def _broadcast_in_dim(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _broadcast_in_dim(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     if len(args) > 1:  # dynamic shapes
         return None
     shape = (*eqn.params["shape"], batch.num_members)
@@ -64,31 +67,31 @@ def _broadcast_in_dim(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] 
     return [(lax.broadcast_in_dim(args[0][0], shape, dims), True)]
 
 
-def _reshape(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _reshape(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     if eqn.params["dimensions"] is not None or len(args) > 1:
         return None
     return [(lax.reshape(args[0][0], (*eqn.params["new_sizes"], batch.num_members)), True)]
 
 
-def _transpose(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+def _transpose(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value]:
     permutation = eqn.params["permutation"]
     return [(lax.transpose(args[0][0], (*permutation, len(permutation))), True)]
 
 
-def _slice(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+def _slice(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value]:
     p = eqn.params
     start, limit = (*p["start_indices"], 0), (*p["limit_indices"], batch.num_members)
     strides = None if p["strides"] is None else (*p["strides"], 1)
     return [(lax.slice(args[0][0], start, limit, strides), True)]
 
 
-def _pad(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _pad(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     if args[1][1]:
         return None
     return [(lax.pad(args[0][0], args[1][0], (*eqn.params["padding_config"], (0, 0, 0))), True)]
 
 
-def _clamp(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+def _clamp(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value]:
     del eqn
     low, x, high = args
     rank = jnp.ndim(x[0]) - x[1]
@@ -99,7 +102,7 @@ def _clamp(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
     return [(lax.clamp(low_x, x_x, high_x), True)]
 
 
-def _reduce_sum(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+def _reduce_sum(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value]:
     (x, _), axes = args[0], eqn.params["axes"]
     sizes = [x.shape[axis] for axis in axes]
     terms = math.prod(sizes)
@@ -109,7 +112,7 @@ def _reduce_sum(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
     return [(functools.reduce(lax.add, picks), True)]
 
 
-def _dot_general(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _dot_general(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     """Writes small contractions as sums of products; the axes of the output are batch, left, right."""
     (lhs_contract, rhs_contract), (lhs_batch, rhs_batch) = eqn.params["dimension_numbers"]
     lhs, rhs = batch.all_with_members(args)
@@ -133,7 +136,7 @@ def _dot_general(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | Non
     return [(functools.reduce(lax.add, products), True)]
 
 
-def _gather(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _gather(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     """With constant indices the member axis is one more window axis."""
     (operand, _), (indices, indices_batched) = args
     if indices_batched:
@@ -146,7 +149,7 @@ def _gather(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
     return batch.bind(eqn, [operand, indices], params)
 
 
-def _scatter(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _scatter(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     """With constant indices the member axis is one more window axis of the updates."""
     if args[1][1]:
         return None
@@ -156,7 +159,7 @@ def _scatter(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
     return batch.bind(eqn, [operand, args[1][0], updates], {**eqn.params, "dimension_numbers": numbers})
 
 
-def _dynamic_slice(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _dynamic_slice(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     (operand, _), *starts = args
     if any(batched for _, batched in starts):
         return None
@@ -164,7 +167,7 @@ def _dynamic_slice(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | N
     return [(lax.dynamic_slice(operand, [*(x for x, _ in starts), 0], sizes), True)]
 
 
-def _dynamic_update_slice(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def _dynamic_update_slice(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     del eqn
     operand, update, *starts = args
     if any(batched for _, batched in starts):

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+if TYPE_CHECKING:
+    from evoconn_cli.engine.members_last import Evaluator
+
 Value: TypeAlias = tuple[Any, bool]
 """An array, and whether it has the member axis."""
-
-
-class Batch(Protocol):
-    """The evaluation of a jaxpr, as rules use it."""
-
-    num_members: int
-
-    def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Value]) -> list[Value]:
-        """Returns the outputs of a jaxpr."""
-        ...
-
-    def bind(self, eqn: Any, args: Sequence[Any], params: dict[str, Any]) -> list[Value]:
-        """Returns the outputs of an operation with other parameters; all have members."""
-        ...
-
-    def all_with_members(self, args: Sequence[Value]) -> list[jax.Array]:
-        """Returns the arrays, all with the member axis."""
-        ...
 
 
 def with_members(x: Any, batched: bool, num_members: int) -> jax.Array:
@@ -39,11 +24,11 @@ def with_members(x: Any, batched: bool, num_members: int) -> jax.Array:
     return lax.broadcast_in_dim(x, (*x.shape, num_members), tuple(range(x.ndim)))
 
 
-Rule: TypeAlias = Callable[[Batch, Any, list[Value]], "list[Value] | None"]
+Rule: TypeAlias = Callable[["Evaluator", Any, list[Value]], "list[Value] | None"]
 """Takes the evaluation, an operation and its operands; returns the outputs, or None if it does not apply."""
 
 
-def scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
+def scan(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value]:
     """Recurses; the carry and the outputs always have members.
 
     Operands are constants, carry and sequences. Sequences have one more axis outside the body than in it, which holds
@@ -72,7 +57,7 @@ def scan(batch: Batch, eqn: Any, args: list[Value]) -> list[Value]:
     return [(x, True) for x in (*carry, *ys)]
 
 
-def while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def while_loop(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     """Recurses if all members loop equally often, which is known if the condition has no member axis."""
     p = eqn.params
     test, body = p["cond_jaxpr"], p["body_jaxpr"]
@@ -95,7 +80,7 @@ def while_loop(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
     return list(zip(lax.while_loop(cond_fn, body_fn, init), batched, strict=True))
 
 
-def _carry_with_members(batch: Batch, body: Any, consts: list[Value], init: list[Value]) -> list[bool]:
+def _carry_with_members(batch: Evaluator, body: Any, consts: list[Value], init: list[Value]) -> list[bool]:
     """Returns which parts of a loop's carry have the member axis, by tracing the body until that no longer changes."""
     batched = [has for _, has in init]
     while True:
@@ -113,7 +98,7 @@ def _carry_with_members(batch: Batch, body: Any, consts: list[Value], init: list
         batched = list(found)
 
 
-def cond(batch: Batch, eqn: Any, args: list[Value]) -> list[Value] | None:
+def cond(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | None:
     """Recurses if all members take the same branch."""
     (index, index_batched), *operands = args
     if index_batched:

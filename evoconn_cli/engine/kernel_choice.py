@@ -62,18 +62,16 @@ def choose_kernel(config: RunConfig, workers: WorkerMesh, network: Network, obse
     Raises:
         ConfigError: `pallas` is configured and cannot run.
     """
-    asked, device = config.engine.kernel, workers.mesh.local_devices[0]
-    is_candidate = network.fused is not None and not _is_cpu(device)
+    asked = config.engine.kernel
+    is_candidate = network.fused is not None and not workers.on_cpu
     if asked == "xla" or (asked == "auto" and not is_candidate):
         return KernelChoice("xla")
-    found = _objection(config, device) or _compare_on(device, observation_size, network)
-    if isinstance(found, str):
-        if asked == "pallas":
-            raise _refusal(found)
-        return KernelChoice("xla", f"engine.kernel=auto is xla: {found}.")
+    found = _objection(config, workers) or _compare_on(workers.first_device, observation_size, network)
     if asked == "pallas":
+        if isinstance(found, str):
+            raise _refusal(found)
         return KernelChoice("pallas", f"engine.kernel=pallas: {found}.")
-    name = "pallas" if found.equal else "xla"
+    name = "pallas" if isinstance(found, Comparison) and found.equal else "xla"
     return KernelChoice(name, f"engine.kernel=auto is {name}: {found}.")
 
 
@@ -83,7 +81,7 @@ def check_kernel(config: RunConfig, workers: WorkerMesh) -> None:
     Raises:
         ConfigError: They cannot.
     """
-    objection = _objection(config, workers.mesh.local_devices[0])
+    objection = _objection(config, workers)
     if config.engine.kernel == "pallas" and objection is not None:
         raise _refusal(objection)
 
@@ -114,14 +112,10 @@ def _refusal(objection: str) -> ConfigError:
     )
 
 
-def _is_cpu(device: JaxDevice) -> bool:
-    return device.platform == "cpu"
-
-
-def _objection(config: RunConfig, device: JaxDevice) -> str | None:
+def _objection(config: RunConfig, workers: WorkerMesh) -> str | None:
     """Returns why the GPU kernel cannot run, or None if no reason is known before it is tried."""
     entry = find("network", config.network.name)
-    if entry.gpu_kernel and _is_cpu(device):
+    if entry.gpu_kernel and workers.on_cpu:
         return "it needs a GPU, and this run computes on the CPU"
     return entry.why_no_gpu_kernel(config.network)
 

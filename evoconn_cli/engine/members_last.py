@@ -59,7 +59,7 @@ def members_last(fn: Callable[..., _Output], *, barriers: bool = True) -> Callab
             return out
 
         closed = jax.make_jaxpr(flat_fn)(*single)
-        outs = _Evaluator(num_members, barriers).run(closed.jaxpr, closed.consts, [(leaf, True) for leaf in leaves])
+        outs = Evaluator(num_members, barriers).run(closed.jaxpr, closed.consts, [(leaf, True) for leaf in leaves])
         return jax.tree.unflatten(out_tree, [with_members(x, b, num_members) for x, b in outs])
 
     return batched
@@ -125,7 +125,7 @@ def _is_var(atom: Any) -> bool:
     return not isinstance(atom, core.Literal)
 
 
-class _Evaluator:
+class Evaluator:
     """Evaluates jaxprs for `num_members` members at once."""
 
     def __init__(self, num_members: int, barriers: bool):

@@ -15,6 +15,7 @@ from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.errors import PluginError
 from evoconn_cli.networks import Candidates, Network, bits
+from evoconn_cli.networks.layers import arrays_by_name
 from evoconn_cli.tasks import Task, TaskState
 
 _BLOCK = 3
@@ -39,12 +40,13 @@ def check_plugins(config: RunConfig, *, network: Network, strategy: Strategy) ->
     """
     of_task, of_network = find("task", config.task.name), find("network", config.network.name)
     of_strategy = find("strategy", config.algo.name)
-    if of_task.plugin is None and of_network.plugin is None and of_strategy.plugin is None:
-        return
     task = of_task.made(Task, config.task)
-    _check_task(task, _Checks(of_task))
-    _check_network(network, _Checks(of_network), task)
-    _check_strategy(strategy, _Checks(of_strategy), network, config.algo.num_members)
+    if of_task.plugin is not None:
+        _check_task(task, _Checks(of_task))
+    if of_network.plugin is not None:
+        _check_network(network, _Checks(of_network), task)
+    if of_strategy.plugin is not None:
+        _check_strategy(strategy, _Checks(of_strategy), network, config.algo.num_members)
 
 
 class _Checks:
@@ -101,8 +103,6 @@ def _keys(*shape: int) -> Any:
 
 
 def _check_task(task: Task, checks: _Checks) -> None:
-    if checks.entry.plugin is None:
-        return
     for name in ("observation_size", "action_size"):
         size = getattr(task, name)
         checks.require(isinstance(size, int) and size > 0, f"{name} is {size!r}, and must be a whole number above 0.")
@@ -153,8 +153,6 @@ def _candidates_of(network: Network, num: int) -> Candidates:
 
 
 def _check_network(network: Network, checks: _Checks, task: Task) -> None:
-    if checks.entry.plugin is None:
-        return
     _check_layers(network, checks)
     candidates = _candidates_of(network, _BLOCK)
     if network.initial_weights is not None:
@@ -197,7 +195,7 @@ def _check_layers(network: Network, checks: _Checks) -> None:
         checks.require(network.initial_weights is None, "initial_weights must be None: connections are boolean.")
     elif checks.entry.candidates == "weights":
         checks.require(network.initial_weights is not None, "initial_weights is None: where do the weights begin?")
-    by_name = {"/".join(str(key.key) for key in path): x for path, x in shapes}
+    by_name = arrays_by_name(network.shapes)
     for name, layer in network.layers.items():
         is_known = name in by_name and len(by_name[name].shape) == 2
         checks.require(is_known, f"layers has {name!r}, and shapes has no array [pre, post] of this name.")
@@ -208,8 +206,6 @@ def _check_layers(network: Network, checks: _Checks) -> None:
 
 
 def _check_strategy(strategy: Strategy, checks: _Checks, network: Network, num_members: int) -> None:
-    if checks.entry.plugin is None:
-        return
     state = checks.call("init", strategy.init, _keys())
     center = checks.call("center", strategy.center, state)
     checks.same("center(state)", center, _candidates_of(network, 1), "the network's candidates (B = 1)")

@@ -45,13 +45,8 @@ class RunState(NamedTuple):
 
 def not_finite(state: RunState) -> list[str]:
     """Returns the names of the arrays of a state that hold a NaN or an infinity; a sound run has none."""
-    found = jax.tree_util.tree_leaves_with_path(jax.device_get(_are_finite((state.strategy, state.normalizer))))
-    names = ("strategy", "normalizer")
-    return [
-        ".".join([names[first.idx], *(str(getattr(key, "name", getattr(key, "key", key))) for key in path)])
-        for (first, *path), is_finite in found
-        if not is_finite
-    ]
+    found = jax.tree_util.tree_leaves_with_path(jax.device_get(_are_finite(state)))
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, is_finite in found if not is_finite]
 
 
 @jax.jit

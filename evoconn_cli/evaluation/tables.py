@@ -17,6 +17,7 @@ from evoconn_cli.evaluation.comparison import Aggregate, apart, has_several_step
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.neurobench import Figures, energy_nj
 from evoconn_cli.evaluation.statistics import LEVEL
+from evoconn_cli.progress.display import rows_panel
 from evoconn_cli.progress.formatting import MISSING_FIGURE, count, fitness, number, say
 
 _ENERGY_NOTE = (
@@ -220,16 +221,13 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
     """
     config, returns = one.opened.config, one.returns
     lengths, early = one.results.lengths, one.results.ended_early
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
+    lines: list[tuple[str | Text, str]] = []
 
     def section(title: str, rows: Sequence[tuple[str, str]]) -> None:
-        if grid.row_count:
-            grid.add_row("", "")
-        grid.add_row(Text(title, style="bold"), "")
-        for label, value in rows:
-            grid.add_row(f"  {label}", Text(value, style="bold green" if label == "interquartile mean" else ""))
+        if lines:
+            lines.append(("", ""))
+        lines.append((Text(title, style="bold"), ""))
+        lines.extend((f"  {label}", value) for label, value in rows)
 
     section(
         f"{config.task.name}, {config.network.name} of {config.network.num_neurons} neurons, {config.algo.name}",
@@ -265,7 +263,7 @@ def single_panel(one: Evaluated, *, policy: str, seed: int, energy: str | None) 
         ],
     )
     section("one environment step", _figures(one, energy))
-    return Panel(grid, title="evaluation", title_align="left", border_style="dim", padding=(0, 2), expand=False)
+    return rows_panel("evaluation", lines, "  interquartile mean")
 
 
 def _figures(one: Evaluated, energy: str | None) -> list[tuple[str, str]]:

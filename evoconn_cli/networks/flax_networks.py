@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from evoconn_cli.config.schema import NetworkConfig
 from evoconn_cli.networks import Carry, Layer, Network
+from evoconn_cli.networks.layers import arrays_by_name
 
 
 class Recurrent(nn.Module):
@@ -134,8 +135,6 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
         initial_weights=initial_weights,
         initial_carry=lambda keys: zeros(keys.shape[0]),
         step=step,
-        spikes_per_ms=None,
-        record=None,
         state_arrays=lambda carry: dict(zip(kind.carry, jax.tree.leaves(carry), strict=True)),
         equations=kind.equations,
     )
@@ -143,14 +142,8 @@ def make_flax_network(name: str, *, observation_size: int, action_size: int, num
 
 def _layers(shapes: Any) -> dict[str, Layer]:
     """Returns what the layers connect: Flax's cells name theirs `i.` for the input and `h.` for the hidden state."""
-    names = ["/".join(str(part.key) for part in path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
-    names = [name for name in names if name.endswith("/kernel")]
-    last_dense = max(name for name in names if name.startswith("Dense_"))
-
-    def connects(name: str) -> Layer:
-        if name == last_dense:
-            return Layer("hidden", "action")
-        gate = name.split("/")[-2]
-        return Layer("hidden" if gate.startswith("h") else "observation", "neurons")
-
-    return {name: connects(name) for name in names}
+    names = [name for name in arrays_by_name(shapes) if name.endswith("/kernel")]
+    read_out = max(name for name in names if name.startswith("Dense_"))
+    is_gate = {name: name.split("/")[-2].startswith("h") for name in names}
+    layers = {name: Layer("hidden" if is_gate[name] else "observation", "neurons") for name in names}
+    return {**layers, read_out: Layer("hidden", "action")}

@@ -13,7 +13,7 @@ from evoconn_cli.networks import Candidates, Layer, Network, bits
 
 def layer_arrays(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
     """Returns every layer of a block by name, `[B, pre, post]` bool (unpacked) or float32; without biases."""
-    found, shapes = _by_name(candidates), _by_name(network.shapes)
+    found, shapes = arrays_by_name(candidates), arrays_by_name(network.shapes)
     return {
         name: bits.unpack(found[name], axis=1, length=shapes[name].shape[0]) if network.is_boolean else found[name]
         for name in network.layers
@@ -22,7 +22,7 @@ def layer_arrays(network: Network, candidates: Candidates) -> dict[str, jax.Arra
 
 def biases(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
     """Returns the biases of a block, `[B, post]` by name."""
-    return {name: leaf for name, leaf in _by_name(candidates).items() if name not in network.layers}
+    return {name: leaf for name, leaf in arrays_by_name(candidates).items() if name not in network.layers}
 
 
 def fan_out(network: Network, candidates: Candidates) -> dict[str, jax.Array]:
@@ -61,13 +61,14 @@ def num_neurons(network: Network) -> int:
 
 def layer_shapes(network: Network) -> Mapping[str, tuple[int, int]]:
     """Returns `(pre, post)` of every layer by name."""
-    shapes = _by_name(network.shapes)
+    shapes = arrays_by_name(network.shapes)
     return {name: shapes[name].shape for name in network.layers}
 
 
-def _by_name(tree: Any) -> dict[str, Any]:
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+def arrays_by_name(tree: Any) -> dict[str, Any]:
+    """Returns the arrays, or their shapes, of nested dictionaries by name, such as `GRUCell_0/hn/kernel`."""
+    return {_name(path): array for path, array in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _name(path: Any) -> str:
-    return "/".join(str(part.key) for part in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -158,66 +158,60 @@ class PlainProgress(Progress):
         say(self._console, encodable(line, ascii_only=self._console.options.ascii_only))
 
 
-class SummaryTable:
-    """A small table of a run's results.
+def print_summary(console: Console, rows: Sequence[tuple[str, str]], title: str) -> None:
+    """Prints the `summary_rows` of a run in a panel whose title says how the run ended."""
+    console.print(rows_panel(f"[bold]{title}", rows, "best network", ascii_only=console.options.ascii_only))
+
+
+def summary_rows(
+    lines: Sequence[Metrics], *, best: tuple[int, float] | None = None, ended: str = ""
+) -> list[tuple[str, str]]:
+    """Returns the results of a run as `(label, value)` pairs.
 
     Args:
         lines: Lines of metrics.jsonl, at least one.
         best: Generation of the best network and its smoothed evaluation fitness, if it is saved.
         ended: Why the training ended; empty if unknown.
-        title: One word for how the run ended.
     """
-
-    def __init__(
-        self,
-        lines: Sequence[Metrics],
-        *,
-        best: tuple[int, float] | None = None,
-        ended: str = "",
-        title: str = "finished",
-    ) -> None:
-        self._last = lines[-1]
-        self._ended = ended
-        self._best_saved = best
-        self._best = best_evaluation(lines)
-        self._best_member = best_evaluation(lines, key="fitness_best")
-        self._title = title
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Returns `(label, value)` pairs."""
-        last = self._last
-        steps, simulated, elapsed = (last.get(key) for key in ("env_steps", "env_steps_simulated", "elapsed"))
-        saved = self._best_saved
-        share = f" ({number(100 * steps / simulated)} % counted)" if steps is not None and simulated else ""
-        return [
-            *([("ended", self._ended)] if self._ended else []),
-            ("generations", count(last.get("generation"))),
-            *(
-                [("best network", f"{fitness(saved[1])} smoothed, generation {count(saved[0])}: --step best")]
-                if saved
-                else []
-            ),
-            ("last evaluation", fitness(last.get("eval_fitness"))),
-            ("best evaluation", _at(self._best)),
-            ("last mean member", fitness(last.get("fitness_mean"))),
-            ("best member ever", _at(self._best_member)),
-            ("environment steps", count(steps)),
-            ("simulated steps", count(simulated) + share),
-            ("steps/s", count(steps / elapsed if steps is not None and elapsed else None)),
-            ("elapsed", duration(elapsed)),
-        ]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yields the table in a panel that is no wider than necessary."""
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for label, value in self.rows():
-            style = "bold green" if label == "best network" else ""
-            grid.add_row(label, Text(encodable(value, ascii_only=options.ascii_only), style=style))
-        title = Text(self._title, style="bold")
-        yield Panel(grid, title=title, title_align="left", border_style="dim", padding=(0, 2), expand=False)
+    last = lines[-1]
+    steps, simulated, elapsed = (last.get(key) for key in ("env_steps", "env_steps_simulated", "elapsed"))
+    share = f" ({number(100 * steps / simulated)} % counted)" if steps is not None and simulated else ""
+    network = f"{fitness(best[1])} smoothed, generation {count(best[0])}: --step best" if best else ""
+    return [
+        *([("ended", ended)] if ended else []),
+        ("generations", count(last.get("generation"))),
+        *([("best network", network)] if network else []),
+        ("last evaluation", fitness(last.get("eval_fitness"))),
+        ("best evaluation", _highest(lines, "eval_fitness")),
+        ("last mean member", fitness(last.get("fitness_mean"))),
+        ("best member ever", _highest(lines, "fitness_best")),
+        ("environment steps", count(steps)),
+        ("simulated steps", count(simulated) + share),
+        ("steps/s", count(steps / elapsed if steps is not None and elapsed else None)),
+        ("elapsed", duration(elapsed)),
+    ]
 
 
-def _at(best: tuple[float, int] | None) -> str:
+def _highest(lines: Sequence[Metrics], key: str) -> str:
+    best = best_evaluation(lines, key=key)
     return f"{fitness(best[0])} at generation {count(best[1])}" if best else fitness(None)
+
+
+def rows_panel(
+    title: str, rows: Iterable[tuple[str | Text, str]], highlighted: str, *, ascii_only: bool = False
+) -> Panel:
+    """Returns a panel of labels and values, no wider than necessary.
+
+    Args:
+        title: Title, with Rich's markup.
+        rows: Labels and values.
+        highlighted: Label of the most important value.
+        ascii_only: Whether the terminal has no Unicode.
+    """
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for label, value in rows:
+        style = "bold green" if label == highlighted else ""
+        grid.add_row(label, Text(encodable(value, ascii_only=ascii_only), style=style))
+    return Panel(grid, title=title, title_align="left", border_style="dim", padding=(0, 2), expand=False)

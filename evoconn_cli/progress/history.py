@@ -173,22 +173,18 @@ class History:
         It is an upper bound while episodes end early, because they get longer as members learn not to fall, and of
         runs that may end by their fitness.
         """
-        left = self._until_all_generations(generations)
+        left, rate, at_most = self.seconds_left(generations), self.steps_per_second(), False
         if left is None:
             return None
-        rate, most = self.steps_per_second(), self._max_env_steps
-        if rate and most is not None:
-            by_steps = max(0.0, most - (self.last.get("env_steps") or 0)) / rate
-            if by_steps < left.seconds:
-                left = TimeLeft(by_steps, at_most=False)
-        return left._replace(at_most=left.at_most or self._may_end_early)
-
-    def _until_all_generations(self, generations: int) -> TimeLeft | None:
-        left, rate = self.seconds_left(generations), self.steps_per_second()
-        if left is None or not rate or not self._most_steps:
-            return None if left is None else TimeLeft(left, at_most=False)
-        longest = self._most_steps / rate * (generations - int(self.last.get("generation") or 0))
-        return TimeLeft(longest, at_most=True) if longest > _LONGER * left else TimeLeft(left, at_most=False)
+        if rate and self._most_steps:
+            longest = self._most_steps / rate * (generations - int(self.last.get("generation") or 0))
+            if longest > _LONGER * left:
+                left, at_most = longest, True
+        if rate and self._max_env_steps is not None:
+            by_steps = max(0.0, self._max_env_steps - (self.last.get("env_steps") or 0)) / rate
+            if by_steps < left:
+                left, at_most = by_steps, False
+        return TimeLeft(left, at_most or self._may_end_early)
 
 
 FINAL_GENERATIONS = 10

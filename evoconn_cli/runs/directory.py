@@ -55,14 +55,6 @@ def default_run_dir(config: RunConfig) -> Path:
     return runs / f"{name}-001"
 
 
-def free_path(path: Path) -> Path:
-    """Returns `path` if it does not exist, otherwise it with the first of the endings -2, -3, ... that is free."""
-    free, number = path, 2
-    while free.exists():
-        free, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return free
-
-
 class RunDirectory:
     """The directory of one run.
 
@@ -155,10 +147,9 @@ class RunDirectory:
         with readable(self.path):
             occupied = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
         if occupied and self.config_file.exists():  # in this order, because a run appears at once
-            try:
+            facts = {}
+            with suppress(RunDirectoryError):
                 facts = self.read_facts()
-            except RunDirectoryError:
-                facts = {}
             raise RunDirectoryError(
                 f"the run directory {self.path} exists already, made by process {facts.get('pid', '?')} on "
                 f"{facts.get('host', '?')}. To resume it: {program()} resume {shlex.quote(str(self.path))}. "
@@ -253,13 +244,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: this user may not read it, and so must not replace it.
         """
-        try:
-            facts = json.loads(self.facts_file.read_text(encoding="utf-8"))
-        except PermissionError as error:
-            raise RunDirectoryError(f"cannot read {self.facts_file}: {error.strerror}.") from None
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return facts if isinstance(facts, dict) else {}
+        return read_object(self.facts_file)
 
     def update_facts(self, **facts: Any) -> None:
         """Replaces the given entries of run.json.
@@ -344,6 +329,21 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunDirectoryError(f"cannot access {path}: {error.strerror}.") from None
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file, empty if the file is missing or damaged.
+
+    Raises:
+        RunDirectoryError: this user may not read it.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise RunDirectoryError(f"cannot read {file}: {error.strerror}.") from None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _to_json(facts: dict[str, Any]) -> str:

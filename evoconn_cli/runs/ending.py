@@ -1,4 +1,4 @@
-"""Why a training ended: for run.json, for the terminal, and for whoever resumes the run."""
+"""Why a training ended: for run.json, for the terminal, and for those who resume the run."""
 
 from __future__ import annotations
 

@@ -127,14 +127,14 @@ def summarize(path: Path) -> RunSummary:
 
 def last_active(path: Path) -> float:
     """Returns when a run was last written to by a training, or created [s] since the epoch."""
-    times = []
-    for name in ("metrics.jsonl", "run.json", "lock"):
-        with contextlib.suppress(OSError):
-            times.append((path / name).stat().st_mtime)
-    if not times:
-        with contextlib.suppress(OSError):
-            times.append(path.stat().st_mtime)
-    return max(times, default=0.0)
+    return max(_changed(path / name) for name in ("metrics.jsonl", "run.json", "lock")) or _changed(path)
+
+
+def _changed(path: Path) -> float:
+    """Returns when a file was last changed [s] since the epoch; 0 if it is missing."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _whole(text: str | None) -> int | None:
@@ -220,14 +220,11 @@ def disk_use(path: Path, until: float | None = None) -> int | None:
         path: Directory of a run.
         until: Time of `time.monotonic` at which to give up; None to take any time.
     """
-    size, folders = 0, [path]
-    while folders:
+    size = 0
+    for folder, folders, files in os.walk(path):
         if until is not None and time.monotonic() > until:
             return None
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):  # a checkpoint may be deleted meanwhile
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(Path(entry.path))
+        for name in (*folders, *files):
+            with contextlib.suppress(OSError):  # a checkpoint may be deleted meanwhile
+                size += os.lstat(os.path.join(folder, name)).st_blocks * 512
     return size

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evoconn_cli.errors import RunBusyError, RunDirectoryError
+from evoconn_cli.runs.directory import read_object
 
 PATIENCE = 30.0  # [s] without a renewal, after which a lock of another host is free
 RENEWED_EVERY = 10.0  # [s]
@@ -28,16 +29,10 @@ def owner_of(file: Path) -> dict[str, Any] | None:
     Raises:
         RunDirectoryError: this user may not read it.
     """
-    try:
-        owner = json.loads(file.read_text(encoding="utf-8"))
-    except PermissionError as error:
-        raise RunDirectoryError(f"cannot read {file}: {error.strerror}.") from None
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(owner, dict) or not isinstance(owner.get("pid"), int):
-        return None
+    owner = read_object(file)
     texts = owner.get("host"), owner.get("since")
-    return owner if all(isinstance(text, str) and text.isprintable() for text in texts) else None
+    is_named = all(isinstance(text, str) and text.isprintable() for text in texts)
+    return owner if is_named and isinstance(owner.get("pid"), int) else None
 
 
 def living_owner(file: Path) -> dict[str, Any] | None:

@@ -34,13 +34,7 @@ def read_metrics(path: Path, up_to: int | None = None, after: int = 0) -> list[M
     Raises:
         RunDirectoryError: the file cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from None
-    lines = parse_lines(text)
+    lines = parse_lines(_content(path).decode(errors="replace"))
     return [line for line in lines if after < (line["generation"] or 0) <= (math.inf if up_to is None else up_to)]
 
 
@@ -67,12 +61,7 @@ def read_reached(path: Path) -> Reached:
     Raises:
         RunDirectoryError: the file cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return Reached()
-    except OSError as error:
-        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from None
+    data = _content(path)
     lines = parse_lines(data[-_END:].decode(errors="replace"))
     generation = int(lines[-1]["generation"] or 0) if lines else 0
     found = [(float(match[1]), match.start()) for match in _EVALUATION.finditer(data)]
@@ -133,6 +122,16 @@ class MetricsFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _content(path: Path) -> bytes:
+    """Returns the content of a file; nothing if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from None
 
 
 def _parse(text: str) -> MetricsLine | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.tree_util import keystr
 
 from evoconn_cli import __version__
 from evoconn_cli.config.fields import walk
@@ -204,11 +205,8 @@ def check_shapes(name: str, saved: Any, expected: RunState) -> None:
 
 def _arrays_by_name(tree: Any) -> dict[str, str]:
     """Returns type and shape of every array, such as `{"normalizer.mean": "float32 [11]"}`."""
-    arrays = {}
-    for path, x in jax.tree_util.tree_leaves_with_path(tree):
-        name = ".".join(str(getattr(key, "name", getattr(key, "key", key))) for key in path)
-        arrays[name] = f"{x.dtype} {list(x.shape)}"
-    return arrays
+    arrays = jax.tree_util.tree_leaves_with_path(tree)
+    return {keystr(path, simple=True, separator="."): f"{x.dtype} {list(x.shape)}" for path, x in arrays}
 
 
 @contextmanager

@@ -16,8 +16,10 @@ import jax
 from evoconn_cli.config.schema import RunConfig, what_seeds_share
 from evoconn_cli.engine.devices import describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
+from evoconn_cli.errors import RunDirectoryError
 from evoconn_cli.output import replace_text
 from evoconn_cli.progress.history import Compiled
+from evoconn_cli.runs.directory import read_object
 
 _FILE = "evoconn-compile-times.json"
 _MOST_KINDS = 200
@@ -74,10 +76,6 @@ class CompileTimes:
 
     def _read(self) -> dict[str, Any]:
         """Returns `[seconds, from cache]` by kind of run; nothing if the file cannot be read."""
-        if self._file is None:
-            return {}
-        with suppress(OSError, ValueError):
-            known = json.loads(self._file.read_text(encoding="utf-8"))
-            if isinstance(known, dict):
-                return known
+        with suppress(RunDirectoryError):
+            return read_object(self._file) if self._file is not None else {}
         return {}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.tree_util import keystr
 
 from evoconn_cli.engine.state import RunState
 
@@ -38,8 +39,8 @@ def histograms_of(state: RunState, members: Mapping[str, np.ndarray]) -> dict[st
     else:
         kind, learned, limits = "weights", getattr(strategy, "center", {}), None
     found = {
-        "/".join([kind, *(str(getattr(key, "key", key)) for key in path)]): _histogram(values, limits)
-        for path, values in jax.tree_util.tree_leaves_with_path(jax.device_get(learned))
+        keystr(path, simple=True, separator="/"): _histogram(values, limits)
+        for path, values in jax.tree_util.tree_leaves_with_path({kind: jax.device_get(learned)})
     }
     if members:
         found["fitness"] = _histogram(members["member_fitness"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import jax
@@ -38,20 +37,35 @@ def train_hosted(
         EvoconnError: Another training runs in this process, or the training fails.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
+    callbacks, errors = list(callbacks), list[BaseException]()
     if not _ONE_TRAINING.acquire(blocking=False):
         raise EvoconnError(
             "another training runs in this process, and two would wait for each other's devices. Train one after the "
             "other, or in processes of their own."
         )
+
+    def call_back(metrics: MetricsLine, state: RunState) -> None:
+        reason = "a callback ended the training"
+        try:
+            with as_the_caller():
+                answers = [callback(dict(metrics), state) for callback in callbacks]
+                asked = any(bool(answer) for answer in answers if isinstance(answer, bool | np.bool_ | jax.Array))
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and interrupts.requested:
+                raise  # a second Ctrl-C quits at once
+            errors.append(error)
+            asked, reason = True, "a callback failed"
+        if asked and not interrupts.requested:
+            interrupts.by, interrupts.signal, interrupts.requested = "callback", reason, True
+
     try:
         with host_program() as as_the_caller, Interrupts() as interrupts:
-            called = _Callbacks(callbacks, interrupts, as_the_caller)
             run = open_run()
-            train(run, progress, interrupts=interrupts, on_generation=called)
+            train(run, progress, interrupts=interrupts, on_generation=call_back)
     finally:
         _ONE_TRAINING.release()
-    if called.error is not None:
-        raise called.error
+    if errors:
+        raise errors[-1]
     if interrupts.received is not None:
         _let_take_effect(interrupts.received, run.directory)
     return run.directory
@@ -64,38 +78,3 @@ def _let_take_effect(number: int, directory: RunDirectory) -> None:
         saved, where = directory.last_saved_generation(), directory.short_path()
         what = f"the run is saved at generation {saved}" if saved else "nothing is saved yet"
         raise KeyboardInterrupt(f"{what}; evoconn_cli.resume({where!r}) continues it") from None
-
-
-class _Callbacks:
-    """Calls functions of the program after each generation, with its own settings of JAX.
-
-    Args:
-        callbacks: The functions.
-        interrupts: Ends the training when one of them asks for that or fails.
-        as_the_caller: Context with the program's settings of JAX.
-
-    Attributes:
-        error: What one of them raised.
-    """
-
-    def __init__(
-        self,
-        callbacks: Iterable[Callback],
-        interrupts: Interrupts,
-        as_the_caller: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._callbacks, self._interrupts, self._as_the_caller = list(callbacks), interrupts, as_the_caller
-        self.error: BaseException | None = None
-
-    def __call__(self, metrics: MetricsLine, state: RunState) -> None:
-        reason = "a callback ended the training"
-        try:
-            with self._as_the_caller():
-                answers = [callback(dict(metrics), state) for callback in self._callbacks]
-                asked = any(bool(answer) for answer in answers if isinstance(answer, bool | np.bool_ | jax.Array))
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and self._interrupts.requested:
-                raise  # a second Ctrl-C quits at once
-            self.error, asked, reason = error, True, "a callback failed"
-        if asked and not self._interrupts.requested:
-            self._interrupts.by, self._interrupts.signal, self._interrupts.requested = "callback", reason, True

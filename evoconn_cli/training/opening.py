@@ -26,7 +26,7 @@ from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.engine.normalizer import NormalizerState
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import CheckpointError, ConfigError, RunDirectoryError, first_line, printable
-from evoconn_cli.runs.directory import RunDirectory, default_run_dir, free_path
+from evoconn_cli.runs.directory import RunDirectory, default_run_dir
 from evoconn_cli.runs.metrics import read_metrics, write_metrics
 from evoconn_cli.runs.provenance import start_facts
 from evoconn_cli.training.checkpoint_facts import as_yaml, what_shapes_a_run
@@ -292,6 +292,14 @@ def _no_start(file: Path, why: str) -> RunDirectoryError:
     return RunDirectoryError(f"{file} {why}, and the run has no checkpoint to resume from. Start it again with --init.")
 
 
+def _free_path(path: Path) -> Path:
+    """Returns `path` if it does not exist, otherwise it with the first of the endings -2, -3, ... that is free."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return free
+
+
 def _set_aside_later(directory: RunDirectory, store: CheckpointStore, generation: int, *, discard: bool) -> str | None:
     """Moves checkpoints and metrics of generations after `generation` into a dated folder of `set-aside`.
 
@@ -319,7 +327,7 @@ def _set_aside_later(directory: RunDirectory, store: CheckpointStore, generation
             for later in reversed(checkpoints):
                 store.delete(later)
             return f"going back to generation {generation}; discarded: {what}."
-        folder = free_path(directory.set_aside / time.strftime("%Y%m%d-%H%M%S"))
+        folder = _free_path(directory.set_aside / time.strftime("%Y%m%d-%H%M%S"))
         folder.mkdir(parents=True)
         write_metrics(lines, folder / directory.metrics_file.name)
         for later in reversed(checkpoints):

@@ -105,7 +105,7 @@ class EventLog(Tracker):
         if continues:
             self._write(wall_time=now, step=start + 1, session_log={"status": "START"})
         else:
-            took = [_seconds(line.get("elapsed")) for line in history]
+            took = [line.get("elapsed") or 0.0 for line in history]
             for line, elapsed in zip(history, took, strict=True):
                 generation, wall_time = int(line["generation"] or 0), now - took[-1] + elapsed
                 self._write(wall_time=wall_time, step=generation, summary={"value": _scalars(line)})
@@ -157,7 +157,7 @@ def _scalars(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {"tag": name, "simple_value": value}
         for name, value in metrics.items()
-        if isinstance(value, (int, float)) and name != "generation"
+        if value is not None and name != "generation"
     ]
 
 
@@ -172,10 +172,6 @@ def _histogram(one: Histogram) -> dict[str, Any]:
         "bucket_limit": one.edges,
         "bucket": [0, *one.counts],
     }
-
-
-def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0  # the file may have other authors
 
 
 def _record(data: bytes) -> Iterable[bytes]:

@@ -10,9 +10,8 @@ import pytest
 from saved_runs import save_run
 
 from evoconn_cli.config.loading import load_config
-from evoconn_cli.engine import kernel_choice
 from evoconn_cli.engine.kernel_choice import KernelChoice, choose_kernel
-from evoconn_cli.engine.mesh import make_worker_mesh
+from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.networks.conn_snn import make_conn_snn
@@ -25,7 +24,7 @@ OBS = 3
 @pytest.fixture
 def as_gpu(monkeypatch):
     """The devices of this machine pass for GPUs."""
-    monkeypatch.setattr(kernel_choice, "_is_cpu", lambda device: False)
+    monkeypatch.setattr(WorkerMesh, "on_cpu", False)
 
 
 def make_network(gain_of_kernel=1.0, kernel="interpreted"):

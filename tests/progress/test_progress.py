@@ -12,7 +12,14 @@ from fake_nvml import FakeNvml
 from rich.console import Console
 
 from evoconn_cli.progress.chart import Curve, chart, resample, sparkline, stretched
-from evoconn_cli.progress.display import PlainProgress, RunHeader, SummaryTable, choose_progress, make_progress
+from evoconn_cli.progress.display import (
+    PlainProgress,
+    RunHeader,
+    choose_progress,
+    make_progress,
+    print_summary,
+    summary_rows,
+)
 from evoconn_cli.progress.formatting import duration, fitness, number
 from evoconn_cli.progress.history import Compiled, History, best_evaluation
 from evoconn_cli.progress.live import LiveProgress
@@ -363,7 +370,7 @@ def test_a_terminal_without_unicode_gets_ascii(encoding):
     for generation in range(1, 9):
         progress.generation(metrics_at(generation, spikes_per_ms=None))
     progress.stop()
-    console.print(SummaryTable([metrics_at(8, elapsed=None)]))
+    print_summary(console, summary_rows([metrics_at(8, elapsed=None)]), "finished")
     assert screen.text().isascii()
     assert "#" in screen.text() and "+-" in screen.text()
 
@@ -641,7 +648,7 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines():
 
 
 def test_the_summary_counts_the_share_of_steps_that_counted():
-    rows = dict(SummaryTable([metrics_at(1000)]).rows())
+    rows = dict(summary_rows([metrics_at(1000)]))
     assert rows["generations"] == "1,000"
     assert rows["environment steps"] == "1,000,000,000"
     assert rows["simulated steps"] == "1,250,000,000 (80.0 % counted)"
@@ -652,19 +659,19 @@ def test_the_summary_counts_the_share_of_steps_that_counted():
 def test_the_summary_tells_the_best_of_the_run_from_the_last_and_from_what_is_saved():
     fitness = {1: (1.0, 9.0), 2: (7.0, 2.0), 3: (5.0, 3.0), 4: (4.0, 4.0)}
     lines = [metrics_at(g, eval_fitness=e, fitness_best=b) for g, (e, b) in fitness.items()]
-    rows = dict(SummaryTable(lines, best=(3, 4.5), ended="no better network").rows())
+    rows = dict(summary_rows(lines, best=(3, 4.5), ended="no better network"))
     assert rows["last evaluation"] == "4.0"
     assert rows["best evaluation"] == "7.0 at generation 2"
     assert rows["best network"] == "4.5 smoothed, generation 3: --step best"
     assert rows["best member ever"] == "9.0 at generation 1"
     assert rows["ended"] == "no better network"
-    assert not {"best network", "ended"} & dict(SummaryTable(lines).rows()).keys()
+    assert not {"best network", "ended"} & dict(summary_rows(lines)).keys()
 
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_summary_fits_and_takes_missing_metrics(width):
     console, screen = terminal(width)
-    console.print(SummaryTable([{"generation": 3}], title="interrupted"))
+    print_summary(console, summary_rows([{"generation": 3}]), "interrupted")
     assert "interrupted" in screen.text()
     assert max(map(len, screen.text().splitlines())) <= width
 

@@ -84,9 +84,9 @@ def test_eight_steps_are_those_of_the_published_setting(name, golden):
 def test_members_last_is_vmap(name, monkeypatch):
     """In float64, where another order of summation cannot hide a wrong operation."""
     fallbacks = set()
-    fallback = module._Evaluator._fallback
+    fallback = module.Evaluator._fallback
     monkeypatch.setattr(
-        module._Evaluator,
+        module.Evaluator,
         "_fallback",
         lambda self, eqn, args: fallbacks.add(eqn.primitive.name) or fallback(self, eqn, args),
     )
