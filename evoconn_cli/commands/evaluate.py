@@ -71,11 +71,7 @@ class EvaluateOptions:
     energy: Annotated[Literal["45nm"] | None, option("45nm", "Estimate the energy of the arithmetic.")] = None
     reference: Annotated[
         list[str],
-        option(
-            "TASK=RETURN",
-            "Divide mean returns by this one, to compare tasks.",
-            complete=complete_reference,
-        ),
+        option("TASK=RETURN", "Divide mean returns by this one, to compare tasks.", complete=complete_reference),
     ] = dataclasses.field(default_factory=list)
     json: Annotated[str | None, option("FILE|-", "Write all results as JSON; - prints them.")] = None
     csv: Annotated[Path | None, file_option("Write one line per episode as CSV.")] = None

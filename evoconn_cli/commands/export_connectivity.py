@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -124,8 +124,7 @@ class ExportConnectivityOptions:
         return [names.get(name, f"--{name.replace('_', '-')}") for name in differing]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """One file or directory to write."""
 
     format: Format

@@ -49,7 +49,7 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         given = [expand_home(argument) for argument in args]
         if self._plugin_option() is not None:
-            _load_plugins(list(_values_of(["--plugin"], _before(given, "--"))))
+            _load_plugins(_values_of(["--plugin"], itertools.takewhile(lambda word: word != "--", given)))
         try:
             left = super().parse_args(ctx, list(given))
         except typer.BadParameter as error:
@@ -192,7 +192,7 @@ def _similar_choice(message: str) -> str:
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-def _values_of(names: list[str], args: list[str]) -> Iterator[str]:
+def _values_of(names: list[str], args: Iterable[str]) -> Iterator[str]:
     """Yields the values given for an option."""
     for argument, following in pairwise([*args, ""]):
         name, equals, value = argument.partition("=")
@@ -200,16 +200,12 @@ def _values_of(names: list[str], args: list[str]) -> Iterator[str]:
             yield value if equals else following
 
 
-def _load_plugins(options: list[str]) -> None:
-    """Loads the plug-ins of --plugin and EVOCONN_PLUGINS, if there are any."""
-    if options or os.environ.get(PLUGINS_VARIABLE):
-        from evoconn_cli.config.plugins import given_plugins, load_plugins
+def _load_plugins(options: Iterable[str]) -> None:
+    """Loads the plug-ins of EVOCONN_PLUGINS, and then those of --plugin."""
+    if given := [*filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)), *options]:
+        from evoconn_cli.config.plugins import load_plugins
 
-        load_plugins(given_plugins(options))
-
-
-def _before(words: list[str], mark: str) -> list[str]:
-    return words[: words.index(mark)] if mark in words else words
+        load_plugins(given)
 
 
 def check_entries(entries: Iterable[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Container, Iterable
 from functools import partial
 from pathlib import Path
@@ -149,25 +148,26 @@ def _open_runner(grid: Grid, options: LaunchGridOptions, note: Note) -> Schedule
         from evoconn_cli.grid.slurm import SlurmExecutor, SlurmQueue
 
         queue = SlurmQueue(grid.file.name, grid.directory, launch, note, wait=options.wait)
-        return queue if grid.search is None else Scheduler(SlurmExecutor(queue), launch, note)
-    if options.on == "ray":
+        if grid.search is None:
+            return queue
+        executor = SlurmExecutor(queue)
+    elif options.on == "ray":
         from evoconn_cli.grid.ray_executor import RayExecutor
 
-        return Scheduler(RayExecutor(launch, note, options.address), launch, note)
-    from evoconn_cli.grid.devices import choose_devices, has_jax_for_gpus
-    from evoconn_cli.grid.gpus import open_driver
-    from evoconn_cli.grid.local_executor import LocalExecutor
+        executor = RayExecutor(launch, note, options.address)
+    else:
+        from evoconn_cli.grid.devices import choose_devices
+        from evoconn_cli.grid.gpus import open_driver
+        from evoconn_cli.grid.local_executor import LocalExecutor
 
-    driver, has_jax = open_driver(note), has_jax_for_gpus()
-    devices = choose_devices(
-        launch, options.devices, note, driver=driver, environment=os.environ, has_jax_for_gpus=has_jax
-    )
-    return Scheduler(LocalExecutor(launch, devices, note), launch, note)
+        executor = LocalExecutor(launch, choose_devices(launch, options.devices, open_driver(note), note), note)
+    return Scheduler(executor, launch, note, grid.search)
 
 
 def _launch(grid: Grid, options: LaunchGridOptions) -> None:
     """Runs the unfinished cells of a grid, and ends the process with the exit code of the result."""
-    from evoconn_cli.grid.display import show_end, show_running
+    from evoconn_cli.grid.display import live_table, show_end
+    from evoconn_cli.grid.table import Rows
 
     console = make_console(may_lose_output=True)
     note = partial(say, console)
@@ -176,11 +176,10 @@ def _launch(grid: Grid, options: LaunchGridOptions) -> None:
     if options.retry_failed:
         _forgive_failures(grid, note)
     to_run = _cells_to_run(grid, left_out)
-    run = runner.run if grid.search is None else partial(runner.run, search=grid.search)
     try:
         if to_run or (grid.search is not None and grid.search.wants_more):
-            with show_running(grid, console):
-                left_out |= run(to_run)
+            with live_table(grid, console, Rows(grid.cells), transient=True):
+                left_out |= runner.run(to_run)
     except KeyboardInterrupt:
         note("Quit. The latest checkpoints are kept; the same command resumes.")
         raise typer.Exit(ExitCode.QUIT) from None

@@ -210,7 +210,6 @@ def steps_of(*names: str, several: bool = False) -> Callable[[typer.Context, str
 
 def _saved(paths: Sequence[Any]) -> list[int]:
     """Returns the generations that any of the runs has saved."""
-    from evoconn_cli.errors import EvoconnError
     from evoconn_cli.runs.directory import saved_generations
     from evoconn_cli.runs.listing import named_run
 

@@ -67,12 +67,10 @@ class LastingStream:
     def _give_up(self, failure: OSError) -> None:
         """Redirects all later output to nowhere, including what the interpreter flushes at exit."""
         self._broken = True
-        try:
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
-        except (OSError, ValueError):
-            pass  # a stream without a file
         if failure.errno in _NO_ROOM and not self.may_lose_output:
             raise EvoconnError(f"the output cannot be written: {failure.strerror}.") from None
 

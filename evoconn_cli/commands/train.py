@@ -55,12 +55,7 @@ class TrainOptions(TrainingOptions):
     task: Annotated[str | None, option("NAME", f"Task to learn: {', '.join(_TASKS)}.", complete=complete_task)] = None
     algo: Annotated[
         str | None,
-        option(
-            "NAME",
-            f"Strategy: {', '.join(_ALGOS)}.",
-            complete=complete_algo,
-            default="ec, or that of the network",
-        ),
+        option("NAME", f"Strategy: {', '.join(_ALGOS)}.", complete=complete_algo, default="ec, or that of the network"),
     ] = None
     network: Annotated[
         str | None, option("NAME", f"Network: {_NETWORKS}.", complete=complete_network, default="first of its strategy")
@@ -156,7 +151,7 @@ def _show_plan(config: RunConfig, options: TrainOptions) -> None:
     Raises:
         RunDirectoryError: Its directory cannot be made.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from evoconn_cli.limits import usable_cores
@@ -165,9 +160,7 @@ def _show_plan(config: RunConfig, options: TrainOptions) -> None:
 
     path = options.run_dir or default_run_dir(config)
     RunDirectory(path).check_new()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Table.grid(Column(style="dim", no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     rows = plan(config, config.engine.devices or len(usable_cores()))
     start = [("starts from", f"{options.init}: connections, normaliser")] if options.init is not None else []
     for label, value in [*rows, *start, ("run", f"{path} (not created)")]:

@@ -71,8 +71,3 @@ def walk(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.
 
 TEXT = ("str", "str | None")
 """Types of keys that hold text; annotations are strings here."""
-
-
-def text_keys(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the keys of a configuration whose values are text."""
-    yield from (key for key, _, f in walk(config, prefix) if f.type in TEXT)

@@ -101,11 +101,11 @@ class Format:
 
     Attributes:
         name: Name on the command line.
-        suffix: Suffix of the file; empty for a directory.
         summary: Description in one line.
         writer: Module in `export/` and function, imported when the format is written.
+        suffix: Suffix of the file; empty for a directory.
         holds: Networks that it holds.
-        refusal: why it does not serve others, after "FORMAT does not hold NETWORK: ".
+        refusal: Why it does not serve others, after "FORMAT does not hold NETWORK: ".
         needs: Oldest version (or empty) of each package that may be missing.
         extra: Extra of evoconn that installs these packages.
         suffixes: Other suffixes that `--out` may have.
@@ -117,9 +117,9 @@ class Format:
     """
 
     name: str
-    suffix: str
     summary: str
     writer: str
+    suffix: str = ""
     holds: Held = "typed neurons"
     refusal: str = "its weights are real numbers, and the format is for boolean connections between typed neurons."
     needs: Mapping[str, str] = field(default_factory=dict)
@@ -162,23 +162,21 @@ FORMATS: dict[str, Format] = {
     for one in (
         Format(
             "bundle",
-            "",
             "a directory with everything, and a NumPy simulator that reproduces the episode exactly",
             "bundle.writing.write_bundle",
             options=("--episode-steps",),
         ),
         Format(
             "npz",
-            ".npz",
             "connections and units as NumPy columns, or real weights",
             "table_files.write_npz",
-            "any",
+            suffix=".npz",
+            holds="any",
             options=TABLE_OPTIONS,
         ),
-        Format("csv", "", "a directory with edges.csv and nodes.csv", "table_files.write_csv", options=TABLE_OPTIONS),
+        Format("csv", "a directory with edges.csv and nodes.csv", "table_files.write_csv", options=TABLE_OPTIONS),
         Format(
             "parquet",
-            "",
             "a directory with edges.parquet and nodes.parquet",
             "table_files.write_parquet",
             needs={"pyarrow": ""},
@@ -186,25 +184,24 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "graphml",
-            ".graphml",
             "a graph for Gephi, Cytoscape, igraph and networkx",
             "table_files.write_graphml",
+            suffix=".graphml",
             options=TABLE_OPTIONS,
             megabytes_per_million=118,
         ),
         Format(
             "brian2",
-            "",
             "a directory with a Brian2 script that reproduces the recorded spikes",
             "brian2_script.write_brian2",
             options=("--episode-steps",),
         ),
         Format(
             "nir",
-            ".nir",
             "a graph for neuromorphic tools, and the recorded episode",
             "nir_graph.write_nir",
-            "spikes",
+            suffix=".nir",
+            holds="spikes",
             refusal="it has no spikes.",
             needs={"nir": "1.0.8", "h5py": ""},
             beside=("-recording.h5",),
@@ -212,10 +209,10 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "onnx",
-            ".onnx",
             "the policy as one environment step for ONNX Runtime and other programs",
             "onnx_model.write_onnx",
-            "built in",
+            suffix=".onnx",
+            holds="built in",
             refusal="it is of a plug-in, and only the equations of evoconn's own networks can be written.",
             needs={"onnx": "1.16"},
             extra="onnx",
@@ -223,7 +220,6 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "sonata",
-            "",
             "a directory with circuit, spikes and reports in the SONATA format",
             "sonata.write_sonata",
             needs={"h5py": ""},
@@ -231,9 +227,9 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "statistics",
-            ".json",
             "measures of a network, or of several steps of it",
             "analysis.reports.write_statistics",
+            suffix=".json",
             suffixes=(".csv",),
             options=("--random-graphs",),
             compares_steps=True,
@@ -242,9 +238,9 @@ FORMATS: dict[str, Format] = {
         *(
             Format(
                 name,
-                f".{name}",
                 "a figure with statistics; for several steps, their course",
                 "pictures.evolution_figure.write_picture",
+                suffix=f".{name}",
                 suffixes=(".png", ".pdf", ".svg"),
                 needs={"matplotlib": "3.9"},
                 options=("--sort", "--random-graphs", "--episode-steps", "--width", "--no-title", "--panel"),
@@ -255,9 +251,9 @@ FORMATS: dict[str, Format] = {
         ),
         Format(
             "html",
-            ".html",
             "an interactive page of every connection",
             "pictures.explorer_page.write_explorer",
+            suffix=".html",
             options=("--sort", "--random-graphs", "--episode-steps"),
             prints_statistics=True,
         ),
@@ -292,7 +288,7 @@ def check_format(
         built_in: Whether it is one of evoconn's own, not of a plug-in.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: It cannot.
     """
     held = {"any": True, "built in": built_in, "spikes": has_spikes, "typed neurons": has_typed_neurons}
     if not held[one.holds]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from evoconn_cli.config.fields import option, text_keys
+from evoconn_cli.config.fields import TEXT, option, walk
 from evoconn_cli.config.loading import Section, check_keys, check_values, fill
 from evoconn_cli.config.reading import read_overrides
 from evoconn_cli.config.registry import PLUGINS_VARIABLE
@@ -45,7 +45,7 @@ class LaunchConfig:
     slurm: SlurmConfig = SlurmConfig()  # for --on slurm
 
 
-_TEXT_KEYS = frozenset(text_keys(LaunchConfig(), "launch."))
+_TEXT_KEYS = {key for key, _, f in walk(LaunchConfig(), "launch.") if f.type in TEXT}
 _TEXT_SECTIONS = ("launch.environment.", "launch.slurm.sbatch.")
 
 

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from evoconn_cli.config.installed_plugins import installed_plugins, package_of
 from evoconn_cli.config.plugin_errors import code_of_plugin, remember_place
 from evoconn_cli.config.plugin_keys import check_keys_of_plugin
-from evoconn_cli.config.registry import PLUGINS_VARIABLE, Entry, Kind, entries, forget, register
+from evoconn_cli.config.registry import Entry, Kind, entries, forget, register
 from evoconn_cli.config.schema import AlgoConfig, NetworkConfig, TaskConfig
 from evoconn_cli.errors import ConfigError, PluginError
 
@@ -183,11 +183,6 @@ def import_installed(kind: Kind, name: str) -> None:
     _import(Plugin(point.module, point.module, package=package_of(point)), what)
     if not any(entry.name == name for entry in entries(kind)):
         raise PluginError(f"{what} registers no {kind} {name!r}. Tell its authors, or uninstall it.")
-
-
-def given_plugins(options: Sequence[str]) -> list[str]:
-    """Returns the plug-ins that the user gives, those of `EVOCONN_PLUGINS` before those of --plugin."""
-    return [*filter(None, os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep)), *options]
 
 
 def load_plugins(given: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ Camera: TypeAlias = Literal["track", "side", "front"]
 _SIZES = (64, 4096)
 _SMALLEST_WITH_OVERLAY = (320, 240)
 _SHORTEST_DELAY = 2  # [1/100 s] of a GIF frame; most players read a shorter one as 1/10 s
-_DEFAULT_FPS = {"gif": 25.0}  # [frames/s] 30 for other formats; a GIF can hold 25 and not 30
 
 
 class RenderOptions(NamedTuple):
@@ -90,7 +89,8 @@ def make_options(
 
 def _rate(fps: float | None, fmt: str) -> tuple[Fraction, tuple[str, ...]]:
     """Returns the nearest frames per second that the format can hold, and a notice if they differ from `fps`."""
-    fps = _DEFAULT_FPS.get(fmt, 30.0) if fps is None else fps
+    if fps is None:
+        fps = 25.0 if fmt == "gif" else 30.0  # a GIF can hold 25 and not 30
     if not 1 <= fps <= 240:
         raise ConfigError(f"--fps {fps:g}: expected 1 to 240 frames per second.")
     wanted = Fraction(str(fps))

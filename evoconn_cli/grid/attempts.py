@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from evoconn_cli.errors import ExitCode, RunDirectoryError, printable
 from evoconn_cli.runs.lock import PATIENCE, host_name, is_alive
 
 FILE = "attempts.jsonl"
+
+_START = {"place": str, "host": str, "pid": int, "time": float, "saved": int}
+"""Types of the values in the line of a start."""
 
 _ASKED_TO_END = (ExitCode.SAVED_EARLY, ExitCode.QUIT)
 
@@ -148,12 +152,9 @@ def record_pruned(cell: Path) -> None:
 
 def _start_of(line: dict[str, Any]) -> Attempt | None:
     """Returns the attempt that starts with a line; None if the line is malformed."""
-    place, host, pid, saved, started = (line.get(name) for name in ("place", "host", "pid", "saved", "time"))
-    if not isinstance(place, str) or not isinstance(host, str):
+    if any(type(line.get(name)) is not kind for name, kind in _START.items()):
         return None
-    if type(pid) is not int or type(saved) is not int or type(started) is not float:
-        return None
-    return Attempt(printable(place), host, pid, started, saved)
+    return Attempt(printable(line["place"]), line["host"], line["pid"], line["time"], line["saved"])
 
 
 def _end(attempts: list[Attempt], line: dict[str, Any]) -> None:
@@ -191,10 +192,8 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     except OSError:
         return []
     for text in texts:
-        try:
+        with suppress(ValueError, RecursionError):
             line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
+            if isinstance(line, dict):
+                lines.append(line)
     return lines

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,17 +28,11 @@ class HeldDevices:
     Args:
         devices: Devices of this machine that may be used.
         note: Shows the user that no device is idle.
-        folder: Folder of the lock files; the usual one by default.
-        clock: Monotonic clock [s].
     """
 
-    def __init__(
-        self, devices: Devices, note: Note, folder: Path | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, devices: Devices, note: Note) -> None:
         self._devices = devices
         self._note = note
-        self._folder = folder
-        self._clock = clock
         self._locks: dict[LocalDevice, list[int]] = {}
         self._runs: Counter[LocalDevice] = Counter()
         self._look_at = 0.0
@@ -50,7 +44,7 @@ class HeldDevices:
         Raises:
             EvoconnError: The locks cannot be made.
         """
-        if self._with_room() is None and self._clock() >= self._look_at:
+        if self._with_room() is None and time.monotonic() >= self._look_at:
             self._take_idle()
         return self._with_room() is not None
 
@@ -86,9 +80,9 @@ class HeldDevices:
 
     def _take_idle(self) -> None:
         """Takes every idle device; unneeded ones are released when no cell is ready."""
-        self._look_at = self._clock() + _LOOK_AGAIN
+        self._look_at = time.monotonic() + _LOOK_AGAIN
         for device in self._devices.idle(self._locks.keys()):
-            files = take_locks(device.locks, self._folder)
+            files = take_locks(device.locks)
             if files is not None:
                 self._locks[device] = files
         if not self._locks and not self._has_noted_none:
@@ -97,17 +91,16 @@ class HeldDevices:
             self._has_noted_none = True
 
 
-def take_locks(names: Sequence[str], folder: Path | None = None) -> list[int] | None:
+def take_locks(names: Sequence[str]) -> list[int] | None:
     """Returns open files that hold all locks; None if another process holds one of them.
 
     Args:
         names: Names of the locks.
-        folder: Folder of the lock files; `lock_folder()` by default.
 
     Raises:
         EvoconnError: The files cannot be made.
     """
-    folder = folder or lock_folder()
+    folder = lock_folder()
     held: list[int] = []
     try:
         with suppress(FileExistsError):
@@ -150,10 +143,8 @@ def lock_folder() -> Path:
 def _open(file: Path) -> int:
     """Returns an open file, made if need be; files of other users can be locked without being writable."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
+    with suppress(FileNotFoundError):
         return os.open(file, flags)
-    except FileNotFoundError:
-        pass
     try:
         made = os.open(file, flags | os.O_CREAT | os.O_EXCL)
     except FileExistsError:  # another launcher was quicker

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Protocol
@@ -54,43 +55,31 @@ class Devices(Protocol):
         ...
 
 
-def choose_devices(
-    launch: LaunchConfig,
-    names: str | None,
-    note: Note,
-    *,
-    driver: GpuDriver | None,
-    environment: Mapping[str, str],
-    has_jax_for_gpus: bool,
-    pause: Callable[[float], None] = time.sleep,
-) -> Devices:
-    """Returns the devices to run cells on, of a machine with the given properties.
+def choose_devices(launch: LaunchConfig, names: str | None, driver: GpuDriver | None, note: Note) -> Devices:
+    """Returns the devices to run cells on, as the environment variables of this process and its JAX allow.
 
     Args:
         launch: How cells are run.
         names: GPUs as `named_gpus` takes them, or `cpu`; None for all that are visible.
-        note: Shows the user why GPUs are not used.
         driver: Driver of the GPUs; None if there is none.
-        environment: Environment variables of this process.
-        has_jax_for_gpus: Whether the installed JAX can use GPUs.
-        pause: Waits for some seconds.
+        note: Shows the user why GPUs are not used.
 
     Raises:
         ConfigError: `names` has a GPU that cannot be used.
     """
-    if names == "cpu" or (names is None and environment.get("JAX_PLATFORMS", "").startswith("cpu")):
+    if names == "cpu" or (names is None and os.environ.get("JAX_PLATFORMS", "").startswith("cpu")):
         return CoreGroups(launch.cores_per_run)
-    gpus = visible_gpus(driver.gpus(note), environment.get("CUDA_VISIBLE_DEVICES")) if driver else []
+    gpus = visible_gpus(driver.gpus(note), os.environ.get("CUDA_VISIBLE_DEVICES")) if driver else []
     if names is not None:
         gpus = named_gpus(gpus, names)
-    if gpus and not has_jax_for_gpus:
+    if gpus and not has_jax_for_gpus():
         if names is not None:
             raise ConfigError(f"--devices {names}: the installed JAX cannot use GPUs: {_INSTALL}.")
         note(f"GPUs are not used, because the installed JAX cannot use them: {_INSTALL}. The cells run on cores.")
         gpus = []
     if driver is None or not gpus:
         return CoreGroups(launch.cores_per_run)
-    return IdleGpus(driver, gpus, note, runs_per_device=launch.runs_per_device, pause=pause)
+    return IdleGpus(driver, gpus, note, launch.runs_per_device)
 
 
 def has_jax_for_gpus() -> bool:
@@ -130,7 +119,7 @@ class CoreGroups:
 
 
 def _group(cores: Sequence[int]) -> LocalDevice:
-    name = f"core {cores[0]}" if len(cores) == 1 else f"cores {_spans(cores)}"
+    name = f"core{'s' * (len(cores) > 1)} {_spans(cores)}"
     return LocalDevice(name, tuple(f"core-{core}" for core in cores), {"JAX_PLATFORMS": "cpu"}, tuple(cores))
 
 
@@ -153,21 +142,11 @@ class IdleGpus:
         gpus: GPUs that may be used.
         note: Shows the user which GPUs fail, once for each failure.
         runs_per_device: Runs that share a GPU.
-        pause: Waits for some seconds.
     """
 
-    def __init__(
-        self,
-        driver: GpuDriver,
-        gpus: Sequence[Gpu],
-        note: Note,
-        *,
-        runs_per_device: int = 1,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, driver: GpuDriver, gpus: Sequence[Gpu], note: Note, runs_per_device: int) -> None:
         self._driver = driver
         self._note = note
-        self._pause = pause
         self._failed: set[LocalDevice] = set()
         memory = memory_variables(runs_per_device)
         self._gpus = {
@@ -186,7 +165,7 @@ class IdleGpus:
         candidates = [device for device in self._gpus if device not in held]
         for sample in range(_SAMPLES):
             if sample and candidates:
-                self._pause(_BETWEEN_SAMPLES)
+                time.sleep(_BETWEEN_SAMPLES)
             candidates = [device for device in candidates if self._is_idle(device)]
         return candidates
 

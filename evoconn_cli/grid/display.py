@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -26,16 +25,23 @@ _MOST_LOGS = 5
 """Failed cells whose last log lines are shown."""
 
 
-def show_running(grid: Grid, console: Console) -> AbstractContextManager:
+def live_table(grid: Grid, console: Console, rows: Rows, *, transient: bool = False) -> AbstractContextManager:
     """Returns a context that shows the table of a grid, if the terminal can redraw it."""
-    return _live_table(grid, console, Rows(grid.cells), transient=True) if console.is_interactive else nullcontext()
+    if not console.is_interactive:
+        return nullcontext()
+
+    def table() -> GridTable:
+        return GridTable(grid.title, rows.read(), max_lines=console.height)
+
+    rate = 1 / _REDRAW_INTERVAL
+    return ReflowedLive(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)
 
 
 def show_until_finished(grid: Grid, console: Console) -> None:
     """Shows the table of a grid until all cells are finished or the user types Ctrl-C."""
     rows = Rows(grid.cells)
     try:
-        with _live_table(grid, console, rows) if console.is_interactive else nullcontext():
+        with live_table(grid, console, rows):
             while not _is_done(grid, rows.read()):
                 time.sleep(_REDRAW_INTERVAL)
                 if grid.search is not None:
@@ -99,11 +105,3 @@ def show_end(grid: Grid, console: Console, left_out: Mapping[Cell, str], note: N
 def _is_done(grid: Grid, rows: Sequence[CellRow]) -> bool:
     """Returns whether all cells have ended for good, and a search needs no more of them."""
     return all(row.status.state.is_final for row in rows) and (grid.search is None or grid.search.is_done)
-
-
-def _live_table(grid: Grid, console: Console, rows: Rows, *, transient: bool = False) -> Live:
-    def table() -> GridTable:
-        return GridTable(grid.title, rows.read(), max_lines=console.height)
-
-    rate = 1 / _REDRAW_INTERVAL
-    return ReflowedLive(get_renderable=table, console=console, refresh_per_second=rate, transient=transient)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
 from evoconn_cli.errors import ConfigError
@@ -70,7 +71,8 @@ class GpuDriver:
         for index in range(self._nvml.nvmlDeviceGetCount()):
             try:
                 handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                whole = Gpu(index, None, uuid := self._uuid(handle), uuid, handle)
+                uuid = self._nvml.nvmlDeviceGetUUID(handle)
+                whole = Gpu(index, None, uuid, uuid, handle)
                 found += self._instances(whole) if self._has_mig(handle) else [whole]
             except self._nvml.NVMLError as error:
                 note(f"gpu {index} is left out: {error}.")
@@ -106,12 +108,8 @@ class GpuDriver:
                 handle = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, number)
             except self._nvml.NVMLError:  # the numbers have gaps
                 continue
-            instances.append(Gpu(gpu.index, number, self._uuid(handle), gpu.uuid, handle))
+            instances.append(Gpu(gpu.index, number, self._nvml.nvmlDeviceGetUUID(handle), gpu.uuid, handle))
         return instances
-
-    def _uuid(self, handle: Any) -> str:
-        uuid = self._nvml.nvmlDeviceGetUUID(handle)
-        return uuid.decode() if isinstance(uuid, bytes) else uuid
 
 
 def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
@@ -125,13 +123,8 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
     """
     if variable is None:
         return list(gpus)
-    shown: list[Gpu] = []
-    for entry in variable.split(","):
-        matching = _find(gpus, entry.strip())
-        if not matching:
-            break
-        shown += [gpu for gpu in matching if gpu not in shown]
-    return shown
+    found = takewhile(bool, (_find(gpus, entry) for entry in variable.split(",")))
+    return list(dict.fromkeys(chain.from_iterable(found)))
 
 
 def named_gpus(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
@@ -144,21 +137,20 @@ def named_gpus(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
     Raises:
         ConfigError: A name matches no visible GPU.
     """
-    named: list[Gpu] = []
-    for entry in names.split(","):
-        matching = _find(gpus, entry.strip())
+    found = {entry.strip(): _find(gpus, entry) for entry in names.split(",")}
+    for entry, matching in found.items():
         if not matching:
             known = ", ".join(dict.fromkeys(str(gpu.index) for gpu in gpus)) or "none"
             raise ConfigError(
-                f"--devices {names}: no GPU {entry.strip()!r}; visible are: {known}. Use the numbers of nvidia-smi; "
+                f"--devices {names}: no GPU {entry!r}; visible are: {known}. Use the numbers of nvidia-smi; "
                 "CUDA_VISIBLE_DEVICES may hide some."
             )
-        named += [gpu for gpu in matching if gpu not in named]
-    return named
+    return list(dict.fromkeys(chain.from_iterable(found.values())))
 
 
 def _find(gpus: Sequence[Gpu], entry: str) -> list[Gpu]:
     """Returns the GPU with a number or an abbreviated UUID; all instances of a GPU with MIG."""
+    entry = entry.strip()
     if entry.isdecimal():
         return [gpu for gpu in gpus if gpu.index == int(entry)]
     if not entry.startswith(("GPU-", "MIG-")):

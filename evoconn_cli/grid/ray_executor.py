@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.config.plugins import to_load
@@ -26,13 +26,6 @@ _OBJECT_STORE = 100 * 2**20
 
 _PATIENCE = 10.0  # [s] for a cluster to answer
 _TICK = 0.2  # [s] between looks at signals
-
-
-class RayRequest(NamedTuple):
-    """What a cell asks Ray for."""
-
-    num_cpus: float
-    num_gpus: float
 
 
 class RayExecutor(Executor):
@@ -55,7 +48,7 @@ class RayExecutor(Executor):
         self._address = address
         self._program = program
         self._ray: Any = None
-        self._request = RayRequest(1, 0)
+        self._num_cpus, self._num_gpus = 1.0, 0.0  # that each cell asks for
         self._run: Any = None  # `run_on_node` as a remote function
         self._tasks: dict[Any, Cell] = {}
 
@@ -66,8 +59,8 @@ class RayExecutor(Executor):
             GridError: Ray is not installed, or cannot be reached.
         """
         with self.session():
-            request = self._request
-        share = f"{request.num_gpus:.3g} GPU" if request.num_gpus else f"{request.num_cpus:g} CPU"
+            pass
+        share = f"{self._num_gpus:.3g} GPU" if self._num_gpus else f"{self._num_cpus:g} CPU"
         return [f"ray, {share}"] * len(cells)
 
     @contextmanager
@@ -80,8 +73,10 @@ class RayExecutor(Executor):
         with ray_cluster(self._address) as self._ray:
             cores_asked_for = os.environ.get("JAX_PLATFORMS", "").startswith("cpu")
             use_gpus = has_jax_for_gpus() and not cores_asked_for
-            self._request = request_of_a_cell(self._launch, self._ray.nodes(), use_gpus)
-            self._run = self._ray.remote(run_on_node).options(**self._request._asdict(), max_retries=0)
+            self._num_cpus, self._num_gpus = request_of_a_cell(self._launch, self._ray.nodes(), use_gpus)
+            self._run = self._ray.remote(run_on_node).options(
+                num_cpus=self._num_cpus, num_gpus=self._num_gpus, max_retries=0
+            )
             yield
 
     def start(self, cell: Cell, saved: int) -> str:
@@ -90,7 +85,7 @@ class RayExecutor(Executor):
             # The configuration stays here: Ray's worker does not have the classes of plug-ins.
             dataclasses.replace(cell, path=cell.path.absolute(), config=RunConfig()),
             self._launch,
-            on_gpu=self._request.num_gpus > 0,
+            on_gpu=self._num_gpus > 0,
             program=self._program,
             plugins=to_load(),
             working_directory=os.getcwd(),
@@ -106,9 +101,6 @@ class RayExecutor(Executor):
             return []
         ended, _ = self._ray.wait(list(self._tasks), timeout=_TICK)
         return [self._end(task) for task in ended]
-
-    def release_unused(self) -> None:
-        """Does nothing: Ray holds the devices."""
 
     def ask_to_end(self, cell: Cell) -> None:
         """Cancels the task of a cell, which saves and ends."""
@@ -157,8 +149,8 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
         ray.shutdown()
 
 
-def request_of_a_cell(launch: LaunchConfig, nodes: Sequence[Mapping[str, Any]], use_gpus: bool) -> RayRequest:
-    """Returns what each cell asks for: its share of a GPU if there are GPUs, else its cores.
+def request_of_a_cell(launch: LaunchConfig, nodes: Sequence[Mapping[str, Any]], use_gpus: bool) -> tuple[float, float]:
+    """Returns the CPUs and GPUs that each cell asks for: its share of a GPU if there are GPUs, else its cores.
 
     Args:
         launch: How cells are run.
@@ -170,11 +162,11 @@ def request_of_a_cell(launch: LaunchConfig, nodes: Sequence[Mapping[str, Any]], 
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     if use_gpus and any(node.get("GPU", 0) >= 1 for node in resources):
-        return RayRequest(num_cpus=1, num_gpus=1 / launch.runs_per_device)
+        return 1, 1 / launch.runs_per_device
     most = int(max((node.get("CPU", 0) for node in resources), default=0))
     if most < 1:
         raise GridError("no node of the Ray cluster has a core for tasks. Start Ray with --num-cpus.")
-    return RayRequest(num_cpus=min(launch.cores_per_run, most), num_gpus=0)
+    return min(launch.cores_per_run, most), 0
 
 
 def _check_listening(address: str) -> None:

@@ -11,12 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from evoconn_cli.config.launch import LaunchConfig
-from evoconn_cli.grid.cell_process import (
-    PYTHON,
-    cell_command,
-    cell_environment,
-    start_process,
-)
+from evoconn_cli.grid.cell_process import PYTHON, cell_command, cell_environment, start_process
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.grid.device_locks import release, take_locks
 from evoconn_cli.grid.devices import CoreGroups, LocalDevice, memory_variables

@@ -22,18 +22,18 @@ from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell, Grid
 from evoconn_cli.grid.search_report import (
     draw_searches,
+    markdown_table,
     rankings,
     search_document,
     search_lines,
     winner_presets,
 )
-from evoconn_cli.grid.states import State, read_status
+from evoconn_cli.grid.states import State, read_lines, read_status
 from evoconn_cli.grid.table import settings_text, varying_keys
 from evoconn_cli.output import replace_text
 from evoconn_cli.progress.formatting import MISSING_FIGURE, count, duration, fitness
 from evoconn_cli.progress.history import FINAL_GENERATIONS, best_evaluation, final_fitness
 from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.metrics import read_metrics
 
 if TYPE_CHECKING:
     from evoconn_cli.evaluation.statistics import Interval
@@ -120,11 +120,7 @@ def _group(cells: Sequence[Cell], published: Published | None) -> GroupResult:
 
 
 def _result(cell: Cell) -> CellResult:
-    try:
-        lines = read_metrics(RunDirectory(cell.path).metrics_file)
-    except RunDirectoryError:  # the other cells are reported all the same
-        lines = []
-    status = read_status(cell)
+    lines, status = read_lines(cell), read_status(cell)
     last = lines[-1] if lines else {}
     best = best_evaluation(lines)
     return CellResult(
@@ -275,7 +271,7 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str, of_sea
         "",
         f"{finished} of {num_cells} runs are finished{by}. evoconn {__version__}, {time.strftime('%Y-%m-%d %H:%M')}.",
         "",
-        *(of_search or _markdown_table(*table_of(groups))),
+        *(of_search or _results_table(groups)),
     ]
     if grid.published is not None:
         lines += ["", f"Published: {grid.published.source}."]
@@ -287,13 +283,12 @@ def to_markdown(grid: GridFile, groups: Sequence[GroupResult], note: str, of_sea
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+def _results_table(groups: Sequence[GroupResult]) -> list[str]:
+    """Returns the table of the results, and below it what its columns mean."""
     from evoconn_cli.evaluation.statistics import CONFIDENCE
 
     return [
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *markdown_table(*table_of(groups)),
         "",
         f"Evaluation: interquartile mean over seeds (the mean, if fewer than four) and its {CONFIDENCE:.0%} bootstrap "
         f"interval. A run counts with its mean evaluation fitness in its last {FINAL_GENERATIONS} generations so far. "

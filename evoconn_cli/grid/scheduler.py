@@ -7,7 +7,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from evoconn_cli.config.launch import LaunchConfig
@@ -53,9 +53,9 @@ class Executor(ABC):
     def plan(self, cells: Sequence[Cell]) -> list[str]:
         """Returns in words where each of the cells would run; nothing is started."""
 
-    @abstractmethod
     def session(self) -> AbstractContextManager[None]:
         """Returns the context in which all methods below are called."""
+        return nullcontext()
 
     def has_room(self) -> bool:
         """Returns whether another cell can be started now."""
@@ -78,9 +78,8 @@ class Executor(ABC):
     def wait(self) -> list[Ended]:
         """Waits a moment, and returns the attempts that have ended."""
 
-    @abstractmethod
-    def release_unused(self) -> None:
-        """Releases what is held for further cells; called while none is ready to start."""
+    def release_unused(self) -> None:  # noqa: B027  # a cluster holds its devices itself
+        """Releases what is held for further cells; called while none is ready to start, and at the end."""
 
     @abstractmethod
     def ask_to_end(self, cell: Cell) -> None:
@@ -109,19 +108,20 @@ class Scheduler:
         executor: Executor of the cells.
         launch: How cells are run.
         note: Shows the user what happens.
+        search: Trials of a search, whose cells are run as they appear.
     """
 
-    def __init__(self, executor: Executor, launch: LaunchConfig, note: Note) -> None:
+    def __init__(self, executor: Executor, launch: LaunchConfig, note: Note, search: GridSearch | None = None) -> None:
         self._executor = executor
         self._launch = launch
         self._note = note
+        self._search = search
         self._waiting: list[tuple[float, Cell]] = []  # with the earliest start [s]
         self._elsewhere: list[Cell] = []
         self._look_elsewhere_at = 0.0
         self._running: dict[Cell, _Started] = {}
         self._left_out: dict[Cell, str] = {}
         self._is_ending = False
-        self._search: GridSearch | None = None
         self._follow_at = 0.0
         self._pruned: set[Cell] = set()  # asked to end
 
@@ -129,20 +129,18 @@ class Scheduler:
         """Returns in words where each of the cells would run; nothing is started."""
         return self._executor.plan(cells)
 
-    def run(self, cells: Sequence[Cell], search: GridSearch | None = None) -> dict[Cell, str]:
+    def run(self, cells: Sequence[Cell]) -> dict[Cell, str]:
         """Runs cells until each is finished or used up its retries, or this process is asked to end.
 
         The first signal lets the running cells save; a second Ctrl-C quits them. Any other error leaves them running.
 
         Args:
             cells: Unfinished cells in the order to run them; their directories exist.
-            search: Trials of a search, whose cells are run as they appear.
 
         Returns:
             The cells that could not be run, and why. How the others went is read from their directories.
         """
         self._waiting = [(0.0, cell) for cell in cells]
-        self._search = search
         with self._executor.session(), Interrupts() as interrupts:
             interrupts.training = True  # only a second Ctrl-C raises KeyboardInterrupt
             try:
@@ -167,6 +165,8 @@ class Scheduler:
                         if attempt is not None:
                             self._record(attempt, ended)
                 raise
+            finally:
+                self._executor.release_unused()
         return self._left_out
 
     def _first_ready(self) -> tuple[float, Cell] | None:

@@ -15,11 +15,10 @@ from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.attempts import read_attempts, record_pruned
 from evoconn_cli.grid.cells import Cell, Point, cell_id, cells_at, load_point, points, shapes_a_run
-from evoconn_cli.grid.states import State, read_status
+from evoconn_cli.grid.states import State, read_lines, read_status
 from evoconn_cli.progress.formatting import count, fitness
 from evoconn_cli.progress.history import final_fitness
-from evoconn_cli.runs.directory import RunDirectory
-from evoconn_cli.runs.metrics import MetricsLine, read_metrics
+from evoconn_cli.runs.metrics import MetricsLine
 
 if TYPE_CHECKING:
     from evoconn_cli.search.study import Trial
@@ -100,7 +99,7 @@ class PointSearch:
         """Reads the trials from the study."""
         self.trials = self._study.trials()
         for trial in self.trials[len(self.cells) :]:
-            values = tuple((key, trial.values[key]) for key in trial.values)
+            values = tuple(trial.values.items())
             cells: list[Cell] = []
             with suppress(ConfigError):  # values that do not go together
                 if trial.values.keys() <= self._possible:  # a journal may be a stranger's, and set tracking.entity
@@ -147,7 +146,7 @@ class PointSearch:
         is_over = all(state.is_final for state in states)
         if not is_over and not self._is_compared:
             return
-        histories = [_lines_of(cell) for cell in cells]
+        histories = [read_lines(cell) for cell in cells]
         reports = self._reports(histories) if self._is_compared and cells else {}
         if not is_over and not reports.keys() - trial.reports.keys():
             return
@@ -159,9 +158,7 @@ class PointSearch:
                 if not is_pruned and steps not in trial.reports:
                     is_pruned = self._study.report(trial.number, steps, value)
             if not is_pruned and all(state is State.FINISHED for state in states):
-                finals = [final_fitness(lines) for lines in histories]
-                known = [value for value in finals if value is not None]
-                self._study.tell(trial.number, fmean(known) if known and len(known) == len(finals) else None)
+                self._study.tell(trial.number, _mean([final_fitness(lines) for lines in histories]))
             elif not is_pruned and is_over:
                 self._study.prune(trial.number)  # it shares the cells of a pruned trial
             self.refresh()
@@ -169,13 +166,9 @@ class PointSearch:
     def _reports(self, histories: Sequence[Sequence[MetricsLine]]) -> dict[int, float]:
         """Returns the mean fitness over seeds at the steps that all of them have reached."""
         reached = min(int(lines[-1].get("env_steps") or 0) if lines else 0 for lines in histories)
-        reports = {}
-        for steps in range(self.every, reached + 1, self.every):
-            values = [_fitness_at(lines, steps) for lines in histories]
-            known = [value for value in values if value is not None]
-            if len(known) == len(values):
-                reports[steps] = fmean(known)
-        return reports
+        compared = range(self.every, reached + 1, self.every)
+        means = {steps: _mean([_fitness_at(lines, steps) for lines in histories]) for steps in compared}
+        return {steps: mean for steps, mean in means.items() if mean is not None}
 
 
 class GridSearch:
@@ -201,24 +194,19 @@ class GridSearch:
         self.cells: list[Cell] = []
         self._keys = file.search
         self._retries = file.launch.retries
-        self._known: dict[Path, Cell] = {}
         self._left_out: set[Path] = set()
         self._num_open = 0
         self._num_failed = 0
         self.refresh()
 
     @property
-    def num_trials(self) -> int:
-        """Number of trials, of all searches."""
-        return self._keys.num_trials * len(self.searches)
-
-    @property
     def summary(self) -> str:
         """How far the search is, in a few words."""
+        in_all = self._keys.num_trials * len(self.searches)
         told = sum(not trial.is_open for search in self.searches for trial in search.trials)
         best = self.searches[0].best if len(self.searches) == 1 else None
         of_best = f", best {fitness(best.fitness)} (trial {best.number})" if best else ""
-        return f"{count(told)} of {count(self.num_trials)} trials{of_best}"
+        return f"{count(told)} of {count(in_all)} trials{of_best}"
 
     @property
     def is_stuck(self) -> bool:
@@ -240,9 +228,10 @@ class GridSearch:
         """Reads the trials, and returns the cells of new ones."""
         for search in self.searches:
             search.refresh()
-        cells = [cell for search in self.searches for of_trial in search.cells for cell in of_trial]
-        new = list({cell.path: cell for cell in reversed(cells) if cell.path not in self._known}.values())[::-1]
-        self._known |= {cell.path: cell for cell in new}
+        known = {cell.path: cell for cell in self.cells}
+        for cell in (cell for search in self.searches for of_trial in search.cells for cell in of_trial):
+            known.setdefault(cell.path, cell)
+        new = list(known.values())[len(self.cells) :]
         self.cells += new
         self._count()
         return new
@@ -303,11 +292,10 @@ def _prune(cells: Sequence[Cell]) -> list[Cell]:
     return running
 
 
-def _lines_of(cell: Cell) -> list[MetricsLine]:
-    try:
-        return read_metrics(RunDirectory(cell.path).metrics_file)
-    except RunDirectoryError:
-        return []
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean of values; None if one of them is unknown, or there are none."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
 
 
 def _fitness_at(lines: Sequence[MetricsLine], steps: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[li
     seen: set[str | None] = set()
     ordered = sorted(search.trials, key=lambda trial: (not trial.is_complete, not trial.is_pruned, -_value(trial)))
     for trial in ordered:
-        group = _group(search, trial)
+        cells = search.cells[trial.number]
+        group = cells[0].group if cells else None
         if group is not None and group in seen:
             continue
         seen.add(group)
@@ -73,7 +74,7 @@ def search_lines(grid: Grid, groups: Sequence[GroupResult], figures: Mapping[str
     lines = [
         f"Searched with {keys.sampler}, seed {keys.seed}, pruner {keys.pruner}, {keys.parallel} at a time: "
         f"{grid.search.summary}. A trial counts with the mean over its seeds; a pruned one with the fitness that was "
-        "compared last.",
+        "compared last."
     ]
     for search in grid.search.searches:
         name = name_of(search)
@@ -82,16 +83,22 @@ def search_lines(grid: Grid, groups: Sequence[GroupResult], figures: Mapping[str
             lines += [f"The best is trial {search.best.number}, {fitness(search.best.fitness)}; its configuration:", ""]
             lines += ["```", f"evoconn train --config {winner_file(grid, search)}", "```", ""]
         head, rows = tables[name]
-        lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
+        lines += markdown_table(head, rows)
         repeated = len(search.trials) - len(rows)
         if repeated:
             lines += ["", f"{count(repeated)} trials had the values of earlier ones, and their result."]
         if importance := search.importance():
-            lines += ["", "| key | importance |", "|---|---|", *(f"| {k} | {x:.0%} |" for k, x in importance.items())]
+            lines += ["", *markdown_table(["key", "importance"], [[key, f"{x:.0%}"] for key, x in importance.items()])]
             lines += ["", "Importance: share in being among the best tenth of the complete trials (PED-ANOVA)."]
         if name in figures:
             lines += ["", f"![Trials and importance]({figures[name]})"]
     return lines
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Returns the lines of a table."""
+    first, *others = (f"| {' | '.join(row)} |" for row in (head, *rows))
+    return [first, f"|{'---|' * len(head)}", *others]
 
 
 def name_of(search: PointSearch) -> str:
@@ -180,12 +187,6 @@ def search_document(search: PointSearch) -> dict[str, Any]:
             for trial in search.trials
         ],
     }
-
-
-def _group(search: PointSearch, trial: Trial) -> str | None:
-    """Returns the group of the cells of a trial; None if it has none."""
-    cells = search.cells[trial.number]
-    return cells[0].group if cells else None
 
 
 def _value(trial: Trial) -> float:

@@ -7,8 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -205,11 +204,6 @@ class SlurmExecutor(Executor):
         """Returns the task that each of the cells has in SLURM's queue, or would get."""
         return self._queue.plan(cells)
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """Does nothing: SLURM keeps what is submitted."""
-        yield
-
     def start(self, cell: Cell, saved: int) -> str:
         """Submits a cell, unless it is in the queue."""
         self._queue.run([cell])
@@ -231,9 +225,6 @@ class SlurmExecutor(Executor):
         ended = [cell for cell in self._running if cell.path.resolve() not in queued]
         self._running = [cell for cell in self._running if cell not in ended]
         return [_end_of(cell) for cell in ended]
-
-    def release_unused(self) -> None:
-        """Does nothing: SLURM holds the devices."""
 
     def ask_to_end(self, cell: Cell) -> None:
         """Sends a running cell the signal before its time limit, and cancels a waiting one."""
@@ -279,12 +270,7 @@ def ask(*command: str) -> str:
     environment = {k: v for k, v in os.environ.items() if k not in hidden and not k.startswith("SQUEUE_")}
     try:
         done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            stdin=subprocess.DEVNULL,
+            command, env=environment, capture_output=True, text=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:
         raise GridError(

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evoconn_cli.config.schema import most_steps
-from evoconn_cli.errors import printable
+from evoconn_cli.errors import RunDirectoryError, printable
 from evoconn_cli.grid.attempts import Attempt, read_attempts
 from evoconn_cli.grid.cells import Cell
 from evoconn_cli.progress.history import RECENT, History, TimeLeft
 from evoconn_cli.runs.directory import RunDirectory
 from evoconn_cli.runs.ending import ENDING_KEYS, read_ending
 from evoconn_cli.runs.lock import living_owner
-from evoconn_cli.runs.metrics import parse_lines
+from evoconn_cli.runs.metrics import MetricsLine, parse_lines, read_metrics
 
 LOG_FILE = "log.txt"
 
@@ -125,6 +125,14 @@ def read_progress(cell: Cell) -> CellProgress:
         steps_per_second=history.steps_per_second(),
         time_left=history.time_left(cell.config.algo.generations),
     )
+
+
+def read_lines(cell: Cell) -> list[MetricsLine]:
+    """Returns the metrics of a cell; none if they cannot be read."""
+    try:
+        return read_metrics(RunDirectory(cell.path).metrics_file)
+    except RunDirectoryError:
+        return []
 
 
 def last_log_lines(log: Path, count: int = 5) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,10 +117,8 @@ class Study:
         try:
             yield
         finally:
-            try:
+            with suppress(RuntimeError):  # this process was suspended for so long that another one took the lock
                 lock.release()
-            except RuntimeError:  # this process was suspended for so long that another one took the lock
-                pass
 
     def ask(self) -> Trial:
         """Returns a new trial, which is written in one line: a process that is killed leaves all of it or nothing."""

@@ -515,7 +515,7 @@ def test_trials_of_a_search_are_jobs_and_a_pruned_one_saves_and_does_not_return(
     file, program = write_search(tmp_path, search), write_program(tmp_path, UNTIL_COMPARED)
     grid = open_grid(str(file), tmp_path / "grid")
     queue = SlurmQueue("probe", grid.directory, grid.file.launch, print, program=[sys.executable, str(program)])
-    assert Scheduler(SlurmExecutor(queue), grid.file.launch, print).run([], grid.search) == {}
+    assert Scheduler(SlurmExecutor(queue), grid.file.launch, print, grid.search).run([]) == {}
     (search,) = grid.search.searches
     pruned = [search.cells[trial.number][0] for trial in search.trials if trial.is_pruned]
     assert search.best.values["algo.learning_rate"] == 0.6 and pruned and grid.search.is_done

@@ -10,6 +10,7 @@ from grids import load_cells, write_grid
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.grid import device_locks, devices
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cells import prepare
 from evoconn_cli.grid.devices import CoreGroups, IdleGpus, choose_devices
@@ -29,19 +30,17 @@ def notes():
 
 
 @pytest.fixture
-def choose(nvml, notes):
-    def choose(names=None, *, runs=1, has_jax=True, **environment):
+def choose(nvml, notes, monkeypatch):
+    monkeypatch.setattr(devices, "_BETWEEN_SAMPLES", 0)
+
+    def choose(names=None, *, runs=1, has_jax=True, has_driver=True, **environment):
+        for variable in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS"):
+            monkeypatch.delenv(variable, raising=False)
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(devices, "has_jax_for_gpus", lambda: has_jax)
         launch = LaunchConfig(runs_per_device=runs, cores_per_run=1)
-        driver = GpuDriver(nvml)
-        return choose_devices(
-            launch,
-            names,
-            notes.append,
-            driver=driver,
-            environment=environment,
-            has_jax_for_gpus=has_jax,
-            pause=lambda seconds: None,
-        )
+        return choose_devices(launch, names, GpuDriver(nvml) if has_driver else None, notes.append)
 
     return choose
 
@@ -138,7 +137,7 @@ def test_cores_are_used_where_no_gpu_can_be(nvml, choose, notes):
     nvml.count = 0
     assert isinstance(choose(), CoreGroups)
     with pytest.raises(ConfigError, match="no GPU '0'"):
-        choose_devices(LaunchConfig(), "0", notes.append, driver=None, environment={}, has_jax_for_gpus=True)
+        choose("0", has_driver=False)
 
 
 def test_runs_that_share_a_gpu_share_its_memory(choose):
@@ -164,7 +163,7 @@ record_end(cell, 0)
 """
 
 
-def test_the_pool_uses_what_is_idle_and_nothing_else(nvml, choose, notes, tmp_path):
+def test_the_pool_uses_what_is_idle_and_nothing_else(nvml, choose, notes, tmp_path, monkeypatch):
     nvml.processes = {"GPU-0": [1], "GPU-3": [1]}
     nvml.failing = {"GPU-1"}
     nvml.mig = {2: [0]}
@@ -174,8 +173,8 @@ def test_the_pool_uses_what_is_idle_and_nothing_else(nvml, choose, notes, tmp_pa
     cells = load_cells(write_grid(tmp_path), tmp_path / "grid")
     for cell in cells:
         prepare(cell, "tiny")
-    program, locks = [sys.executable, "-c", SAVES], tmp_path / "locks"
-    executor = LocalExecutor(LaunchConfig(), gpus, notes.append, program=program, locks=locks)
+    monkeypatch.setattr(device_locks, "lock_folder", lambda: tmp_path / "locks")
+    executor = LocalExecutor(LaunchConfig(), gpus, notes.append, [sys.executable, "-c", SAVES])
     scheduler = Scheduler(executor, LaunchConfig(), notes.append)
     assert scheduler.plan(cells) == ["gpu 2 mig 0", "gpu 7"] + ["next free"] * 6
     scheduler.run(cells)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import nullcontext
 
 import pytest
 from grids import USABLE_CORES, load_cells, starts_of, write_grid
@@ -61,6 +60,14 @@ class FixedDevices:
 GPU = LocalDevice("gpu 7", ("GPU-7",), {"CUDA_VISIBLE_DEVICES": "GPU-7"}, capacity=2)
 
 
+@pytest.fixture(autouse=True)
+def locks(tmp_path, monkeypatch):
+    """Returns the folder of the locks, which belongs to the test."""
+    folder = tmp_path / "locks"
+    monkeypatch.setattr(device_locks, "lock_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def cells(tmp_path):
     cells = load_cells(write_grid(tmp_path), tmp_path / "grid")
@@ -69,10 +76,10 @@ def cells(tmp_path):
     return cells
 
 
-def run_cells(cells, program, locks, notes=None, launch=QUICK, devices=None):
+def run_cells(cells, program, notes=None, launch=QUICK, devices=None):
     """Runs cells to their end; returns those that were left out."""
     note = [].append if notes is None else notes.append
-    executor = LocalExecutor(launch, devices or FixedDevices(GPU), note, program=program, locks=locks)
+    executor = LocalExecutor(launch, devices or FixedDevices(GPU), note, program)
     return Scheduler(executor, launch, note).run(cells)
 
 
@@ -84,7 +91,7 @@ def run(tmp_path):
         script = tmp_path / "program.py"
         script.write_text(STAND_IN + program)
         notes = []
-        run_cells(cells, [sys.executable, str(script)], tmp_path / "locks", notes, launch, devices)
+        run_cells(cells, [sys.executable, str(script)], notes, launch, devices)
         return notes
 
     return run
@@ -113,8 +120,8 @@ def test_one_bad_cell_is_tried_again_and_never_stops_the_others(cells, run):
     assert sum("not retried" in note for note in notes) == len(bad)
 
 
-def test_a_program_that_cannot_even_start_is_a_failure_too(cells, tmp_path):
-    run_cells(cells[:1], [sys.executable, "-c", "import nowhere"], tmp_path / "locks")
+def test_a_program_that_cannot_even_start_is_a_failure_too(cells):
+    run_cells(cells[:1], [sys.executable, "-c", "import nowhere"])
     status = read_status(cells[0])
     assert (status.state, status.attempts) == (State.FAILED, 2)
     assert "nowhere" in status.log.read_text()
@@ -131,7 +138,7 @@ def test_a_cell_whose_attempts_cannot_be_recorded_does_not_stop_the_others(cells
     (cells[0].path / "attempts.jsonl").mkdir()
     script = tmp_path / "program.py"
     script.write_text(STAND_IN + "save(4)")
-    left_out = run_cells(cells[:2], [sys.executable, str(script)], tmp_path / "locks")
+    left_out = run_cells(cells[:2], [sys.executable, str(script)])
     assert list(left_out) == [cells[0]] and "cannot write" in left_out[cells[0]]
     assert states(cells[:2]) == [State.WAITING, State.FINISHED]
 
@@ -179,22 +186,22 @@ def test_a_device_on_which_a_failed_cell_was_is_given_back_until_that_is_tried_a
     assert devices.taken == 2 and starts_of(cells[0]) == [0, 0]
 
 
-def test_all_users_can_lock_a_device_whatever_their_umask(tmp_path):
+def test_all_users_can_lock_a_device_whatever_their_umask(locks):
     before = os.umask(0o077)
     try:
-        files = take_locks(["GPU-1"], tmp_path / "locks")
+        files = take_locks(["GPU-1"])
     finally:
         os.umask(before)
     assert files is not None
     release(files)
-    assert (tmp_path / "locks" / "GPU-1.lock").stat().st_mode & 0o777 == 0o644
-    assert (tmp_path / "locks").stat().st_mode & 0o7777 == 0o1777
+    assert (locks / "GPU-1.lock").stat().st_mode & 0o777 == 0o644
+    assert locks.stat().st_mode & 0o7777 == 0o1777
 
 
-def test_where_locks_cannot_be_made_nothing_waits_for_ever(tmp_path):
-    (tmp_path / "locks").write_text("a file in the way")
+def test_where_locks_cannot_be_made_nothing_waits_for_ever(locks):
+    locks.write_text("a file in the way")
     with pytest.raises(EvoconnError, match="TMPDIR"):
-        take_locks(["GPU-1"], tmp_path / "locks")
+        take_locks(["GPU-1"])
 
 
 def test_what_ends_with_75_goes_on(cells, run):
@@ -288,9 +295,6 @@ class SlowStartExecutor(Executor):
     def plan(self, cells):
         return ["here"] * len(cells)
 
-    def session(self):
-        return nullcontext()
-
     def start(self, cell, saved):
         self.cells.append(cell)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -298,9 +302,6 @@ class SlowStartExecutor(Executor):
 
     def wait(self):
         return [Ended(self.cells.pop(), 1)] if self.asked and self.cells else []
-
-    def release_unused(self):
-        pass
 
     def ask_to_end(self, cell):
         self.asked = True
@@ -313,41 +314,41 @@ def test_a_cell_that_is_asked_to_end_before_it_has_begun_has_not_failed(cells):
     assert read_status(cells[1]).attempts == 0
 
 
-def test_two_launchers_do_not_use_a_device_at_the_same_time(cells, tmp_path):
+def test_two_launchers_do_not_use_a_device_at_the_same_time():
     notes = []
-    files = take_locks(GPU.locks, tmp_path / "locks")
+    files = take_locks(GPU.locks)
     assert files is not None
-    other = HeldDevices(FixedDevices(GPU), notes.append, tmp_path / "locks", clock=lambda: 0.0)
+    other = HeldDevices(FixedDevices(GPU), notes.append)
     assert other.take() is None and "no idle device" in notes[0]
     release(files)
-    other = HeldDevices(FixedDevices(GPU), notes.append, tmp_path / "locks")
+    other = HeldDevices(FixedDevices(GPU), notes.append)
     assert [other.take(), other.take(), other.take()] == [GPU, GPU, None]
     other.leave(GPU)
     assert other.take() == GPU
-    assert take_locks(GPU.locks, tmp_path / "locks") is None
+    assert take_locks(GPU.locks) is None
     other.leave(GPU)
     other.leave(GPU)
     other.release_unused()
-    files = take_locks(GPU.locks, tmp_path / "locks")
+    files = take_locks(GPU.locks)
     assert files is not None
     release(files)
 
 
-def test_all_locks_of_a_device_are_taken_or_none(tmp_path):
-    one = take_locks(["core-1"], tmp_path / "locks")
-    assert one is not None and take_locks(["core-0", "core-1"], tmp_path / "locks") is None
-    zero = take_locks(["core-0"], tmp_path / "locks")
+def test_all_locks_of_a_device_are_taken_or_none():
+    one = take_locks(["core-1"])
+    assert one is not None and take_locks(["core-0", "core-1"]) is None
+    zero = take_locks(["core-0"])
     assert zero is not None
     release([*one, *zero])
 
 
-def test_the_lock_of_a_device_lasts_as_long_as_the_cell_that_runs_on_it(tmp_path):
-    files = take_locks(["GPU-1"], tmp_path / "locks")
+def test_the_lock_of_a_device_lasts_as_long_as_the_cell_that_runs_on_it():
+    files = take_locks(["GPU-1"])
     assert files is not None
     orphan = start([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=files)
     release(files)
-    assert take_locks(["GPU-1"], tmp_path / "locks") is None
+    assert take_locks(["GPU-1"]) is None
     orphan.communicate(b"\n")
-    files = take_locks(["GPU-1"], tmp_path / "locks")
+    files = take_locks(["GPU-1"])
     assert files is not None
     release(files)

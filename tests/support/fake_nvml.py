@@ -48,7 +48,7 @@ class FakeNvml:
         return f"GPU-{index}"
 
     def nvmlDeviceGetUUID(self, handle):
-        return handle.encode()
+        return handle
 
     def nvmlDeviceGetMigMode(self, handle):
         if int(handle.removeprefix("GPU-")) not in self.mig:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from evoconn_cli.grid import scheduler
+from evoconn_cli.grid import device_locks, scheduler
 from evoconn_cli.grid.cells import Grid, open_grid, prepare
 from evoconn_cli.grid.devices import LocalDevice
 from evoconn_cli.grid.local_executor import LocalExecutor
@@ -90,10 +90,11 @@ def run_search(file: Path, directory: Path, program: Path) -> tuple[Grid, list[s
     grid, notes = open_grid(str(file), directory), []
     for cell in grid.cells:
         prepare(cell, grid.file.name)
-    launch, command = grid.file.launch, [sys.executable, str(program)]
-    executor = LocalExecutor(launch, OneDevice(), notes.append, program=command, locks=directory.parent / "locks")
-    with patch.multiple(scheduler, _FOLLOW=0.05, _LOOK_ELSEWHERE=0.05):
-        Scheduler(executor, launch, notes.append).run(list(grid.cells), grid.search)
+    launch = grid.file.launch
+    executor = LocalExecutor(launch, OneDevice(), notes.append, [sys.executable, str(program)])
+    locks = patch.object(device_locks, "lock_folder", lambda: directory.parent / "locks")
+    with locks, patch.multiple(scheduler, _FOLLOW=0.05, _LOOK_ELSEWHERE=0.05):
+        Scheduler(executor, launch, notes.append, grid.search).run(list(grid.cells))
     return grid, notes
 
 
