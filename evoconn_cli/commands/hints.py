@@ -128,7 +128,7 @@ def _describe_plugins(like: Any, *, with_keys: bool) -> Iterator[Any]:
 
 
 def _describe_keys(entry: Entry) -> Iterator[tuple[str, str]]:
-    """Yields the keys that a plug-in adds or whose defaults it changes, each with what it is."""
+    """Yields the keys that a plug-in adds or whose defaults it changes, each with its meaning."""
     from evoconn_cli.config.fields import walk
     from evoconn_cli.config.plugins import BASES
     from evoconn_cli.config.schema import CHOSEN_BY_NAME

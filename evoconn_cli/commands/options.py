@@ -294,7 +294,7 @@ entries_argument = functools.partial(argument, "KEY=VALUE", complete=complete_ov
 
 Policy = Annotated[
     Literal["deterministic", "sampled"],
-    option("POLICY", "deterministic: p > 0.5 connects; sampled: connections drawn anew for each episode."),
+    option("POLICY", "deterministic: p > 0.5 connects; sampled: new connections for each episode."),
 ]
 Devices = Annotated[int | None, option("N", "Number of GPUs, or of CPU cores; all by default.")]
 MaxTime = Annotated[

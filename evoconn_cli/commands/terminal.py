@@ -228,7 +228,7 @@ def mend_compilation_cache() -> None:
         cache = Path(jax.config.values["jax_compilation_cache_dir"])
         if (error[1] == "writing" or not _delete(cache, error[2])) and not noticed:
             noticed = True
-            show_notice(f"compiled programs cannot be kept in {cache} ({error[3]}): each start compiles anew.")
+            show_notice(f"compiled programs cannot be kept in {cache} ({error[3]}): each start compiles again.")
 
     warnings.showwarning = show
 

@@ -113,7 +113,7 @@ class Format:
         options: Options of the command that only some formats use.
         compares_steps: Whether one file can hold several steps.
         prints_statistics: Whether the command prints the statistics, too.
-        megabytes_per_million: Size of a large file for a million possible connections of which half exist [MB].
+        megabytes_per_million: Size of a large file for a million possible connections, half of them existing [MB].
     """
 
     name: str

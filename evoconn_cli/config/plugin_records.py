@@ -32,7 +32,7 @@ class PluginRecord(NamedTuple):
 
     @property
     def what(self) -> str:
-        """What it is, for messages."""
+        """Kind and name, for messages."""
         return f"the {self.kind} {self.name!r}"
 
 

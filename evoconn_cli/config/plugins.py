@@ -69,7 +69,7 @@ def register_task(name: str, *, config: type[TaskConfig] = TaskConfig, summary: 
     Args:
         name: Name in the configuration and on the command line.
         config: Frozen dataclass that extends `TaskConfig`; its fields, made by `option`, become keys `task.*`.
-        summary: What it is, as a sentence; by default the first line of the function's docstring.
+        summary: Description in a sentence; by default the first line of the function's docstring.
 
     Raises:
         ConfigError: The name is taken or cannot be used, or the dataclass is wrong.
@@ -89,11 +89,11 @@ def register_network(
 
     Args:
         name: Name in the configuration and on the command line.
-        candidates: What a member is made of: `connections` (boolean) or `weights` (real), or a word of your own; the
+        candidates: Kind of parameters: `connections` (boolean) or `weights` (real), or a word of your own; the
             strategies that propose the same can search it.
         config: Frozen dataclass that extends `NetworkConfig` or `SpikingConfig`; its fields become keys `network.*`.
         published: Values of keys that are null by default, by strategy, such as `{"es": {"sigma": 0.02}}`.
-        summary: What it is, as a sentence; by default the first line of the function's docstring.
+        summary: Description in a sentence; by default the first line of the function's docstring.
 
     Raises:
         ConfigError: As for `register_task`.
@@ -110,7 +110,7 @@ def register_strategy(
         name: Name in the configuration and on the command line.
         candidates: What it proposes, as for `register_network`.
         config: Frozen dataclass that extends `AlgoConfig`; its fields become keys `algo.*`.
-        summary: What it is, as a sentence; by default the first line of the function's docstring.
+        summary: Description in a sentence; by default the first line of the function's docstring.
 
     Raises:
         ConfigError: As for `register_task`.

@@ -27,7 +27,7 @@ MAX_BYTES = 100_000
 """Largest configuration file; one has about a thousand bytes."""
 
 MAX_VALUES = 20_000
-"""Most values, each alias counted as what it stands for: ten lines of aliases make 10^10."""
+"""Most values, each alias counted with the values that it repeats: ten lines of aliases make 10^10."""
 
 MAX_DEPTH = 16
 """Most collections inside each other; thousands of them overflow the stack of the YAML library."""
@@ -252,7 +252,7 @@ def _typed(plain: Any, is_text: IsText, key: str = "") -> Any:
 def _problem(error: Exception) -> str:
     """Returns what is wrong with a YAML text, as a sentence."""
     if isinstance(error, RecursionError):
-        return "an alias stands inside the collection that it names."
+        return "an alias is inside the collection that it names."
     if not isinstance(error, yaml.MarkedYAMLError) or not error.problem:
         return f"{first_line(error)}."
     began = error.context_mark

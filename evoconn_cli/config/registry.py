@@ -29,7 +29,7 @@ class Entry:
     Attributes:
         kind: Task, network or strategy.
         name: Name in the configuration and on the command line.
-        summary: What it is, as a sentence.
+        summary: Description in a sentence.
         config: Dataclass of its keys, or `module:Class`.
         make: Function that makes it, or `module:function`: `make(config)` of a task, `make(config, observation_size=,
             action_size=, on_cpu=)` of a network, `make(config, network)` of a strategy; `config` is an instance of the

@@ -85,14 +85,9 @@ class GpuDriver:
             NVMLError: The GPU fails.
         """
         processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
-        return not processes and self._memory_in_use(gpu.handle) < _MEMORY_OF_IDLE
-
-    def _memory_in_use(self, handle: Any) -> int:
-        """Returns bytes without those that the driver reserves, which is almost 1 GiB on large GPUs."""
-        try:
-            return self._nvml.nvmlDeviceGetMemoryInfo(handle, version=self._nvml.nvmlMemory_v2).used
-        except self._nvml.NVMLError:  # an old driver, which counts both together
-            return self._nvml.nvmlDeviceGetMemoryInfo(handle).used
+        # Version 2 leaves out what the driver reserves, which is almost 1 GiB on large GPUs.
+        memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu.handle, version=self._nvml.nvmlMemory_v2)
+        return not processes and memory.used < _MEMORY_OF_IDLE
 
     def _has_mig(self, handle: Any) -> bool:
         try:

@@ -161,7 +161,7 @@ def test_words_that_are_truth_values_in_yaml_1_1_are_words(tmp_path):
         ("hopper", "not a configuration"),
         ("1", "not a configuration"),
         ("seed: 1\n? [a]\n: 1", "line 2, column 3: found unhashable key"),
-        ("task: &a [*a]", "not valid YAML: an alias stands inside the collection that it names"),
+        ("task: &a [*a]", "not valid YAML: an alias is inside the collection that it names"),
         ("task: {name: hopper}\nalgo: {nam: ec}", "Did you mean 'algo.name'"),
         ("", "--task"),
         ("algo.population: 5", r"Write algo: \{population: \.\.\.\}\."),

@@ -65,7 +65,7 @@ def test_a_directory_that_cannot_be_is_said_once(tmp_path):
     (tmp_path / "cache").touch()
     notice, hits = run(tmp_path / "cache")
     assert notice.startswith(f"Notice: compiled programs cannot be kept in {tmp_path / 'cache'} (FileExistsError: ")
-    assert notice.endswith("): each start compiles anew.")
+    assert notice.endswith("): each start compiles again.")
     assert hits == "hits 0"
 
 

@@ -14,7 +14,6 @@ class FakeNvml:
         busy: Utilisation per device [%].
         memory: Bytes in use per device.
         reserved: Bytes per device that the driver reserves; only the second version of the call separates them.
-        is_old: Whether the driver lacks the second version.
         failing: Devices whose calls all fail.
         mig: Numbers of the MIG instances per GPU.
     """
@@ -31,7 +30,6 @@ class FakeNvml:
         self.busy: dict[str, int] = {}
         self.memory: dict[str, int] = {}
         self.reserved = 0
-        self.is_old = False
         self.failing: set[str] = set()
         self.mig: dict[int, list[int]] = {}
         self.samples = 0
@@ -74,8 +72,6 @@ class FakeNvml:
         return [SimpleNamespace(pid=1)] * (found.pop(0) if len(found) > 1 else found[0])
 
     def nvmlDeviceGetMemoryInfo(self, handle, version=None):
-        if version is not None and self.is_old:
-            raise self.NVMLError("Function Not Found")
         used = self.memory.get(handle, 3 * 2**20)
         return SimpleNamespace(used=used if version == self.nvmlMemory_v2 else used + self.reserved)
 
