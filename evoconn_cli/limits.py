@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,13 @@ def usable_cores() -> list[int]:
     cores = sorted(os.sched_getaffinity(0)) if has_affinity else list(range(os.cpu_count() or 1))
     quota = cpu_quota()
     return cores if quota is None else cores[: max(1, int(quota))]
+
+
+def processor() -> str:
+    """Returns the model of the CPUs, or their architecture if the system does not name one."""
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def cpu_quota() -> float | None:

@@ -210,7 +210,7 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     """Prints the cells, their states, and where the unfinished ones would run; nothing is written."""
     from evoconn_cli.grid.display import show_search
     from evoconn_cli.grid.table import GridTable, read_rows
-    from evoconn_cli.progress.estimate import expected_in_all, seconds_at_most
+    from evoconn_cli.progress.estimate import expected, expected_in_all
 
     runner = _open_runner(grid, options, typer.echo)
     if grid.search is not None:
@@ -226,9 +226,10 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
         console.print(GridTable(grid.title, rows, plan))
         return
     generations = {row.cell: row.progress.generation for row in rows}
-    seconds = {cell.name: seconds_at_most(cell.config, cores, generations[cell]) for cell in due}
-    known = {name: time for name, time in seconds.items() if time is not None}
-    console.print(GridTable(grid.title, rows, plan, {name: f"< {duration(time)}" for name, time in known.items()}))
+    times = {cell.name: expected(cell.config, cores, generations[cell]) for cell in due}
+    known = {name: time for name, time in times.items() if time is not None}
+    in_words = {name: f"< {duration(time.seconds)}" for name, time in known.items()}
+    console.print(GridTable(grid.title, rows, plan, in_words))
     if known:
         say(console, expected_in_all(known.values(), len(due), cores, len(usable_cores()) // cores))
 

@@ -15,7 +15,7 @@ from evoconn_cli.engine.devices import arithmetic_variables, describe_devices
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import EvoconnError, first_line
 from evoconn_cli.progress.display import Progress, RunHeader
-from evoconn_cli.progress.estimate import expected_time
+from evoconn_cli.progress.estimate import expected, remember
 from evoconn_cli.runs.ending import Best, Ending
 from evoconn_cli.runs.lock import run_lock
 from evoconn_cli.runs.metrics import MetricsFile, MetricsLine
@@ -98,6 +98,7 @@ def train(
             state = share_state(state, processes, workers)
             start = int(state.generation)
             metrics = MetricsFile(directory.metrics_file, start)
+            known = len(metrics.history)
             progress.start(_header(run, engine, start), metrics.history)
             for warning in (started, engine.kernel.found, changed, _gap(metrics, start)):
                 if warning is not None:
@@ -123,6 +124,8 @@ def train(
                 config, workers, processes, engine, recorder=recorder, interrupts=interrupts, deadline=deadline
             )
             host, ending = loop.train(state, host, metrics.history)
+            if processes.count == 1:
+                remember(config, workers.num_workers, metrics.history[max(0, known - 1) :], gpus=_gpus(run))
             if ending.is_of_run and videos is not None:
                 videos.wait(lambda: interrupts.requested or deadline.is_near())
                 recorder.track_video()
@@ -160,6 +163,7 @@ def _video_maker(run: TrainingRun, engine: Engine, start: int, note: Callable[[s
 def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
     config, processes = run.config, run.processes
     kernel = ", pallas kernel" if engine.kernel.name == "pallas" else ""
+    at_most = expected(config, run.workers.num_workers, start, gpus=_gpus(run))
     return RunHeader(
         task=config.task.name,
         network=f"{config.network.name}, {config.network.num_neurons} neurons{kernel}",
@@ -175,8 +179,12 @@ def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
         max_env_steps=config.algo.max_env_steps,
         may_end_early=config.algo.target_fitness is not None or config.algo.patience is not None,
         on_gpus=not run.workers.on_cpu,
-        expected=expected_time(config, run.workers.num_workers, start) if run.workers.on_cpu else None,
+        expected=at_most.text() if at_most else None,
     )
+
+
+def _gpus(run: TrainingRun) -> str | None:
+    return None if run.workers.on_cpu else describe_devices(run.workers)
 
 
 def _gap(metrics: MetricsFile, start: int) -> str | None:
