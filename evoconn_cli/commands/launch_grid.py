@@ -21,6 +21,7 @@ from evoconn_cli.progress.formatting import duration, say
 if TYPE_CHECKING:
     from evoconn_cli.grid.cells import Cell, Grid
     from evoconn_cli.grid.scheduler import Scheduler
+    from evoconn_cli.grid.search import GridSearch
     from evoconn_cli.grid.slurm import SlurmQueue
 
 
@@ -215,6 +216,8 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     runner = _open_runner(grid, options, typer.echo)
     if grid.search is not None:
         show_search(grid, make_console())
+        if options.on == "local":
+            _show_time_of_search(grid, grid.search, runner, options)
         if not grid.cells:
             return
     rows = read_rows(grid.cells)
@@ -230,8 +233,29 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     known = {name: time for name, time in times.items() if time is not None}
     in_words = {name: f"< {duration(time.seconds)}" for name, time in known.items()}
     console.print(GridTable(grid.title, rows, plan, in_words))
-    if known:
+    if known and grid.search is None:
         say(console, expected_in_all(known.values(), len(due), cores, len(usable_cores()) // cores))
+
+
+def _show_time_of_search(
+    grid: Grid, search: GridSearch, runner: Scheduler | SlurmQueue, options: LaunchGridOptions
+) -> None:
+    """Prints how long the trials to come would take if each had the values of the grid's sets."""
+    from evoconn_cli.grid.cells import cells_at
+    from evoconn_cli.progress.estimate import expected, expected_in_all
+
+    assert grid.file.search is not None
+    to_come = []
+    for one in search.searches:
+        left = grid.file.search.num_trials - sum(not trial.is_open for trial in one.trials)
+        to_come += left * cells_at(grid.file, one.point, grid.directory)
+    cores = _cores_per_cell(grid, options, runner.plan(to_come))
+    if cores is None:
+        return
+    known = [time for cell in to_come if (time := expected(cell.config, cores)) is not None]
+    if known:
+        at_once = min(len(usable_cores()) // cores, grid.file.search.parallel * len(grid.file.seeds))
+        say(make_console(), expected_in_all(known, len(to_come), cores, at_once))
 
 
 def _cores_per_cell(grid: Grid, options: LaunchGridOptions, places: Iterable[str]) -> int | None:

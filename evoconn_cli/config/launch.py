@@ -68,7 +68,10 @@ def read_launch(given: Any, overrides: Sequence[str]) -> LaunchConfig:
     _check_names_no_code(launch)
     for entry in overrides:
         if not entry.startswith("launch."):
-            raise ConfigError(f"{entry}: only keys of launch and search can be given here, such as launch.retries=0.")
+            raise ConfigError(
+                f"{entry}: only keys of launch and search can be given here, such as launch.retries=0. Others belong "
+                "into `sets` of a grid file."
+            )
     launch = read_section(read_overrides(overrides, is_launch_text).get("launch"), launch, "launch")
     _check_environment(launch)
     _check_slurm(launch.slurm)

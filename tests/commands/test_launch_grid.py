@@ -200,7 +200,7 @@ def test_published_grids_run_dry(name, tmp_path):
     done = invoke(name, "--dry-run", "--devices", "cpu", "--grid-dir", tmp_path)
     shown = "0 of 60 trials" if name == "ec_search" else " waiting"
     assert done.exit_code == 0 and shown in done.output and list(tmp_path.iterdir()) == []
-    assert ("Expected: at most about" in done.output) == ("ec_brax" in name)
+    assert "Expected: at most about" in done.output or not name.startswith("ec_")
 
 
 def test_cells_that_have_failed_too_often_end_the_command_with_their_last_words(grid):
