@@ -215,7 +215,7 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
 
     runner = _open_runner(grid, options, typer.echo)
     if grid.search is not None:
-        show_search(grid, make_console())
+        show_search(grid.search, make_console())
         if options.on == "local":
             _show_time_of_search(grid, grid.search, runner, options)
         if not grid.cells:

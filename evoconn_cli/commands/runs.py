@@ -15,11 +15,10 @@ import typer
 from evoconn_cli import __version__
 from evoconn_cli.commands.options import argument, option, takes
 from evoconn_cli.commands.terminal import make_console
+from evoconn_cli.errors import printable
 from evoconn_cli.progress.formatting import MISSING_FIGURE, count, encodable, fitness, say
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-
     from evoconn_cli.runs.listing import RunSummary
 
 _MEASURING = 1.0
@@ -239,93 +238,76 @@ def _write_json(summaries: Sequence[RunSummary], sizes: Mapping[Path, int | None
 
 
 def _show(lines: Sequence[Line], hidden: int, folder: Path) -> None:
-    from evoconn_cli.errors import printable
+    """Prints the lines as a table, below it the number of runs in each status, and what is damaged."""
+    from rich.table import Table
+    from rich.text import Text
 
     console = make_console()
     if not lines:
         say(console, f"No runs in {printable(str(folder / '_'))[:-1]}. `evoconn train` makes them under runs/.")
         return
-    console.print(RunsTable(lines, printable(str(folder)), hidden))
+
+    def as_text(text: str, style: str = "") -> Text:
+        return Text(encodable(text, ascii_only=console.options.ascii_only), style)
+
+    title = Text(printable(str(folder)))
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    columns = _columns(lines, console.width)
+    for name, _ in columns:
+        table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=name != "run", overflow="fold")
+    for line in lines:
+        style = _STYLES[line.status]
+        table.add_row(*(as_text(text(line), style if name == "status" else "") for name, text in columns))
+    console.print(table)
+    console.print(as_text(_foot(lines, hidden), "dim"))
     for run in (run for line in lines for run in line.runs):
         if run.problem:
             say(console, f"damaged: {run.problem}")
 
 
-@dataclasses.dataclass(frozen=True)
-class RunsTable:
-    """A table of runs and grids, a renderable of Rich.
+def _columns(lines: Sequence[Line], width: int) -> list[_Column]:
+    """Returns name and text of each column that fits into `width`, without the least important ones."""
+    from rich.filesize import decimal
 
-    Attributes:
-        lines: What is shown.
-        title: Directory that was looked in.
-        hidden: Number of lines that are not shown.
-    """
+    now = time.time()
+    columns: list[_Column] = [
+        ("run", lambda line: printable(line.name)),
+        ("task", lambda line: printable(line.shared("task"))),
+        ("strategy", lambda line: printable(line.shared("strategy"))),
+        ("network", lambda line: printable(line.shared("network"))),
+        ("seed", lambda line: line.shared("seed")),
+        ("generation", Line.progress),
+        ("last", lambda line: fitness(line.last)),
+        ("best", lambda line: fitness(line.best)),
+        ("status", lambda line: line.status),
+        ("age", lambda line: _age(now - line.active)),
+        ("size", lambda line: MISSING_FIGURE if line.size is None else decimal(line.size)),
+    ]
+    widths = {name: max([len(name), *(len(text(line)) for line in lines)]) for name, text in columns}
+    widths["run"] = min(widths["run"], int(_WIDEST_NAME * width))
+    fitting, left = [], width + 2
+    for name in _BY_IMPORTANCE:
+        if widths[name] + 2 <= left or name == "run":
+            fitting.append(name)
+            left -= widths[name] + 2
+    return [column for column in columns if column[0] in fitting]
 
-    lines: Sequence[Line]
-    title: str
-    hidden: int = 0
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yields the table, and below it the number of runs in each status."""
-        from rich.table import Table
-        from rich.text import Text
+def _foot(lines: Sequence[Line], hidden: int) -> str:
+    """Returns how many runs are in each status, how large they are, and how many lines are not shown."""
+    from rich.filesize import decimal
 
-        table = Table(title=Text(self.title), title_justify="left", title_style="bold", header_style="dim")
-        table.box, table.pad_edge = None, False
-        columns = self._columns(options.max_width)
-        for name, _ in columns:
-            table.add_column(
-                name, justify="right" if name in _FIGURES else "left", no_wrap=name != "run", overflow="fold"
-            )
-        for line in self.lines:
-            texts = [(name, encodable(text(line), ascii_only=options.ascii_only)) for name, text in columns]
-            table.add_row(*(Text(text, _STYLES[line.status] if name == "status" else "") for name, text in texts))
-        yield table
-        yield Text(encodable(self._foot(), ascii_only=options.ascii_only), style="dim")
-
-    def _columns(self, width: int) -> list[_Column]:
-        """Returns name and text of each column that fits into `width`, without the least important ones."""
-        from rich.filesize import decimal
-
-        from evoconn_cli.errors import printable
-
-        now = time.time()
-        columns: list[_Column] = [
-            ("run", lambda line: printable(line.name)),
-            ("task", lambda line: printable(line.shared("task"))),
-            ("strategy", lambda line: printable(line.shared("strategy"))),
-            ("network", lambda line: printable(line.shared("network"))),
-            ("seed", lambda line: line.shared("seed")),
-            ("generation", Line.progress),
-            ("last", lambda line: fitness(line.last)),
-            ("best", lambda line: fitness(line.best)),
-            ("status", lambda line: line.status),
-            ("age", lambda line: _age(now - line.active)),
-            ("size", lambda line: MISSING_FIGURE if line.size is None else decimal(line.size)),
-        ]
-        widths = {name: max([len(name), *(len(text(line)) for line in self.lines)]) for name, text in columns}
-        widths["run"] = min(widths["run"], int(_WIDEST_NAME * width))
-        fitting, left = [], width + 2
-        for name in _BY_IMPORTANCE:
-            if widths[name] + 2 <= left or name == "run":
-                fitting.append(name)
-                left -= widths[name] + 2
-        return [column for column in columns if column[0] in fitting]
-
-    def _foot(self) -> str:
-        from rich.filesize import decimal
-
-        every = [run for line in self.lines for run in line.runs]
-        statuses = Counter(str(run.status) for run in every)
-        states = ", ".join(f"{statuses[status]} {status}" for status in _STYLES if statuses[status])
-        grids = sum(line.is_grid for line in self.lines)
-        cells = sum(len(line.runs) for line in self.lines if line.is_grid)
-        what = f"{len(every)} run{'s' * (len(every) != 1)}"
-        what += f", {cells} of them in {grids} grid{'s' * (grids != 1)}" if grids else ""
-        sizes = [line.size for line in self.lines if line.size is not None]
-        size = decimal(sum(sizes)) if len(sizes) == len(self.lines) else "sizes take long: --sort size measures all"
-        more = f"; {self.hidden} more line{'s' * (self.hidden != 1)}" if self.hidden else ""
-        return f"{what}: {states}; {size}{more}"
+    every = [run for line in lines for run in line.runs]
+    statuses = Counter(str(run.status) for run in every)
+    states = ", ".join(f"{statuses[status]} {status}" for status in _STYLES if statuses[status])
+    grids = sum(line.is_grid for line in lines)
+    cells = sum(len(line.runs) for line in lines if line.is_grid)
+    what = f"{len(every)} run{'s' * (len(every) != 1)}"
+    what += f", {cells} of them in {grids} grid{'s' * (grids != 1)}" if grids else ""
+    sizes = [line.size for line in lines if line.size is not None]
+    size = decimal(sum(sizes)) if len(sizes) == len(lines) else "sizes take long: --sort size measures all"
+    more = f"; {hidden} more line{'s' * (hidden != 1)}" if hidden else ""
+    return f"{what}: {states}; {size}{more}"
 
 
 def _age(seconds: float) -> str:

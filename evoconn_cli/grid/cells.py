@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -109,7 +109,7 @@ def open_grid(source: str, directory: Path | None, overrides: Sequence[str] = ()
         return Grid(file, directory, cells)
     from evoconn_cli.grid.search import GridSearch
 
-    search = GridSearch(file, directory)
+    search = GridSearch(file, file.search, directory)
     return Grid(file, directory, search.cells, search)
 
 
@@ -128,7 +128,7 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
     cells: dict[Path, Cell] = {}
     for point in points(grid):
         if grid.search is not None:
-            _check_space(grid, point, directory)
+            _check_space(grid, grid.search.space, point, directory)
             continue
         for cell in cells_at(grid, point, directory):
             if cells.setdefault(cell.path, cell).config != cell.config:
@@ -200,17 +200,13 @@ def load_point(grid: GridFile, point: Point, values: Settings = ()) -> RunConfig
         raise ConfigError(f"set {set_name}, task {task}: {error}") from None
 
 
-def _check_space(grid: GridFile, point: Point, directory: Path) -> None:
+def _check_space(grid: GridFile, space: Mapping[str, list[Any] | Range], point: Point, directory: Path) -> None:
     """Checks every value of the lists of a space, and both ends of its ranges.
 
     Raises:
         ConfigError: A key is unknown, or a value is not allowed.
     """
-    assert grid.search is not None
-    ends = {
-        key: [choice.low, choice.high] if isinstance(choice, Range) else choice
-        for key, choice in grid.search.space.items()
-    }
+    ends = {key: [x.low, x.high] if isinstance(x, Range) else x for key, x in space.items()}
     first = {key: values[0] for key, values in ends.items()}
     for key, values in ends.items():
         for value in values:

@@ -14,6 +14,7 @@ from evoconn_cli.config.search import Range
 from evoconn_cli.errors import ExitCode
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.cells import Cell, Grid
+from evoconn_cli.grid.search import GridSearch
 from evoconn_cli.grid.states import State, last_log_lines
 from evoconn_cli.grid.table import CellRow, GridTable, Rows, read_rows
 from evoconn_cli.progress.formatting import count
@@ -52,10 +53,9 @@ def show_until_finished(grid: Grid, console: Console) -> None:
         console.print(GridTable(grid.title, rows.read()))
 
 
-def show_search(grid: Grid, console: Console) -> None:
+def show_search(search: GridSearch, console: Console) -> None:
     """Shows how a grid is searched: sampler, pruner, trials, and the space."""
-    keys, search = grid.file.search, grid.search
-    assert keys is not None and search is not None
+    keys = search.keys
     steps = ", ".join(dict.fromkeys(count(one.every) for one in search.searches))
     studies = f" for each of {len(search.searches)} searches" if len(search.searches) > 1 else ""
     facts = {
@@ -65,7 +65,7 @@ def show_search(grid: Grid, console: Console) -> None:
         "told": search.summary,
         **{key: str(x) if isinstance(x, Range) else ", ".join(map(str, x)) for key, x in keys.space.items()},
     }
-    table = Table(title=f"search of {grid.file.name}", title_justify="left", title_style="bold", box=None)
+    table = Table(title=f"search of {search.file.name}", title_justify="left", title_style="bold", box=None)
     table.show_header = False
     for name, fact in facts.items():
         table.add_row(Text(name, style="" if name in keys.space else "dim"), Text(fact))

@@ -172,25 +172,25 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
     hidden = sum(group.iqm is not None for group in groups) - len(drawn)
     try:
         curves = _draw(grid, drawn, notice)
-        figures = draw_searches(grid) if grid.search else {}
+        figures = draw_searches(grid.search) if grid.search else {}
     except ModuleNotFoundError as error:
         notice(f"learning curves are not drawn: {first_line(error)}")
         curves, figures = [], {}
     note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
-    table = search_lines(grid, groups, {name: x.name for name, x in figures.items()}) if grid.search else []
+    table = search_lines(grid.search, groups, {name: x.name for name, x in figures.items()}) if grid.search else []
     texts = {
         "REPORT.md": to_markdown(grid.file, groups, note, table),
         "results.csv": to_csv(groups),
         "results.json": to_json(grid, groups),
     }
     if grid.search:
-        texts |= winner_presets(grid)
+        texts |= winner_presets(grid.search)
     for name, text in texts.items():
         try:
             replace_text(grid.directory / name, text)
         except OSError as error:
             raise EvoconnError(f"cannot write {grid.directory / name}: {error.strerror}.") from None
-    tables = rankings(grid, groups) if grid.search else {grid.file.name: table_of(groups)}
+    tables = rankings(grid.search, groups) if grid.search else {grid.file.name: table_of(groups)}
     for title, (head, rows) in tables.items():
         console.print(_terminal_table(title, head, rows))
     return [*(grid.directory / name for name in texts), *curves, *figures.values()]

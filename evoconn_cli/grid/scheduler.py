@@ -214,7 +214,7 @@ class Scheduler:
         assert self._search is not None
         for cell in cells:
             try:
-                prepare(cell, self._search.grid_name)
+                prepare(cell, self._search.file.name)
                 self._waiting.append((0.0, cell))
             except EvoconnError as error:
                 self._leave_out(cell, str(error))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.grid import GridFile
 from evoconn_cli.config.schema import most_steps
+from evoconn_cli.config.search import Search
 from evoconn_cli.errors import ConfigError, EvoconnError, RunDirectoryError
 from evoconn_cli.grid import Note
 from evoconn_cli.grid.attempts import read_attempts, record_pruned
@@ -39,11 +40,14 @@ class PointSearch:
     values share their cells.
 
     Args:
-        file: Grid file with a section `search`.
+        file: Grid file.
+        keys: Its section `search`.
         directory: Directory of the grid.
         point: Set, task and combination of the axes.
 
     Attributes:
+        file: Grid file.
+        directory: Directory of the grid.
         point: Set, task and combination of the axes.
         every: Environment steps between two comparisons of the pruner.
         trials: Trials by number, as last read.
@@ -54,8 +58,7 @@ class PointSearch:
         EvoconnError: Optuna is not installed, or the study cannot be read.
     """
 
-    def __init__(self, file: GridFile, directory: Path, point: Point) -> None:
-        assert file.search is not None
+    def __init__(self, file: GridFile, keys: Search, directory: Path, point: Point) -> None:
         try:
             from evoconn_cli.search.study import JOURNAL, Study
         except ModuleNotFoundError as error:
@@ -64,9 +67,9 @@ class PointSearch:
         config = load_point(file, point)
         most = most_steps(config) * config.algo.generations
         most = min(most, config.algo.max_env_steps or most)
-        self.point = point
+        self.file, self.directory, self.point = file, directory, point
         default = max(1, most // _REPORTS)
-        self.every = file.search.report_every or default
+        self.every = keys.report_every or default
         if not 1 <= most / self.every <= _MOST_REPORTS:
             raise ConfigError(
                 f"search.report_every={self.every}: a run of up to {most} steps would be compared "
@@ -75,14 +78,13 @@ class PointSearch:
         self.trials: list[Trial] = []
         self.cells: list[list[Cell]] = []
         self.num_ending = 0
-        self._file = file
-        self._directory = directory
-        self._possible = {*file.search.space, *(key for key, _, _ in walk(config) if shapes_a_run(key))}
+        self._num_trials = keys.num_trials
+        self._possible = {*keys.space, *(key for key, _, _ in walk(config) if shapes_a_run(key))}
         # Whatever makes fitness incomparable with that of earlier trials begins another study.
         seeds = "+".join(map(str, file.seeds))
-        name = f"{point.set_name}-{point.task}-{cell_id(config, file.search.space)}-seeds{seeds}"
-        self._study = Study(directory / JOURNAL, name, file.search, every=self.every, most_steps=most)
-        self._is_compared = file.search.pruner != "none"
+        name = f"{point.set_name}-{point.task}-{cell_id(config, keys.space)}-seeds{seeds}"
+        self._study = Study(directory / JOURNAL, name, keys, every=self.every, most_steps=most)
+        self._is_compared = keys.pruner != "none"
         self._settled: set[int] = set()
 
     @property
@@ -103,15 +105,14 @@ class PointSearch:
             cells: list[Cell] = []
             with suppress(ConfigError):  # values that do not go together
                 if trial.values.keys() <= self._possible:  # a journal may be a stranger's, and set tracking.entity
-                    cells = cells_at(self._file, self.point, self._directory, values=values, trial=trial.number)
+                    cells = cells_at(self.file, self.point, self.directory, values=values, trial=trial.number)
             self.cells.append(cells)
 
     def ask(self, note: Note) -> None:
         """Adds a trial to the study, unless another launcher has added the last one."""
-        assert self._file.search is not None
         with self._study.locked():
             self.refresh()
-            if len(self.trials) >= self._file.search.num_trials:
+            if len(self.trials) >= self._num_trials:
                 return
             trial = self._study.ask()
             self.refresh()
@@ -175,11 +176,13 @@ class GridSearch:
     """The searches of a grid.
 
     Args:
-        file: Grid file with a section `search`.
+        file: Grid file.
+        keys: Its section `search`.
         directory: Directory of the grid.
 
     Attributes:
-        grid_name: Name of the grid.
+        file: Grid file.
+        keys: Its section `search`.
         searches: One search per set, task and combination of the axes.
         cells: Cells of all trials so far.
 
@@ -187,13 +190,10 @@ class GridSearch:
         EvoconnError: Optuna is not installed, or the study cannot be read.
     """
 
-    def __init__(self, file: GridFile, directory: Path) -> None:
-        assert file.search is not None
-        self.grid_name = file.name
-        self.searches = [PointSearch(file, directory, point) for point in points(file)]
+    def __init__(self, file: GridFile, keys: Search, directory: Path) -> None:
+        self.file, self.keys = file, keys
+        self.searches = [PointSearch(file, keys, directory, point) for point in points(file)]
         self.cells: list[Cell] = []
-        self._keys = file.search
-        self._retries = file.launch.retries
         self._left_out: set[Path] = set()
         self._num_open = 0
         self._num_failed = 0
@@ -202,7 +202,7 @@ class GridSearch:
     @property
     def summary(self) -> str:
         """How far the search is, in a few words."""
-        in_all = self._keys.num_trials * len(self.searches)
+        in_all = self.keys.num_trials * len(self.searches)
         told = sum(not trial.is_open for search in self.searches for trial in search.trials)
         best = self.searches[0].best if len(self.searches) == 1 else None
         of_best = f", best {fitness(best.fitness)} (trial {best.number})" if best else ""
@@ -217,7 +217,7 @@ class GridSearch:
     @property
     def wants_more(self) -> bool:
         """Whether another trial may begin now."""
-        return self._num_open < self._keys.parallel and not self.is_stuck and self._next() is not None
+        return self._num_open < self.keys.parallel and not self.is_stuck and self._next() is not None
 
     @property
     def is_done(self) -> bool:
@@ -260,7 +260,7 @@ class GridSearch:
     def _next(self) -> PointSearch | None:
         """Returns the search with the fewest trials; None if all have all of theirs."""
         least = min(self.searches, key=lambda search: len(search.trials))
-        return least if len(least.trials) < self._keys.num_trials else None
+        return least if len(least.trials) < self.keys.num_trials else None
 
     def _count(self) -> None:
         """Counts the trials that occupy a place, and the open ones with a cell that has failed for good."""
@@ -276,7 +276,7 @@ class GridSearch:
         if cell.path in self._left_out:
             return True
         status = read_status(cell)
-        return status.state is State.FAILED and not status.is_due(self._retries)
+        return status.state is State.FAILED and not status.is_due(self.file.launch.retries)
 
 
 def _prune(cells: Sequence[Cell]) -> list[Cell]:

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from evoconn_cli import __version__
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.schema import RunConfig
-from evoconn_cli.grid.cells import Grid, load_point
-from evoconn_cli.grid.search import PointSearch
+from evoconn_cli.grid.cells import load_point
+from evoconn_cli.grid.search import GridSearch, PointSearch
 from evoconn_cli.grid.states import State
 from evoconn_cli.progress.formatting import count, duration, fitness
 
@@ -26,16 +26,15 @@ _BEST = " (best)"
 """Mark of the winner in the column `rank`."""
 
 
-def rankings(grid: Grid, groups: Sequence[GroupResult]) -> dict[str, tuple[list[str], list[list[str]]]]:
+def rankings(search: GridSearch, groups: Sequence[GroupResult]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Returns head and rows of the table of the trials of each search by its name, the best trial first.
 
     Args:
-        grid: Grid with a search.
+        search: Searches of a grid.
         groups: Results of its cells.
     """
-    assert grid.search is not None
     by_name = {group.cell.group: group for group in groups}
-    return {name_of(search): _ranking(search, by_name) for search in grid.search.searches}
+    return {name_of(one): _ranking(one, by_name) for one in search.searches}
 
 
 def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[list[str], list[list[str]]]:
@@ -60,34 +59,32 @@ def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[li
     return head, rows
 
 
-def search_lines(grid: Grid, groups: Sequence[GroupResult], figures: Mapping[str, str]) -> list[str]:
+def search_lines(search: GridSearch, groups: Sequence[GroupResult], figures: Mapping[str, str]) -> list[str]:
     """Returns the lines of REPORT.md about the searches of a grid.
 
     Args:
-        grid: Grid with a search.
+        search: Searches of the grid.
         groups: Results of its cells.
         figures: Name of the figure of each search, by name of the search.
     """
-    assert grid.search is not None and grid.file.search is not None
-    keys = grid.file.search
-    tables = rankings(grid, groups)
+    keys, tables = search.keys, rankings(search, groups)
     lines = [
         f"Searched with {keys.sampler}, seed {keys.seed}, pruner {keys.pruner}, {keys.parallel} at a time: "
-        f"{grid.search.summary}. A trial counts with the mean over its seeds; a pruned one with the fitness that was "
+        f"{search.summary}. A trial counts with the mean over its seeds; a pruned one with the fitness that was "
         "compared last."
     ]
-    for search in grid.search.searches:
-        name = name_of(search)
+    for one in search.searches:
+        name = name_of(one)
         lines += ["", f"## {name}", ""]
-        if search.best is not None:
-            lines += [f"The best is trial {search.best.number}, {fitness(search.best.fitness)}; its configuration:", ""]
-            lines += ["```", f"evoconn train --config {winner_file(grid, search)}", "```", ""]
+        if one.best is not None:
+            lines += [f"The best is trial {one.best.number}, {fitness(one.best.fitness)}; its configuration:", ""]
+            lines += ["```", f"evoconn train --config {winner_file(one)}", "```", ""]
         head, rows = tables[name]
         lines += markdown_table(head, rows)
-        repeated = len(search.trials) - len(rows)
+        repeated = len(one.trials) - len(rows)
         if repeated:
             lines += ["", f"{count(repeated)} trials had the values of earlier ones, and their result."]
-        if importance := search.importance():
+        if importance := one.importance():
             lines += ["", *markdown_table(["key", "importance"], [[key, f"{x:.0%}"] for key, x in importance.items()])]
             lines += ["", "Importance: share in being among the best tenth of the complete trials (PED-ANOVA)."]
         if name in figures:
@@ -107,7 +104,7 @@ def name_of(search: PointSearch) -> str:
     return f"{search.point.set_name}-{search.point.task}{values}"
 
 
-def draw_searches(grid: Grid) -> dict[str, Path]:
+def draw_searches(search: GridSearch) -> dict[str, Path]:
     """Writes the figure of each search that has a result as PNG and SVG; returns the PNG files by name of the search.
 
     Raises:
@@ -116,40 +113,39 @@ def draw_searches(grid: Grid) -> dict[str, Path]:
     from evoconn_cli.drawing.canvas import save_figure
     from evoconn_cli.search.figure import search_figure
 
-    assert grid.search is not None
     files = {}
-    for search in grid.search.searches:
-        name = name_of(search)
-        if any(trial.fitness is not None for trial in search.trials):
-            figure = search_figure(name, search.trials, search.importance())
+    for one in search.searches:
+        name = name_of(one)
+        if any(trial.fitness is not None for trial in one.trials):
+            figure = search_figure(name, one.trials, one.importance())
             for suffix in (".svg", ".png"):
-                files[name] = grid.directory / f"search-{name}{suffix}"
+                files[name] = one.directory / f"search-{name}{suffix}"
                 save_figure(figure, files[name])
     return files
 
 
-def winner_file(grid: Grid, search: PointSearch) -> Path:
+def winner_file(search: PointSearch) -> Path:
     """Returns the file of the winner of a search."""
-    return grid.directory / f"best-{name_of(search)}.yaml"
+    return search.directory / f"best-{name_of(search)}.yaml"
 
 
-def winner_presets(grid: Grid) -> dict[str, str]:
+def winner_presets(search: GridSearch) -> dict[str, str]:
     """Returns the text of a preset by name of its file, for each search with a complete trial."""
-    assert grid.search is not None
-    known = [(search, search.best) for search in grid.search.searches]
-    return {winner_file(grid, search).name: _preset(grid, search, best) for search, best in known if best is not None}
+    known = [(one, one.best) for one in search.searches]
+    return {winner_file(one).name: _preset(one, best) for one, best in known if best is not None}
 
 
-def _preset(grid: Grid, search: PointSearch, best: Trial) -> str:
+def _preset(search: PointSearch, best: Trial) -> str:
     """Returns the configuration of the winner as a preset: the keys whose values are not the defaults."""
-    config = load_point(grid.file, search.point, tuple(best.values.items()))
+    config = load_point(search.file, search.point, tuple(best.values.items()))
     tracking = dataclasses.replace(config.tracking, tags="", group=None, name=None)
-    seeds = ", ".join(map(str, grid.file.seeds))
+    seeds = ", ".join(map(str, search.file.seeds))
     return "\n".join(
         [
-            f"# evoconn train --config {winner_file(grid, search)}",
+            f"# evoconn train --config {winner_file(search)}",
             "#",
-            f"# Result: trial {best.number} of {len(search.trials)} of the search {grid.file.name}, {name_of(search)}:",
+            f"# Result: trial {best.number} of {len(search.trials)} of the search {search.file.name}, "
+            f"{name_of(search)}:",
             f"# evaluation fitness {fitness(best.fitness)}, mean over seeds {seeds}. evoconn {__version__}, "
             f"{time.strftime('%Y-%m-%d')}.",
             f"# Searched: {', '.join(f'{key}={_text(value)}' for key, value in best.values.items())}.",

@@ -279,10 +279,10 @@ def test_the_winner_is_a_preset_and_the_report_ranks(tmp_path):
     from evoconn_cli.grid.report import read_results
 
     (search,) = grid.search.searches
-    ((head, rows),) = rankings(grid, read_results(grid.cells, None)).values()
+    ((head, rows),) = rankings(grid.search, read_results(grid.cells, None)).values()
     assert head[:5] == ["rank", "trial", "learning_rate", "state", "evaluation"]
     assert [row[2] for row in rows] == ["0.6", "0.5", "0.4", "0.3", "0.2", "0.1"] and rows[0][0] == "1 (best)"
-    ((name, text),) = winner_presets(grid).items()
+    ((name, text),) = winner_presets(grid.search).items()
     preset = tmp_path / "best.yaml"
     preset.write_text(text)
     of_cell = search.cells[search.best.number][0].config
