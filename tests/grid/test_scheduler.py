@@ -16,10 +16,10 @@ from started import start
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.grid import device_locks
+from evoconn_cli.grid import device_locks, local_executor
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cells import prepare
-from evoconn_cli.grid.device_locks import HeldDevices, release, take_locks
+from evoconn_cli.grid.device_locks import release, take_locks
 from evoconn_cli.grid.devices import CoreGroups, LocalDevice
 from evoconn_cli.grid.local_executor import LocalExecutor
 from evoconn_cli.grid.scheduler import Ended, Executor, Scheduler
@@ -160,7 +160,7 @@ class FailingDevices(FixedDevices):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nobody waits for the process
 def test_an_error_of_the_launcher_leaves_its_cells_running(cells, run, monkeypatch):
-    monkeypatch.setattr(device_locks, "_LOOK_AGAIN", 0.1)
+    monkeypatch.setattr(local_executor, "_LOOK_AGAIN", 0.1)
     one = LocalDevice("gpu 7", ("GPU-7",))
     with pytest.raises(EvoconnError, match="no more"):
         run(cells[:2], "while not (cell / 'go').exists(): time.sleep(0.01)\nsave(4)", devices=FailingDevices(one))
@@ -314,21 +314,23 @@ def test_a_cell_that_is_asked_to_end_before_it_has_begun_has_not_failed(cells):
     assert read_status(cells[1]).attempts == 0
 
 
-def test_two_launchers_do_not_use_a_device_at_the_same_time():
+def test_two_launchers_do_not_use_a_device_at_the_same_time(cells):
     notes = []
     files = take_locks(GPU.locks)
     assert files is not None
-    other = HeldDevices(FixedDevices(GPU), notes.append)
-    assert other.take() is None and "no idle device" in notes[0]
+    assert not LocalExecutor(QUICK, FixedDevices(GPU), notes.append).has_room() and "no idle device" in notes[0]
     release(files)
-    other = HeldDevices(FixedDevices(GPU), notes.append)
-    assert [other.take(), other.take(), other.take()] == [GPU, GPU, None]
-    other.leave(GPU)
-    assert other.take() == GPU
-    assert take_locks(GPU.locks) is None
-    other.leave(GPU)
-    other.leave(GPU)
-    other.release_unused()
+    executor = LocalExecutor(QUICK, FixedDevices(GPU), notes.append, [sys.executable, "-c", "pass"])
+    for cell in cells[:2]:
+        assert executor.has_room() and executor.start(cell, 0) == "gpu 7"
+    assert not executor.has_room()
+    ended = executor.wait()
+    while not ended:
+        ended = executor.wait()
+    assert executor.has_room() and take_locks(GPU.locks) is None
+    while len(ended) < 2:
+        ended += executor.wait()
+    executor.release_unused()
     files = take_locks(GPU.locks)
     assert files is not None
     release(files)
