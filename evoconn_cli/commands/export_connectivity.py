@@ -30,6 +30,7 @@ from evoconn_cli.config.formats import (
     STEPS_PANELS,
     ExportOptions,
     Format,
+    Held,
     MissingPackageError,
     NirTau,
     Sort,
@@ -176,15 +177,14 @@ def export_connectivity(options: ExportConnectivityOptions) -> None:
     opened = open_steps(path, options.step, show_notice)
     network = opened[0].network
     typed = network.neurons is not None and network.neurons.num_excitatory is not None
+    kinds: dict[Held, bool] = {
+        "any": True,
+        "built in": find("network", opened[0].config.network.name).plugin is None,
+        "spikes": network.neurons is not None,
+        "typed neurons": typed and network.is_boolean and opened[0].probs is not None,
+    }
     for one in formats:
-        check_format(
-            one,
-            network.name,
-            is_boolean=network.is_boolean,
-            has_spikes=network.neurons is not None,
-            has_typed_neurons=typed and network.is_boolean and opened[0].probs is not None,
-            built_in=find("network", opened[0].config.network.name).plugin is None,
-        )
+        check_format(one, network.name, kinds, is_boolean=network.is_boolean)
     parts = [part for part in _parts(options, formats, opened) if part.format.name not in missing]
     _check_parts(options, parts, of_formats.panels)
     for notice in _long_work(parts, options.random_graphs):

@@ -274,25 +274,20 @@ def find_formats(names: Sequence[str]) -> list[Format]:
     return [FORMATS[name] for name in wanted]
 
 
-def check_format(
-    one: Format, network: str, *, is_boolean: bool, has_spikes: bool, has_typed_neurons: bool, built_in: bool
-) -> None:
+def check_format(one: Format, network: str, kinds: Mapping[Held, bool], *, is_boolean: bool) -> None:
     """Checks that a format can hold a network.
 
     Args:
         one: The format.
         network: Name of the network.
+        kinds: Whether it is of each kind.
         is_boolean: Whether it has boolean connections.
-        has_spikes: Whether it is a spiking network.
-        has_typed_neurons: Whether these are between typed neurons and have probabilities.
-        built_in: Whether it is one of evoconn's own, not of a plug-in.
 
     Raises:
         ConfigError: It cannot.
     """
-    held = {"any": True, "built in": built_in, "spikes": has_spikes, "typed neurons": has_typed_neurons}
-    if not held[one.holds]:
-        others = ", ".join(name for name, other in FORMATS.items() if held[other.holds]) or "none"
+    if not kinds[one.holds]:
+        others = ", ".join(name for name, other in FORMATS.items() if kinds[other.holds]) or "none"
         untyped = is_boolean and one.holds == "typed neurons"
         refusal = "it needs probabilities of connections between typed neurons." if untyped else one.refusal
         raise ConfigError(f"{one.name} does not hold {network}: {refusal} Formats for {network}: {others}.")

@@ -31,6 +31,9 @@ class Range:
         """Whether its numbers are whole."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}{', whole' * self.is_whole}{', log' * (self.scale == 'log')}"
 

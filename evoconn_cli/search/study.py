@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from evoconn_cli.config.search import Range, Search
+from evoconn_cli.config.search import Search
 from evoconn_cli.errors import GridError, first_line
 from evoconn_cli.search.samplers import (
     GENERATION,
@@ -202,7 +202,7 @@ class Study:
     def _in_space(self, trial: FrozenTrial) -> FrozenTrial:
         """Returns a trial with the present distributions; a failed one if its values are not in them any more."""
         is_known = trial.params.keys() == self._space.keys() and all(
-            _is_in(value, self._search.space[key]) for key, value in trial.params.items()
+            value in self._search.space[key] for key, value in trial.params.items()
         )
         if not is_known:
             return create_trial(state=TrialState.FAIL)
@@ -238,13 +238,6 @@ class Study:
 
 def _as_trial(trial: FrozenTrial) -> Trial:
     return Trial(trial.number, trial.params, trial.intermediate_values, trial.value, trial.state)
-
-
-def _is_in(value: Any, choice: list[Any] | Range) -> bool:
-    """Returns whether a value is in a part of the space."""
-    if not isinstance(choice, Range):
-        return value in choice
-    return isinstance(value, (int, float)) and choice.low <= value <= choice.high
 
 
 def _drop_cut_line(journal: Path) -> None:
