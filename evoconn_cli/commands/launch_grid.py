@@ -158,10 +158,10 @@ def _open_runner(grid: Grid, options: LaunchGridOptions, note: Note) -> Schedule
         executor = RayExecutor(launch, note, options.address)
     else:
         from evoconn_cli.grid.devices import choose_devices
-        from evoconn_cli.grid.gpus import open_driver
+        from evoconn_cli.grid.gpus import start_nvml
         from evoconn_cli.grid.local_executor import LocalExecutor
 
-        executor = LocalExecutor(launch, choose_devices(launch, options.devices, open_driver(note), note), note)
+        executor = LocalExecutor(launch, choose_devices(launch, options.devices, start_nvml(note), note), note)
     return Scheduler(executor, launch, note, grid.search)
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Protocol
+from typing import Any, Protocol
 
 from evoconn_cli.config.launch import LaunchConfig
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.grid import Note
-from evoconn_cli.grid.gpus import Gpu, GpuDriver, named_gpus, visible_gpus
+from evoconn_cli.grid.gpus import Gpu, all_gpus, is_idle, named_gpus, visible_gpus
 from evoconn_cli.limits import usable_cores
 
 _MEMORY = 0.9
@@ -55,13 +55,13 @@ class Devices(Protocol):
         ...
 
 
-def choose_devices(launch: LaunchConfig, names: str | None, driver: GpuDriver | None, note: Note) -> Devices:
+def choose_devices(launch: LaunchConfig, names: str | None, nvml: Any, note: Note) -> Devices:
     """Returns the devices to run cells on, as the environment variables of this process and its JAX allow.
 
     Args:
         launch: How cells are run.
         names: GPUs as `named_gpus` takes them, or `cpu`; None for all that are visible.
-        driver: Driver of the GPUs; None if there is none.
+        nvml: The module pynvml, started; None if there is no driver.
         note: Shows the user why GPUs are not used.
 
     Raises:
@@ -69,7 +69,7 @@ def choose_devices(launch: LaunchConfig, names: str | None, driver: GpuDriver | 
     """
     if names == "cpu" or (names is None and os.environ.get("JAX_PLATFORMS", "").startswith("cpu")):
         return CoreGroups(launch.cores_per_run)
-    gpus = visible_gpus(driver.gpus(note), os.environ.get("CUDA_VISIBLE_DEVICES")) if driver else []
+    gpus = visible_gpus(all_gpus(nvml, note), os.environ.get("CUDA_VISIBLE_DEVICES")) if nvml else []
     if names is not None:
         gpus = named_gpus(gpus, names)
     if gpus and not has_jax_for_gpus():
@@ -77,9 +77,9 @@ def choose_devices(launch: LaunchConfig, names: str | None, driver: GpuDriver | 
             raise ConfigError(f"--devices {names}: the installed JAX cannot use GPUs: {_INSTALL}.")
         note(f"GPUs are not used, because the installed JAX cannot use them: {_INSTALL}. The cells run on cores.")
         gpus = []
-    if driver is None or not gpus:
+    if not gpus:
         return CoreGroups(launch.cores_per_run)
-    return IdleGpus(driver, gpus, note, launch.runs_per_device)
+    return IdleGpus(nvml, gpus, note, launch.runs_per_device)
 
 
 def has_jax_for_gpus() -> bool:
@@ -138,14 +138,14 @@ class IdleGpus:
     """GPUs; one is idle if several samples in a row find no process on it and little memory in use.
 
     Args:
-        driver: Driver that samples them.
+        nvml: The module pynvml, started.
         gpus: GPUs that may be used.
         note: Shows the user which GPUs fail, once for each failure.
         runs_per_device: Runs that share a GPU.
     """
 
-    def __init__(self, driver: GpuDriver, gpus: Sequence[Gpu], note: Note, runs_per_device: int) -> None:
-        self._driver = driver
+    def __init__(self, nvml: Any, gpus: Sequence[Gpu], note: Note, runs_per_device: int) -> None:
+        self._nvml = nvml
         self._note = note
         self._failed: set[LocalDevice] = set()
         memory = memory_variables(runs_per_device)
@@ -171,11 +171,11 @@ class IdleGpus:
 
     def _is_idle(self, device: LocalDevice) -> bool:
         try:
-            is_idle = self._driver.is_idle(self._gpus[device])
-        except self._driver.error as error:
+            idle = is_idle(self._nvml, self._gpus[device])
+        except self._nvml.NVMLError as error:
             if device not in self._failed:
                 self._note(f"{device.name} is left out: {error}.")
             self._failed.add(device)
             return False
         self._failed.discard(device)
-        return is_idle
+        return idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
@@ -36,75 +37,65 @@ class Gpu(NamedTuple):
         return f"gpu {self.index}" + ("" if self.instance is None else f" mig {self.instance}")
 
 
-def open_driver(note: Note) -> GpuDriver | None:
-    """Returns NVML; None if it cannot be used, with a note if NVIDIA's driver is installed nevertheless."""
+def start_nvml(note: Note) -> Any:
+    """Returns the module pynvml, started; None if it cannot be used, with a note if NVIDIA's driver is installed."""
     import pynvml
 
     try:
-        return GpuDriver(pynvml)
+        pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
         if getattr(error, "value", None) not in absent:
             note(f"GPUs are not used: {error}.")
         return None
+    return pynvml
 
 
-class GpuDriver:
-    """NVML, started.
+def all_gpus(nvml: Any, note: Note) -> list[Gpu]:
+    """Returns all GPUs, or their instances if MIG is on; those that fail are left out with a note.
 
     Args:
-        nvml: The module pynvml, or one like it.
+        nvml: The module pynvml, or one like it, started.
+        note: Shows the user which GPUs fail.
     """
-
-    def __init__(self, nvml: Any) -> None:
-        self._nvml = nvml
-        nvml.nvmlInit()
-
-    @property
-    def error(self) -> type[Exception]:
-        """The exception of a GPU that fails."""
-        return self._nvml.NVMLError
-
-    def gpus(self, note: Note) -> list[Gpu]:
-        """Returns all GPUs, or their instances if MIG is on; those that fail are left out with a note."""
-        found = []
-        for index in range(self._nvml.nvmlDeviceGetCount()):
-            try:
-                handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-                uuid = self._nvml.nvmlDeviceGetUUID(handle)
-                whole = Gpu(index, None, uuid, uuid, handle)
-                found += self._instances(whole) if self._has_mig(handle) else [whole]
-            except self._nvml.NVMLError as error:
-                note(f"gpu {index} is left out: {error}.")
-        return found
-
-    def is_idle(self, gpu: Gpu) -> bool:
-        """Returns whether no process computes on a GPU and little of its memory is in use at this moment.
-
-        Raises:
-            NVMLError: The GPU fails.
-        """
-        processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
-        # Version 2 leaves out what the driver reserves, which is almost 1 GiB on large GPUs.
-        memory = self._nvml.nvmlDeviceGetMemoryInfo(gpu.handle, version=self._nvml.nvmlMemory_v2)
-        return not processes and memory.used < _MEMORY_OF_IDLE
-
-    def _has_mig(self, handle: Any) -> bool:
+    found = []
+    for index in range(nvml.nvmlDeviceGetCount()):
         try:
-            current, _ = self._nvml.nvmlDeviceGetMigMode(handle)
-        except self._nvml.NVMLError:  # the GPU does not support it
-            return False
-        return bool(current)
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = nvml.nvmlDeviceGetUUID(handle)
+            whole = Gpu(index, None, uuid, uuid, handle)
+            found += _instances(nvml, whole) if _has_mig(nvml, handle) else [whole]
+        except nvml.NVMLError as error:
+            note(f"gpu {index} is left out: {error}.")
+    return found
 
-    def _instances(self, gpu: Gpu) -> list[Gpu]:
-        instances = []
-        for number in range(self._nvml.nvmlDeviceGetMaxMigDeviceCount(gpu.handle)):
-            try:
-                handle = self._nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, number)
-            except self._nvml.NVMLError:  # the numbers have gaps
-                continue
-            instances.append(Gpu(gpu.index, number, self._nvml.nvmlDeviceGetUUID(handle), gpu.uuid, handle))
-        return instances
+
+def is_idle(nvml: Any, gpu: Gpu) -> bool:
+    """Returns whether no process computes on a GPU and little of its memory is in use at this moment.
+
+    Raises:
+        NVMLError: The GPU fails.
+    """
+    processes = nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)
+    # Version 2 leaves out what the driver reserves, which is almost 1 GiB on large GPUs.
+    memory = nvml.nvmlDeviceGetMemoryInfo(gpu.handle, version=nvml.nvmlMemory_v2)
+    return not processes and memory.used < _MEMORY_OF_IDLE
+
+
+def _has_mig(nvml: Any, handle: Any) -> bool:
+    try:
+        current, _ = nvml.nvmlDeviceGetMigMode(handle)
+    except nvml.NVMLError:  # the GPU does not support it
+        return False
+    return bool(current)
+
+
+def _instances(nvml: Any, gpu: Gpu) -> list[Gpu]:
+    handles = {}
+    for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu.handle)):
+        with suppress(nvml.NVMLError):  # the numbers have gaps
+            handles[number] = nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu.handle, number)
+    return [Gpu(gpu.index, number, nvml.nvmlDeviceGetUUID(one), gpu.uuid, one) for number, one in handles.items()]
 
 
 def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:

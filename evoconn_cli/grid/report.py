@@ -177,9 +177,10 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
         notice(f"learning curves are not drawn: {first_line(error)}")
         curves, figures = [], {}
     note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
-    table = search_lines(grid.search, groups, {name: x.name for name, x in figures.items()}) if grid.search else []
+    tables = rankings(grid.search, groups) if grid.search else {grid.file.name: table_of(groups)}
+    of_search = search_lines(grid.search, tables, figures) if grid.search else []
     texts = {
-        "REPORT.md": to_markdown(grid.file, groups, note, table),
+        "REPORT.md": to_markdown(grid.file, groups, note, of_search),
         "results.csv": to_csv(groups),
         "results.json": to_json(grid, groups),
     }
@@ -190,7 +191,6 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
             replace_text(grid.directory / name, text)
         except OSError as error:
             raise EvoconnError(f"cannot write {grid.directory / name}: {error.strerror}.") from None
-    tables = rankings(grid.search, groups) if grid.search else {grid.file.name: table_of(groups)}
     for title, (head, rows) in tables.items():
         console.print(_terminal_table(title, head, rows))
     return [*(grid.directory / name for name in texts), *curves, *figures.values()]

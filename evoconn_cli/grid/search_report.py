@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from omegaconf import OmegaConf
 
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from evoconn_cli.grid.report import GroupResult
     from evoconn_cli.search.study import Trial
 
+TextTable: TypeAlias = tuple[list[str], list[list[str]]]
+"""Head and rows of a table."""
+
 _BEST = " (best)"
 """Mark of the winner in the column `rank`."""
 
 
-def rankings(search: GridSearch, groups: Sequence[GroupResult]) -> dict[str, tuple[list[str], list[list[str]]]]:
+def rankings(search: GridSearch, groups: Sequence[GroupResult]) -> dict[str, TextTable]:
     """Returns head and rows of the table of the trials of each search by its name, the best trial first.
 
     Args:
@@ -37,7 +40,7 @@ def rankings(search: GridSearch, groups: Sequence[GroupResult]) -> dict[str, tup
     return {name_of(one): _ranking(one, by_name) for one in search.searches}
 
 
-def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[list[str], list[list[str]]]:
+def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> TextTable:
     """Returns the table of a search; trials that repeat earlier ones are left out."""
     keys = list(dict.fromkeys(key for trial in search.trials for key in trial.values))
     head = ["rank", "trial", *(key.rpartition(".")[2] for key in keys), "state", "evaluation"]
@@ -59,15 +62,15 @@ def _ranking(search: PointSearch, groups: Mapping[str, GroupResult]) -> tuple[li
     return head, rows
 
 
-def search_lines(search: GridSearch, groups: Sequence[GroupResult], figures: Mapping[str, str]) -> list[str]:
+def search_lines(search: GridSearch, tables: Mapping[str, TextTable], figures: Mapping[str, Path]) -> list[str]:
     """Returns the lines of REPORT.md about the searches of a grid.
 
     Args:
         search: Searches of the grid.
-        groups: Results of its cells.
-        figures: Name of the figure of each search, by name of the search.
+        tables: Table of the trials of each search, as `rankings` returns them.
+        figures: Figure of each search, by name of the search.
     """
-    keys, tables = search.keys, rankings(search, groups)
+    keys = search.keys
     lines = [
         f"Searched with {keys.sampler}, seed {keys.seed}, pruner {keys.pruner}, {keys.parallel} at a time: "
         f"{search.summary}. A trial counts with the mean over its seeds; a pruned one with the fitness that was "
@@ -79,16 +82,15 @@ def search_lines(search: GridSearch, groups: Sequence[GroupResult], figures: Map
         if one.best is not None:
             lines += [f"The best is trial {one.best.number}, {fitness(one.best.fitness)}; its configuration:", ""]
             lines += ["```", f"evoconn train --config {winner_file(one)}", "```", ""]
-        head, rows = tables[name]
-        lines += markdown_table(head, rows)
-        repeated = len(one.trials) - len(rows)
+        lines += markdown_table(*tables[name])
+        repeated = len(one.trials) - len(tables[name][1])
         if repeated:
             lines += ["", f"{count(repeated)} trials had the values of earlier ones, and their result."]
         if importance := one.importance():
             lines += ["", *markdown_table(["key", "importance"], [[key, f"{x:.0%}"] for key, x in importance.items()])]
             lines += ["", "Importance: share in being among the best tenth of the complete trials (PED-ANOVA)."]
         if name in figures:
-            lines += ["", f"![Trials and importance]({figures[name]})"]
+            lines += ["", f"![Trials and importance]({figures[name].name})"]
     return lines
 
 

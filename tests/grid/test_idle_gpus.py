@@ -14,7 +14,6 @@ from evoconn_cli.grid import device_locks, devices
 from evoconn_cli.grid.attempts import read_attempts
 from evoconn_cli.grid.cells import prepare
 from evoconn_cli.grid.devices import CoreGroups, IdleGpus, choose_devices
-from evoconn_cli.grid.gpus import GpuDriver
 from evoconn_cli.grid.local_executor import LocalExecutor
 from evoconn_cli.grid.scheduler import Scheduler
 
@@ -40,7 +39,7 @@ def choose(nvml, notes, monkeypatch):
             monkeypatch.setenv(variable, value)
         monkeypatch.setattr(devices, "has_jax_for_gpus", lambda: has_jax)
         launch = LaunchConfig(runs_per_device=runs, cores_per_run=1)
-        return choose_devices(launch, names, GpuDriver(nvml) if has_driver else None, notes.append)
+        return choose_devices(launch, names, nvml if has_driver else None, notes.append)
 
     return choose
 

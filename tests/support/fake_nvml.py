@@ -34,9 +34,6 @@ class FakeNvml:
         self.mig: dict[int, list[int]] = {}
         self.samples = 0
 
-    def nvmlInit(self):
-        pass
-
     def nvmlDeviceGetCount(self):
         return self.count
 
