@@ -8,7 +8,6 @@ import fcntl
 import math
 import os
 import re
-import secrets
 import shutil
 import signal
 import stat
@@ -276,7 +275,7 @@ def _make_locked(path: Path, directory: bool, mode: int) -> tuple[Path, int]:
     """Returns a new file or directory beside `path`, and the descriptor that holds its lock."""
     while True:
         partial = path.with_name(
-            f".{path.stem[:_LONGEST_STEM]}-{_host_tag()}{secrets.token_hex(4)}.partial{path.suffix}"
+            f".{path.stem[:_LONGEST_STEM]}-{_host_tag()}{os.urandom(4).hex()}.partial{path.suffix}"
         )
         if directory:
             partial.mkdir()

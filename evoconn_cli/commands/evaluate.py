@@ -27,6 +27,7 @@ from evoconn_cli.commands.options import (
 from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.perturbations import KINDS, parse_perturbations, swept_name
 from evoconn_cli.errors import ConfigError, ExitCode, NoRunError, NothingYetError
+from evoconn_cli.output import check_output, in_a_run, place_problem, whole_file
 from evoconn_cli.progress.formatting import say
 
 if TYPE_CHECKING:
@@ -144,7 +145,6 @@ def _each_run(paths: Sequence[str]) -> list[str]:
 
 def _check(options: EvaluateOptions) -> None:
     from evoconn_cli.evaluation.comparison import parse_references
-    from evoconn_cli.output import check_output
 
     if options.episodes == 0:
         _check_only_plot(options)
@@ -267,8 +267,6 @@ def _default_curve(first: OpenedRun, swept: str) -> Path | None:
 
     The plot of a bundle goes beside it, because the bundle's checksums name all files in it.
     """
-    from evoconn_cli.output import place_problem
-
     path = first.output_path("plots" if first.bundle is None else None, f"{swept}-sweep.png")
     if problem := place_problem(path):
         show_notice(f"the sweep is not drawn: {problem}. --curve FILE draws it in another place.")
@@ -303,7 +301,6 @@ def _write_results(
 ) -> list[str]:
     """Writes the requested files; returns lines that name them."""
     from evoconn_cli.evaluation.files import to_csv, to_json
-    from evoconn_cli.output import in_a_run, whole_file
 
     policy, seed, written = options.policy, options.seed, []
     document = functools.partial(to_json, evaluated, aggregates, policy=policy, seed=seed, energy=options.energy)

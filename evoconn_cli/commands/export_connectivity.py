@@ -41,6 +41,7 @@ from evoconn_cli.config.formats import (
 )
 from evoconn_cli.config.registry import find
 from evoconn_cli.errors import ConfigError, EvoconnError
+from evoconn_cli.output import check_target, in_a_run, write_whole
 from evoconn_cli.progress.formatting import say
 
 if TYPE_CHECKING:
@@ -266,8 +267,6 @@ def _parts(
 
 def _check_parts(options: ExportConnectivityOptions, parts: Sequence[_Part], panels: str) -> None:
     """Checks that all parts can be written, before any work."""
-    from evoconn_cli.output import check_target, in_a_run
-
     for part in parts:
         for target in (part.target, *(part.target.with_name(part.target.stem + end) for end in part.format.beside)):
             check_target(target, force=options.force)
@@ -307,7 +306,6 @@ def _write(
     from rich.text import Text
 
     from evoconn_cli.evaluation.exporting import make_source
-    from evoconn_cli.output import write_whole
 
     status = console.status("")
     sources: dict[tuple[int, ...], ExportSource] = {}

@@ -23,6 +23,7 @@ from evoconn_cli.commands.terminal import make_console, show_notice
 from evoconn_cli.config.registry import find
 from evoconn_cli.config.rendering import Camera, make_options
 from evoconn_cli.errors import ConfigError
+from evoconn_cli.output import check_output, in_a_run
 from evoconn_cli.progress.formatting import say
 
 if TYPE_CHECKING:
@@ -79,7 +80,6 @@ def render(options: RenderCommandOptions) -> None:
       evoconn render runs/hopper-ec --step best --out hopper.gif --size 480x360 --fps 20 --steps 500
     """
     from evoconn_cli.evaluation.opened import open_run
-    from evoconn_cli.output import check_output, in_a_run
     from evoconn_cli.runs.listing import named_run
 
     drawing = make_options(

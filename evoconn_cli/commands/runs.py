@@ -16,6 +16,7 @@ from evoconn_cli import __version__
 from evoconn_cli.commands.options import argument, option, takes
 from evoconn_cli.commands.terminal import make_console
 from evoconn_cli.errors import printable
+from evoconn_cli.output import check_output, finite_json, whole_file
 from evoconn_cli.progress.formatting import MISSING_FIGURE, count, encodable, fitness, say
 
 if TYPE_CHECKING:
@@ -134,8 +135,6 @@ def runs(options: RunsOptions) -> None:
     from evoconn_cli.runs.listing import RUNS, disk_use, find_runs, named_run, summarize
 
     if options.json not in (None, "-"):
-        from evoconn_cli.output import check_output
-
         check_output(Path(options.json), "--json")
     folder = named_run(options.folder)
     found = [] if folder == RUNS and not folder.exists() else find_runs(folder)
@@ -204,7 +203,6 @@ def _sort_key(by: str) -> Callable[[Line], Any]:
 
 def _write_json(summaries: Sequence[RunSummary], sizes: Mapping[Path, int | None], target: str) -> None:
     """Writes the document that docs/training.md describes."""
-    from evoconn_cli.output import finite_json, whole_file
     from evoconn_cli.runs.directory import RunDirectory
 
     def facts(run: RunSummary) -> dict[str, Any]:

@@ -228,9 +228,8 @@ def _load_file(path: Path, text: str) -> Plugin:
     name = _PREFIX + re.sub(r"\W", "_", path.stem)
     while name in sys.modules:
         name += "_"
-    spec = importlib.util.spec_from_loader(name, loader := _Source(str(path), source), origin=str(path))
+    spec = importlib.util.spec_from_loader(name, loader := _Source(str(path), source))
     assert spec is not None
-    spec.has_location = True
     module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     remember_place(str(path), path.name)
     with _loads(plugin, what):
