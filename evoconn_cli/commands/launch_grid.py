@@ -19,6 +19,7 @@ from evoconn_cli.limits import usable_cores
 from evoconn_cli.progress.formatting import duration, say
 
 if TYPE_CHECKING:
+    from evoconn_cli.config.grid import GridFile
     from evoconn_cli.grid.cells import Cell, Grid
     from evoconn_cli.grid.scheduler import Scheduler
     from evoconn_cli.grid.search import GridSearch
@@ -217,14 +218,14 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
     if grid.search is not None:
         show_search(grid.search, make_console())
         if options.on == "local":
-            _show_time_of_search(grid, grid.search, runner, options)
+            _show_time_of_search(grid.search, runner, options)
         if not grid.cells:
             return
     rows = read_rows(grid.cells)
     due = [row.cell for row in rows if row.status.is_due(grid.file.launch.retries)]
     plan = dict(zip((cell.name for cell in due), runner.plan(due), strict=True))
     console = make_console()
-    cores = _cores_per_cell(grid, options, plan.values())
+    cores = _cores_per_cell(grid.file, options, plan.values())
     if cores is None:
         console.print(GridTable(grid.title, rows, plan))
         return
@@ -237,32 +238,29 @@ def _show_plan(grid: Grid, options: LaunchGridOptions) -> None:
         say(console, expected_in_all(known.values(), len(due), cores, len(usable_cores()) // cores))
 
 
-def _show_time_of_search(
-    grid: Grid, search: GridSearch, runner: Scheduler | SlurmQueue, options: LaunchGridOptions
-) -> None:
+def _show_time_of_search(search: GridSearch, runner: Scheduler | SlurmQueue, options: LaunchGridOptions) -> None:
     """Prints how long the trials to come would take if each had the values of the grid's sets."""
     from evoconn_cli.grid.cells import cells_at
     from evoconn_cli.progress.estimate import expected, expected_in_all
 
-    assert grid.file.search is not None
     to_come = []
     for one in search.searches:
-        left = grid.file.search.num_trials - sum(not trial.is_open for trial in one.trials)
-        to_come += left * cells_at(grid.file, one.point, grid.directory)
-    cores = _cores_per_cell(grid, options, runner.plan(to_come))
+        left = search.keys.num_trials - sum(not trial.is_open for trial in one.trials)
+        to_come += left * cells_at(one.file, one.point, one.directory)
+    cores = _cores_per_cell(search.file, options, runner.plan(to_come))
     if cores is None:
         return
     known = [time for cell in to_come if (time := expected(cell.config, cores)) is not None]
     if known:
-        at_once = min(len(usable_cores()) // cores, grid.file.search.parallel * len(grid.file.seeds))
+        at_once = min(len(usable_cores()) // cores, search.keys.parallel * len(search.file.seeds))
         say(make_console(), expected_in_all(known, len(to_come), cores, at_once))
 
 
-def _cores_per_cell(grid: Grid, options: LaunchGridOptions, places: Iterable[str]) -> int | None:
+def _cores_per_cell(file: GridFile, options: LaunchGridOptions, places: Iterable[str]) -> int | None:
     """Returns the CPU cores that train each cell; None if that is a GPU, or up to SLURM or Ray."""
     if options.on != "local" or any(place.startswith("gpu") for place in places):
         return None
-    return min(grid.file.launch.cores_per_run, len(usable_cores()))
+    return min(file.launch.cores_per_run, len(usable_cores()))
 
 
 def _show_status(grid: Grid, *, watch: bool) -> None:
