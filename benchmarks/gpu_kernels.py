@@ -63,7 +63,7 @@ def compile_step(task: str, lanes: int, kernel: str, *, barriers: bool) -> jax.s
     on_gpu = SingleDeviceSharding(gpus.devices[0])
     config = load_config(None, [f"task.name={task}", f"algo.population={lanes}", f"engine.block={lanes}"])
     as_on_gpu: dict[str, Any] = {"one_by_one": False, "fused": "compiled" if kernel == "pallas" else None}
-    conn_snn.make_conn_snn = lambda **given: make_conn_snn(**{**given, **as_on_gpu})
+    conn_snn.make_conn_snn = lambda config, **given: make_conn_snn(config, **{**given, **as_on_gpu})
     engine = build.build_engine(config, make_worker_mesh(jax.devices("cpu")[:1]))
     network, strategy = engine.network, engine.strategy
     rollout = Rollout(engine.task, network, first_episode=True, all_steps=True, on_cpu=barriers)

@@ -19,7 +19,7 @@ from evoconn_cli.config.reading import read_base, read_overrides
 from evoconn_cli.config.schema import RunConfig, is_text
 from evoconn_cli.engine.devices import in_our_arithmetic, our_arithmetic
 from evoconn_cli.engine.mesh import make_worker_mesh
-from evoconn_cli.engine.policy import Policy, make_policy, prepare_policy
+from evoconn_cli.engine.policy import Policy, PolicyParams, make_policy
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.evaluation.evaluating import Programs
@@ -113,7 +113,8 @@ class Run:
                 candidates = strategy.center(state)
             else:
                 candidates = strategy.ask(key, state, jnp.zeros((1,), jnp.int32))
-            return make_policy(network, self.task, prepare_policy(network, candidates, self.state.normalizer))
+            params = PolicyParams(network.prepare(candidates), self.state.normalizer)
+            return make_policy(network, self.task, params)
 
     def evaluate(
         self,

@@ -10,26 +10,15 @@ import jax.numpy as jnp
 
 from evoconn_cli.engine.devices import in_our_arithmetic
 from evoconn_cli.engine.normalizer import NormalizerState, normalize
-from evoconn_cli.networks import Activity, Candidates, Carry, Network, Params
+from evoconn_cli.networks import Activity, Carry, Network, Params
 from evoconn_cli.tasks import Task
 
 
 class PolicyParams(NamedTuple):
     """Arrays that a policy computes with; as arguments of a program they let it serve every generation."""
 
-    network: Params
-    normalizer: NormalizerState
-
-
-def prepare_policy(network: Network, candidates: Candidates, normalizer: NormalizerState) -> PolicyParams:
-    """Returns the parameters of a policy.
-
-    Args:
-        network: Network of the policy.
-        candidates: `[1, ...]` connections or weights.
-        normalizer: Statistics of the observations, which no step changes.
-    """
-    return PolicyParams(network.prepare(candidates), normalizer)
+    network: Params  # from `network.prepare`
+    normalizer: NormalizerState  # statistics of the observations, which no step changes
 
 
 def act(network: Network, params: Params, carry: Carry, obs: jax.Array) -> tuple[Carry, jax.Array, Activity | None]:
@@ -77,7 +66,7 @@ def make_policy(network: Network, task: Task, params: PolicyParams) -> Policy:
     Args:
         network: Network of the policy.
         task: Task, which gives the sizes of observation and action.
-        params: Parameters from `prepare_policy`.
+        params: Parameters of the policy, for a block of one member.
     """
 
     def normalized(obs: jax.Array) -> jax.Array:

@@ -6,8 +6,8 @@ runs are resampled within their task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,12 @@ from evoconn_cli.errors import ConfigError
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.opened import kind_of
 from evoconn_cli.evaluation.statistics import Interval, bootstrap_iqm, interquartile_mean
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Aggregate(NamedTuple):
@@ -89,11 +95,17 @@ def group_runs(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
     """
     groups = []
     for runs in _kinds(evaluated):
-        by_sample: dict[tuple, list[Evaluated]] = {}
-        is_mixed = bool(_differing(runs))
-        for one in runs:
-            by_sample.setdefault(tuple(_sample(one).items()) if is_mixed else (), []).append(one)
-        groups += [_distinct(sample) for sample in by_sample.values()]
+        samples = grouped(runs, lambda one: tuple(_sample(one).items())).values() if _differing(runs) else [runs]
+        # Of the evaluations of one task and seed, the first one counts.
+        groups += [[same[0] for same in grouped(sample, _run_of).values()] for sample in samples]
+    return groups
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Returns the items by their `key`, in the order of the first one of each group."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 
@@ -130,11 +142,12 @@ def sample_text(group: Sequence[Evaluated], evaluated: Sequence[Evaluated]) -> s
 
 def _kinds(evaluated: Sequence[Evaluated]) -> list[list[Evaluated]]:
     """Returns the runs of each strategy, network, size and setting; every bundle on its own."""
-    kinds: dict[tuple, list[Evaluated]] = {}
-    for one in evaluated:
+
+    def kind(one: Evaluated) -> tuple:
         own = one.opened.directory.path if one.opened.bundle is not None else None
-        kinds.setdefault((kind_of(one.opened.config), *one.perturbations.items(), own), []).append(one)
-    return list(kinds.values())
+        return kind_of(one.opened.config), *one.perturbations.items(), own
+
+    return list(grouped(evaluated, kind).values())
 
 
 def _sample(one: Evaluated) -> dict[str, Any]:
@@ -144,30 +157,24 @@ def _sample(one: Evaluated) -> dict[str, Any]:
 
 def _differing(runs: Sequence[Evaluated]) -> set[str]:
     """Returns the keys in which runs of the same task differ, other than their seeds."""
-    by_task: dict[str, list[dict[str, Any]]] = {}
-    for one in runs:
-        by_task.setdefault(one.opened.config.task.name, []).append(_sample(one))
-    return set().union(*map(differing_keys, by_task.values()))
+    by_task = grouped(runs, _task_of).values()
+    return set().union(*(differing_keys(list(map(_sample, of_task))) for of_task in by_task))
+
+
+def _task_of(one: Evaluated) -> str:
+    return one.opened.config.task.name
 
 
 def _run_of(one: Evaluated) -> tuple[str, int]:
-    return one.opened.config.task.name, one.opened.config.seed
-
-
-def _distinct(sample: Sequence[Evaluated]) -> list[Evaluated]:
-    """Returns the first evaluation of each task and seed."""
-    first: dict[tuple[str, int], Evaluated] = {}
-    for one in sample:
-        first.setdefault(_run_of(one), one)
-    return list(first.values())
+    return _task_of(one), one.opened.config.seed
 
 
 def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed: int) -> Aggregate:
-    strata: dict[str, list[float]] = {}
-    for one in group:
-        task = one.opened.config.task.name
-        strata.setdefault(task, []).append(one.returns.mean / (references[task] if references else 1.0))
-    scores = [np.asarray([score for score in values if np.isfinite(score)]) for values in strata.values()]
+    by_task = grouped(group, _task_of)
+    scores = []
+    for task, runs in by_task.items():
+        values = np.asarray([one.returns.mean for one in runs]) / references.get(task, 1.0)
+        scores.append(values[np.isfinite(values)])
     scores = [values for values in scores if len(values)]
     every = np.concatenate(scores) if scores else np.full(1, np.nan)
     config = group[0].opened.config
@@ -178,7 +185,7 @@ def _aggregate(group: Sequence[Evaluated], references: Mapping[str, float], seed
         num_neurons=config.network.num_neurons,
         generation=generations.pop() if len(generations) == 1 else None,
         perturbations=group[0].perturbations,
-        runs={task: len(values) for task, values in strata.items()},
+        runs={task: len(runs) for task, runs in by_task.items()},
         failed=len(group) - sum(len(values) for values in scores),
         iqm=float(interquartile_mean(every)),
         iqm_interval=bootstrap_iqm(scores, seed) if scores else None,

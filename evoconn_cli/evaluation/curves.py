@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from evoconn_cli.config.perturbations import KINDS, setting_text
 from evoconn_cli.config.schema import RunConfig, what_seeds_share
 from evoconn_cli.drawing.canvas import color_of, draw_series, label_axes, make_figure, own_settings
 from evoconn_cli.errors import NothingYetError, unknown_name
-from evoconn_cli.evaluation.comparison import compare, differing_keys, group_runs, sample_text
+from evoconn_cli.evaluation.comparison import compare, differing_keys, group_runs, grouped, sample_text
 from evoconn_cli.evaluation.evaluating import Evaluated
 from evoconn_cli.evaluation.opened import kind_of
 from evoconn_cli.evaluation.statistics import LEVEL, Interval
@@ -89,7 +90,7 @@ def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
     curves = distinct_curves(_named(curves))
     tasks = sorted({curve.config.task.name for curve in curves})
     figure, panels = make_figure(tasks)
-    order = {group: index for index, group in enumerate(_grouped(curves))}
+    order = {group: index for index, group in enumerate(_by_group(curves))}
     scale, x_label = _unit(x_axis, max(float(curve.x[-1]) for curve in curves))
     for panel, task in zip(panels, tasks, strict=True):
         here = [curve for curve in curves if curve.config.task.name == task]
@@ -97,7 +98,7 @@ def learning_figure(curves: Sequence[Curve], x_axis: str) -> Figure:
             _draw_one(panel, here[0], scale)
         else:
             _draw_groups(panel, here, scale, order)
-        several = any(len(group) > 1 for group in _grouped(here).values())
+        several = any(len(group) > 1 for group in _by_group(here).values())
         note = "mean over seeds, ± one standard deviation" if several else ""
         label_axes(panel, x_label, "fitness" if len(here) == 1 else "evaluation fitness", note=note)
         if x_axis == "env-steps":
@@ -119,7 +120,7 @@ def _draw_one(panel: Axes, curve: Curve, scale: float) -> None:
 
 
 def _draw_groups(panel: Axes, curves: Sequence[Curve], scale: float, order: Mapping[str, int]) -> None:
-    for group, members in _grouped(curves).items():
+    for group, members in _by_group(curves).items():
         index = order[group]
         if len(members) == 1:
             (only,) = members
@@ -155,11 +156,8 @@ def distinct_curves(curves: Sequence[Curve]) -> list[Curve]:
     return list(longest.values())
 
 
-def _grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
-    groups: dict[str, list[Curve]] = {}
-    for curve in curves:
-        groups.setdefault(curve.group, []).append(curve)
-    return groups
+def _by_group(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    return grouped(curves, lambda curve: curve.group)
 
 
 def _named(curves: Sequence[Curve]) -> list[Curve]:
@@ -167,19 +165,18 @@ def _named(curves: Sequence[Curve]) -> list[Curve]:
 
     Its name has the strategy, the network, and the keys in which runs of one task, strategy and network differ.
     """
-    kinds: dict[tuple, list[dict[str, Any]]] = {}
-    for curve in curves:
-        shared = what_seeds_share(curve.config)
-        kinds.setdefault((curve.config.task.name, shared["algo.name"], shared["network.name"]), []).append(shared)
-    differing: dict[tuple, set[str]] = {}
-    for (_, *names), several in kinds.items():
-        differing.setdefault(tuple(names), set()).update(differing_keys(several))
+
+    def kind_of(curve: Curve) -> tuple[str, ...]:
+        return curve.config.algo.name, curve.config.network.name
+
+    differing: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for (_, *kind), several in grouped(curves, lambda curve: (curve.config.task.name, *kind_of(curve))).items():
+        differing[tuple(kind)] |= differing_keys([what_seeds_share(curve.config) for curve in several])
 
     def name(curve: Curve) -> str:
         shared = what_seeds_share(curve.config)
-        names = shared["algo.name"], shared["network.name"]
-        settings = [f"{key.rpartition('.')[2]}={shared[key]}" for key in sorted(differing[names])]
-        return " ".join([", ".join(names), *settings])
+        settings = [f"{key.rpartition('.')[2]}={shared[key]}" for key in sorted(differing[kind_of(curve)])]
+        return " ".join([", ".join(kind_of(curve)), *settings])
 
     return [curve if curve.group else curve._replace(group=name(curve)) for curve in curves]
 

@@ -23,7 +23,7 @@ from evoconn_cli.engine.build import Engine, build_engine
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.episodes import candidates_key
 from evoconn_cli.engine.mesh import WorkerMesh
-from evoconn_cli.engine.policy import PolicyParams, prepare_policy
+from evoconn_cli.engine.policy import PolicyParams
 from evoconn_cli.engine.state import RunState
 from evoconn_cli.engine.strategies import Strategy
 from evoconn_cli.errors import (
@@ -48,13 +48,17 @@ class OpenedRun(NamedTuple):
 
     directory: RunDirectory
     config: RunConfig
-    generation: int  # of the checkpoint
     task: Task  # with its episode limit
     network: Network
     strategy: Strategy
     state: RunState  # on the first device of `workers`
     workers: WorkerMesh
     bundle: Bundle | None = None  # None for a checkpoint of a run
+
+    @property
+    def generation(self) -> int:
+        """Generation of the checkpoint."""
+        return int(self.state.generation)
 
     @property
     def edit(self) -> Edit | None:
@@ -97,7 +101,7 @@ class OpenedRun(NamedTuple):
 
     def policy_params(self, policy: str, seed: int, episode: int = 0) -> PolicyParams:
         """Returns the parameters of a policy; the arguments are those of `candidates`."""
-        return prepare_policy(self.network, self.candidates(policy, seed, episode), self.state.normalizer)
+        return PolicyParams(self.network.prepare(self.candidates(policy, seed, episode)), self.state.normalizer)
 
 
 def kind_of(config: RunConfig) -> str:
@@ -203,10 +207,8 @@ class _Saved(NamedTuple):
                 f"{self.path} is the checkpoint of generation {self.named} and --step says {step}: leave one out."
             )
         state = self._restore(str(self.named) if self.named is not None else step or "latest", note)
-        directory, config, engine, generation = self.directory, self.config, self.engine, int(state.generation)
-        return OpenedRun(
-            directory, config, generation, engine.task, engine.network, engine.strategy, state, self.workers
-        )
+        task, network, strategy = self.engine.task, self.engine.network, self.engine.strategy
+        return OpenedRun(self.directory, self.config, task, network, strategy, state, self.workers)
 
     def _restore(self, step: str, note: Callable[[str], None]) -> RunState:
         like, device = jax.eval_shape(self.engine.initial_state), self.workers.first_device
@@ -292,9 +294,8 @@ def _open_bundle(path: Path, step: str | None, workers: WorkerMesh, note: Callab
     _note_changes(bundle.provenance, config, note)
     engine = build_for_use(config, workers)
     strategy, state = _freeze(engine.strategy, engine.initial_state(), bundle)
-    state, generation = jax.device_put(state, workers.first_device), bundle.connectome.generation
-    directory = RunDirectory(path)
-    return OpenedRun(directory, config, generation, engine.task, engine.network, strategy, state, workers, bundle)
+    state = jax.device_put(state, workers.first_device)
+    return OpenedRun(RunDirectory(path), config, engine.task, engine.network, strategy, state, workers, bundle)
 
 
 class FrozenState(NamedTuple):

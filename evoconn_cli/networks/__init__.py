@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -76,16 +76,6 @@ class SpikingNeurons(NamedTuple):
         return np.where(np.arange(self.num) < self.num_excitatory, 1, -1).astype(np.int8)
 
 
-class Step(Protocol):
-    """The type of `Network.step`."""
-
-    def __call__(
-        self, params: Params, carry: Carry, obs: jax.Array, active: jax.Array | None = None, /
-    ) -> tuple[Carry, jax.Array]:
-        """Returns the carry and the actions after an environment step."""
-        ...
-
-
 @dataclass(frozen=True)
 class Network:
     """A recurrent policy for a block of `B` members.
@@ -118,7 +108,7 @@ class Network:
     layers: Mapping[str, Layer]
     initial_weights: Callable[[jax.Array], Any] | None
     initial_carry: Callable[[jax.Array], Carry]
-    step: Step
+    step: Callable[..., tuple[Carry, jax.Array]]
     prepare: Callable[[Candidates], Params] = None  # pyright: ignore[reportAssignmentType]
     spikes_per_ms: Callable[[Carry], jax.Array] | None = None
     record: Callable[[Params, Carry, jax.Array], tuple[Carry, jax.Array, Activity]] | None = None

@@ -190,15 +190,7 @@ def make(config: ConnSnnConfig, *, observation_size: int, action_size: int, on_c
         action_size: A.
         on_cpu: Whether it runs on a CPU.
     """
-    make_it = functools.partial(
-        make_conn_snn,
-        observation_size=observation_size,
-        action_size=action_size,
-        excitatory_ratio=config.excitatory_ratio,
-        expected_density=config.expected_density,
-        wiring=config.wiring,
-        **lif.spiking_options(config),
-    )
+    make_it = functools.partial(make_conn_snn, config, observation_size=observation_size, action_size=action_size)
     return dataclasses.replace(
         make_it(one_by_one=on_cpu),
         fused=lambda interpret: make_it(one_by_one=False, fused="interpreted" if interpret else "compiled"),
@@ -211,33 +203,19 @@ def why_no_gpu_kernel(config: ConnSnnConfig) -> str | None:
 
 
 def make_conn_snn(
+    config: ConnSnnConfig,
     *,
     observation_size: int,
     action_size: int,
-    num_neurons: int = 256,
-    excitatory_ratio: float = 0.5,
-    expected_density: float = 0.5,
-    wiring: float = 1.0,
-    gain_in: float = 0.1,
-    gain_recurrent: float = 1.0,
-    gain_out: float = 5.0,
-    constants: LifConstants | None = None,
     one_by_one: bool = True,
     fused: Literal["compiled", "interpreted"] | None = None,
 ) -> Network:
-    """Returns the boolean spiking network.
+    """Returns the boolean spiking network, whose first `round(N * excitatory_ratio)` neurons are excitatory.
 
     Args:
+        config: Configuration of the network.
         observation_size: O.
         action_size: A.
-        num_neurons: N, any number.
-        excitatory_ratio: Share of excitatory neurons; they are the first `round(N * excitatory_ratio)`.
-        expected_density: Share of possible connections by which the gains are normalised.
-        wiring: Share of connections that can form; 1 in arXiv 2305.17650.
-        gain_in: K_in.
-        gain_recurrent: K_h.
-        gain_out: K_out.
-        constants: Constants of the neurons.
         one_by_one: Whether members run one after the other, for CPUs; otherwise the whole block runs together. Results
             do not depend on it, except for the rounding of actions.
         fused: Whether the sub-steps run in one GPU kernel, whatever `one_by_one` says; `interpreted` runs on any
@@ -246,17 +224,9 @@ def make_conn_snn(
     Raises:
         ValueError: The GPU kernel cannot hold that many neurons.
     """
-    c = constants or LifConstants()
-    num_excitatory = round(num_neurons * excitatory_ratio)
-    gains = lif.make_gains(
-        c,
-        gain_in=gain_in,
-        gain_recurrent=gain_recurrent,
-        gain_out=gain_out,
-        observation_size=observation_size,
-        num_neurons=num_neurons,
-        density=expected_density * wiring,
-    )
+    c, num_neurons = LifConstants.of(config), config.num_neurons
+    num_excitatory = round(num_neurons * config.excitatory_ratio)
+    gains = lif.make_gains(config, observation_size, config.expected_density * config.wiring)
     make = _OneByOne if one_by_one else _Together
     if fused:
         substeps = make_fused_substeps(
@@ -294,6 +264,6 @@ def make_conn_snn(
         spikes_per_ms=lambda carry: lif.spikes_per_ms(carry.neurons),
         record=program.record,
         neurons=SpikingNeurons(num_neurons, num_excitatory, c, gains),
-        wiring=wiring,
+        wiring=config.wiring,
         state_arrays=program.state_arrays,
     )

@@ -49,46 +49,23 @@ def make(config: DenseSnnConfig, *, observation_size: int, action_size: int, on_
         action_size: A.
         on_cpu: Whether it runs on a CPU.
     """
-    return make_dense_snn(
-        observation_size=observation_size,
-        action_size=action_size,
-        tile=_CPU_TILE if on_cpu else None,
-        **lif.spiking_options(config),
-    )
+    tile = _CPU_TILE if on_cpu else None
+    return make_dense_snn(config, observation_size=observation_size, action_size=action_size, tile=tile)
 
 
 def make_dense_snn(
-    *,
-    observation_size: int,
-    action_size: int,
-    num_neurons: int = 256,
-    gain_in: float = 0.1,
-    gain_recurrent: float = 1.0,
-    gain_out: float = 5.0,
-    constants: LifConstants | None = None,
-    tile: int | None = None,
+    config: DenseSnnConfig, *, observation_size: int, action_size: int, tile: int | None = None
 ) -> Network:
     """Returns the real-weighted spiking network.
 
     Args:
+        config: Configuration of the network.
         observation_size: O.
         action_size: A.
-        num_neurons: N.
-        gain_in: K_in.
-        gain_recurrent: K_h.
-        gain_out: K_out.
-        constants: Constants of the neurons.
         tile: Members that run together through all sub-steps; None runs the whole block together.
     """
-    c = constants or LifConstants()
-    gains = lif.make_gains(
-        c,
-        gain_in=gain_in,
-        gain_recurrent=gain_recurrent,
-        gain_out=gain_out,
-        observation_size=observation_size,
-        num_neurons=num_neurons,
-    )
+    c, num_neurons = LifConstants.of(config), config.num_neurons
+    gains = lif.make_gains(config, observation_size)
     shapes = {
         "kernel_in": (observation_size, num_neurons),
         "kernel_h": (num_neurons, num_neurons),

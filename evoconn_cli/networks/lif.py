@@ -57,43 +57,19 @@ class LifConstants:
         return math.exp(-self.dt_ms / self.tau_out_ms)
 
 
-def make_gains(
-    constants: LifConstants,
-    *,
-    gain_in: float,
-    gain_recurrent: float,
-    gain_out: float,
-    observation_size: int,
-    num_neurons: int,
-    density: float = 1.0,
-) -> Gains:
+def make_gains(config: SpikingConfig, observation_size: int, density: float = 1.0) -> Gains:
     """Returns the gains of the three layers, which keep the neurons' input in the range of the threshold.
 
     Args:
-        constants: Constants of the neurons.
-        gain_in: K_in.
-        gain_recurrent: K_h.
-        gain_out: K_out.
+        config: Configuration of the network.
         observation_size: O.
-        num_neurons: N.
         density: Expected share of connections that exist.
     """
-    scale = constants.v_threshold * constants.tau_m_ms
+    scale = config.v_threshold * config.tau_m_ms
     return Gains(
-        input=gain_in * scale * math.sqrt(2.0 / (density * observation_size)),
-        recurrent=gain_recurrent * scale / constants.tau_syn_ms * math.sqrt(2.0 / (density * num_neurons)),
-        output=gain_out * math.sqrt(1.0 / (density * num_neurons)),
-    )
-
-
-def spiking_options(config: SpikingConfig) -> dict[str, Any]:
-    """Returns the arguments that the makers of all spiking networks take from the configuration."""
-    return dict(
-        num_neurons=config.num_neurons,
-        gain_in=config.gain_in,
-        gain_recurrent=config.gain_recurrent,
-        gain_out=config.gain_out,
-        constants=LifConstants.of(config),
+        input=config.gain_in * scale * math.sqrt(2.0 / (density * observation_size)),
+        recurrent=config.gain_recurrent * scale / config.tau_syn_ms * math.sqrt(2.0 / (density * config.num_neurons)),
+        output=config.gain_out * math.sqrt(1.0 / (density * config.num_neurons)),
     )
 
 

@@ -49,13 +49,13 @@ class Progress:
 
 
 def make_progress(console: Console, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Returns a live display if `console` is a terminal that can redraw, plain lines otherwise.
+    """Returns a live display if `console` is a notebook or a terminal that can redraw, plain lines otherwise.
 
     Args:
         console: Console to show it on.
         clock: Monotonic clock [s].
     """
-    if console.is_interactive:
+    if console.is_interactive or console.is_jupyter:
         from evoconn_cli.progress.live import LiveProgress
 
         return LiveProgress(console, clock)
@@ -74,12 +74,7 @@ def choose_progress(kind: ProgressKind) -> Progress:
         raise ValueError(f"progress={kind!r}: write 'auto', 'plain' or None")
     if kind == "plain":
         return PlainProgress(Console(force_jupyter=False))
-    console = Console()
-    if console.is_jupyter:
-        from evoconn_cli.progress.live import LiveProgress
-
-        return LiveProgress(console)
-    return make_progress(console)
+    return make_progress(Console())
 
 
 class PlainProgress(Progress):

@@ -140,14 +140,11 @@ class RunPanel:
             Curve("mean", stretched(history.means, room), "yellow", "m"),
             Curve("best", stretched(history.bests, room), "cyan", "b"),
         ]
-        caption = Table.grid(expand=True)
-        caption.add_column(no_wrap=True)
-        caption.add_column(style=LABEL, justify="right", no_wrap=True)
         names = [f"{curve.mark} {curve.label}" if ascii_only else curve.label for curve in curves]
         legend = [Text(name, curve.style) for name, curve in zip(names, curves, strict=True)]
         best = self._best_so_far(width)
         has_room = len("  ".join(names)) + 2 + len(best) <= width
-        caption.add_row(Text("  ").join(legend), best if has_room else best.partition(" at ")[0])
+        caption = _at_both_ends(Text("  ").join(legend), Text(best if has_room else best.partition(" at ")[0], LABEL))
         last = int(history.last.get("generation") or len(history.evaluations))
         span = max(1, last - len(history.evaluations) + 1), last
         lines = chart(curves, width=width, height=height, span=span, ascii_only=ascii_only)
@@ -157,9 +154,6 @@ class RunPanel:
     def _best_so_far(self, width: int) -> str:
         best, so_far = self._history.best, " so far" if width >= 60 else ""
         return f"best{so_far} {fitness(best[0])} at generation {count(best[1])}" if best else ""
-
-    def _now(self) -> float:
-        return self._clock() if self._frozen_at is None else self._frozen_at
 
     def _bar(self, width: int) -> RenderableType:
         total = max(1, self._generations)
@@ -181,7 +175,10 @@ class RunPanel:
         grid = Table.grid(padding=(0, 3 if num_columns >= 3 else 2), expand=True, pad_edge=False)
         for _ in range(num_columns):
             grid.add_column(ratio=1)
-        cells = [_cell(cell, ascii_only=ascii_only) for cell in self._cells()]
+        cells = [
+            _at_both_ends(Text(label, LABEL), Text(encodable(value, ascii_only=ascii_only), style))
+            for label, value, style in self._cells()
+        ]
         rows = -(-len(cells) // num_columns)
         for row in range(rows):  # column by column, to keep related figures together
             grid.add_row(*(cells[i] if i < len(cells) else "" for i in range(row, rows * num_columns, rows)))
@@ -189,7 +186,7 @@ class RunPanel:
 
     def _cells(self) -> list[Cell]:
         last = self._history.last
-        passed = self._now() - self._since
+        passed = (self._clock() if self._frozen_at is None else self._frozen_at) - self._since
         left = self._history.time_left(self._generations) if self._done < self._generations else None
         of_es, of_ec = {"sigma": "sigma", "norm": "center_norm"}, {"entropy": "entropy", "density": "density"}
         of_strategy = of_es if "sigma" in last else of_ec
@@ -205,13 +202,8 @@ class RunPanel:
         ]
 
     def _curve(self, width: int, height: int, *, ascii_only: bool) -> list[RenderableType]:
-        label, text = "evaluation" if width >= 44 else "", self._best_so_far(width)
-        caption = Table.grid(expand=True)
-        if label:
-            caption.add_column(style=LABEL, no_wrap=True)
-        if text:
-            caption.add_column(style=LABEL, justify="right", no_wrap=True)
-        caption.add_row(*filter(None, (label, text)))
+        label = "evaluation" if width >= 44 else ""
+        caption = _at_both_ends(Text(label, LABEL), Text(self._best_so_far(width), LABEL))
         evaluations = list(self._history.evaluations)
         lines = sparkline(evaluations, width=width, height=height, ascii_only=ascii_only)
         return [caption, *(Text(line, style=EVALUATION, no_wrap=True) for line in lines)]
@@ -234,10 +226,9 @@ def panel_width(options: ConsoleOptions) -> int:
     return min(options.max_width - MARGIN, MAX_WIDTH)
 
 
-def _cell(cell: Cell, *, ascii_only: bool) -> RenderableType:
-    label, value, style = cell
+def _at_both_ends(left: Text, right: Text) -> Table:
     grid = Table.grid(expand=True)
-    grid.add_column(style=LABEL, no_wrap=True)
+    grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
-    grid.add_row(label, Text(encodable(value, ascii_only=ascii_only), style=style))
+    grid.add_row(left, right)
     return grid

@@ -12,6 +12,7 @@ from evoconn_cli import tasks
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.registry import pairs
+from evoconn_cli.config.schema import SpikingConfig
 from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.strategies import connectivity, gaussian
@@ -54,9 +55,9 @@ ARRIVES = {
             "excitatory_ratio",
             "expected_density",
             "wiring",
+            *CONSTANTS,
         )
     },
-    **{f"network.{name}": ("network", f"constants.{name}") for name in CONSTANTS},
 }
 """Key -> the function, and the argument that has its value."""
 
@@ -85,9 +86,9 @@ def arguments(monkeypatch):
     calls = {}
 
     def record(name: str, result, kind: str | None = None, module=build):
-        def make(*_, **given):
-            constants = vars(given.pop("constants")) if "constants" in given else {}
-            calls[kind or name] = given | {f"constants.{key}": value for key, value in constants.items()}
+        def make(*positional, **given):
+            configs = [vars(one) for one in positional if isinstance(one, SpikingConfig)]
+            calls[kind or name] = given | dict(*configs)
             return result
 
         monkeypatch.setattr(module, name, make)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoconn_cli.config.schema import EcConfig
+from evoconn_cli.config.schema import ConnSnnConfig, EcConfig
 from evoconn_cli.engine.strategies import connectivity
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
@@ -69,7 +69,7 @@ def test_a_random_first_connectome(certainty, absent, present):
 
 @pytest.mark.parametrize("certainty", [0.0, 0.9])
 def test_connections_outside_the_wiring_never_form(certainty):
-    network = make_conn_snn(observation_size=20, action_size=12, num_neurons=40, wiring=0.25)
+    network = make_conn_snn(ConnSnnConfig("conn_snn", 40, wiring=0.25), observation_size=20, action_size=12)
     shapes = {name: layer.shape for name, layer in network.shapes.items()}
     strategy = connectivity.make(EcConfig(population=72, evaluation_copies=8, initial_certainty=certainty), network)
     first = state = strategy.init(KEY)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoconn_cli.config.schema import TaskConfig
+from evoconn_cli.config.schema import ConnSnnConfig, TaskConfig
 from evoconn_cli.engine import normalizer as norm
 from evoconn_cli.engine.generation import Generation, compile_generation, learn_observations
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
@@ -24,7 +24,6 @@ from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.shaping import SHAPINGS
 from evoconn_cli.networks import Network
 from evoconn_cli.networks.conn_snn import make_conn_snn
-from evoconn_cli.networks.lif import LifConstants
 from evoconn_cli.tasks import Task, TaskState, limit_episodes, make_task
 
 CANDIDATES, CARRY, RESET = 0, 1, 2
@@ -94,10 +93,9 @@ DEFAULTS = Options()
 def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network: Network | None = None) -> Setup:
     workers = make_worker_mesh(jax.devices(), num_workers)
     network = network or make_conn_snn(
+        ConnSnnConfig("conn_snn", options.num_neurons, step_ms=options.substeps_ms),
         observation_size=task.observation_size,
         action_size=task.action_size,
-        num_neurons=options.num_neurons,
-        constants=LifConstants(step_ms=options.substeps_ms),
     )
     shapes = {name: layer.shape for name, layer in network.shapes.items()}
     strategy = make_connectivity(

@@ -10,6 +10,7 @@ import pytest
 from saved_runs import save_run
 
 from evoconn_cli.config.loading import load_config
+from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.engine.kernel_choice import KernelChoice, choose_kernel
 from evoconn_cli.engine.mesh import WorkerMesh, make_worker_mesh
 from evoconn_cli.errors import ConfigError
@@ -29,8 +30,10 @@ def as_gpu(monkeypatch):
 
 def make_network(gain_of_kernel=1.0, kernel="interpreted"):
     """Returns a network whose kernel has a gain of its own, so that it may be wrong."""
-    make = functools.partial(make_conn_snn, observation_size=OBS, action_size=1, num_neurons=64, one_by_one=False)
-    return dataclasses.replace(make(), fused=lambda interpret: make(gain_recurrent=gain_of_kernel, fused=kernel))
+    make = functools.partial(make_conn_snn, observation_size=OBS, action_size=1, one_by_one=False)
+    config = ConnSnnConfig("conn_snn", 64)
+    other = dataclasses.replace(config, gain_recurrent=gain_of_kernel)
+    return dataclasses.replace(make(config), fused=lambda interpret: make(other, fused=kernel))
 
 
 INTERPRETED, WRONG, COMPILED = make_network(), make_network(1.01), make_network(kernel="compiled")

@@ -11,7 +11,7 @@ import pytest
 
 from evoconn_cli.config.perturbations import parse_perturbations, setting_text, swept_name
 from evoconn_cli.config.registry import names
-from evoconn_cli.config.schema import TaskConfig
+from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig, TaskConfig
 from evoconn_cli.engine.episodes import lesion_neurons, lesion_synapses, observation_noise
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.networks import bits
@@ -26,11 +26,11 @@ from evoconn_cli.tasks.brax_v1 import PhysicsScale, make_scaled_environment
 BRAX_V1_TASKS = names("task", hidden=False)
 
 OBS, A, N, B = 5, 2, 40, 4
-SIZES = dict(observation_size=OBS, action_size=A, num_neurons=N)
+SIZES = dict(observation_size=OBS, action_size=A)
 NETWORKS = {
-    "conn_snn": lambda: make_conn_snn(**SIZES, gain_in=0.5),
-    "dense_snn": lambda: make_dense_snn(**SIZES, gain_in=0.5),
-    **{name: (lambda name=name: make_flax_network(name, **SIZES)) for name in ("gru", "lstm", "mlp")},
+    "conn_snn": lambda: make_conn_snn(ConnSnnConfig("conn_snn", N, gain_in=0.5), **SIZES),
+    "dense_snn": lambda: make_dense_snn(DenseSnnConfig("dense_snn", N, gain_in=0.5), **SIZES),
+    **{name: (lambda name=name: make_flax_network(name, **SIZES, num_neurons=N)) for name in ("gru", "lstm", "mlp")},
 }
 KEYS = jax.random.split(jax.random.key(7), B)
 

@@ -8,6 +8,7 @@ import pytest
 from saved_runs import save_run
 
 from evoconn_cli.api import load_run
+from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.engine.episodes import EpisodeResults, SpikeCounts, episode_keys
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.evaluation.evaluating import evaluate
@@ -15,7 +16,6 @@ from evoconn_cli.evaluation.neurobench import energy_nj, neurobench_figures
 from evoconn_cli.evaluation.opened import open_run
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
-from evoconn_cli.networks.lif import LifConstants
 
 N, STEPS = 6, 4
 
@@ -94,7 +94,7 @@ def test_the_figures_are_what_is_counted_by_hand(run):
 
 def test_literal_numbers_of_a_small_network():
     """Two neurons, one observation, one action; two episodes of 1 and 3 steps."""
-    network = make_conn_snn(observation_size=1, action_size=1, num_neurons=2, constants=LifConstants(step_ms=1.0))
+    network = make_conn_snn(ConnSnnConfig("conn_snn", 2, step_ms=1.0), observation_size=1, action_size=1)
     results = EpisodeResults(
         returns=np.zeros(2, np.float32),
         lengths=np.array([1, 3], np.int32),

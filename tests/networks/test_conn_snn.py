@@ -13,13 +13,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.networks import bits, spike_counts
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.lif import LifConstants
 
 
 class Constants(NamedTuple):
-    """All that the equations name, under the names of the package's arguments; the paper's values."""
+    """All that the equations name, under the names of the keys; the paper's values."""
 
     excitatory_ratio: float = 0.5
     expected_density: float = 0.5
@@ -42,16 +43,8 @@ assert all(a != b for a, b in zip(PAPER, UNUSUAL, strict=True)), "every constant
 
 
 def make_network(c: Constants, num_observations: int, num_actions: int, num_neurons: int, one_by_one: bool = True):
-    given_to_neurons = {name: getattr(c, name) for name in LifConstants.__dataclass_fields__}
-    given_to_network = {k: v for k, v in c._asdict().items() if k not in given_to_neurons}
-    return make_conn_snn(
-        observation_size=num_observations,
-        action_size=num_actions,
-        num_neurons=num_neurons,
-        constants=LifConstants(**given_to_neurons),
-        one_by_one=one_by_one,
-        **given_to_network,
-    )
+    config = ConnSnnConfig("conn_snn", num_neurons, **c._asdict())
+    return make_conn_snn(config, observation_size=num_observations, action_size=num_actions, one_by_one=one_by_one)
 
 
 class Step(NamedTuple):

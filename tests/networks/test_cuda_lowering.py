@@ -59,7 +59,9 @@ def gpu_form(monkeypatch):
     """Networks are built as on a GPU."""
 
     def use(**options):
-        monkeypatch.setattr(conn_snn, "make_conn_snn", lambda **given: make_conn_snn(**(given | options)))
+        monkeypatch.setattr(
+            conn_snn, "make_conn_snn", lambda config, **given: make_conn_snn(config, **(given | options))
+        )
         monkeypatch.setattr(build, "Rollout", lambda *args, **given: Rollout(*args, **(given | {"on_cpu": False})))
 
     return use

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evoconn_cli.config.schema import DenseSnnConfig
 from evoconn_cli.networks.dense_snn import DenseSnnCarry, make_dense_snn
 from evoconn_cli.networks.flax_networks import make_flax_network
 from evoconn_cli.networks.lif import LifState
@@ -58,7 +59,7 @@ def test_flax_networks_act_as_published(golden, name, size):
 @pytest.mark.parametrize("tile", [None, 1])
 def test_dense_snn_acts_as_published(golden, tile):
     arrays = golden("dense_snn")
-    network = make_dense_snn(observation_size=11, action_size=3, num_neurons=64, tile=tile)
+    network = make_dense_snn(DenseSnnConfig("dense_snn", 64), observation_size=11, action_size=3, tile=tile)
     v, i_syn, rate, spikes = (jnp.asarray(arrays[f"carry0/[{i}]"]) for i in range(4))
     carry = DenseSnnCarry(LifState(v, i_syn, rate), spikes)
     actions = replay(network, nested(arrays, "params/params/"), carry, arrays)
@@ -67,7 +68,7 @@ def test_dense_snn_acts_as_published(golden, tile):
 
 @pytest.mark.slow
 def test_dense_snn_starts_from_standard_normal_weights():
-    network = make_dense_snn(observation_size=11, action_size=3, num_neurons=64)
+    network = make_dense_snn(DenseSnnConfig("dense_snn", 64), observation_size=11, action_size=3)
     weights = network.initial_weights(jax.random.key(0))
     for kernel in weights.values():
         assert abs(float(kernel.mean())) < 5 / kernel.size**0.5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax._src.pallas.triton import lowering  # the only way to the module that Triton gets
 
+from evoconn_cli.config.schema import ConnSnnConfig
 from evoconn_cli.networks import bits
 from evoconn_cli.networks.conn_snn import ConnSnnCarry, ConnSnnParams, make_conn_snn
 from evoconn_cli.networks.fused_substeps import MAX_NEURONS, why_not_fused
@@ -18,10 +19,9 @@ UNUSUAL = LifConstants(4.0, 12.0, 8.0, 0.25, 5.1, -0.5, 0.8)
 CASES = [pytest.param(32, 0.5, LifConstants(), marks=pytest.mark.slow), (64, 0.3, UNUSUAL), (256, 0.5, LifConstants())]
 
 
-def make_network(num_neurons=64, excitatory_ratio=0.5, constants=None, **options):
-    sizes = dict(observation_size=OBS, action_size=A, num_neurons=num_neurons)
-    options = {"one_by_one": False, **options}
-    return make_conn_snn(**sizes, excitatory_ratio=excitatory_ratio, constants=constants, gain_in=0.3, **options)
+def make_network(num_neurons=64, excitatory_ratio=0.5, constants=LifConstants(), **options):  # noqa: B008
+    config = ConnSnnConfig("conn_snn", num_neurons, gain_in=0.3, excitatory_ratio=excitatory_ratio, **vars(constants))
+    return make_conn_snn(config, observation_size=OBS, action_size=A, **{"one_by_one": False, **options})
 
 
 def random_block(network, seed=0) -> tuple[ConnSnnParams, ConnSnnCarry, np.ndarray]:

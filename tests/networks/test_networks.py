@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evoconn_cli.config.registry import names
+from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig
 from evoconn_cli.networks import bits
 from evoconn_cli.networks.conn_snn import make_conn_snn
 from evoconn_cli.networks.dense_snn import make_dense_snn
@@ -15,12 +16,13 @@ from evoconn_cli.networks.flax_networks import make_flax_network
 
 OBS, A, N, B = 5, 2, 24, 6
 
-SIZES = dict(observation_size=OBS, action_size=A, num_neurons=N)
+SIZES = dict(observation_size=OBS, action_size=A)
+BOOLEAN, REAL = ConnSnnConfig("conn_snn", N, gain_in=0.5), DenseSnnConfig("dense_snn", N, gain_in=0.5)
 MAKERS = {
-    "conn_snn": lambda: make_conn_snn(**SIZES, gain_in=0.5, one_by_one=False),
-    "conn_snn one by one": lambda: make_conn_snn(**SIZES, gain_in=0.5),
-    "dense_snn": lambda: make_dense_snn(**SIZES, gain_in=0.5),
-    **{name: (lambda name=name: make_flax_network(name, **SIZES)) for name in ("gru", "lstm", "mlp")},
+    "conn_snn": lambda: make_conn_snn(BOOLEAN, **SIZES, one_by_one=False),
+    "conn_snn one by one": lambda: make_conn_snn(BOOLEAN, **SIZES),
+    "dense_snn": lambda: make_dense_snn(REAL, **SIZES),
+    **{name: (lambda name=name: make_flax_network(name, **SIZES, num_neurons=N)) for name in ("gru", "lstm", "mlp")},
 }
 
 
@@ -108,7 +110,7 @@ def test_the_number_of_parameters_is_that_of_a_member(network):
 @pytest.fixture(params=["conn_snn", "conn_snn, one by one", "dense_snn"])
 def spiking(request):
     if request.param == "conn_snn, one by one":
-        return make_conn_snn(**SIZES, gain_in=0.5)
+        return MAKERS["conn_snn one by one"]()
     return MAKERS[request.param]()
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from evoconn_cli.config.schema import ConnSnnConfig, DenseSnnConfig
 from evoconn_cli.engine.episodes import Evaluation, Learned, Perturbation, episode_keys, evaluation_key
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.normalizer import initial_normalizer
-from evoconn_cli.engine.policy import PolicyParams, prepare_policy
+from evoconn_cli.engine.policy import PolicyParams
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Activity
 from evoconn_cli.networks.conn_snn import make_conn_snn
@@ -162,7 +163,7 @@ def test_a_recorder_is_compiled_once_for_all_parameters():
 
 @pytest.mark.slow
 def test_the_recorded_spikes_are_those_of_the_network():
-    network = make_conn_snn(observation_size=2, action_size=1, num_neurons=NEURONS)
+    network = make_conn_snn(ConnSnnConfig("conn_snn", NEURONS), observation_size=2, action_size=1)
     rng = np.random.default_rng(0)
     layers = {
         name: rng.integers(0, 2**NEURONS, (1, 1, *shape.shape[1:]), np.uint32) for name, shape in network.shapes.items()
@@ -184,9 +185,9 @@ def test_the_recorded_spikes_are_those_of_the_network():
 
 def test_neurons_are_those_of_the_network():
     sizes = {"observation_size": 2, "action_size": 1}
-    boolean = make_conn_snn(**sizes, num_neurons=NEURONS, excitatory_ratio=0.25)
+    boolean = make_conn_snn(ConnSnnConfig("conn_snn", NEURONS, excitatory_ratio=0.25), **sizes)
     assert boolean.neurons[:3] == (NEURONS, 3, LifConstants()) and boolean.neurons.sizes == [3, NEURONS - 3]
-    dense = make_dense_snn(**sizes, num_neurons=4, constants=LifConstants(dt_ms=0.25))
+    dense = make_dense_snn(DenseSnnConfig("dense_snn", 4, dt_ms=0.25), **sizes)
     assert dense.neurons[:3] == (4, None, LifConstants(dt_ms=0.25)) and dense.neurons.sizes == [4]
     assert make_flax_network("mlp", **sizes, num_neurons=4).neurons is None
 
@@ -209,7 +210,7 @@ def test_the_episodes_of_a_seed_are_those_that_evaluation_plays():
     normalizer = initial_normalizer(2)
     run = jax.jit(evaluation.run)
     results = run(Learned((), normalizer), evaluation_key(7), Perturbation(), evaluation.episodes)
-    params = prepare_policy(mlp, weights, normalizer)
+    params = PolicyParams(mlp.prepare(weights), normalizer)
     episodes = record(Subject(task, mlp, lambda number: params, "", warmup_steps=2), seed=7, num_episodes=3)
     assert all(episode.spikes is None for episode in episodes)
     returns = [episode.rewards.sum() for episode in episodes]
