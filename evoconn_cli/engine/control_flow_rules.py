@@ -71,13 +71,19 @@ def while_loop(batch: Evaluator, eqn: Any, args: list[Value]) -> list[Value] | N
 
     def body_fn(carry):
         outs = batch.run(body.jaxpr, body.consts, [*body_consts, *zip(carry, batched, strict=True)])
-        return [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(outs, batched, strict=True)]
+        return _with_members_where(batched, outs, batch.num_members)
 
     def cond_fn(carry):
         return batch.run(test.jaxpr, test.consts, [*cond_consts, *zip(carry, batched, strict=True)])[0][0]
 
-    init = [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(init, batched, strict=True)]
-    return list(zip(lax.while_loop(cond_fn, body_fn, init), batched, strict=True))
+    start = _with_members_where(batched, init, batch.num_members)
+    return list(zip(lax.while_loop(cond_fn, body_fn, start), batched, strict=True))
+
+
+def _with_members_where(batched: Sequence[bool], values: Sequence[Value], num_members: int) -> list[Any]:
+    """Returns the arrays, with the member axis where `batched` says so."""
+    pairs = zip(values, batched, strict=True)
+    return [with_members(x, has, num_members) if wanted else x for (x, has), wanted in pairs]
 
 
 def _carry_with_members(batch: Evaluator, body: Any, consts: list[Value], init: list[Value]) -> list[bool]:
@@ -91,8 +97,7 @@ def _carry_with_members(batch: Evaluator, body: Any, consts: list[Value], init: 
             found[:] = [a or b for (_, a), b in zip(outs, batched, strict=True)]
             return [x for x, _ in outs]
 
-        carry = [with_members(x, has, batch.num_members) if b else x for (x, has), b in zip(init, batched, strict=True)]
-        jax.eval_shape(probe, *carry)
+        jax.eval_shape(probe, *_with_members_where(batched, init, batch.num_members))
         if found == batched:
             return batched
         batched = list(found)

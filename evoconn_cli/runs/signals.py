@@ -27,8 +27,7 @@ _RECENT = 20
 _SAVING = 5.0
 """Estimated time to save until it has been measured [s]."""
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
-_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 _computations: list[Future] = []
 

@@ -78,8 +78,7 @@ def make(config: TaskConfig) -> Task:
 
     def reset(key: jax.Array) -> TaskState:
         cue = jax.random.uniform(key, (), minval=-1.0, maxval=1.0)
-        steps = jnp.zeros((), jnp.int32)
-        return TaskState(cue, probe.obs(cue, steps), jnp.zeros(()), jnp.zeros((), bool), steps)
+        return TaskState.start(cue, probe.obs(cue, jnp.zeros((), jnp.int32)))
 
     def step(state: TaskState, action: jax.Array) -> TaskState:
         cue = state.physics
@@ -87,6 +86,6 @@ def make(config: TaskConfig) -> Task:
         # `probe_sign` flips the sign in every step, and rewards the answer to the observation before this step.
         flipped = cue * (1.0 - 2.0 * (state.steps % 2)) if name == "probe_sign" else cue
         reward = probe.reward(flipped, jnp.clip(action, -1.0, 1.0))
-        return TaskState(cue, probe.obs(cue, steps), reward, probe.ends(cue, steps), steps)
+        return state.after(cue, probe.obs(cue, steps), reward=reward, done=probe.ends(cue, steps))
 
     return Task(name, observation_size=2, action_size=1, dt=_STEP_SECONDS, reset=reset, step=step)

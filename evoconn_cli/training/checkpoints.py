@@ -278,7 +278,7 @@ class CheckpointStore:
 
 def _flush_directory(path: Path) -> None:
     """Flushes the names in a directory to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
