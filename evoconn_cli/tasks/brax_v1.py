@@ -108,21 +108,6 @@ def make(config: TaskConfig) -> Task:
     return make_brax_v1_task(config.name)
 
 
-def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `fn`, called with `_RAW_KEY` as JAX's default generator, which determines the meaning of raw keys."""
-
-    def call(*args: Any) -> Any:
-        with jax.default_prng_impl(_RAW_KEY):
-            return fn(*args)
-
-    return call
-
-
-_ALIVE_BONUS = {"inverted_double_pendulum": 10.0, "inverted_pendulum": 1.0}
-"""Bonus by task, where Brax has it as a number in its code, not as an attribute."""
-
-
-@functools.cache
 def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
     """Returns the Brax v1 environment `name` as a `Task`, without an episode limit.
 
@@ -137,6 +122,26 @@ def make_brax_v1_task(name: str, physics: PhysicsScale = AS_TRAINED) -> Task:
 
     Source: Brax 0.1.2, `brax.envs`; the constants of the paper's tasks are Brax's.
     """
+    return _task(name, physics)
+
+
+def _of_raw_keys(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `fn`, called with `_RAW_KEY` as JAX's default generator, which determines the meaning of raw keys."""
+
+    def call(*args: Any) -> Any:
+        with jax.default_prng_impl(_RAW_KEY):
+            return fn(*args)
+
+    return call
+
+
+_ALIVE_BONUS = {"inverted_double_pendulum": 10.0, "inverted_pendulum": 1.0}
+"""Bonus by task, where Brax has it as a number in its code, not as an attribute."""
+
+
+# Cached behind the public function, like `_environment`.
+@functools.cache
+def _task(name: str, physics: PhysicsScale) -> Task:
     envs = import_brax_envs()
     env = brax_v1_environment(name, physics)
     env_reset, env_step = _of_raw_keys(env.reset), _of_raw_keys(env.step)
