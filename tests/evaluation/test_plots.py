@@ -166,15 +166,20 @@ def test_a_bundle_has_its_own_line_beside_seeds(directories):
     np.testing.assert_allclose(lines_of(panel)[alone][1], [0.5, 0.7])
 
 
+def at(run, generation):
+    """Returns a run at another generation."""
+    return run._replace(state=run.state._replace(generation=np.int32(generation)))
+
+
 def test_a_curve_over_checkpoints_has_the_generations_as_its_axis(directories):
     a, b = (open_run(directories[name].path) for name in ("a", "b"))
-    points = [evaluated(a._replace(generation=g), None, [g, g + 1]) for g in (3, 1, 2)]
+    points = [evaluated(at(a, g), None, [g, g + 1]) for g in (3, 1, 2)]
     (panel,) = curve_figure(points, None, seed=0).axes
     ((label, (x, y)),) = lines_of(panel).items()
     assert label.endswith(str(directories["a"].path))
     np.testing.assert_allclose((x, y), ([1, 2, 3], [1.5, 2.5, 3.5]))
     assert panel.get_xlabel().startswith("generation\n")
-    points += [evaluated(b._replace(generation=g), None, [10.0 * g]) for g in (1, 2, 3)]
+    points += [evaluated(at(b, g), None, [10.0 * g]) for g in (1, 2, 3)]
     (panel,) = curve_figure(points, None, seed=0).axes
     ((label, (x, y)),) = lines_of(panel).items()
     assert label == "ec, conn_snn, 40 neurons (2 runs)"
@@ -183,7 +188,7 @@ def test_a_curve_over_checkpoints_has_the_generations_as_its_axis(directories):
 
 def test_a_sweep_at_several_checkpoints_has_a_line_for_each(directories):
     a = open_run(directories["a"].path)
-    points = [evaluated(a._replace(generation=g), v, [g + v]) for g in (1, 2) for v in (0.5, 0.7)]
+    points = [evaluated(at(a, g), v, [g + v]) for g in (1, 2) for v in (0.5, 0.7)]
     (panel,) = curve_figure(points, "mass", seed=0).axes
     assert [label.rpartition(" at ")[2] for label in lines_of(panel)] == ["1", "2"]
 
