@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,9 @@ PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 INK, FAINT = "#222222", "#9a9a9a"
 
 
-@contextlib.contextmanager
-def own_settings() -> Iterator[None]:
-    """Ignores a user's matplotlibrc while a figure is made or saved."""
-    # TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
-    with style.context(["default", {"pdf.fonttype": 42, "ps.fonttype": 42}]):
-        yield
+# TrueType: conferences and journals refuse the Type 3 fonts that Matplotlib embeds by default.
+own_settings = functools.partial(style.context, ["default", {"pdf.fonttype": 42, "ps.fonttype": 42}])
+"""Ignores a user's matplotlibrc while a figure is made or saved."""
 
 
 def make_figure(titles: Sequence[str], columns: int = 3) -> tuple[Figure, list[Axes]]:

@@ -17,7 +17,7 @@ from evoconn_cli.config.plugin_records import to_facts
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.evaluation.opened import OpenedRun, open_checkpoints
 from evoconn_cli.export.connectome import Connectome, ExportSource
-from evoconn_cli.export.episode import AnyEpisode, record_episode
+from evoconn_cli.export.episode import Episode, record_episode
 from evoconn_cli.networks.layers import biases, layer_arrays
 from evoconn_cli.runs.provenance import versions
 
@@ -51,7 +51,7 @@ def make_source(
         progress: Called with the progress of the statistics in words.
     """
 
-    def record() -> AnyEpisode:
+    def record() -> Episode:
         last = opened[-1]
         return record_episode(
             last.task,

@@ -47,7 +47,7 @@ def steps_in_float64(connectome: Connectome, episode: Episode) -> int:
     c, gains, initial = connectome.constants, connectome.gains, episode.initial
     recurrent = gains.recurrent * neuron_signs(connectome)[:, None] * connectome.layers["recurrent"]
     i_in = gains.input * (episode.normalized.astype(np.float64) @ observation_weights(connectome))
-    v, i_syn, spikes = initial.v.astype(np.float64), initial.i_syn.astype(np.float64), initial.spikes
+    v, i_syn, spikes = initial["v"].astype(np.float64), initial["i_syn"].astype(np.float64), initial["spikes"]
     for step, recorded in enumerate(episode.spikes):
         for now in recorded:
             i_syn = c.alpha_syn * i_syn + recurrent[spikes].sum(axis=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from evoconn_cli.networks.lif import LifConstants
 
 if TYPE_CHECKING:
     from evoconn_cli.export.analysis.statistics import Statistics
-    from evoconn_cli.export.episode import AnyEpisode, Episode
+    from evoconn_cli.export.episode import Episode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ExportSource:
     """
 
     connectomes: Sequence[Connectome]
-    record: Callable[[], AnyEpisode] = dataclasses.field(repr=False)
+    record: Callable[[], Episode] = dataclasses.field(repr=False)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: ExportOptions = dataclasses.field(default_factory=ExportOptions)
     progress: Callable[[str], None] = dataclasses.field(default=lambda text: None, repr=False)
@@ -113,14 +113,9 @@ class ExportSource:
         return self.connectomes[-1]
 
     @functools.cached_property
-    def any_episode(self) -> AnyEpisode:
+    def episode(self) -> Episode:
         """The episode, recorded on first use."""
         return self.record()
-
-    @property
-    def episode(self) -> Episode:
-        """The episode of a spiking network, recorded on first use."""
-        return cast("Episode", self.any_episode)
 
     @functools.cached_property
     def statistics(self) -> list[Statistics]:

@@ -57,9 +57,7 @@ def _layer_edges(connectome: Connectome, name: str) -> Table:
     }
 
 
-def layers_from_edges(
-    table: Table, connectome: Connectome, source: str, *, first_line: int = 1
-) -> dict[str, np.ndarray]:
+def layers_from_edges(table: Table, connectome: Connectome, source: str) -> dict[str, np.ndarray]:
     """Returns the layers that a table of connections describes, `[pre, post]` bool by name.
 
     Only `layer`, `pre` and `post` are required. Connections have no sign or weight of their own, so given ones must be
@@ -68,17 +66,21 @@ def layers_from_edges(
     Args:
         table: Columns of names as text; numbers as numbers or text.
         connectome: Connectome with the units of the table; its own connections are ignored.
-        source: Name of the table, for messages.
-        first_line: Line number of the table's first row, for messages.
+        source: Name of the table, for messages; row 0 is its line 2, below the header.
 
     Raises:
         EvoconnError: A column is missing, a layer or unit is unknown, a connection occurs twice, or a sign or weight is
             wrong.
     """
-    _check_columns(table, source)
+    missing = [column for column in REQUIRED_COLUMNS if column not in table]
+    if missing:
+        raise EvoconnError(
+            f"{source}: no column {' and no column '.join(missing)}. It needs {', '.join(REQUIRED_COLUMNS)}; it has "
+            f"{', '.join(table) or 'none'}."
+        )
 
     def fail(row: int, text: str) -> NoReturn:
-        raise EvoconnError(f"{source}, line {first_line + row}: {text}")
+        raise EvoconnError(f"{source}, line {row + 2}: {text}")
 
     names, signs, gains = unit_names(connectome), unit_signs(connectome), connectome.gains._asdict()
     numbers = {population: {name: i for i, name in enumerate(names[population])} for population in names}
@@ -107,15 +109,6 @@ def layers_from_edges(
                     "there or not, and have no strength or sign of their own. Put it back, or delete the line.",
                 )
     return layers
-
-
-def _check_columns(table: Table, source: str) -> None:
-    missing = [column for column in REQUIRED_COLUMNS if column not in table]
-    if missing:
-        raise EvoconnError(
-            f"{source}: no column {' and no column '.join(missing)}. It needs {', '.join(REQUIRED_COLUMNS)}; it has "
-            f"{', '.join(table) or 'none'}."
-        )
 
 
 def _agrees(given: object, value: float) -> bool:

@@ -7,7 +7,7 @@ whatever its actions would have led to.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +21,12 @@ from evoconn_cli.networks import Carry, Network
 from evoconn_cli.tasks import Task
 
 
-class NeuronState(NamedTuple):
-    """State of the neurons between two environment steps; `...` are steps or none."""
-
-    v: np.ndarray  # [..., N] float32 membrane potential
-    i_syn: np.ndarray  # [..., N] float32 synaptic current
-    rate: np.ndarray  # [..., N] float32 signed read-out rate [1/ms]
-    spikes: np.ndarray  # [..., N] bool spikes of the last sub-step
-
-
 @dataclass(frozen=True, kw_only=True)
-class AnyEpisode:
-    """One episode of T environment steps.
+class Episode:
+    """One episode of T environment steps, which have S sub-steps; S is 0 for a network without spikes.
+
+    The state of the network is given by the names of its equations: of a spiking network `v`, `i_syn`, `rate` and
+    `spikes` (bool) of the last sub-step, of an LSTM `h` and `c`.
 
     Attributes:
         seed: Random seed of the initial states; the episode is number 0 of `evoconn evaluate` with this seed.
@@ -45,6 +39,10 @@ class AnyEpisode:
         ended: Whether the task was over after the last step; otherwise the episode was cut.
         steps_as_trained: Number of steps after which training's program, from the same state, gives the same next
             state to the last bit.
+        initial: `[N]` by name, state before the first step.
+        states: `[T, N]` by name, state after each step.
+        input_currents: `[T, N]` float32, the same in all sub-steps of a step; empty without spikes.
+        spikes: `[T, S, N]` bool; empty without spikes.
     """
 
     seed: int
@@ -56,6 +54,10 @@ class AnyEpisode:
     rewards: np.ndarray
     ended: bool
     steps_as_trained: int
+    initial: dict[str, np.ndarray]
+    states: dict[str, np.ndarray]
+    input_currents: np.ndarray
+    spikes: np.ndarray
 
     @property
     def num_steps(self) -> int:
@@ -63,59 +65,20 @@ class AnyEpisode:
         return len(self.rewards)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays by their names in the equations of the network."""
+        """Returns the arrays by their names in the equations, spikes packed along neurons as by `numpy.packbits`."""
+        activity = {}
+        if self.spikes.size:
+            activity = {"i_in": self.input_currents, "spikes": np.packbits(self.spikes, axis=2)}
+        states = {name: self.states[name] for name in self.initial if name not in activity}
         return {
             "observation": self.observations,
             "x": self.normalized,
             "raw_action": self.raw_actions,
             "action": self.actions,
             "reward": self.rewards,
+            **activity,
+            **states,
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Episode(AnyEpisode):
-    """One episode of a spiking network, whose steps have S sub-steps.
-
-    Attributes:
-        initial: `[N]` state of the neurons before the first step.
-        input_currents: `[T, N]` float32, the same in all sub-steps of a step.
-        spikes: `[T, S, N]` bool.
-        states: `[T, N]` state of the neurons after each step.
-    """
-
-    initial: NeuronState
-    input_currents: np.ndarray
-    spikes: np.ndarray
-    states: NeuronState
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays by name, spikes packed along the neurons as by `numpy.packbits`."""
-        return {
-            **super().arrays(),
-            "i_in": self.input_currents,
-            "spikes": np.packbits(self.spikes, axis=2),
-            "v": self.states.v,
-            "i_syn": self.states.i_syn,
-            "rate": self.states.rate,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiddenEpisode(AnyEpisode):
-    """One episode of a network without spikes.
-
-    Attributes:
-        initial: `[N]` float32 before the first step, by the names of the equations: `h`, of an LSTM also `c`.
-        states: `[T, N]` the same after each step.
-    """
-
-    initial: dict[str, np.ndarray]
-    states: dict[str, np.ndarray]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns the arrays by name."""
-        return {**super().arrays(), **self.states}
 
 
 def record_episode(
@@ -126,8 +89,8 @@ def record_episode(
     seed: int = 0,
     max_steps: int | None = None,
     warmup_steps: int = 0,
-) -> Episode | HiddenEpisode:
-    """Returns an episode, recorded on the CPU: an `Episode` of a spiking network, else a `HiddenEpisode`.
+) -> Episode:
+    """Returns an episode, recorded on the CPU.
 
     Args:
         task: Task with its episode limit.
@@ -145,7 +108,7 @@ def record_episode(
         params = jax.device_put(params, cpu)
         as_in_training = jax.jit(network.step)
         steps: list[dict[str, Any]] = []
-        initial: Any = None
+        initial: dict[str, np.ndarray] = {}
         ended, as_trained = False, 0
         for step in play_in_parts(task, network, params, episode_keys(seed, 0), warmup_steps=warmup_steps):
             if not _is_finite(step.before.task.obs, step.action, step.after.task.reward):
@@ -163,7 +126,7 @@ def record_episode(
             "the first step has numbers that are not finite, in observations, actions or the reward: there is nothing "
             "to record. Export another checkpoint, or a format without an episode, such as statistics."
         )
-    return (Episode if network.record else HiddenEpisode)(
+    return Episode(
         seed=seed,
         dt_s=task.dt,
         initial=initial,
@@ -175,13 +138,7 @@ def record_episode(
 
 def _seen(step: PlayedStep, network: Network) -> dict[str, Any]:
     """Returns what is recorded of a step, by the attributes of an episode."""
-    raw = np.asarray(step.action)
-    neurons = {}
-    if step.activity is not None:
-        neurons = {
-            "input_currents": np.asarray(step.activity.i_in[0]),
-            "spikes": np.asarray(step.activity.spikes[:, 0]),
-        }
+    raw, activity = np.asarray(step.action), step.activity
     return {
         "observations": np.asarray(step.before.task.obs),
         "normalized": np.asarray(step.obs[0]),
@@ -189,14 +146,14 @@ def _seen(step: PlayedStep, network: Network) -> dict[str, Any]:
         "raw_actions": raw,
         "actions": np.clip(raw, -1.0, 1.0),
         "rewards": np.asarray(step.after.task.reward),
-        **neurons,
+        "input_currents": np.zeros(0) if activity is None else np.asarray(activity.i_in[0]),
+        "spikes": np.zeros((0, 0)) if activity is None else np.asarray(activity.spikes[:, 0]),
     }
 
 
-def _state(carry: Carry, network: Network) -> Any:
+def _state(carry: Carry, network: Network) -> dict[str, np.ndarray]:
     """Returns the state of the neurons or hidden units of the one member of a block."""
-    arrays = {name: np.asarray(x[0]) for name, x in network.state_arrays(carry).items()}
-    return arrays if network.record is None else NeuronState(**arrays)
+    return {name: np.asarray(x[0]) for name, x in network.state_arrays(carry).items()}
 
 
 def _is_finite(*arrays: jax.Array) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 
 from evoconn_cli.config.formats import NirTau
 from evoconn_cli.export.connectome import Connectome, ExportSource
-from evoconn_cli.export.episode import Episode, NeuronState
-from evoconn_cli.export.units import observation_weights
+from evoconn_cli.export.episode import Episode
+from evoconn_cli.export.units import spiking_weights
 
 EDGES = (
     ("input", "input_weights"),
@@ -53,9 +53,9 @@ def write_recording(episode: Episode, dt_s: float, out: Path) -> None:
         "input": {"x": gridded(x, dt_s)},
         "neurons": {
             "spikes": gridded(episode.spikes.reshape(-1, neurons), dt_s),
-            "v": gridded(episode.states.v, step_s),
+            "v": gridded(episode.states["v"], step_s),
         },
-        "synapses": {"v": gridded(episode.states.i_syn, step_s)},
+        "synapses": {"v": gridded(episode.states["i_syn"], step_s)},
         "output": {"action": gridded(episode.raw_actions, step_s)},
     }
     nir.write_data(str(out), nir.NIRGraphData({name: nir.NIRNodeData(of) for name, of in observables.items()}))
@@ -83,16 +83,19 @@ def nir_graph(connectome: Connectome, tau: NirTau) -> nir.NIRGraph:
         connectome: Connectome of a spiking network.
         tau: `continuous`, or `euler` for readers that integrate by forward Euler with the step `dt` of the metadata.
     """
-    constants, neurons = connectome.constants, connectome.num_neurons
-    input_weights, recurrent_weights, output_weights = nir_weights(connectome)
+    constants, gains, neurons = connectome.constants, connectome.gains, connectome.num_neurons
+    dt_ms = constants.dt_ms
+    k_in, k_h, k_out, signs = (weights.astype(np.float64) for weights in spiking_weights(connectome))
 
     def seconds(tau_ms: float) -> float:
-        return (tau_ms if tau == "continuous" else euler_tau(tau_ms, constants.dt_ms)) / 1000
+        """Returns a time constant, for `euler` that with which a forward Euler step has the exact decay."""
+        return (tau_ms if tau == "continuous" else dt_ms / (1 - math.exp(-dt_ms / tau_ms))) / 1000
 
+    # A spike is 1 for one sub-step, and what inhibitory neurons send is negative.
     return nir.NIRGraph(
         nodes={
             "input": nir.Input({"input": np.array([connectome.observation_size])}),
-            "input_weights": _affine(input_weights),
+            "input_weights": _affine(gains.input * k_in),
             "neurons": nir.LIF(
                 tau=_filled(neurons, seconds(constants.tau_m_ms)),
                 r=_filled(neurons, 1.0),
@@ -100,9 +103,9 @@ def nir_graph(connectome: Connectome, tau: NirTau) -> nir.NIRGraph:
                 v_threshold=_filled(neurons, constants.v_threshold),
                 v_reset=_filled(neurons, constants.v_rest),
             ),
-            "recurrent_weights": _affine(recurrent_weights),
+            "recurrent_weights": _affine(gains.recurrent / (1 - constants.alpha_syn) * k_h * signs[:, None]),
             "synapses": _integrator(neurons, seconds(constants.tau_syn_ms)),
-            "output_weights": _affine(output_weights),
+            "output_weights": _affine(gains.output / dt_ms * k_out * signs[:, None]),
             "readout": _integrator(connectome.action_size, seconds(constants.tau_out_ms)),
             "output": nir.Output({"output": np.array([connectome.action_size])}),
         },
@@ -111,43 +114,18 @@ def nir_graph(connectome: Connectome, tau: NirTau) -> nir.NIRGraph:
     )
 
 
-def nir_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the weights `[post, pre]` float32 of input `[N, O]`, recurrence `[N, N]` and read-out `[A, N]`.
-
-    A spike is 1 for one sub-step. The weights of inhibitory neurons are negative.
-    """
-    constants, gains = connectome.constants, connectome.gains
-    if connectome.neuron_types is None:
-        names, signs = ("kernel_in", "kernel_h", "kernel_out"), np.ones(connectome.num_neurons)
-        k_in, k_h, k_out = (connectome.layers[name].astype(np.float64) for name in names)
-    else:
-        signs = connectome.neuron_types.astype(np.float64)
-        k_h, k_out = (connectome.layers[name].astype(np.float64) for name in ("recurrent", "output"))
-        k_in = observation_weights(connectome).astype(np.float64)
-    recurrent = gains.recurrent / (1 - constants.alpha_syn)
-    return (
-        (gains.input * k_in.T).astype(np.float32),
-        (recurrent * k_h.T * signs).astype(np.float32),
-        (gains.output / constants.dt_ms * k_out.T * signs).astype(np.float32),
-    )
+def _affine(weights: np.ndarray) -> nir.Affine:
+    """Returns a layer with weights `[pre, post]`."""
+    return nir.Affine(weight=weights.T.astype(np.float32), bias=np.zeros(weights.shape[1], np.float32))
 
 
-def euler_tau(tau_ms: float, dt_ms: float) -> float:
-    """Returns the time constant [ms] with which a forward Euler step of `dt_ms` has the exact decay of `tau_ms`."""
-    return dt_ms / (1 - math.exp(-dt_ms / tau_ms))
-
-
-def _affine(weight: np.ndarray) -> nir.Affine:
-    return nir.Affine(weight=weight, bias=np.zeros(len(weight), np.float32))
-
-
-def _initial_state(connectome: Connectome, initial: NeuronState) -> dict[str, dict[str, np.ndarray]]:
+def _initial_state(connectome: Connectome, initial: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """Returns the initial state of the recorded episode by node; without warm-up, all but the potentials are 0."""
-    layer = connectome.layers["kernel_out" if connectome.neuron_types is None else "output"]
+    _, _, layer, _ = spiking_weights(connectome)
     return {
-        "neurons": {"initial_v": initial.v, "initial_spikes": initial.spikes},
-        "synapses": {"initial_v": initial.i_syn},
-        "readout": {"initial_v": (connectome.gains.output * (layer.T @ initial.rate)).astype(np.float32)},
+        "neurons": {"initial_v": initial["v"], "initial_spikes": initial["spikes"]},
+        "synapses": {"initial_v": initial["i_syn"]},
+        "readout": {"initial_v": (connectome.gains.output * (layer.T @ initial["rate"])).astype(np.float32)},
     }
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import cast
 
 import numpy as np
 import onnx
 
 from evoconn_cli import __version__
 from evoconn_cli.export.connectome import Connectome, ExportSource
-from evoconn_cli.export.episode import Episode, HiddenEpisode, NeuronState
 from evoconn_cli.export.equations import equations
-from evoconn_cli.export.units import neuron_signs, observation_weights
+from evoconn_cli.export.units import spiking_weights
 
 _DOCS = {
     "observation": "observations as the task gives them, not normalised",
@@ -179,8 +177,6 @@ _MLP = """
   raw_action = Add (of_hidden, b_Dense_1)
 """
 
-_REAL_LAYERS = {"input": "kernel_in", "recurrent": "kernel_h", "output": "kernel_out"}
-
 _BODIES = {
     "conn_snn": _BOOLEAN_INPUT + _SUBSTEPS.replace("$ARRIVED", _BOOLEAN_ARRIVED.strip()),
     "dense_snn": _REAL_INPUT + _SUBSTEPS.replace("$ARRIVED", _REAL_ARRIVED.strip()),
@@ -198,10 +194,12 @@ def write_onnx(source: ExportSource, out: Path) -> None:
         source: Source with a built-in network.
         out: File to write.
     """
-    connectome, episode = source.connectome, cast("Episode | HiddenEpisode", source.any_episode)
-    initial = carry_arrays(episode.initial)
+    connectome, episode = source.connectome, source.episode
+    initial = episode.initial
     model = onnx.parser.parse_model(_text(connectome, initial))
-    model.graph.initializer.extend(_initializers(connectome))
+    for name, values in _constants(connectome).items():
+        array = np.float32(values) if isinstance(values, float) else values
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
     model.producer_name, model.producer_version = "evoconn", __version__
     model.doc_string = (
         f"One environment step of a policy for {connectome.config.task.name}: {connectome.network.name}, generation "
@@ -223,11 +221,6 @@ def write_onnx(source: ExportSource, out: Path) -> None:
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, out)
-
-
-def carry_arrays(state: NeuronState | Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Returns a recorded state by the names of the carry."""
-    return state._asdict() if isinstance(state, NeuronState) else state
 
 
 def _text(connectome: Connectome, carry: Mapping[str, np.ndarray]) -> str:
@@ -252,35 +245,30 @@ policy ({", ".join(inputs)}) => ({", ".join(outputs)}) {{
 {_FUNCTIONS}"""
 
 
-def _initializers(connectome: Connectome) -> Iterable[onnx.TensorProto]:
-    """Yields the constants of the model, with the names of the text."""
-    arrays: dict[str, float | np.ndarray] = {
+def _constants(connectome: Connectome) -> dict[str, float | np.ndarray]:
+    """Returns the constants of the model by their names in the text; floats are float32."""
+    shared = {
         "observation_mean": connectome.obs_mean,
         "observation_std": connectome.obs_std,
         "lowest_action": -1.0,
         "highest_action": 1.0,
     }
-    arrays |= _hidden_constants(connectome) if connectome.neurons is None else _spiking_constants(connectome)
-    for name, values in arrays.items():
-        array = np.float32(values) if isinstance(values, float) else values
-        yield onnx.numpy_helper.from_array(np.asarray(array), name)
+    if connectome.neurons is not None:
+        return shared | _spiking_constants(connectome)
+    layers, biases = connectome.layers, connectome.biases
+    weights = {name.split("/")[-2]: values for name, values in layers.items()}
+    return shared | weights | {f"b_{name.split('/')[-2]}": values for name, values in biases.items()}
 
 
 def _spiking_constants(connectome: Connectome) -> dict[str, float | np.ndarray]:
     constants, gains = connectome.constants, connectome.gains
-    if connectome.neuron_types is None:
-        signs = np.ones(connectome.num_neurons, np.float32)
-        layers = {name: connectome.layers[kernel] for name, kernel in _REAL_LAYERS.items()}
-    else:
-        signs = neuron_signs(connectome).astype(np.float32)
-        layers = {
-            "input": observation_weights(connectome),
-            "recurrent": connectome.layers["recurrent"] * neuron_signs(connectome)[:, None],
-            "output": connectome.layers["output"].astype(np.int8),
-            "last_axis": np.array([1]),
-        }
+    k_in, k_h, k_out, signs = spiking_weights(connectome)
+    is_boolean = connectome.neuron_types is not None
     return {
-        **layers,
+        "input": k_in,
+        "recurrent": k_h * signs[:, None],
+        "output": k_out.astype(np.int8) if is_boolean else k_out,
+        **({"last_axis": np.array([1])} if is_boolean else {}),
         "num_substeps": np.array(constants.num_substeps),
         "always": np.array(True),
         "zero": 0.0,
@@ -292,11 +280,5 @@ def _spiking_constants(connectome: Connectome) -> dict[str, float | np.ndarray]:
         "gain_input": gains.input,
         "gain_recurrent": gains.recurrent,
         "gain_output": gains.output,
-        "impulse_of_spike": signs / np.float32(constants.dt_ms),
+        "impulse_of_spike": signs.astype(np.float32) / np.float32(constants.dt_ms),
     }
-
-
-def _hidden_constants(connectome: Connectome) -> dict[str, float | np.ndarray]:
-    """Returns weights and biases by their names in the equations: `NAME` and `b_NAME`."""
-    weights = {name.split("/")[-2]: values for name, values in connectome.layers.items()}
-    return {**weights, **{f"b_{name.split('/')[-2]}": values for name, values in connectome.biases.items()}}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnxruntime
 
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.connectome import ExportSource
-from evoconn_cli.export.episode import AnyEpisode, Episode, HiddenEpisode
-from evoconn_cli.export.onnx_model import carry_arrays
 
 
 def verify_onnx(source: ExportSource, path: Path) -> str:
@@ -25,18 +21,22 @@ def verify_onnx(source: ExportSource, path: Path) -> str:
     Raises:
         EvoconnError: The replay differs, or other spikes are in more than half of the steps; the message says where.
     """
-    episode = cast("Episode | HiddenEpisode", source.any_episode)
+    episode = source.episode
     exact = source.connectome.neuron_types is not None
     tolerance = 1e-5 if exact else 1e-4
     session = onnxruntime.InferenceSession(path)
     outputs = [output.name for output in session.get_outputs()]
-    carry, differing = carry_arrays(episode.initial), []
+    carry, differing = episode.initial, []
     for step, observation in enumerate(episode.observations):
         feed = {name: array[None] for name, array in {"observation": observation, **carry}.items()}
         given = dict(zip(outputs, map(np.asarray, session.run(outputs, feed)), strict=True))
-        recorded = {name: array[step] for name, array in carry_arrays(episode.states).items()}
-        if place := _other_spike(given, episode, step):
-            differing.append(place)
+        recorded = {name: array[step] for name, array in episode.states.items()}
+        others = (
+            np.argwhere(given["spike_train"][:, 0] != episode.spikes[step]) if episode.spikes.size else np.zeros((0, 2))
+        )
+        if len(others):
+            substep, neuron = others[0]
+            differing.append(f"step {step}, sub-step {substep}, neuron {neuron}")
             if exact or 2 * len(differing) > episode.num_steps:
                 raise EvoconnError(f"{path} does not verify: {differing[0]}: another spike than recorded.")
         else:
@@ -50,7 +50,7 @@ def verify_onnx(source: ExportSource, path: Path) -> str:
     run = f"{episode.num_steps} steps in onnxruntime"
     if carry and not exact:
         run += ", each from the recorded carry"
-    if not isinstance(episode, Episode):
+    if not episode.spikes.size:
         return f"{run}: {compared}."
     if not differing:
         return f"{run}: all {int(episode.spikes.sum())} spikes are as recorded; {compared}."
@@ -58,14 +58,6 @@ def verify_onnx(source: ExportSource, path: Path) -> str:
         f"{run}: in {episode.num_steps - len(differing)} of them all spikes are as recorded, and {compared}. In the "
         f"others, rounding can have moved a potential across the threshold; the first other spike is in {differing[0]}."
     )
-
-
-def _other_spike(given: Mapping[str, np.ndarray], episode: AnyEpisode, step: int) -> str:
-    """Returns where the first spike of a step differs from the recorded ones, in words; empty if none does."""
-    if not isinstance(episode, Episode):
-        return ""
-    places = np.argwhere(given["spike_train"][:, 0] != episode.spikes[step])
-    return f"step {step}, sub-step {places[0][0]}, neuron {places[0][1]}" if len(places) else ""
 
 
 def _check(path: Path, where: str, given: np.ndarray, recorded: np.ndarray, tolerance: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
-from evoconn_cli.export.sonata_files import write_edges, write_nodes, write_report, write_spikes
+from evoconn_cli.export.sonata_files import add_edge_ends, add_population, sonata_file, write_report, write_spikes
 from evoconn_cli.export.text_files import write_json
 from evoconn_cli.export.units import LAYER_POPULATIONS, POPULATIONS, Table, neuron_signs, node_table
 
@@ -68,9 +68,9 @@ def write_sonata(source: ExportSource, out: Path) -> None:
     nodes, edges = node_table(connectome), edge_table(connectome)
     for population in POPULATIONS:
         initial_state = _initial_state(connectome, episode) if population == "neurons" else {}
-        _write_population(out / "network", population, nodes, initial_state)
+        _write_nodes(out / "network", population, nodes, initial_state)
     for layer in LAYER_POPULATIONS:
-        _write_layer(out / "network", layer, edges, connectome)
+        _write_edges(out / "network", layer, edges, connectome)
     (out / "network" / "node_types.csv").write_text(_csv(NODE_TYPES))
     (out / "network" / "edge_types.csv").write_text(_csv(EDGE_TYPES))
     _write_output(out / "output", connectome, episode)
@@ -85,45 +85,46 @@ def write_sonata(source: ExportSource, out: Path) -> None:
         write_json(out / name, document, ascii_only=True)
 
 
-def _write_population(folder: Path, population: str, nodes: Table, initial_state: Table) -> None:
-    here = nodes["population"] == population
+def _write_nodes(folder: Path, population: str, table: Table, initial_state: Table) -> None:
+    here = table["population"] == population
+    nodes = {column: values[here] for column, values in table.items()}
     own = {"inputs": ("observation", "factor", "mean", "std"), "neurons": ("type", "sign"), "actions": ()}[population]
-    write_nodes(
-        folder / f"{population}_nodes.h5",
-        population,
-        type_ids=_type_ids(NODE_TYPES, population, nodes["type"][here]),
-        attributes={"name": nodes["node"][here]} | {column: nodes[column][here] for column in own},
-        dynamics=initial_state,
-    )
+    attributes = {"name": nodes["node"]} | {column: nodes[column] for column in own}
+    with sonata_file(folder / f"{population}_nodes.h5") as file:
+        type_ids = _type_ids(NODE_TYPES, population, nodes["type"])
+        group = add_population(file, f"nodes/{population}", kind="node", type_ids=type_ids, attributes=attributes)
+        for parameter, values in initial_state.items():
+            group.create_dataset(f"0/dynamics_params/{parameter}", data=values)
+        group.create_dataset("node_id", data=np.arange(len(type_ids)), dtype=np.uint64)
 
 
 def _initial_state(connectome: Connectome, episode: Episode) -> Table:
     """Returns the initial state of the neurons in the recorded episode, rates without a sign as in `MODEL`."""
     initial = episode.initial
     return {
-        "v_init": initial.v,
-        "i_syn_init": initial.i_syn,
-        "rate_init": initial.rate * neuron_signs(connectome),
-        "spiked_init": initial.spikes.astype(np.int8),
+        "v_init": initial["v"],
+        "i_syn_init": initial["i_syn"],
+        "rate_init": initial["rate"] * neuron_signs(connectome),
+        "spiked_init": initial["spikes"].astype(np.int8),
     }
 
 
-def _write_layer(folder: Path, layer: str, edges: Table, connectome: Connectome) -> None:
-    here, dt_ms = edges["layer"] == layer, connectome.constants.dt_ms
-    num_edges = int(here.sum())
-    write_edges(
-        folder / f"{layer}_edges.h5",
-        layer,
-        ends=LAYER_POPULATIONS[layer],
-        connected=(edges["pre_index"][here], edges["post_index"][here]),
-        sizes=connectome.layers[layer].shape,
-        type_ids=_type_ids(EDGE_TYPES, layer, edges["pre_type"][here]),
-        attributes={
-            "syn_weight": edges["weight"][here].astype(np.float32),
-            "delay": np.full(num_edges, dt_ms if layer == "recurrent" else 0.0, np.float32),
-            "probability": edges["probability"][here],
-        },
-    )
+def _write_edges(folder: Path, layer: str, table: Table, connectome: Connectome) -> None:
+    """Writes a layer with the indices of both directions."""
+    here = table["layer"] == layer
+    edges = {column: values[here] for column, values in table.items()}
+    delay_ms = connectome.constants.dt_ms if layer == "recurrent" else 0.0
+    attributes = {
+        "syn_weight": edges["weight"].astype(np.float32),
+        "delay": np.full(len(edges["weight"]), delay_ms, np.float32),
+        "probability": edges["probability"],
+    }
+    with sonata_file(folder / f"{layer}_edges.h5") as file:
+        type_ids = _type_ids(EDGE_TYPES, layer, edges["pre_type"])
+        group = add_population(file, f"edges/{layer}", kind="edge", type_ids=type_ids, attributes=attributes)
+        (sending, receiving), (num_sending, num_receiving) = LAYER_POPULATIONS[layer], connectome.layers[layer].shape
+        add_edge_ends(group, "source", sending, ids=edges["pre_index"], num_nodes=num_sending)
+        add_edge_ends(group, "target", receiving, ids=edges["post_index"], num_nodes=num_receiving)
 
 
 def _type_ids(types: Sequence[Sequence[Any]], population: str, names: np.ndarray) -> np.ndarray:

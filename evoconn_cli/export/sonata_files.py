@@ -18,62 +18,22 @@ _MAGIC, _VERSION = 0x0A7A, (0, 1)
 _SORTING = {"none": 0, "by_id": 1, "by_time": 2}
 
 
-def write_nodes(
-    path: Path,
-    population: str,
-    *,
-    type_ids: np.ndarray,
-    attributes: Mapping[str, np.ndarray],
-    dynamics: Mapping[str, np.ndarray],
-) -> None:
-    """Writes a population of nodes.
+def add_edge_ends(group: h5py.Group, side: str, population: str, *, ids: np.ndarray, num_nodes: int) -> None:
+    """Adds the nodes at one end of edges, and the index from them to these edges.
 
     Args:
-        path: File to write.
-        population: Name of the population.
-        type_ids: `[n]` type of each node.
-        attributes: `[n]` values by name; text is stored as an enumeration.
-        dynamics: `[n]` parameters of the nodes' models by name.
+        group: Population of edges.
+        side: `source` or `target`.
+        population: Population of the nodes.
+        ids: `[n]` node of each edge.
+        num_nodes: Number of nodes in their population.
     """
-    with _sonata_file(path) as file:
-        group = _population(file, f"nodes/{population}", kind="node", type_ids=type_ids, attributes=attributes)
-        for parameter, values in dynamics.items():
-            group.create_dataset(f"0/dynamics_params/{parameter}", data=values)
-        group.create_dataset("node_id", data=np.arange(len(type_ids)), dtype=np.uint64)
-
-
-def write_edges(
-    path: Path,
-    population: str,
-    *,
-    ends: tuple[str, str],
-    connected: tuple[np.ndarray, np.ndarray],
-    sizes: tuple[int, int],
-    type_ids: np.ndarray,
-    attributes: Mapping[str, np.ndarray],
-) -> None:
-    """Writes a population of edges with the indices of both directions.
-
-    Args:
-        path: File to write.
-        population: Name of the population.
-        ends: Populations of the sending and the receiving nodes.
-        connected: `[n]` ids of the sending and the receiving nodes.
-        sizes: Number of nodes in each of the two populations.
-        type_ids: `[n]` type of each edge.
-        attributes: `[n]` values by name.
-    """
-    with _sonata_file(path) as file:
-        group = _population(file, f"edges/{population}", kind="edge", type_ids=type_ids, attributes=attributes)
-        for side, index, end, ids, size in zip(
-            ("source", "target"), ("source_to_target", "target_to_source"), ends, connected, sizes, strict=True
-        ):
-            dataset = group.create_dataset(f"{side}_node_id", data=ids, dtype=np.uint64)
-            dataset.attrs["node_population"] = end
-            nodes, ranges = edge_index(ids, size)
-            data = group.create_dataset(f"indices/{index}/node_id_to_ranges", data=nodes)
-            group[f"indices/{index}/node_id_to_range"] = data  # libsonata looks for the plural, BMTK for the singular
-            group.create_dataset(f"indices/{index}/range_to_edge_id", data=ranges)
+    group.create_dataset(f"{side}_node_id", data=ids, dtype=np.uint64).attrs["node_population"] = population
+    nodes, ranges = edge_index(ids, num_nodes)
+    index = {"source": "source_to_target", "target": "target_to_source"}[side]
+    data = group.create_dataset(f"indices/{index}/node_id_to_ranges", data=nodes)
+    group[f"indices/{index}/node_id_to_range"] = data  # libsonata looks for the plural, BMTK for the singular
+    group.create_dataset(f"indices/{index}/range_to_edge_id", data=ranges)
 
 
 def edge_index(ids: np.ndarray, num_nodes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +67,7 @@ def write_spikes(path: Path, population: str, times_ms: np.ndarray, node_ids: np
         times_ms: `[n]` ascending times [ms].
         node_ids: `[n]` node of each spike.
     """
-    with _sonata_file(path) as file:
+    with sonata_file(path) as file:
         group = file.create_group(f"spikes/{population}")
         group.attrs.create("sorting", _SORTING["by_time"], dtype=h5py.enum_dtype(_SORTING, basetype="i"))
         group.create_dataset("timestamps", data=times_ms, dtype=np.float64).attrs["units"] = "ms"
@@ -128,7 +88,7 @@ def write_report(
         start_ms: Time of the first frame [ms].
     """
     frames, nodes = values.shape
-    with _sonata_file(path) as file:
+    with sonata_file(path) as file:
         group = file.create_group(f"report/{population}")
         data = group.create_dataset("data", data=values, dtype=np.float32)
         data.attrs["units"] = units
@@ -142,17 +102,26 @@ def write_report(
 
 
 @contextlib.contextmanager
-def _sonata_file(path: Path) -> Iterator[h5py.File]:
+def sonata_file(path: Path) -> Iterator[h5py.File]:
+    """Provides a new file of the format, which is closed at the end."""
     with h5py.File(path, "w") as file:
         file.attrs["magic"] = np.uint32(_MAGIC)
         file.attrs["version"] = np.array(_VERSION, np.uint32)
         yield file
 
 
-def _population(
+def add_population(
     file: h5py.File, name: str, *, kind: str, type_ids: np.ndarray, attributes: Mapping[str, np.ndarray]
 ) -> h5py.Group:
-    """Returns a population with one group, `0`, which has the attributes."""
+    """Returns a new population with one group, `0`, which has the attributes.
+
+    Args:
+        file: File of nodes or edges.
+        name: Path of the population in it.
+        kind: `node` or `edge`.
+        type_ids: `[n]` type of each node or edge.
+        attributes: `[n]` values by name; text is stored as an enumeration.
+    """
     population = file.create_group(name)
     population.create_dataset(f"{kind}_type_id", data=type_ids, dtype=np.int64)
     population.create_dataset(f"{kind}_group_id", data=np.zeros(len(type_ids)), dtype=np.uint32)

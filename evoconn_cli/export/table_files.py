@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import networkx as nx
 import numpy as np
 
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.edges import EDGE_COLUMNS, edge_table
-from evoconn_cli.export.episode import Episode, HiddenEpisode
+from evoconn_cli.export.episode import Episode
 from evoconn_cli.export.equations import CONSTANTS_FILE, constants_document
 from evoconn_cli.export.text_files import write_json, write_table
 from evoconn_cli.export.units import NODE_COLUMNS, STATE_COLUMNS, Table, node_table, unit_names
@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class DescribedTable(NamedTuple):
-    """A table and the descriptions of its columns."""
-
-    table: Table
-    columns: dict[str, str]
+DescribedTable: TypeAlias = tuple[Table, dict[str, str]]
+"""A table, and the descriptions of its columns."""
 
 
 def tables_of(source: ExportSource) -> dict[str, DescribedTable]:
@@ -35,8 +32,8 @@ def tables_of(source: ExportSource) -> dict[str, DescribedTable]:
     """
     connectome, episode = source.connectome, source.episode
     tables = {
-        "edges": DescribedTable(edge_table(connectome), EDGE_COLUMNS),
-        "nodes": DescribedTable(node_table(connectome, episode), NODE_COLUMNS | STATE_COLUMNS),
+        "edges": (edge_table(connectome), EDGE_COLUMNS),
+        "nodes": (node_table(connectome, episode), NODE_COLUMNS | STATE_COLUMNS),
     }
     if not source.options.with_episode:
         return tables
@@ -60,7 +57,7 @@ def _steps(episode: Episode) -> DescribedTable:
     for name, description in described.items():
         for index, values in enumerate(arrays[name].T):
             table[f"{name}_{index}"], columns[f"{name}_{index}"] = values, description
-    return DescribedTable(table | {"reward": episode.rewards}, columns | {"reward": "of the task, for the action"})
+    return table | {"reward": episode.rewards}, columns | {"reward": "of the task, for the action"}
 
 
 def _neurons(connectome: Connectome, episode: Episode) -> DescribedTable:
@@ -75,7 +72,7 @@ def _neurons(connectome: Connectome, episode: Episode) -> DescribedTable:
         "rate": "read-out rate at the end of the step, with the sign of the neuron [1/ms]",
     }
     steps = np.repeat(np.arange(num_steps, dtype=np.int32), len(neurons))
-    return DescribedTable({"step": steps, "node": np.tile(neurons, num_steps), **arrays}, columns)
+    return {"step": steps, "node": np.tile(neurons, num_steps), **arrays}, columns
 
 
 def _spikes(connectome: Connectome, episode: Episode) -> DescribedTable:
@@ -94,7 +91,7 @@ def _spikes(connectome: Connectome, episode: Episode) -> DescribedTable:
         "time": (step * num_substeps + substep + 1) * connectome.constants.dt_ms,
         "node": neurons[neuron],
     }
-    return DescribedTable(table, columns)
+    return table, columns
 
 
 def write_csv(source: ExportSource, out: Path) -> None:
@@ -133,22 +130,19 @@ def write_npz(source: ExportSource, out: Path) -> None:
 def npz_arrays(source: ExportSource, *, with_episode: bool) -> dict[str, Any]:
     """Returns the arrays of the file by name."""
     connectome = source.connectome
-    is_typed = connectome.neuron_types is not None
-    arrays: dict[str, Any] = _tables(source) if is_typed else _weights(source, with_episode)
+    if connectome.neuron_types is None:
+        arrays: dict[str, Any] = _weights(source, with_episode)
+    else:
+        tables = {"edges": edge_table(connectome), "nodes": node_table(connectome, source.episode)}
+        arrays = {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
     arrays |= {f"probs/{name}": probs for name, probs in connectome.probs.items()}
     if connectome.neurons is not None:
         arrays |= {f"gains/{name}": np.array(gain) for name, gain in connectome.gains._asdict().items()}
     if with_episode:
-        arrays |= {f"episode/{name}": values for name, values in source.any_episode.arrays().items()}
+        arrays |= {f"episode/{name}": values for name, values in source.episode.arrays().items()}
     arrays["constants"] = np.array(json.dumps(constants_document(connectome), ensure_ascii=False))
     arrays["provenance"] = np.array(json.dumps(source.provenance))
     return arrays
-
-
-def _tables(source: ExportSource) -> dict[str, np.ndarray]:
-    connectome = source.connectome
-    tables = {"edges": edge_table(connectome), "nodes": node_table(connectome, source.episode)}
-    return {f"{name}/{column}": values for name, table in tables.items() for column, values in table.items()}
 
 
 def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
@@ -157,12 +151,9 @@ def _weights(source: ExportSource, with_episode: bool) -> dict[str, np.ndarray]:
     arrays = {"normalizer/mean": connectome.obs_mean, "normalizer/std": connectome.obs_std}
     arrays |= {f"kernels/{name}": layer for name, layer in connectome.layers.items()}
     arrays |= {f"biases/{name}": bias for name, bias in connectome.biases.items()}
-    initial: dict[str, np.ndarray] = {}
-    if connectome.neurons is not None:
-        initial = source.episode.initial._asdict()
-    elif with_episode:
-        initial = cast(HiddenEpisode, source.any_episode).initial
-    return arrays | {f"initial/{name}": values for name, values in initial.items()}
+    if connectome.neurons is not None or with_episode:
+        arrays |= {f"initial/{name}": values for name, values in source.episode.initial.items()}
+    return arrays
 
 
 def write_parquet(source: ExportSource, out: Path) -> None:

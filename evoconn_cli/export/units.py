@@ -135,10 +135,10 @@ def node_table(connectome: Connectome, episode: Episode | None = None) -> Table:
     initial, (num_steps, num_substeps, _) = episode.initial, episode.spikes.shape
     seconds = num_steps * num_substeps * connectome.constants.dt_ms / 1000
     return table | {
-        "v_init": of_neurons(initial.v, np.float32),
-        "i_syn_init": of_neurons(initial.i_syn, np.float32),
-        "rate_init": of_neurons(initial.rate, np.float32),
-        "spiked_init": of_neurons(initial.spikes, np.int8),
+        "v_init": of_neurons(initial["v"], np.float32),
+        "i_syn_init": of_neurons(initial["i_syn"], np.float32),
+        "rate_init": of_neurons(initial["rate"], np.float32),
+        "spiked_init": of_neurons(initial["spikes"], np.int8),
         "firing_rate": of_neurons(episode.spikes.sum(axis=(0, 1)) / seconds, np.float64),
     }
 
@@ -181,6 +181,18 @@ def recurrent_graph(connectome: Connectome) -> np.ndarray:
     """Returns `[pre, post]` bool, the recurrent connections without self-connections."""
     recurrent = connectome.layers["recurrent"]
     return recurrent & ~np.eye(len(recurrent), dtype=bool)
+
+
+def spiking_weights(connectome: Connectome) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the weights of a spiking network from observations `[O, N]`, spikes `[N, N]` and rates `[N, A]`.
+
+    Also returns `[N]`, the signs of what neurons send; 1 for neurons without types.
+    """
+    layers = connectome.layers
+    if connectome.neuron_types is None:
+        signs = np.ones(connectome.num_neurons, np.int8)
+        return layers["kernel_in"], layers["kernel_h"], layers["kernel_out"], signs
+    return observation_weights(connectome), layers["recurrent"], layers["output"], connectome.neuron_types
 
 
 def observation_weights(connectome: Connectome) -> np.ndarray:

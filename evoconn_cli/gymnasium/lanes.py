@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -56,20 +55,16 @@ class _Program(NamedTuple):
     poses: Callable[[TaskState, int], Any] | None  # of one lane
 
 
-@dataclass(frozen=True)
-class _Advance:
-    """The step of all lanes, to be compiled.
+def _make_advance(batched: BatchedTask, episode_length: int) -> Callable[..., tuple[TaskState, LanesSeen]]:
+    """Returns the step of all lanes.
 
-    Attributes:
+    Args:
         batched: Task with the member axis last.
         episode_length: Longest episode [physics steps].
     """
 
-    batched: BatchedTask
-    episode_length: int
-
-    def __call__(
-        self, state: TaskState, actions: jax.Array, keys: jax.Array, restart: jax.Array, switches: jax.Array
+    def advance(
+        state: TaskState, actions: jax.Array, keys: jax.Array, restart: jax.Array, switches: jax.Array
     ) -> tuple[TaskState, LanesSeen]:
         """Returns the next states and what they show; lanes that start over have no reward.
 
@@ -82,18 +77,20 @@ class _Advance:
                 ends their episode.
         """
         stepping, same_step = switches
-        moved = lax.cond(stepping, self.batched.step, lambda state, _: state, state, actions)
+        moved = lax.cond(stepping, batched.step, lambda state, _: state, state, actions)
         runs = stepping & ~restart
-        terminated, truncated = moved.done & runs, (moved.steps >= self.episode_length) & runs
+        terminated, truncated = moved.done & runs, (moved.steps >= episode_length) & runs
         fresh = restart | (same_step & (terminated | truncated))
 
         def begin() -> TaskState:
-            initial = self.batched.reset(jax.random.wrap_key_data(keys, impl=KEY_IMPLEMENTATION))
+            initial = batched.reset(jax.random.wrap_key_data(keys, impl=KEY_IMPLEMENTATION))
             return start_over(moved._replace(done=fresh), initial)
 
         after = lax.cond(jnp.any(fresh), begin, lambda: moved)
         rewards = jnp.where(runs, moved.reward, 0.0)
         return after, LanesSeen(after.obs.T, rewards, terminated, truncated, moved.obs.T)
+
+    return jax.jit(advance)
 
 
 def task_config(name: str, keys: dict[str, Any], max_steps: int | None) -> Any:
@@ -135,7 +132,7 @@ def _program(config: Any) -> _Program:
         batched = BatchedTask(task, on_cpu=jax.default_backend() == "cpu")
     poses = task.poses
     lane_poses = poses and jax.jit(lambda state, lane: poses(jax.tree.map(lambda x: x[..., lane], state)))
-    program = _Program(task, empty, jax.jit(_Advance(batched, config.episode_length)), lane_poses)
+    program = _Program(task, empty, _make_advance(batched, config.episode_length), lane_poses)
     _PROGRAMS[entry, repr(config)] = program
     return program
 
@@ -266,7 +263,7 @@ class TaskLanes:
         return seen.obs
 
     def step(self, actions: Any, keys: np.ndarray, restart: np.ndarray, *, same_step: bool = False) -> LanesSeen:
-        """Returns what all lanes show after a step; arguments as for `_Advance`.
+        """Returns what all lanes show after a step; arguments as for the step of `_make_advance`.
 
         Raises:
             ResetNeeded: No episode has begun.

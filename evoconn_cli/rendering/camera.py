@@ -11,7 +11,6 @@ import numpy as np
 from evoconn_cli.rendering.clock import Moment
 from evoconn_cli.rendering.recording import Motion
 from evoconn_cli.rendering.shapes import TaskBodies
-from evoconn_cli.tasks import Shape
 
 FIELD_OF_VIEW = 30.0
 """Vertical angle of view [degrees]."""
@@ -104,7 +103,10 @@ def bounds(bodies: TaskBodies, episodes: Sequence[Motion]) -> tuple[np.ndarray, 
 def extent(bodies: TaskBodies, episode: Motion, roles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns `[T + 1, 3]` the lowest and the highest coordinates of the shapes with these roles at every state [m]."""
     shapes = [shape for shape in bodies.shapes if shape.role in roles]
-    paths = [_path_of(shape, episode) for shape in shapes]
+    paths = [
+        episode.positions[:, shape.body] + rotate(np.array(shape.position), episode.rotations[:, shape.body])
+        for shape in shapes
+    ]
     low = np.min([path - shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
     high = np.max([path + shape.reach for shape, path in zip(shapes, paths, strict=True)], axis=0)
     return low, high
@@ -122,11 +124,6 @@ def rotate(vector: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Returns `[..., 3]` a vector `[..., 3]` rotated by unit quaternions `[..., 4]`."""
     w, axis = rotation[..., :1], rotation[..., 1:]
     return vector + 2 * np.cross(axis, np.cross(axis, vector) + w * vector)
-
-
-def _path_of(shape: Shape, episode: Motion) -> np.ndarray:
-    """Returns `[T + 1, 3]` the centre of a shape [m]."""
-    return episode.positions[:, shape.body] + rotate(np.array(shape.position), episode.rotations[:, shape.body])
 
 
 def _smooth(path: np.ndarray, sigma: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from evoconn_cli.rendering.shapes import FOG, SUN, TaskBodies, square_size
 from evoconn_cli.tasks import Shape
 
 _SCRIPTS = ("numbers.js", "timeline.js", "scene.js", "plots.js", "viewer.js")
+_COLORS = ("background", "track", "text", "faint", "reward", "excitatory", "inhibitory", "untyped", "floor")
 _ROTATION_SCALE = 32767
 """Quaternions are stored as 16-bit integers, to about 0.003 degrees."""
 
@@ -62,17 +63,7 @@ def write_page(
         "fog": FOG,
         "sun": SUN,
         "floor": {"body": floor[0] if floor else None, "height": floor_height(bodies, episodes)},
-        "colors": {
-            "background": colors.BACKGROUND,
-            "track": colors.TRACK,
-            "text": colors.TEXT,
-            "faint": colors.FAINT,
-            "reward": colors.REWARD,
-            "excitatory": colors.EXCITATORY,
-            "inhibitory": colors.INHIBITORY,
-            "untyped": colors.UNTYPED,
-            "floor": colors.FLOOR,
-        },
+        "colors": {name: getattr(colors, name.upper()) for name in _COLORS},
         "bodies": bodies.num,
         "shapes": [_shape(shape) for shape in bodies.shapes if shape.kind != "plane"],
         "neurons": None if neurons is None else _neurons(neurons),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +15,7 @@ from evoconn_cli.engine.policy import PolicyParams
 from evoconn_cli.engine.recording import PlayedStep, make_recorder
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.networks import Network
-from evoconn_cli.tasks import Poses, Task
+from evoconn_cli.tasks import Task
 
 
 class RenderDisplay(Protocol):
@@ -69,21 +68,6 @@ class Motion:
         return len(self.rewards)
 
 
-class _Seen(NamedTuple):
-    """What is recorded of T steps."""
-
-    positions: Any  # [T, bodies, 3]
-    rotations: Any  # [T, bodies, 4]
-    rewards: Any  # [T]
-    spikes: Any  # [T, S, ceil(N / 8)] uint8, or None
-
-
-def _see(poses: Poses, step: PlayedStep) -> _Seen:
-    state = step.after.task
-    packed = None if step.activity is None else jnp.packbits(step.activity.spikes[:, 0], axis=-1)
-    return _Seen(*poses(state), state.reward, packed)
-
-
 def record_episodes(
     subject: Subject,
     progress: RenderDisplay,
@@ -110,7 +94,11 @@ def record_episodes(
     task, poses = subject.task, subject.task.poses
     if poses is None:
         raise ValueError(f"{task.name} has no bodies")
-    see = functools.partial(_see, poses)
+
+    def see(step: PlayedStep) -> tuple[jax.Array | None, ...]:
+        packed = None if step.activity is None else jnp.packbits(step.activity.spikes[:, 0], axis=-1)
+        return *poses(step.after.task), step.after.task.reward, packed
+
     record = make_recorder(task, subject.network, see, max_steps=max_steps, warmup_steps=subject.warmup_steps)
     episodes: list[Motion] = []
     for number in range(first, first + num_episodes):
@@ -122,10 +110,13 @@ def record_episodes(
     return episodes
 
 
-def _motion(start: tuple[np.ndarray, np.ndarray], seen: _Seen) -> Motion:
-    """Returns an episode up to its first step that is not finite."""
-    finite = np.isfinite(seen.positions).all((1, 2)) & np.isfinite(seen.rotations).all((1, 2))
-    finite &= np.isfinite(seen.rewards)
+def _motion(start: tuple[np.ndarray, np.ndarray], seen: tuple[Any, ...]) -> Motion:
+    """Returns an episode up to its first step that is not finite, from the poses before it and what is seen of steps.
+
+    These are, as for `Motion`, positions, rotations, rewards and spikes after each step.
+    """
+    positions, rotations, rewards, spikes = seen
+    finite = np.isfinite(positions).all((1, 2)) & np.isfinite(rotations).all((1, 2)) & np.isfinite(rewards)
     broke = not finite.all()
     length = int(finite.argmin()) if broke else len(finite)
     if length == 0:
@@ -133,9 +124,9 @@ def _motion(start: tuple[np.ndarray, np.ndarray], seen: _Seen) -> Motion:
             "the physics or the reward gave numbers that are not finite in the first step: there is nothing to draw."
         )
     return Motion(
-        positions=np.concatenate([start[0][None], seen.positions[:length]]),
-        rotations=np.concatenate([start[1][None], seen.rotations[:length]]),
-        rewards=seen.rewards[:length],
-        spikes=None if seen.spikes is None else seen.spikes[:length],
+        positions=np.concatenate([start[0][None], positions[:length]]),
+        rotations=np.concatenate([start[1][None], rotations[:length]]),
+        rewards=rewards[:length],
+        spikes=None if spikes is None else spikes[:length],
         broke=broke,
     )

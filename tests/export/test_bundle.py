@@ -84,9 +84,9 @@ def test_currents_potentials_rates_and_actions_are_equal_to_the_last_bit(tmp_pat
         np.testing.assert_array_equal(network.x, episode.normalized[step])
         np.testing.assert_array_equal(network.i_in, episode.input_currents[step])
         np.testing.assert_array_equal(network.spikes, episode.spikes[step])
-        np.testing.assert_array_equal(network.v, episode.states.v[step])
-        np.testing.assert_array_equal(network.i_syn, episode.states.i_syn[step])
-        np.testing.assert_array_equal(network.rate, episode.states.rate[step])
+        np.testing.assert_array_equal(network.v, episode.states["v"][step])
+        np.testing.assert_array_equal(network.i_syn, episode.states["i_syn"][step])
+        np.testing.assert_array_equal(network.rate, episode.states["rate"][step])
         np.testing.assert_array_equal(network.raw_action, episode.raw_actions[step])
         np.testing.assert_array_equal(action, episode.actions[step])
 
@@ -304,10 +304,10 @@ def test_read_outs_that_are_summed_otherwise_are_compared_to_a_hundred_thousandt
 def test_what_is_said_is_the_difference_of_the_arithmetic_that_got_furthest(exported, tmp_path):
     source, _ = exported
     states = source.episode.states
-    rate = states.rate.copy()
+    rate = states["rate"].copy()
     rate[20:] += np.float32(1)
     raw = np.nextafter(source.episode.raw_actions, np.float32(np.inf))
-    wrong = dataclasses.replace(source.episode, states=states._replace(rate=rate), raw_actions=raw)
+    wrong = dataclasses.replace(source.episode, states=states | {"rate": rate}, raw_actions=raw)
     with pytest.raises(EvoconnError, match="step 20, rate 0"):
         write_bundle(ExportSource(source.connectomes, lambda: wrong, source.provenance), tmp_path / "bundle")
 

@@ -191,7 +191,7 @@ def test_currents_and_rates_are_those_of_the_neurons():
     dynamics = episode_dynamics(connectome, episode)
     substeps = connectome.constants.num_substeps
     synaptic = (dynamics.currents["E"] + dynamics.currents["I"])[substeps - 1 :: substeps]
-    np.testing.assert_allclose(synaptic, episode.states.i_syn.mean(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(synaptic, episode.states["i_syn"].mean(axis=1), rtol=1e-9)
     assert (dynamics.currents["E"] >= 0).all() and (dynamics.currents["I"] <= 0).all()
     np.testing.assert_allclose(dynamics.currents["input"][::substeps], episode.input_currents.mean(axis=1))
     excitatory = episode.spikes.reshape(-1, 20)[:, connectome.neuron_types > 0]

@@ -81,7 +81,7 @@ def test_csv_files_are_read_back_to_the_last_bit(connectome, tmp_path):
         read = np.array([row[column] for row in rows]).astype(table[column].dtype)
         np.testing.assert_array_equal(read, table[column])
     read = read_table(tmp_path / "out" / "edges.csv")
-    assert same(layers_from_edges(read, connectome, "edges.csv", first_line=2), connectome)
+    assert same(layers_from_edges(read, connectome, "edges.csv"), connectome)
     assert read_table(tmp_path / "out" / "nodes.csv")["node"].tolist() == node_table(connectome)["node"].tolist()
 
 
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_said_with_its_line(connectome, tmp_path, line, says):
     path = tmp_path / "edges.csv"
     path.write_text(f"layer,pre,post,sign,weight\nrecurrent,n4,n0,,\n{line}\n")
     with pytest.raises(EvoconnError, match=r"edges\.csv, line 3: ") as caught:
-        layers_from_edges(read_table(path), connectome, "edges.csv", first_line=2)
+        layers_from_edges(read_table(path), connectome, "edges.csv")
     assert says in str(caught.value)
 
 
@@ -125,7 +125,7 @@ def test_files_that_are_no_table(connectome, tmp_path, text, says):
     path = tmp_path / "edges.csv"
     path.write_text(text)
     with pytest.raises(EvoconnError) as caught:
-        layers_from_edges(read_table(path), connectome, "edges.csv", first_line=2)
+        layers_from_edges(read_table(path), connectome, "edges.csv")
     assert says in str(caught.value)
 
 

@@ -55,7 +55,7 @@ def test_the_recording_is_the_episode_and_fits_the_graph(written):
     spikes = recording.nodes["neurons"].observables["spikes"]
     assert spikes.dt == graph.metadata["dt"] == 0.0005
     np.testing.assert_array_equal(spikes.data[0].reshape(episode.spikes.shape), episode.spikes)
-    np.testing.assert_array_equal(recording.nodes["neurons"].observables["v"].data[0], episode.states.v)
+    np.testing.assert_array_equal(recording.nodes["neurons"].observables["v"].data[0], episode.states["v"])
     x = recording.nodes["input"].observables["x"]
     np.testing.assert_array_equal(x.data[0, :: episode.spikes.shape[1]], episode.normalized)
     assert x.n_time_steps == spikes.n_time_steps

@@ -19,7 +19,7 @@ from saved_runs import save_run
 import evoconn_cli
 from evoconn_cli.config.registry import find, names
 from evoconn_cli.errors import EvoconnError
-from evoconn_cli.export.onnx_model import _BODIES, carry_arrays, write_onnx
+from evoconn_cli.export.onnx_model import _BODIES, write_onnx
 from evoconn_cli.export.onnx_replay import verify_onnx
 from evoconn_cli.networks.flax_networks import make_flax_network
 
@@ -49,13 +49,9 @@ def outputs(session, feed):
 def test_the_model_gives_the_recorded_episode(written):
     """Spikes and carry of booleans to the last bit from its own carry, else each step from the recorded carry."""
     path, source = written
-    session, episode, carry = (
-        onnxruntime.InferenceSession(path),
-        source.any_episode,
-        carry_arrays(source.any_episode.initial),
-    )
+    session, episode, carry = onnxruntime.InferenceSession(path), source.episode, source.episode.initial
     exact = source.connectome.network.name == "conn_snn"
-    recorded = carry_arrays(episode.states)
+    recorded = episode.states
     close = np.testing.assert_array_equal if exact else lambda *both: np.testing.assert_allclose(*both, atol=1e-5)
     for step, observation in enumerate(episode.observations):
         given = outputs(session, {name: x[None] for name, x in {"observation": observation, **carry}.items()})
@@ -74,11 +70,7 @@ def test_the_model_gives_the_recorded_episode(written):
 @pytest.mark.slow
 def test_rows_of_a_batch_are_policies_of_their_own(written):
     path, source = written
-    session, episode, carry = (
-        onnxruntime.InferenceSession(path),
-        source.any_episode,
-        carry_arrays(source.any_episode.initial),
-    )
+    session, episode, carry = onnxruntime.InferenceSession(path), source.episode, source.episode.initial
     observations = episode.observations[:3]
     carries = {name: np.stack([x, x[::-1], x]) for name, x in carry.items()}
     together = outputs(session, {"observation": observations, **carries})
@@ -103,9 +95,9 @@ def test_the_example_of_the_docs_runs(written, monkeypatch):
     names: dict = {}
     exec(code, names)
     assert names["action"].shape == (1, source.connectome.action_size)
-    assert set(names["carry"]) == set(carry_arrays(source.any_episode.initial))
+    assert set(names["carry"]) == set(source.episode.initial)
     if names["carry"]:
-        start = {name: x[None] for name, x in carry_arrays(source.any_episode.initial).items()}
+        start = {name: x[None] for name, x in source.episode.initial.items()}
         first = outputs(onnxruntime.InferenceSession(path), {"observation": names["observation"], **start})
         assert any((first[f"next_{name}"] != x).any() for name, x in names["carry"].items()), "stayed that of step 1"
 
@@ -119,7 +111,7 @@ def test_the_file_says_what_it_is_and_is_small(written):
     metadata = {one.key: one.value for one in model.metadata_props}
     assert metadata["network"] == source.connectome.network.name and metadata["task"] == "probe_sign"
     assert metadata["generation"] == "2" and json.loads(metadata["provenance"])["generation"] == 2
-    assert float(metadata["step_seconds"]) == pytest.approx(source.any_episode.dt_s)
+    assert float(metadata["step_seconds"]) == pytest.approx(source.episode.dt_s)
     assert all(one.doc_string for one in (*model.graph.input, *model.graph.output))
     if source.connectome.neuron_types is not None:
         recurrent = next(one for one in model.graph.initializer if one.name == "recurrent")

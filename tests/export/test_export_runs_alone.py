@@ -184,7 +184,7 @@ def test_states_of_nodes_are_those_of_the_episode():
     table = node_table(connectome, episode)
     assert list(table)[-len(STATE_COLUMNS) :] == list(STATE_COLUMNS)
     neurons = table["population"] == "neurons"
-    np.testing.assert_array_equal(table["v_init"][neurons], episode.initial.v)
+    np.testing.assert_array_equal(table["v_init"][neurons], episode.initial["v"])
     np.testing.assert_allclose(table["firing_rate"][neurons], episode.spikes.mean(axis=(0, 1)) / 0.0005)
     assert not table["v_init"][~neurons].any() and not table["firing_rate"][~neurons].any()
 

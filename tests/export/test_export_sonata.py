@@ -111,7 +111,7 @@ def test_attributes_of_nodes(circuit, written):
     )
     assert neurons.get_attribute("type", 0) == "excitatory"
     v_init = neurons.get_dynamics_attribute("v_init", neurons.select_all())
-    np.testing.assert_array_equal(v_init, source.episode.initial.v)
+    np.testing.assert_array_equal(v_init, source.episode.initial["v"])
 
 
 def test_spikes_and_reports_are_the_episode(written):

@@ -8,7 +8,7 @@ import numpy as np
 
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.export.connectome import Connectome
-from evoconn_cli.export.episode import Episode, NeuronState
+from evoconn_cli.export.episode import Episode
 from evoconn_cli.networks import Gains, SpikingNeurons
 from evoconn_cli.networks.lif import LifConstants
 
@@ -57,13 +57,14 @@ def random_episode(connectome: Connectome, *, num_steps: int = 4, share: float =
     constants, num_neurons = connectome.constants, connectome.num_neurons
     spikes = rng.random((num_steps, constants.num_substeps, num_neurons)) < share
     before, i_syn, after = rng.random(num_neurons) < share, np.zeros(num_neurons), []
-    initial = NeuronState(*np.zeros((3, num_neurons), np.float32), before)
+    silent = np.zeros(num_neurons, np.float32)
+    initial = {"v": silent, "i_syn": silent, "rate": silent, "spikes": before}
     weights = connectome.gains.recurrent * connectome.neuron_types[:, None] * connectome.layers["recurrent"]
     for step in spikes:
         for now in step:
             i_syn, before = constants.alpha_syn * i_syn + before @ weights, now
         after.append(i_syn)
-    size, actions = connectome.observation_size, connectome.action_size
+    size, actions, unmoved = connectome.observation_size, connectome.action_size, np.zeros((num_steps, num_neurons))
     return Episode(
         seed=0,
         dt_s=0.008,
@@ -72,7 +73,7 @@ def random_episode(connectome: Connectome, *, num_steps: int = 4, share: float =
         normalized=rng.normal(size=(num_steps, size)),
         input_currents=rng.normal(size=(num_steps, num_neurons)),
         spikes=spikes,
-        states=NeuronState(*np.zeros((3, num_steps, num_neurons)), spikes[:, -1])._replace(i_syn=np.array(after)),
+        states={"v": unmoved, "i_syn": np.array(after), "rate": unmoved, "spikes": spikes[:, -1]},
         raw_actions=np.zeros((num_steps, actions)),
         actions=np.zeros((num_steps, actions)),
         rewards=np.zeros(num_steps),

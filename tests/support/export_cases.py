@@ -9,7 +9,7 @@ from connectome_cases import random_connectome
 
 from evoconn_cli.config.formats import ExportOptions
 from evoconn_cli.export.connectome import Connectome, ExportSource
-from evoconn_cli.export.episode import Episode, NeuronState
+from evoconn_cli.export.episode import Episode
 from evoconn_cli.networks import Gains
 
 
@@ -33,8 +33,9 @@ def small_episode(connectome: Connectome, num_steps: int = 3) -> Episode:
     def drawn(*shape: int) -> np.ndarray:
         return random.random(shape, dtype=np.float32)
 
-    def states(*leading: int) -> NeuronState:
-        return NeuronState(*(drawn(*leading, neurons) for _ in "v i_syn rate".split()), drawn(*leading, neurons) > 0.5)
+    def states(*leading: int) -> dict[str, np.ndarray]:
+        arrays = {name: drawn(*leading, neurons) for name in ("v", "i_syn", "rate", "spikes")}
+        return arrays | {"spikes": arrays["spikes"] > 0.5}
 
     observations, actions = connectome.observation_size, connectome.action_size
     return Episode(

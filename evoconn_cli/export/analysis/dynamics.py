@@ -58,7 +58,7 @@ def episode_dynamics(connectome: Connectome, episode: Episode) -> Dynamics:
     """
     constants, gains = connectome.constants, connectome.gains
     spikes = episode.spikes.reshape(-1, connectome.num_neurons)
-    before = np.concatenate([episode.initial.spikes[None], spikes[:-1]])
+    before = np.concatenate([episode.initial["spikes"][None], spikes[:-1]])
     onto = connectome.layers["recurrent"].mean(axis=1)  # share of all neurons that each neuron reaches
     window = max(1, round(SMOOTHED_MS / constants.dt_ms))
     rates, currents = {}, {"input": np.repeat(episode.input_currents.mean(axis=1), constants.num_substeps)}

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -64,21 +64,18 @@ def changed_files(folder: Path) -> dict[str, str]:
     Raises:
         EvoconnError: A file or the checksums cannot be read, or the checksums themselves were changed.
     """
-    entries = _listed(folder)
+    entries = listed_files(folder)
     return {name: what for name, (digest, what) in entries.items() if not _has_digest(folder / name, digest)}
 
 
-def listed_files(folder: Path) -> list[str]:
-    """Returns the files that a bundle was written with; a compact one, as in the zoo, has only those that it needs.
+def listed_files(folder: Path) -> dict[str, tuple[str, str]]:
+    """Returns digest and description of each file that a bundle was written with, by name.
+
+    A compact bundle, as in the zoo, has only the files that it needs.
 
     Raises:
         EvoconnError: The checksums cannot be read, or were changed.
     """
-    return list(_listed(folder))
-
-
-def _listed(folder: Path) -> dict[str, tuple[str, str]]:
-    """Returns digest and description of each file, by name."""
     path = folder / CHECKSUMS_FILE
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
@@ -108,13 +105,6 @@ def _digest_of_list(files: Mapping[str, list[str]]) -> str:
     return _digest(json.dumps(files, sort_keys=True).encode())
 
 
-class Arithmetic(NamedTuple):
-    """Roundings of the recording."""
-
-    fused: bool  # a · b + c is rounded once, not twice
-    exact_actions: bool  # the read-out sums are replayed to the last bit, not only to 1e-5
-
-
 def read_document(folder: Path) -> dict[str, Any]:
     """Returns the content of network.json in a bundle.
 
@@ -130,13 +120,14 @@ def read_document(folder: Path) -> dict[str, Any]:
     return document
 
 
-def network_document(connectome: Connectome, episode: Episode, arithmetic: Arithmetic) -> dict[str, Any]:
+def network_document(connectome: Connectome, episode: Episode, *, fused: bool, exact_actions: bool) -> dict[str, Any]:
     """Returns the content of network.json.
 
     Args:
         connectome: Connectome of a boolean network.
         episode: Recorded episode of the network.
-        arithmetic: Roundings of the recording.
+        fused: Whether the recording rounds a · b + c once, not twice.
+        exact_actions: Whether its read-out sums are replayed to the last bit, not only to 1e-5.
     """
     return {
         "format": _FORMAT,
@@ -149,8 +140,8 @@ def network_document(connectome: Connectome, episode: Episode, arithmetic: Arith
         "update": list(UPDATE),
         "arithmetic": {
             "type": "float32",
-            "fused": arithmetic.fused,
-            "exact_actions": arithmetic.exact_actions,
+            "fused": fused,
+            "exact_actions": exact_actions,
             "rules": list(_ARITHMETIC_RULES),
         },
         "kernels": "[pre, post]; in kernels.npz packed along post as by numpy.packbits",

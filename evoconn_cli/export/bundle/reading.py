@@ -95,8 +95,6 @@ def read_bundle(path: Path) -> Bundle:
     """
     changed = changed_files(path)
     fixed = [name for name in changed if _form_of(name) is None and name not in _NO_MATTER]
-    held = {_form_of(name) for name in listed_files(path)}
-    forms = [form for form in _FORMS if form in held]
     if fixed:
         raise EvoconnError(
             f"{path / fixed[0]} was changed or is missing. In a bundle, only connections can be edited, in "
@@ -105,9 +103,10 @@ def read_bundle(path: Path) -> Bundle:
     check_finite(path)
     document = read_document(path)
     provenance = json.loads((path / PROVENANCE_FILE).read_text(encoding="utf-8"))
-    edited = [form for form in forms if form in {_form_of(name) for name in changed}]
-    untouched = [form for form in forms if form not in edited]
-    if not untouched and len(forms) < len(_FORMS):
+    held, touched = ({_form_of(name) for name in names} for names in (listed_files(path), changed))
+    edited = [form for form in _FORMS if form in touched]
+    untouched = [form for form in _FORMS if form in held - touched]
+    if not untouched and len(edited) < len(_FORMS):
         raise EvoconnError(
             f"{path} is a compact bundle, in which nothing can be edited, and {edited[0]} was changed: put it back. "
             "evoconn export-connectivity makes a bundle of it that can be edited."
@@ -182,26 +181,24 @@ def _read_edits(path: Path, exported: Connectome, edited: list[str]) -> tuple[La
     """
     before = exported.layers
     found = {form: _FORMS[form](path, exported) for form in edited}
-    found = {form: layers for form, layers in found.items() if _num_differences(layers, before)}
+    found = {form: layers for form, layers in found.items() if any(_changes(before, layers))}
     if not found:
         return before, None
     first, now = next(iter(found.items()))
     for form, layers in found.items():
-        if _num_differences(now, layers):
+        if any(_changes(now, layers)):
             raise EvoconnError(
                 f"{path}: {first} and {form} were both edited, and contradict each other. Edit one of them, and put "
                 "the other back."
             )
-    return now, Edit(" and ".join(found), _num_connections(now, before), _num_connections(before, now))
+    return now, Edit(" and ".join(found), *_changes(before, now))
 
 
-def _num_connections(of: Layers, without: Layers) -> int:
-    """Returns the number of connections that are not in `without`."""
-    return sum(int((layer & ~without[name]).sum()) for name, layer in of.items())
-
-
-def _num_differences(one: Layers, other: Layers) -> int:
-    return _num_connections(one, other) + _num_connections(other, one)
+def _changes(before: Layers, after: Layers) -> tuple[int, int]:
+    """Returns the numbers of added and of removed connections."""
+    added = sum(int((layer & ~before[name]).sum()) for name, layer in after.items())
+    removed = sum(int((layer & ~after[name]).sum()) for name, layer in before.items())
+    return added, removed
 
 
 def _read_packed(path: Path, connectome: Connectome) -> Layers:
@@ -238,8 +235,7 @@ def _read_sparse(path: Path, connectome: Connectome) -> Layers:
 
 def _read_edges(path: Path, connectome: Connectome) -> Layers:
     """Returns the connections of edges.csv, one line each."""
-    file = path / EDGES_FILE
-    return layers_from_edges(read_table(file), connectome, str(file), first_line=2)
+    return layers_from_edges(read_table(path / EDGES_FILE), connectome, str(path / EDGES_FILE))
 
 
 @contextlib.contextmanager

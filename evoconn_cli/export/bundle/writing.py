@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import scipy.sparse
 from evoconn_cli.config.formats import PROVENANCE_FILE
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.export.bundle import run_network
-from evoconn_cli.export.bundle.document import NETWORK_FILE, Arithmetic, network_document, readme, write_checksums
+from evoconn_cli.export.bundle.document import NETWORK_FILE, network_document, readme, write_checksums
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.edges import edge_table
 from evoconn_cli.export.episode import Episode
@@ -39,9 +40,6 @@ HOLDS = {
 }
 """Descriptions of the files of a bundle."""
 
-_ARITHMETICS = [Arithmetic(fused, exact) for fused in (True, False) for exact in (True, False)]
-"""Roundings that a recording may have, the usual ones first."""
-
 
 def write_bundle(source: ExportSource, out: Path) -> None:
     """Writes the bundle of a boolean network.
@@ -55,32 +53,27 @@ def write_bundle(source: ExportSource, out: Path) -> None:
     """
     connectome, episode = source.connectome, source.episode
     (out / "csr").mkdir(parents=True)
-    _write_arrays(out, connectome, episode)
+    _save(out / PACKED_FILE, {name: np.packbits(layer, axis=1) for name, layer in connectome.layers.items()})
+    for name, layer in connectome.layers.items():
+        scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(layer))
+    write_table(out / EDGES_FILE, edge_table(connectome))
+    write_table(out / "nodes.csv", node_table(connectome, episode))
+    _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial})
+    seen = np.float32(connectome.obs_count)
+    _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std, "count": seen})
+    _save(out / "probabilities.npz", connectome.probs)
+    _save(out / "episode.npz", episode.arrays())
     write_json(out / PROVENANCE_FILE, source.provenance)
     shutil.copyfile(run_network.__file__, out / "run_network.py")
     (out / "README.md").write_text(readme(connectome, episode, HOLDS), encoding="utf-8")
     _write_network(out, connectome, episode)
 
 
-def _write_arrays(out: Path, connectome: Connectome, episode: Episode) -> None:
-    layers = connectome.layers
-    _save(out / PACKED_FILE, {name: np.packbits(layer, axis=1) for name, layer in layers.items()})
-    for name, layer in layers.items():
-        scipy.sparse.save_npz(out / "csr" / f"{name}.npz", scipy.sparse.csr_array(layer))
-    write_table(out / EDGES_FILE, edge_table(connectome))
-    write_table(out / "nodes.csv", node_table(connectome, episode))
-    _save(out / "neurons.npz", {"sign": neuron_signs(connectome), **episode.initial._asdict()})
-    seen = np.float32(connectome.obs_count)
-    _save(out / "normalizer.npz", {"mean": connectome.obs_mean, "std": connectome.obs_std, "count": seen})
-    _save(out / "probabilities.npz", connectome.probs)
-    _save(out / "episode.npz", episode.arrays())
-
-
 def _write_network(out: Path, connectome: Connectome, episode: Episode) -> None:
     """Writes network.json with the roundings that make the simulator reproduce the episode, and the checksums."""
     failures = []
-    for arithmetic in _ARITHMETICS:
-        write_json(out / NETWORK_FILE, network_document(connectome, episode, arithmetic))
+    for fused, exact in itertools.product((True, False), repeat=2):  # the usual roundings first
+        write_json(out / NETWORK_FILE, network_document(connectome, episode, fused=fused, exact_actions=exact))
         write_checksums(out, HOLDS)
         network = run_network.Network(out)
         try:

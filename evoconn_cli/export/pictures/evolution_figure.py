@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,19 +26,11 @@ from evoconn_cli.drawing.canvas import (
 from evoconn_cli.drawing.colors import LAYERS as LAYER_COLORS
 from evoconn_cli.drawing.colors import MEASURES, ON_WHITE
 from evoconn_cli.export.analysis.reports import agreement_with_last, changed_connections, share_excitatory
-from evoconn_cli.export.analysis.statistics import Certainty, Statistics
+from evoconn_cli.export.analysis.statistics import Statistics
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.pictures.connectome_figure import connectome_figure
 from evoconn_cli.export.units import LAYERS
 
-_TITLES = {
-    "a": "Density",
-    "b": "Entropy of probabilities",
-    "c": "Saturated probabilities",
-    "d": "Connections that changed",
-    "e": "Beside random graphs",
-    "f": "Excitation of actions",
-}
 _SENDERS = {"E": ON_WHITE["E"], "I": ON_WHITE["I"], "input": LAYER_COLORS["input"]}
 _RECEIVERS = {"E": "-", "I": "--", "output": ":"}
 
@@ -52,24 +46,26 @@ def evolution_figure(
         statistics: Statistics of each connectome.
         options: Width, title and panels. Chosen panels are lettered from a again; a single one has no letter.
     """
-    chosen = sorted(set(options.panels)) or list(_TITLES)
-    letters = [f"{letter}  " if len(chosen) > 1 else "" for letter in "abcdef"]
-    columns = max(1, min(len(chosen), 3, int(options.width / 2)))
-    titles = [f"{letter}{_TITLES[name]}" for letter, name in zip(letters, chosen, strict=False)]
-    figure, drawn = make_figure(titles, columns)
-    figure.set_size_inches(options.width, 2.1 * -(-len(chosen) // columns) + 0.05)
     generations = np.array([one.generation for one in statistics])
-    certainty = [one.certainty for one in statistics]
-    draw: dict[str, Callable[[Axes], None]] = {
-        "a": lambda panel: _draw_densities(panel, generations, statistics),
-        "b": lambda panel: _draw_certainty(panel, generations, certainty, of="entropy", y="bits per connection"),
-        "c": lambda panel: _draw_certainty(panel, generations, certainty, of="saturated", y="share near a bound"),
-        "d": lambda panel: _draw_changes(panel, generations, connectomes),
-        "e": lambda panel: _draw_measures(panel, generations, statistics),
-        "f": lambda panel: _draw_actions(panel, generations, statistics),
+    entropy = functools.partial(_draw_certainty, of="entropy", y="bits per connection")
+    saturated = functools.partial(_draw_certainty, of="saturated", y="share near a bound")
+    known: dict[str, tuple[str, Callable[[Axes, np.ndarray, Any], None], Sequence[Any]]] = {
+        "a": ("Density", _draw_densities, statistics),
+        "b": ("Entropy of probabilities", entropy, statistics),
+        "c": ("Saturated probabilities", saturated, statistics),
+        "d": ("Connections that changed", _draw_changes, connectomes),
+        "e": ("Beside random graphs", _draw_measures, statistics),
+        "f": ("Excitation of actions", _draw_actions, statistics),
     }
-    for name, panel in zip(chosen, drawn, strict=True):
-        draw[name](panel)
+    chosen = [known[letter] for letter in sorted(set(options.panels)) or known]
+    titles = [title for title, *_ in chosen]
+    if len(chosen) > 1:
+        titles = [f"{letter}  {title}" for letter, title in zip(known, titles, strict=False)]
+    columns = max(1, min(len(chosen), 3, int(options.width / 2)))
+    figure, panels = make_figure(titles, columns)
+    figure.set_size_inches(options.width, 2.1 * -(-len(chosen) // columns) + 0.05)
+    for panel, (_, draw, values) in zip(panels, chosen, strict=True):
+        draw(panel, generations, values)
         panel.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, steps=[1, 2, 5, 10]))
     for_print(figure)
     if options.title:
@@ -84,10 +80,8 @@ def _lines(panel: Axes, x: np.ndarray, series: dict[str, list[float]], colors: M
         panel.plot(x, values, color=colors[label], marker=".", markersize=3, label=label)
 
 
-def _draw_certainty(
-    panel: Axes, generations: np.ndarray, certainty: Sequence[Mapping[str, Certainty]], *, of: str, y: str
-) -> None:
-    series = {name: [getattr(one[name], of) for one in certainty] for name in LAYERS}
+def _draw_certainty(panel: Axes, generations: np.ndarray, statistics: Sequence[Statistics], *, of: str, y: str) -> None:
+    series = {name: [getattr(one.certainty[name], of) for one in statistics] for name in LAYERS}
     _lines(panel, generations, series, LAYER_COLORS)
     label_axes(panel, "generation", y, legend_columns=3)
 

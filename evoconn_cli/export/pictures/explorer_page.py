@@ -9,7 +9,7 @@ import numpy as np
 from evoconn_cli.config.formats import SORTS
 from evoconn_cli.drawing import colors
 from evoconn_cli.drawing.page_parts import fill_page, pack
-from evoconn_cli.export.analysis.dynamics import Dynamics, communities_of, episode_dynamics, middle_of, neuron_order
+from evoconn_cli.export.analysis.dynamics import communities_of, episode_dynamics, middle_of, neuron_order
 from evoconn_cli.export.analysis.reports import statistics_rows
 from evoconn_cli.export.connectome import Connectome, ExportSource
 from evoconn_cli.export.units import LAYERS, neuron_signs, unit_labels
@@ -27,8 +27,10 @@ def write_explorer(source: ExportSource, out: Path) -> None:
         f"run {source.provenance.get('run', '')}"
     )
     shown = middle_of(episode_dynamics(connectome, source.episode))
+    activity = {f"rate_{name}": values.astype(np.float32) for name, values in shown.rates.items()}
+    activity |= {f"current_{name}": values.astype(np.float32) for name, values in shown.currents.items()}
     groups = [({"name": name}, _arrays(connectome, name)) for name in LAYERS]
-    groups.append(({"name": "episode"}, _episode_arrays(shown)))
+    groups.append(({"name": "episode"}, {"spikes": np.packbits(shown.spikes), **activity}))
     observations, actions = unit_labels(connectome)
     header = {
         "labels": {"observations": observations, "actions": actions},
@@ -60,12 +62,6 @@ def _arrays(connectome: Connectome, name: str) -> dict[str, np.ndarray]:
         "bits": np.packbits(connectome.layers[name]),
         "probs": np.round(connectome.probs[name] * _PROB_STEPS).astype(np.uint8),
     }
-
-
-def _episode_arrays(shown: Dynamics) -> dict[str, np.ndarray]:
-    arrays = {"spikes": np.packbits(shown.spikes)}
-    arrays |= {f"rate_{name}": values.astype(np.float32) for name, values in shown.rates.items()}
-    return arrays | {f"current_{name}": values.astype(np.float32) for name, values in shown.currents.items()}
 
 
 def _css(rgb: colors.Rgb) -> str:
