@@ -69,15 +69,7 @@ def color_of(index: int) -> str:
 
 
 def draw_series(
-    panel: Axes,
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    low: np.ndarray,
-    high: np.ndarray,
-    index: int,
-    label: str,
-    marker: str,
+    panel: Axes, x: np.ndarray, y: np.ndarray, *, low: np.ndarray, high: np.ndarray, index: int, label: str, marker: str
 ) -> None:
     """Draws a line and the band around it, unless the band has no width."""
     color = color_of(index)

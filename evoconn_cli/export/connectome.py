@@ -123,13 +123,11 @@ class ExportSource:
         from evoconn_cli.export.analysis.statistics import connectome_statistics
 
         num = self.options.random_graphs
-        return [
-            connectome_statistics(
-                connectome,
-                num_random_graphs=num,
-                progress=lambda drawn, step=connectome.generation: self.progress(
-                    f"statistics of generation {step}: random graph {drawn} of {num}"
-                ),
-            )
-            for connectome in self.connectomes
-        ]
+
+        def measure(connectome: Connectome) -> Statistics:
+            def show(drawn: int) -> None:
+                self.progress(f"statistics of generation {connectome.generation}: random graph {drawn} of {num}")
+
+            return connectome_statistics(connectome, num_random_graphs=num, progress=show)
+
+        return [measure(connectome) for connectome in self.connectomes]

@@ -40,9 +40,10 @@ def verify_onnx(source: ExportSource, path: Path) -> str:
             if exact or 2 * len(differing) > episode.num_steps:
                 raise EvoconnError(f"{path} does not verify: {differing[0]}: another spike than recorded.")
         else:
-            _check(path, f"step {step}, action", given["action"][0], episode.actions[step], tolerance)
+            where = f"{path} does not verify: step {step}"
+            _check(f"{where}, action", given["action"][0], episode.actions[step], tolerance)
             for name, array in recorded.items():
-                _check(path, f"step {step}, next_{name}", given[f"next_{name}"][0], array, 0.0 if exact else tolerance)
+                _check(f"{where}, next_{name}", given[f"next_{name}"][0], array, 0.0 if exact else tolerance)
         carry = {name: given[f"next_{name}"][0] for name in carry} if exact else recorded
     compared = f"actions {'' if exact or not carry else 'and carry '}agree to {tolerance:g}"
     if exact:
@@ -60,11 +61,9 @@ def verify_onnx(source: ExportSource, path: Path) -> str:
     )
 
 
-def _check(path: Path, where: str, given: np.ndarray, recorded: np.ndarray, tolerance: float) -> None:
+def _check(where: str, given: np.ndarray, recorded: np.ndarray, tolerance: float) -> None:
     """Checks that an array is the recorded one, up to an absolute and relative tolerance."""
     close = np.isclose(given, recorded, rtol=tolerance, atol=tolerance)
     if not close.all():
         index = int(np.argmin(close))
-        raise EvoconnError(
-            f"{path} does not verify: {where} {index} is {given[index]}, and {recorded[index]} was recorded."
-        )
+        raise EvoconnError(f"{where} {index} is {given[index]}, and {recorded[index]} was recorded.")

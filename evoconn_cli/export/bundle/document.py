@@ -164,80 +164,24 @@ def readme(connectome: Connectome, episode: Episode, holds: Mapping[str, str]) -
         episode: Recorded episode of the network.
         holds: Description of each file by name.
     """
-    config = connectome.config
     connections = {name: int(layer.sum()) for name, layer in connectome.layers.items()}
     excitatory = int(excitatory_neurons(connectome).sum())
     files = "\n".join(f"| `{name}` | {what} |" for name, what in holds.items())
     update = "\n".join(f"    {line}" for line in UPDATE)
     arithmetic = "\n".join(f"- {line}" for line in _ARITHMETIC_RULES)
     constants = connectome.constants
-    network_ms, task_ms = constants.num_substeps * constants.dt_ms, 1000 * episode.dt_s
-    return f"""# A spiking network that was evolved for {config.task.name}
-
-- {connectome.num_neurons} neurons: the first {excitatory} are excitatory, the others inhibitory.
-- {connections["input"]} connections from {2 * connectome.observation_size} inputs, {connections["recurrent"]} among
-  neurons, {connections["output"]} to {connectome.action_size} actions. A connection is there or not; none has a weight.
-- Generation {connectome.generation}, {connectome.policy} connections; written by evoconn {__version__}.
-
-    python run_network.py
-
-replays the recorded episode of {episode.num_steps} steps with NumPy alone, and says where the first difference is, if
-there is one. In a program of your own: `from run_network import Network`.
-
-| file | holds |
-|---|---|
-{files}
-| `checksums.json` | SHA-256 of each file |
-
-Arrays have the names of the equations below. There are T steps of S = {constants.num_substeps} sub-steps,
-O = {connectome.observation_size} observations, N = {connectome.num_neurons} neurons and
-A = {connectome.action_size} actions.
-
-| array | in | |
-|---|---|---|
-| `input` [2·O, N], `recurrent` [N, N], `output` [N, A] | `kernels.npz` | bits, packed along the last axis |
-| the same | `csr/NAME.npz` | for `scipy.sparse.load_npz` |
-| the same | `probabilities.npz` | float32, the evolved probability of each connection |
-| `sign` [N] | `neurons.npz` | 1 excitatory, -1 inhibitory |
-| `v`, `i_syn`, `rate` [N], `spikes` [N] bool | `neurons.npz` | state in which the episode begins |
-| `mean`, `std` [O], `count` | `normalizer.npz` | of the observations so far; their number |
-| `observation`, `x` [T, O], `i_in` [T, N] | `episode.npz` | of each step |
-| `spikes` [T, S, ceil(N / 8)] | `episode.npz` | bits, packed along the last axis |
-| `v`, `i_syn`, `rate` [T, N] | `episode.npz` | at the end of each step |
-| `raw_action`, `action` [T, A], `reward` [T] | `episode.npz` | of each step |
-
-Bits are those of `numpy.packbits`: `numpy.unpackbits(array, axis=-1, count=N)`, of `output` with `count=A`.
-
-`network.json` has the constants with their units, also as hex floats; `float32` is the number that is computed with.
-
-## The network
-
-{update}
-
-## To the last bit
-
-{arithmetic}
-
-## Time
-
-A step is {constants.num_substeps} sub-steps of {constants.dt_ms:g} ms, {network_ms:g} ms for the network; the task
-simulates {task_ms:g} ms meanwhile. Neither follows from the other: the network gets {constants.step_ms:g} ms per step,
-rounded to whole sub-steps, in every task. Time constants and rates are in the time of the network: `rate` in
-spikes per ms, `firing_rate` in `nodes.csv` in spikes/s. Potentials and currents have no unit.
-
-## Tables
-
-`weight` in `edges.csv` is the gain of the layer times the sign of the sender. In step 9 the sign is in `rate` already,
-so the gain alone counts there. A connection exists where its probability is above 1/2, unless connections were
-sampled. Row t of `episode.npz` has the observation before step t, what follows from it, and the state after it.
-
-## Changing it
-
-Add or remove connections in one form, `edges.csv`, `kernels.npz` or the files in `csr/`, and leave the others as they
-are. A row of `edges.csv` needs `layer`, `pre` and `post` alone:
-
-    evoconn evaluate THIS_DIRECTORY
-
-says what was changed, and evaluates the network as it is now. `evoconn export-connectivity THIS_DIRECTORY --out NEW`
-makes a bundle of it, with an episode of its own.
-"""
+    template = Path(__file__).with_name("readme.md").read_text(encoding="utf-8")
+    return template.format(
+        connectome=connectome,
+        constants=constants,
+        episode=episode,
+        excitatory=excitatory,
+        connections=connections,
+        num_inputs=2 * connectome.observation_size,
+        network_ms=constants.num_substeps * constants.dt_ms,
+        task_ms=1000 * episode.dt_s,
+        files=files,
+        update=update,
+        arithmetic=arithmetic,
+        version=__version__,
+    )

@@ -54,10 +54,7 @@ _MOST_NAMES = 30
 
 @own_settings()
 def connectome_figure(
-    connectome: Connectome,
-    statistics: Statistics,
-    options: ExportOptions,
-    episode: Episode | None = None,
+    connectome: Connectome, statistics: Statistics, options: ExportOptions, episode: Episode | None = None
 ) -> Figure:
     """Returns the figure of one connectome.
 
