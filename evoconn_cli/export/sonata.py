@@ -75,8 +75,10 @@ def write_sonata(source: ExportSource, out: Path) -> None:
     (out / "network" / "edge_types.csv").write_text(_csv(EDGE_TYPES))
     _write_output(out / "output", connectome, episode)
     documents = {
-        "components/lif.json": _parameters(connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms"),
-        "components/readout.json": _parameters(connectome, "tau_out_ms"),
+        "components/lif.json": _parameters(
+            connectome, "tau_m_ms", "tau_syn_ms", "tau_out_ms", "dt_ms", "v_rest", "v_threshold"
+        ),
+        "components/readout.json": _parameters(connectome, "tau_out_ms", "dt_ms"),
         "circuit_config.json": _circuit(source),
         "simulation_config.json": _simulation(connectome, episode),
         "node_sets.json": {population: {"population": population} for population in POPULATIONS},
@@ -203,11 +205,9 @@ def _simulation(connectome: Connectome, episode: Episode) -> dict[str, Any]:
     }
 
 
-def _parameters(connectome: Connectome, *times: str) -> dict[str, float]:
-    """Returns the parameters of a model, time constants [ms] without their suffix."""
-    constants = connectome.constants
-    potentials = ("v_rest", "v_threshold") if "tau_m_ms" in times else ()
-    return {name.removesuffix("_ms"): getattr(constants, name) for name in (*times, "dt_ms", *potentials)}
+def _parameters(connectome: Connectome, *names: str) -> dict[str, float]:
+    """Returns constants of the neurons, times [ms] without their suffix."""
+    return {name.removesuffix("_ms"): getattr(connectome.constants, name) for name in names}
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

@@ -24,8 +24,10 @@ _PALETTE_SAMPLES = 8
 class _Drawing:
     """Draws moments of recorded episodes, with the overlay if it is asked for."""
 
-    def __init__(self, subject: Subject, episodes: list[Motion], options: RenderOptions, clock: Clock) -> None:
-        bodies, width, height = _bodies(subject, episodes), options.width, options.height
+    def __init__(
+        self, subject: Subject, bodies: TaskBodies, episodes: list[Motion], *, options: RenderOptions, clock: Clock
+    ) -> None:
+        width, height = options.width, options.height
         self._episodes, self._clock, self._overlay = episodes, clock, None
         if options.has_overlay:
             title = (subject.task.name, subject.about)
@@ -58,14 +60,13 @@ def write_episodes(
     Raises:
         EvoconnError: The renderer or the encoder fails.
     """
-    dt = subject.task.dt
+    dt, neurons = subject.task.dt, subject.network.neurons
+    bodies = bodies_of(subject.task, episodes[0].positions.shape[1])
     if options.format == "html":
-        bodies = _bodies(subject, episodes)
-        neurons, about = subject.network.neurons, subject.about
-        write_page(out, bodies, episodes, neurons=neurons, options=options, dt=dt, about=about)
+        write_page(out, bodies, episodes, neurons=neurons, options=options, dt=dt, about=subject.about)
         return
     clock = Clock(episodes, dt=dt, fps=options.fps, speed=options.speed)
-    drawing = _Drawing(subject, episodes, options, clock)
+    drawing = _Drawing(subject, bodies, episodes, options=options, clock=clock)
     progress.note(f"Drawn by {drawing.renderer.name}.")
     size = (options.width, options.height)
     try:
@@ -83,10 +84,6 @@ def write_episodes(
         write_gif(out, frames, samples, fps=options.fps, size=size)
     finally:
         drawing.renderer.close()
-
-
-def _bodies(subject: Subject, episodes: list[Motion]) -> TaskBodies:
-    return bodies_of(subject.task, episodes[0].positions.shape[1])
 
 
 def _shown(frames: Iterator[np.ndarray], progress: RenderDisplay) -> Iterator[np.ndarray]:
