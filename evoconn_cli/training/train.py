@@ -179,7 +179,7 @@ def _header(run: TrainingRun, engine: Engine, start: int) -> RunHeader:
         max_env_steps=config.algo.max_env_steps,
         may_end_early=config.algo.target_fitness is not None or config.algo.patience is not None,
         on_gpus=not run.workers.on_cpu,
-        expected=at_most.text() if at_most else None,
+        expected=at_most.text() if at_most and at_most.seconds >= 1 else None,
     )
 
 
