@@ -258,13 +258,15 @@ def starting_state(
 
 
 def start_from_connectome(run: TrainingRun, engine: Engine, state: RunState) -> tuple[RunState, str | None]:
-    """Returns the state before the first generation, of a run with `--init` near its connectome, and what to say of it.
+    """Returns a state before the first generation near the connectome of `--init`, and a message about it.
+
+    The state of any other run, or of one that has been trained, is returned as it is, without a message.
 
     Raises:
         RunDirectoryError: init.npz is missing, or is not what the run was created with.
     """
     digest, file = _digest_in(run.config), run.directory.init_file
-    if digest is None:
+    if digest is None or int(state.generation) > 0:
         return state, None
     try:
         with file.open("rb") as opened, np.load(opened) as arrays:

@@ -72,19 +72,17 @@ def train(
         KeyboardInterrupt: the user quit.
     """
     directory, config, workers, processes = run.directory, run.config, run.workers, run.processes
-    engine = (make_engine or build_engine)(config, workers)
+    engine, note = (make_engine or build_engine)(config, workers), progress.note
     directory.check_stays_inside()
     with (
         interrupts or Interrupts() as interrupts,
-        run_lock(directory.lock_file, progress.note) as lock,
+        run_lock(directory.lock_file, note) as lock,
         closing(CheckpointStore(directory.checkpoints, config)) as store,
     ):
-        interrupts.notify = progress.note
+        interrupts.notify = note
         initial = jax.device_put(engine.initial_state(), workers.first_device)
-        state, host = starting_state(run, store, initial, progress.note)
-        started = None
-        if int(state.generation) == 0:
-            state, started = start_from_connectome(run, engine, state)
+        state, host = starting_state(run, store, initial, note)
+        state, started = start_from_connectome(run, engine, state)
         if config != directory.read_config():
             directory.write_config(config)
         facts = start_facts(describe_devices(workers), arithmetic_variables())
@@ -102,13 +100,11 @@ def train(
             progress.start(_header(run, engine, start), metrics.history)
             for warning in (started, engine.kernel.found, changed, _gap(metrics, start)):
                 if warning is not None:
-                    progress.note(warning)
+                    note(warning)
             if config.tracking.tensorboard:
-                trackers.append(
-                    open_event_log(directory.path, metrics.history, start, config=config, note=progress.note)
-                )
-            trackers.append(track_run(directory, config, progress.note, facts))
-            videos = _video_maker(run, engine, start, progress.note)
+                trackers.append(open_event_log(directory.path, metrics.history, start, config=config, note=note))
+            trackers.append(track_run(directory, config, note, facts))
+            videos = _video_maker(run, engine, start, note)
             recorder = RunRecorder(
                 store,
                 metrics,
