@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, takewhile
 from typing import Any, NamedTuple
@@ -110,7 +110,7 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
     if variable is None:
         return list(gpus)
     found = takewhile(bool, (_find(gpus, entry) for entry in variable.split(",")))
-    return list(dict.fromkeys(chain.from_iterable(found)))
+    return _distinct(found)
 
 
 def named_gpus(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
@@ -131,7 +131,12 @@ def named_gpus(gpus: Sequence[Gpu], names: str) -> list[Gpu]:
                 f"--devices {names}: no GPU {entry!r}; visible are: {known}. Use the numbers of nvidia-smi; "
                 "CUDA_VISIBLE_DEVICES may hide some."
             )
-    return list(dict.fromkeys(chain.from_iterable(found.values())))
+    return _distinct(found.values())
+
+
+def _distinct(found: Iterable[Iterable[Gpu]]) -> list[Gpu]:
+    """Returns each GPU once, at its first place."""
+    return list({gpu.uuid: gpu for gpu in chain.from_iterable(found)}.values())
 
 
 def _find(gpus: Sequence[Gpu], entry: str) -> list[Gpu]:

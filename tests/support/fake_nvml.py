@@ -40,13 +40,13 @@ class FakeNvml:
     def nvmlDeviceGetHandleByIndex(self, index):
         if f"GPU-{index}" in self.failing:
             raise self.NVMLError("GPU is lost")
-        return f"GPU-{index}"
+        return SimpleNamespace(uuid=f"GPU-{index}")  # like a real one, it cannot be hashed
 
     def nvmlDeviceGetUUID(self, handle):
-        return handle
+        return handle.uuid
 
     def nvmlDeviceGetMigMode(self, handle):
-        if int(handle.removeprefix("GPU-")) not in self.mig:
+        if int(handle.uuid.removeprefix("GPU-")) not in self.mig:
             raise self.NVMLError("Not Supported")
         return [1, 1]
 
@@ -54,25 +54,25 @@ class FakeNvml:
         return 7
 
     def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, number):
-        index = int(handle.removeprefix("GPU-"))
+        index = int(handle.uuid.removeprefix("GPU-"))
         if number not in self.mig[index]:
             raise self.NVMLError("Not Found")
-        return f"MIG-{index}{number}"
+        return SimpleNamespace(uuid=f"MIG-{index}{number}")
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
-        if handle in self.failing:
+        if handle.uuid in self.failing:
             raise self.NVMLError("GPU is lost")
         self.samples += 1
-        if handle in self.pids:
-            return [SimpleNamespace(pid=pid) for pid in self.pids[handle]]
-        found = self.processes.get(handle, [0])
+        if handle.uuid in self.pids:
+            return [SimpleNamespace(pid=pid) for pid in self.pids[handle.uuid]]
+        found = self.processes.get(handle.uuid, [0])
         return [SimpleNamespace(pid=1)] * (found.pop(0) if len(found) > 1 else found[0])
 
     def nvmlDeviceGetMemoryInfo(self, handle, version=None):
-        used = self.memory.get(handle, 3 * 2**20)
+        used = self.memory.get(handle.uuid, 3 * 2**20)
         return SimpleNamespace(used=used if version == self.nvmlMemory_v2 else used + self.reserved)
 
     def nvmlDeviceGetUtilizationRates(self, handle):
-        if handle in self.mig or handle in self.failing:
+        if handle.uuid in self.failing:
             raise self.NVMLError("Not Supported")
-        return SimpleNamespace(gpu=self.busy.get(handle, 0), memory=0)
+        return SimpleNamespace(gpu=self.busy.get(handle.uuid, 0), memory=0)
