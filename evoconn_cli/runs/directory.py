@@ -126,15 +126,15 @@ class RunDirectory:
         run = cls(path)
         with readable(path):
             if not run.path.is_dir():
-                where = _where_runs_are(path)
-                raise RunDirectoryError(f"no run directory at {path}: there is no such directory. {where}")
+                raise RunDirectoryError(f"no run directory at {path}: there is no such directory. {_where(path)}")
             if is_bundle(path):
                 raise RunDirectoryError(
                     f"{path} is a bundle, which has no training. To start a run from it: {program()} train --init "
                     f"{shlex.quote(str(path))}"
                 )
             if not run.config_file.is_file():
-                raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}.")
+                to_list = f"To see the runs in it: {program()} runs {shlex.quote(str(path))}"
+                raise RunDirectoryError(f"{path} is not a run directory: it has no {run.config_file.name}. {to_list}")
         return run
 
     def check_new(self) -> None:
@@ -297,7 +297,7 @@ def locate(path: Path) -> tuple[Path, int | None]:
         if checkpoints.name == "checkpoints" and (checkpoints.parent / "config.yaml").is_file():
             return checkpoints.parent, step
         if not whole.exists():
-            raise RunDirectoryError(f"no run at {path}: there is no such file or directory. {_where_runs_are(path)}")
+            raise RunDirectoryError(f"no run at {path}: there is no such file or directory. {_where(path)}")
         if is_bundle(whole):
             raise NoRunError(f"{path} is an exported bundle, which has no training. Name the run that it comes from.")
         if not (whole / "config.yaml").is_file():
@@ -314,7 +314,7 @@ def locate(path: Path) -> tuple[Path, int | None]:
         return whole, None
 
 
-def _where_runs_are(path: Path) -> str:
+def _where(path: Path) -> str:
     """Returns a hint for a `path` that does not exist."""
     near = Path("runs") / path.name
     if path.name and near.is_dir():

@@ -88,7 +88,7 @@ TABLE = [
     (f"{TRAIN} --run-dir a[1]", 1, "a path that contains '['"),
     ("resume", 2, "Missing argument 'RUN_DIR'"),
     ("resume nowhere", 1, "no run directory at nowhere"),
-    ("resume EMPTY", 1, "is not a run directory: it has no config.yaml"),
+    ("resume EMPTY", 1, "is not a run directory: it has no config.yaml. To see the runs in it: evoconn runs "),
     ("resume RUN --generations 2", 2, "the run has 6 generations already"),
     ("resume RUN --discard-later", 2, "--discard-later goes with --from-step"),
     ("resume RUN --from-step 3 --generations 9", 1, "generation 3 is not saved"),
