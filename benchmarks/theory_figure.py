@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from evoconn_cli.config.schema import EcConfig
 from evoconn_cli.drawing.canvas import color_of, empty_figure, label_axes, own_settings, save_figure, style_panel
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
@@ -35,7 +36,8 @@ NOISE = 10.0
 def main() -> None:
     """Runs EC on the pattern and writes the figure."""
     hidden = jnp.asarray([[character == "#" for character in row] for row in HIDDEN])
-    strategy = make_connectivity(connection_shapes={"layer": hidden.shape}, num_members=MEMBERS, learning_rate=0.05)
+    config = EcConfig(name="ec", population=MEMBERS + 1, evaluation_copies=1, learning_rate=0.05)
+    strategy = make_connectivity(config, connection_shapes={"layer": hidden.shape})
 
     def matches(candidates):
         layers = bits.unpack(candidates["layer"], axis=1, length=hidden.shape[0])

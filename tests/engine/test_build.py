@@ -12,7 +12,7 @@ from evoconn_cli import tasks
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.loading import load_config
 from evoconn_cli.config.registry import pairs
-from evoconn_cli.config.schema import SpikingConfig
+from evoconn_cli.config.schema import AlgoConfig, SpikingConfig
 from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.strategies import connectivity, gaussian
@@ -87,7 +87,7 @@ def arguments(monkeypatch):
 
     def record(name: str, result, kind: str | None = None, module=build):
         def make(*positional, **given):
-            configs = [vars(one) for one in positional if isinstance(one, SpikingConfig)]
+            configs = [vars(one) for one in positional if isinstance(one, SpikingConfig | AlgoConfig)]
             calls[kind or name] = given | dict(*configs)
             return result
 
@@ -158,6 +158,6 @@ def test_es_without_constants_has_the_published_ones_of_its_network(arguments):
 
 def test_strategies_know_how_many_members_are_ranked_and_whether_all_can_be_held(arguments, monkeypatch):
     given = arguments("algo.population=800", "engine.block=8")["strategy"]
-    assert (given["num_members"], given["keeps_candidates"]) == (790, True)
+    assert (given["population"], given["keeps_candidates"]) == (800, True)
     monkeypatch.setattr(connectivity, "_HELD_BYTES", 99)
     assert not arguments("algo.population=800", "engine.block=8")["strategy"]["keeps_candidates"]

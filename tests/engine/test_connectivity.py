@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategy_configs import ec_config
 
 from evoconn_cli.config.schema import ConnSnnConfig, EcConfig
 from evoconn_cli.engine.strategies import connectivity
@@ -21,8 +22,8 @@ KEY = jax.random.key(0)
 SHAPES = {"input": (6, 5), "recurrent": (37, 5), "output": (4, 3)}
 
 
-def make_ec(**options):
-    return make_connectivity(**(dict(connection_shapes=SHAPES, num_members=1000) | options))
+def make_ec(num_members=1000, connection_shapes=SHAPES, wiring=1.0, **keys):
+    return make_connectivity(ec_config(num_members, **keys), connection_shapes=connection_shapes, wiring=wiring)
 
 
 def pack(connections):
@@ -104,7 +105,7 @@ def test_step_size_falls_after_the_knee():
 @pytest.mark.slow
 def test_golden_updates(golden):
     arrays = golden("ec_update")
-    strategy = make_connectivity(
+    strategy = make_ec(
         connection_shapes={"only": (6, 5)},
         num_members=arrays["theta"].shape[1],
         learning_rate=float(arrays["lr"]),
@@ -140,7 +141,7 @@ def test_samples_have_their_probabilities():
 @pytest.mark.slow
 def test_bits_of_a_member_and_of_different_members_are_independent():
     shapes = {"one": (8, 6), "two": (8, 6)}
-    strategy = make_connectivity(connection_shapes=shapes, num_members=4000)
+    strategy = make_ec(num_members=4000, connection_shapes=shapes)
     drawn = unpack(strategy.ask(jax.random.key(1), strategy.init(KEY), jnp.arange(4000)), shapes)
     flat = np.concatenate([layer.reshape(4000, -1) for layer in drawn.values()], axis=1) * 2.0 - 1.0
     between_bits = flat.T @ flat / np.sqrt(len(flat))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from strategy_configs import es_config
 from test_generation import CASES, make_winding_task
 
 from evoconn_cli.engine.episodes import Evaluation, Learned, Perturbation, episode_keys, evaluation_key
@@ -84,9 +85,7 @@ def failing_network(task):
 def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options):
     task = failing_task()
     network = failing_network(task)
-    strategy = make_gaussian(
-        initial_center=network.initial_weights, num_members=NUM_MEMBERS, sigma=0.1, learning_rate=0.1
-    )
+    strategy = make_gaussian(es_config(NUM_MEMBERS, sigma=0.1, learning_rate=0.1), network.initial_weights)
     rollout = Rollout(
         task,
         network,
@@ -134,7 +133,7 @@ def test_members_of_which_anything_is_not_finite_fail_and_spoil_nothing(options)
 def test_an_evaluation_fails_the_same_episodes():
     task, num_episodes, seed = failing_task(), 100, 4
     network = failing_network(task)
-    strategy = make_gaussian(initial_center=network.initial_weights, num_members=2, sigma=0.1, learning_rate=0.1)
+    strategy = make_gaussian(es_config(2, sigma=0.1, learning_rate=0.1), network.initial_weights)
     workers = make_worker_mesh(jax.devices(), 2)
     program = Evaluation(
         task=task,

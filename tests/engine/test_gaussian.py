@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from strategy_configs import es_config
 
 from evoconn_cli.engine.strategies.gaussian import GaussianState, make_gaussian
 from evoconn_cli.engine.strategies.shaping import doubled_centered_ranks
@@ -14,8 +15,8 @@ SIGMA, M = 0.3, 64
 
 
 def make(shape=(6, 5), **options):
-    options = dict(num_members=M, sigma=SIGMA, learning_rate=0.15, weight_decay=0.1) | options
-    return make_gaussian(initial_center=lambda key: {"w": jax.random.normal(key, shape)}, **options)
+    config = es_config(**dict(num_members=M, sigma=SIGMA, learning_rate=0.15, weight_decay=0.1) | options)
+    return make_gaussian(config, lambda key: {"w": jax.random.normal(key, shape)})
 
 
 @pytest.mark.slow

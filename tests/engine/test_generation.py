@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategy_configs import ec_config
 
 from evoconn_cli.config.schema import ConnSnnConfig, TaskConfig
 from evoconn_cli.engine import normalizer as norm
@@ -99,9 +100,8 @@ def build(task: Task, options: Options = DEFAULTS, num_workers: int = 1, network
     )
     shapes = {name: layer.shape for name, layer in network.shapes.items()}
     strategy = make_connectivity(
+        ec_config(options.population - options.evaluation_copies, learning_rate=options.learning_rate),
         connection_shapes=shapes,
-        num_members=options.population - options.evaluation_copies,
-        learning_rate=options.learning_rate,
         keeps_candidates=options.keeps_candidates,
     )
     rollout = Rollout(

@@ -93,7 +93,7 @@ def test_connections_are_held_where_there_is_memory_for_them(machine, monkeypatc
     """Half a GiB of them; what is not held is drawn again, and the run is the same."""
     machine(OWN_2, {"a.slice/memory.max": str(memory)} if memory else {})
     given = {}
-    monkeypatch.setattr(connectivity, "make_connectivity", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(connectivity, "make_connectivity", lambda config, **arguments: given.update(arguments))
     network = type("Network", (), {"shapes": {}, "num_parameters": 2**19, "wiring": 1.0})
     connectivity.make(load_config("paper", ["task.name=hopper", "algo.population=8192"]).algo, network)
     assert given["keeps_candidates"] is held

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from strategy_configs import ec_config, es_config
 
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.engine.strategies.gaussian import make_gaussian
@@ -20,14 +21,11 @@ def unpacked(candidates):
 
 
 STRATEGIES = {
-    "ec": (make_connectivity(connection_shapes={"kernel": SHAPE}, num_members=M), unpacked),
+    "ec": (make_connectivity(ec_config(M), connection_shapes={"kernel": SHAPE}), unpacked),
     "es": (
         make_gaussian(
-            initial_center=lambda key: {"kernel": jax.random.normal(key, SHAPE)},
-            num_members=M,
-            sigma=0.1,
-            learning_rate=0.05,
-            weight_decay=0.0,
+            es_config(M, sigma=0.1, learning_rate=0.05, weight_decay=0.0),
+            lambda key: {"kernel": jax.random.normal(key, SHAPE)},
         ),
         lambda candidates: candidates["kernel"],
     ),

@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from connectome_cases import connectome_of, random_connectome
+from strategy_configs import ec_config
 
 from evoconn_cli.engine.strategies.connectivity import make_connectivity
 from evoconn_cli.export.analysis.reports import as_json, statistics_table
@@ -76,7 +77,7 @@ def test_certainty_is_what_training_logs():
     found = certainty_by_layer(dataclasses.replace(random_connectome(), probs=probs))
     near = np.concatenate([np.isin(p, bounds[:4]).ravel() for p in probs.values()])
     assert found["all"].saturated == pytest.approx(near.mean())
-    strategy = make_connectivity(connection_shapes=shapes, num_members=40, eps=eps)
+    strategy = make_connectivity(ec_config(40, eps=eps), connection_shapes=shapes)
     state = strategy.init(jax.random.key(0))._replace(probs={name: jnp.asarray(p) for name, p in probs.items()})
     logged = strategy.metrics(state)
     assert found["all"].entropy == pytest.approx(float(logged["entropy"]), rel=1e-5)

@@ -109,68 +109,38 @@ def make(config: EcConfig, network: Network) -> Strategy:
     """
     held_bytes = network.num_parameters / 8 * config.population
     return make_connectivity(
+        config,
         connection_shapes={name: layer.shape for name, layer in network.shapes.items()},
-        num_members=config.num_members,
-        keeps_candidates=held_bytes <= min(_HELD_BYTES, _HELD_SHARE * usable_memory()),
-        learning_rate=config.learning_rate,
-        learning_rate_knee=config.learning_rate_knee,
-        eps=config.eps,
-        adam_beta1=config.adam_beta1,
-        adam_beta2=config.adam_beta2,
-        adam_eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        initial_prob=config.initial_prob,
-        initial_certainty=config.initial_certainty,
         wiring=network.wiring,
+        keeps_candidates=held_bytes <= min(_HELD_BYTES, _HELD_SHARE * usable_memory()),
     )
 
 
 def make_connectivity(
+    config: EcConfig,
     *,
     connection_shapes: Mapping[str, tuple[int, ...]],
-    num_members: int,
-    keeps_candidates: bool = True,
-    learning_rate: float = 0.15,
-    learning_rate_knee: float | None = None,
-    eps: float = 1e-3,
-    adam_beta1: float = 0.9,
-    adam_beta2: float = 0.999,
-    adam_eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    initial_prob: float = 0.5,
-    initial_certainty: float = 0.0,
     wiring: float = 1.0,
+    keeps_candidates: bool = True,
 ) -> Strategy:
     """Returns the strategy EC; its candidates are layers packed along their first axis.
 
     Args:
+        config: Configuration of the strategy, with at most `MAX_MEMBERS` members.
         connection_shapes: Shape of every layer, pre-synaptic axis first.
-        num_members: M, at most `MAX_MEMBERS`.
-        keeps_candidates: Whether members are held for a generation; otherwise they are drawn twice.
-        learning_rate: Step size.
-        learning_rate_knee: Generations t0; the step size of generation t is multiplied by sqrt(t0 / (t0 + t)). None
-            for a constant one, as in arXiv 2305.17650.
-        eps: Distance from 0 and 1 of the bounds; probabilities stay within `[eps, 1 - eps]`.
-        adam_beta1: Decay of the first moment.
-        adam_beta2: Decay of the second moment.
-        adam_eps: Adam's epsilon.
-        weight_decay: Decay of the probabilities toward 0, for sparse networks.
-        initial_prob: Every probability at generation 0, on average.
-        initial_certainty: Share of the way from `initial_prob` to a random connectome of that density, 0 to 1, at which
-            probabilities start; 0 in arXiv 2305.17650.
         wiring: Share of connections, drawn at random, that can form; the others keep a probability of 0. Connections
             that a run starts with can form, too.
+        keeps_candidates: Whether members are held for a generation; otherwise they are drawn twice.
 
     Raises:
         ValueError: There are too many members.
     """
-    if num_members > MAX_MEMBERS:
-        raise ValueError(f"{num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
-    names, in_parts = sorted(connection_shapes), num_members > _MAX_IN_ONE_PART
-    adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
-    init, init_near = _make_starts(
-        connection_shapes, adam, eps=eps, density=initial_prob, certainty=initial_certainty, wiring=wiring
-    )
+    if config.num_members > MAX_MEMBERS:
+        raise ValueError(f"{config.num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
+    names, in_parts = sorted(connection_shapes), config.num_members > _MAX_IN_ONE_PART
+    eps, knee = config.eps, config.learning_rate_knee
+    adam = optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
+    init, init_near = _make_starts(config, adam, connection_shapes, wiring)
 
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
         planes = {name: threshold_planes(state.probs[name]) for name in names}
@@ -199,13 +169,12 @@ def make_connectivity(
         gradient = _gradient(sums, num_weights=weights.shape[0], in_parts=in_parts)
         direction, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
-        step_size = learning_rate
-        if learning_rate_knee is not None:
-            generation = jnp.asarray(state.adam.count, jnp.float32)
-            step_size *= jnp.sqrt(learning_rate_knee / (learning_rate_knee + generation))
+        step_size = config.learning_rate
+        if knee is not None:
+            step_size *= jnp.sqrt(knee / (knee + jnp.asarray(state.adam.count, jnp.float32)))
 
         def moved(p: jax.Array, d: jax.Array) -> jax.Array:
-            bounded = jnp.clip(p + step_size * (d - weight_decay * p), eps, 1.0 - eps)
+            bounded = jnp.clip(p + step_size * (d - config.weight_decay * p), eps, 1.0 - eps)
             return jnp.where(p > 0, bounded, 0.0)  # connections outside the wiring stay absent
 
         probs = jax.tree.map(moved, state.probs, direction)
@@ -226,17 +195,12 @@ def make_connectivity(
 
 
 def _make_starts(
-    shapes: Mapping[str, tuple[int, ...]],
-    adam: optax.GradientTransformation,
-    *,
-    eps: float,
-    density: float,
-    certainty: float,
-    wiring: float,
+    config: EcConfig, adam: optax.GradientTransformation, shapes: Mapping[str, tuple[int, ...]], wiring: float
 ) -> tuple[Callable[..., ConnectivityState], Callable[..., ConnectivityState]]:
-    """Returns `init` and `init_near` of the strategy; arguments are those of `make_connectivity`."""
-    absent = max(eps, density * (1.0 - certainty))
-    present = min(1.0 - eps, density + certainty * (1.0 - density))
+    """Returns `init` and `init_near` of the strategy."""
+    density, certainty = config.initial_prob, config.initial_certainty
+    absent = max(config.eps, density * (1.0 - certainty))
+    present = min(1.0 - config.eps, density + certainty * (1.0 - density))
 
     def init(key: jax.Array) -> ConnectivityState:
         probs = {name: jnp.full(shape, density, jnp.float32) for name, shape in shapes.items()}

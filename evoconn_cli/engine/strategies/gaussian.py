@@ -6,6 +6,7 @@ squared (Adam does not see the difference).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,49 +36,28 @@ def make(config: EsConfig, network: Network) -> Strategy:
     """
     assert network.initial_weights is not None
     published = find("network", network.name).published.get("es", {})
-    return make_gaussian(
-        initial_center=network.initial_weights,
-        num_members=config.num_members,
-        sigma=published["sigma"] if config.sigma is None else config.sigma,
-        learning_rate=published["learning_rate"] if config.learning_rate is None else config.learning_rate,
-        adam_beta1=config.adam_beta1,
-        adam_beta2=config.adam_beta2,
-        adam_eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-    )
+    null = [key for key, value in published.items() if getattr(config, key) is None]
+    config = dataclasses.replace(config, **{key: published[key] for key in null})
+    return make_gaussian(config, network.initial_weights)
 
 
-def make_gaussian(
-    *,
-    initial_center: Callable[[jax.Array], Any],
-    num_members: int,
-    sigma: float,
-    learning_rate: float,
-    adam_beta1: float = 0.9,
-    adam_beta2: float = 0.999,
-    adam_eps: float = 1e-8,
-    weight_decay: float = 0.1,
-) -> Strategy:
+def make_gaussian(config: EsConfig, initial_center: Callable[[jax.Array], Any]) -> Strategy:
     """Returns the strategy ES; its candidates are pytrees of weights.
 
     Members `2k` and `2k + 1` are the pair `center + sigma·n_k` and `center - sigma·n_k`.
 
     Args:
+        config: Configuration of the strategy, with an even number of members; sigma and step size are not null.
         initial_center: `initial_center(key) -> weights` of one network at generation 0.
-        num_members: M, an even number.
-        sigma: Standard deviation of the perturbations.
-        learning_rate: Step size.
-        adam_beta1: Decay of the first moment.
-        adam_beta2: Decay of the second moment.
-        adam_eps: Adam's epsilon.
-        weight_decay: Decay of the weights toward 0, times the step size.
 
     Raises:
         ValueError: The number of members is odd.
     """
+    num_members, sigma, learning_rate = config.num_members, config.sigma, config.learning_rate
+    assert sigma is not None and learning_rate is not None
     if num_members % 2:
         raise ValueError(f"antithetic pairs need an even number of members, got {num_members}")
-    adam = optax.scale_by_adam(b1=adam_beta1, b2=adam_beta2, eps=adam_eps)
+    adam = optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
 
     def init(key: jax.Array) -> GaussianState:
         center = initial_center(key)
@@ -108,7 +88,7 @@ def make_gaussian(
         snr = _signal_to_noise(gradient, weights, sigma)
         step, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
-        moved = jax.tree.map(lambda c, d: c + learning_rate * (d - weight_decay * c), state.center, step)
+        moved = jax.tree.map(lambda c, d: c + learning_rate * (d - config.weight_decay * c), state.center, step)
         return GaussianState(moved, adam_state), {"update_snr": snr}
 
     def metrics(state: GaussianState) -> Metrics:
