@@ -137,31 +137,31 @@ def make_connectivity(
     """
     if config.num_members > MAX_MEMBERS:
         raise ValueError(f"{config.num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
-    names, in_parts = sorted(connection_shapes), config.num_members > _MAX_IN_ONE_PART
+    shapes, in_parts = dict(sorted(connection_shapes.items())), config.num_members > _MAX_IN_ONE_PART
     eps, knee = config.eps, config.learning_rate_knee
     adam = optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
-    init, init_near = _make_starts(config, adam, connection_shapes, wiring)
+    init, init_near = _make_starts(config, adam, shapes, wiring)
 
     def ask(key: jax.Array, state: ConnectivityState, members: jax.Array) -> Candidates:
-        planes = {name: threshold_planes(state.probs[name]) for name in names}
+        planes = {name: threshold_planes(state.probs[name]) for name in shapes}
 
         def one(member: jax.Array) -> Candidates:
             member_key = jax.random.fold_in(key, member)
             return {
                 name: packed_bernoulli(jax.random.fold_in(member_key, index), planes[name])
-                for index, name in enumerate(names)
+                for index, name in enumerate(shapes)
             }
 
         return lax.map(one, members)
 
     def center(state: ConnectivityState) -> Candidates:
-        return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in names}
+        return {name: bits.pack(state.probs[name] > 0.5, axis=0)[None] for name in shapes}
 
     def weighted_sums(state: ConnectivityState, candidates: Candidates, weights: jax.Array) -> Sums:
         del state
 
         def add(weights: jax.Array) -> dict[str, jax.Array]:
-            return {name: _sum_over_members(candidates[name], weights, connection_shapes[name][0]) for name in names}
+            return {name: _sum_over_members(candidates[name], weights, shapes[name][0]) for name in shapes}
 
         return (add(weights & (2**_LOW_BITS - 1)), add(weights >> _LOW_BITS)) if in_parts else add(weights)
 
@@ -213,10 +213,10 @@ def _make_starts(
 
     def init_near(state: ConnectivityState, connections: dict[str, jax.Array]) -> ConnectivityState:
         probs = near(connections)
-        return start({n: jnp.where((state.probs[n] > 0) | connections[n], p, 0.0) for n, p in probs.items()})
+        return start({n: jnp.where((state.probs[n] > 0) | connections[n], probs[n], 0.0) for n in shapes})
 
     def random_connections(key: jax.Array, share: float) -> dict[str, jax.Array]:
-        keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(sorted(shapes))}
+        keys = {name: jax.random.fold_in(key, index) for index, name in enumerate(shapes)}
         return {name: jax.random.bernoulli(keys[name], share, shape) for name, shape in shapes.items()}
 
     def near(connections: dict[str, jax.Array]) -> dict[str, jax.Array]:
