@@ -37,6 +37,7 @@ def test_a_wheel_has_every_file_of_the_package_every_preset_and_no_tests(wheel):
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "configs", "zoo"))]
 
 
+@pytest.mark.slow
 def test_presets_and_the_zoo_are_found_in_an_installed_package(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (

@@ -56,6 +56,7 @@ def added(tmp_path_factory):
     return run, target
 
 
+@pytest.mark.slow
 def test_a_compact_bundle_is_evaluated_as_the_run_that_it_comes_from(added):
     run, target = added
     record = json.loads((target / "zoo.json").read_text())
@@ -71,6 +72,7 @@ def test_a_compact_bundle_is_evaluated_as_the_run_that_it_comes_from(added):
         np.testing.assert_array_equal(rounded[name] > 0.5, probs > 0.5)
 
 
+@pytest.mark.slow
 def test_a_change_to_a_compact_bundle_is_refused(added, tmp_path):
     _, target = added
     for file in target.iterdir():

@@ -284,6 +284,7 @@ def test_of_many_paths_those_that_are_no_trained_run_are_left_out_and_said(evoco
     assert code == 1 and "no run at nowhere" in err, "a name that is mistyped is an error"
 
 
+@pytest.mark.slow
 def test_a_grid_is_its_cells_and_latest_the_run_trained_last(evoconn, runs, tmp_path):
     cells = [tmp_path / "runs" / "grid" / "set-a" / f"seed{seed}" for seed in (0, 1)]
     for cell, run in zip(cells, ("first", "second"), strict=True):

@@ -195,6 +195,7 @@ def test_a_dry_run_shows_what_would_run_where_and_writes_nothing(grid):
     assert sorted(grid.directory.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", grid_names())
 def test_published_grids_run_dry(name, tmp_path):
     done = invoke(name, "--dry-run", "--devices", "cpu", "--grid-dir", tmp_path)

@@ -68,6 +68,7 @@ def test_a_random_first_connectome(certainty, absent, present):
     assert all((probs[name] == again[name]).all() for name in shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("certainty", [0.0, 0.9])
 def test_connections_outside_the_wiring_never_form(certainty):
     network = make_conn_snn(ConnSnnConfig("conn_snn", 40, wiring=0.25), observation_size=20, action_size=12)
@@ -90,6 +91,7 @@ def test_connections_outside_the_wiring_never_form(certainty):
     assert all(((layer > 0) == (possible[name] | connectome[name])).all() for name, layer in near.probs.items())
 
 
+@pytest.mark.slow
 def test_step_size_falls_after_the_knee():
     constant, falling = make_ec(learning_rate=0.01), make_ec(learning_rate=0.01, learning_rate_knee=2.0)
     one = other = constant.init(KEY)

@@ -74,6 +74,7 @@ def test_auto_takes_the_kernel_where_it_is_found_equal(as_gpu):
     )
 
 
+@pytest.mark.slow
 def test_auto_leaves_a_kernel_that_computes_something_else(as_gpu):
     choice = choose(network=WRONG)
     assert choice.name == "xla"

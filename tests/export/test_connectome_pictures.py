@@ -317,6 +317,7 @@ def test_statistics_alone_as_json_and_as_csv(run, tmp_path):
     assert ("4", "changed_since_step_before.input") not in rows and ("6", "changed_since_step_before.input") in rows
 
 
+@pytest.mark.slow
 def test_the_command_takes_width_title_and_panels(run, tmp_path):
     given = ("--format", "png", "--step", "4", "--no-title", "--random-graphs", "2")
     invoke(run, *given, "--width", "9cm", "--panel", "d,b", "--out", tmp_path / "a.png")

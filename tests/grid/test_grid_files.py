@@ -121,6 +121,7 @@ def test_there_are_grid_files_in_the_documentation():
     assert len(YAML_OF_DOCS) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", grid_names())
 def test_shipped_grids_expand(name, tmp_path):
     grid = read_grid(name)

@@ -110,6 +110,7 @@ def test_a_process_sees_its_device_and_the_grids_variables(cells, run):
     assert states(cells[:1]) == [State.FINISHED] and read_status(cells[0]).place == "gpu 7"
 
 
+@pytest.mark.slow
 def test_one_bad_cell_is_tried_again_and_never_stops_the_others(cells, run):
     notes = run(cells, f"sys.exit('no luck') if {cells[2].id!r} in str(cell) else save(4)")
     bad = [cell for cell in cells if cell.id == cells[2].id]

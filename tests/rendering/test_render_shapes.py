@@ -276,6 +276,7 @@ def test_a_platform_of_pyopengl_does_not_stand_in_the_way(monkeypatch):
     assert environment == {"MUJOCO_GL": "egl", "HOME": "/home"}
 
 
+@pytest.mark.slow
 def test_mujoco_is_imported_in_one_place():
     importing = set()
     for path in PACKAGE.rglob("*.py"):

@@ -73,6 +73,7 @@ def best_state(path):
     return int(state.generation), np.asarray(state.strategy["probs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every, resumed_at", [(5, []), (5, [6]), (50, [3, 8, 9, 10]), (1, [9])])
 def test_the_best_network_is_kept_though_no_checkpoint_was_due(tmp_path, every, resumed_at):
     options = [f"checkpoint.every={every}", "checkpoint.keep_last=1"]
@@ -144,6 +145,7 @@ ENDINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends, last, reason, change", ENDINGS)
 @pytest.mark.parametrize("stops", [[], [1], [4, 6]])
 def test_a_run_ends_by_itself_where_a_straight_one_does(tmp_path, monkeypatch, ends, last, reason, change, stops):
@@ -188,6 +190,7 @@ def test_why_a_run_was_interrupted_or_failed_is_recorded(tmp_path):
     assert RunDirectory.open(tmp_path / "run").read_facts()["ended"]["by"] == "algo.generations"
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_by_itself_goes_on_as_one_that_did_not(tmp_path):
     run_small(tmp_path / "straight", "algo.generations=12", make_engine=evaluations(FITNESS))
     run_small(tmp_path / "run", "algo.generations=12", "algo.target_fitness=3.5", make_engine=evaluations(FITNESS))

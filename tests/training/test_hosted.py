@@ -182,6 +182,7 @@ def ended(path):
     return directory.read_facts()["status"], directory.last_saved_generation(), lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("true", [True, np.bool_(True), jnp.array(True)], ids=["bool", "numpy", "jax"])
 def test_a_callback_ends_the_training_which_is_saved_and_goes_on_exactly(light, tmp_path, true):
     run_small(tmp_path / "straight")

@@ -231,6 +231,7 @@ def test_each_start_is_recorded(run):
     assert [start.keys() >= {"command", "versions", "host", "pid"} for start in facts["resumed"]] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is_at_once(run, monkeypatch):
     def files():
         return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
