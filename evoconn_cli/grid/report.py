@@ -176,7 +176,7 @@ def write_report(grid: Grid, console: Console, notice: Note) -> list[Path]:
     except ModuleNotFoundError as error:
         notice(f"learning curves are not drawn: {first_line(error)}")
         curves, figures = [], {}
-    note = f"Drawn are the {_MOST_GROUPS} best settings of each task; {hidden} are not." if hidden else ""
+    note = f"Drawn are the {_MOST_GROUPS} best settings of each task, without {hidden} more." if hidden else ""
     tables = rankings(grid.search, groups) if grid.search else {grid.file.name: table_of(groups)}
     of_search = search_lines(grid.search, tables, figures) if grid.search else []
     texts = {
