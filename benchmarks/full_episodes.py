@@ -51,7 +51,7 @@ def _main(name: str, population: str, trained: str) -> None:
     network = config.network
     assert isinstance(network, SpikingConfig)
     task = make_task(TaskConfig(name))
-    engine = build_engine(config, workers, task=_nobody_falls(task))
+    engine = build_engine(config, workers, task=nobody_falls(task, _EPISODE))
     generation = engine.compile(engine.initial_state())
     physics = physics_steps(engine, workers, block)
     baseline = make_baseline_steps(task, config.algo.population)
@@ -89,10 +89,12 @@ def _main(name: str, population: str, trained: str) -> None:
     print(json.dumps(after_training | also_before))
 
 
-def _nobody_falls(task: Task) -> Task:
+def nobody_falls(task: Task, num_steps: int) -> Task:
+    """Returns the task with episodes that end after exactly `num_steps`."""
+
     def step(state: TaskState, action: jax.Array) -> TaskState:
         after = task.step(state, action)
-        return after._replace(done=after.steps >= _EPISODE)
+        return after._replace(done=after.steps >= num_steps)
 
     return dataclasses.replace(task, step=step)
 

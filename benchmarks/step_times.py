@@ -10,7 +10,6 @@ alike at first, and members near a random connectome.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 import time
@@ -18,6 +17,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from benchmarks.full_episodes import nobody_falls
 from benchmarks.machine import describe_machine
 from evoconn_cli.config.loading import load_config, override_config
 from evoconn_cli.config.schema import RunConfig
@@ -25,7 +25,7 @@ from evoconn_cli.engine.build import build_engine, choose_block
 from evoconn_cli.engine.devices import start_jax
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.progress.estimate import STEP_TIMES
-from evoconn_cli.tasks import Task, TaskState, make_task
+from evoconn_cli.tasks import make_task
 
 TASKS = "hopper humanoid walker2d ant halfcheetah inverted_double_pendulum pusher reacher swimmer".split()
 NETWORKS = "conn_snn dense_snn gru lstm mlp".split()
@@ -76,12 +76,12 @@ def microseconds_per_step(task: str, network: str, workers: WorkerMesh) -> float
     }
     config = load_config(None, [f"{key}={value}" for key, value in given.items()])
     config = override_config(config, [f"engine.block={choose_block(config, workers)}"])
-    nobody_falls = _without_ends(make_task(config.task))
-    engine = build_engine(config, workers, task=nobody_falls)
+    unending = nobody_falls(make_task(config.task), _EPISODE)
+    engine = build_engine(config, workers, task=unending)
     starts = [engine.initial_state()]
     if strategy == "ec":
         apart: RunConfig = override_config(config, ["algo.initial_certainty=0.9"])
-        starts.append(build_engine(apart, workers, task=nobody_falls).initial_state())
+        starts.append(build_engine(apart, workers, task=unending).initial_state())
     generation = engine.compile(starts[0])
     medians = []
     for start in starts:
@@ -93,14 +93,6 @@ def microseconds_per_step(task: str, network: str, workers: WorkerMesh) -> float
             seconds.append(time.perf_counter() - before)
         medians.append(statistics.median(seconds[1:]))
     return max(medians) / (_POPULATION * _EPISODE) * 1e6
-
-
-def _without_ends(task: Task) -> Task:
-    def step(state: TaskState, action: jax.Array) -> TaskState:
-        after = task.step(state, action)
-        return after._replace(done=after.steps >= _EPISODE)
-
-    return dataclasses.replace(task, step=step)
 
 
 if __name__ == "__main__":
