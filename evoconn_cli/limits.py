@@ -1,4 +1,4 @@
-"""Cores and memory that this process may use, as the operating system and its container limit them."""
+"""Cores, memory and cache of this process, as the operating system, its container and its user limit them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,13 @@ def usable_memory() -> int:
     texts = (_read(folder / name) for folder in _folders("memory") for name in ("memory.max", "memory.limit_in_bytes"))
     limits = [int(text) for text in texts if text.isdecimal()]
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits])
+
+
+def cache_folder() -> Path | None:
+    """Returns the folder of JAX's compiled programs, unless a program sets another; None without a home directory."""
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return Path(given) if given else caches / "evoconn" / "jax" if caches.is_absolute() else None
 
 
 def _folders(controller: str) -> Iterator[Path]:

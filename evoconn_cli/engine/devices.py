@@ -18,7 +18,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from evoconn_cli.engine.mesh import JaxDevice, WorkerMesh, make_worker_mesh
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION
 from evoconn_cli.errors import ConfigError, DeviceMemoryError, first_line
-from evoconn_cli.limits import usable_cores
+from evoconn_cli.limits import cache_folder, usable_cores
 
 
 @contextmanager
@@ -261,9 +261,8 @@ def _use_compilation_cache() -> None:
     Without a home directory, as in some containers, none are kept. Small programs are kept too: a start has about
     thirty, which take a second together.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-        if caches.is_absolute():
-            jax.config.update("jax_compilation_cache_dir", str(caches / "evoconn" / "jax"))
+    folder = cache_folder()
+    if jax.config.values["jax_compilation_cache_dir"] is None and folder is not None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -21,9 +21,6 @@ from evoconn_cli.evaluation.statistics import Interval, bootstrap_iqm, interquar
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
-Item = TypeVar("Item")
-Key = TypeVar("Key", bound=Hashable)
-
 
 class Aggregate(NamedTuple):
     """The runs of one strategy, network and size under one setting; its fields are those of the JSON document."""

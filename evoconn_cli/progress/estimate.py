@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 import shlex
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from evoconn_cli.config.fields import walk
 from evoconn_cli.config.registry import find
 from evoconn_cli.config.schema import CHOSEN_BY_NAME, RunConfig, SpikingConfig, most_steps
-from evoconn_cli.limits import processor
-from evoconn_cli.output import replace_text
+from evoconn_cli.limits import cache_folder, processor
 from evoconn_cli.progress.formatting import count, duration
 from evoconn_cli.progress.history import Metrics
+from evoconn_cli.progress.remembered import Remembered, kind_of
 
 STEP_TIMES = Path(__file__).with_name("step_times.json")
 """Times of a simulated step [µs] that `python -m benchmarks.step_times` has measured: by task with `conn_snn`, and what
@@ -35,7 +32,6 @@ _SIMULATED_PER_COUNTED = 2.2
 """Most environment steps that were simulated per step that counted, in the first generations of a run."""
 
 _REMEMBERED = "evoconn-step-times.json"
-_MOST_KINDS = 200
 _FEWEST, _RECENT = 5, 100
 """Generations from which on a run's speed is remembered, and those that it is measured over."""
 
@@ -87,24 +83,20 @@ def remember(config: RunConfig, cores: int, lines: Sequence[Metrics], *, gpus: s
     recent = lines[-1 - _RECENT :]
     seconds = sum(line.get("seconds") or 0.0 for line in recent[1:])
     first, last = (line.get("env_steps_simulated") or 0 for line in (recent[0], recent[-1])) if recent else (0, 0)
-    if len(recent) <= _FEWEST or last <= first or not _cache().is_dir():
-        return
-    known, kind = _read(_cache() / _REMEMBERED), _kind(config, gpus)
-    known.pop(kind, None)  # the newest comes last
-    known[kind] = float(f"{seconds / (last - first) * 1e6 * (1 if gpus else cores):.4g}")
-    with suppress(OSError):
-        replace_text(_cache() / _REMEMBERED, json.dumps(dict(list(known.items())[-_MOST_KINDS:])))
+    if len(recent) > _FEWEST and last > first:
+        step = seconds / (last - first) * 1e6 * (1 if gpus else cores)
+        Remembered(cache_folder(), _REMEMBERED).put(_kind(config, gpus), float(f"{step:.4g}"))
 
 
 def _remembered(config: RunConfig, gpus: str | None) -> Expected | None:
     """Returns the time of a simulated step, on one core or the GPUs, of the last run of this kind here."""
-    step = _read(_cache() / _REMEMBERED).get(_kind(config, gpus))
+    step = Remembered(cache_folder(), _REMEMBERED).get(_kind(config, gpus))
     return Expected(step * 1e-6, THIS_MACHINE) if isinstance(step, int | float) else None
 
 
 def _tabled(config: RunConfig) -> Expected | None:
     """Returns the time of a simulated step on one core, from the table."""
-    table, task, network = _read(STEP_TIMES), config.task, config.network
+    table, task, network = json.loads(STEP_TIMES.read_text(encoding="utf-8")), config.task, config.network
     step = table["tasks"].get(task.name)
     others = table["networks"].get(network.name, {})
     beside = 0.0 if network.name == "conn_snn" else others.get(task.name, max(others.values(), default=None))
@@ -120,24 +112,7 @@ def _kind(config: RunConfig, gpus: str | None) -> str:
     """Returns a name for all runs that take as long per simulated step on this machine."""
     sections = ("task.", "network.", "rollout.")
     decisive = {key: value for key, value, _ in walk(config) if key.startswith(sections)}
-    decisive["task.episode_length"] = None
-    text = json.dumps([decisive, config.algo.name, gpus or processor()], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _cache() -> Path:
-    """Returns the directory of JAX's compilation cache."""
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or Path(caches, "evoconn", "jax"))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Returns the content of a JSON file; nothing if it cannot be read."""
-    with suppress(OSError, ValueError):
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(known, dict):
-            return known
-    return {}
+    return kind_of(decisive | {"task.episode_length": None}, config.algo.name, gpus or processor())
 
 
 def expected_in_all(known: Collection[Expected], num_runs: int, cores: int, at_once: int) -> str:
