@@ -211,7 +211,8 @@ def _compare_kernel(sizes: Sizes, workers: WorkerMesh, members: int) -> None:
 
     with part_of_step(f"{members} members, equality"):
         obs = jax.random.normal(key, (_KERNEL_STEPS, members, engine.task.observation_size))
-        found = compare(networks["kernel"], networks["xla"], jax.jit(draw)(), jax.random.split(key, members), obs)
+        drawn, keys = jax.jit(draw)(), jax.random.split(key, members)
+        found = compare(networks["kernel"], networks["xla"], candidates=drawn, keys=keys, observations=obs)
         report(f"{members} members, equality", equal=found.equal, spikes_apart=found.spikes, state_apart=found.state)
     times = {}
     for name, network in networks.items():

@@ -87,7 +87,7 @@ def check_kernel(config: RunConfig, workers: WorkerMesh) -> None:
 
 
 def compare(
-    ours: Network, theirs: Network, candidates: dict[str, jax.Array], keys: jax.Array, observations: jax.Array
+    ours: Network, theirs: Network, *, candidates: dict[str, jax.Array], keys: jax.Array, observations: jax.Array
 ) -> Comparison:
     """Returns the differences between two programs of the spiking network after each environment step.
 
@@ -128,8 +128,9 @@ def _compare_on(device: JaxDevice, observation_size: int, network: Network) -> C
     candidates = {name: random.integers(2**32, size=shape, dtype=np.uint32) for name, shape in shapes.items()}
     observations = random.normal(size=(_STEPS, _MEMBERS, observation_size)).astype(np.float32)
     keys = jax.random.split(jax.random.key(0), _MEMBERS)
+    drawn = {"candidates": candidates, "keys": keys, "observations": observations}
     try:
-        return compare(network.fused(False), network, *jax.device_put((candidates, keys, observations), device))
+        return compare(network.fused(False), network, **jax.device_put(drawn, device))
     except Exception as error:  # Pallas, Triton and XLA raise anything if a kernel cannot be compiled
         reason = str(error).strip().partition("\n")[0][:200]
         return f"the GPU kernel does not run on this device ({type(error).__name__}: {reason})"

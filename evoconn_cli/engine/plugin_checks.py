@@ -67,7 +67,7 @@ class _Checks:
         with code_of_plugin(f"{self.what}: {name}"):
             return jax.eval_shape(fn, *args)
 
-    def shape(self, name: str, given: Any, shape: tuple[int, ...], dtype: Any, hint: str = "") -> None:
+    def shape(self, name: str, given: Any, shape: tuple[int, ...], dtype: Any, *, hint: str = "") -> None:
         """Checks shape and type of one array."""
         has, wanted = describe(given), describe(_Shape(shape, dtype))
         self.require(has == wanted, f"{name} is {has}, and must be {wanted}{f' ({hint})' if hint else ''}.")
@@ -121,8 +121,8 @@ def _check_task(task: Task, checks: _Checks) -> None:
         is_pair = isinstance(poses, tuple) and len(poses) == 2
         checks.require(is_pair, "poses(state) must give centres [bodies, 3] and quaternions [bodies, 4].")
         bodies = poses[0].shape[:1]
-        checks.shape("the first of poses(state)", poses[0], (*bodies, 3), jnp.float32, "centres of the bodies [m]")
-        checks.shape("the second of poses(state)", poses[1], (*bodies, 4), jnp.float32, "quaternions w, x, y, z")
+        checks.shape("the first of poses(state)", poses[0], (*bodies, 3), jnp.float32, hint="centres of the bodies [m]")
+        checks.shape("the second of poses(state)", poses[1], (*bodies, 4), jnp.float32, hint="quaternions w, x, y, z")
         moving = [shape for shape in task.shapes if shape.role in ("body", "left")]
         checks.require(bool(moving), "poses needs shapes that move, of evoconn_cli.Shape, to be drawn.")
         for shape in task.shapes:
@@ -136,10 +136,10 @@ def _check_task_state(state: Any, task: Task, checks: _Checks, call: str) -> Non
     is_state = isinstance(state, TaskState)
     checks.require(is_state, f"{call} gives {_article(state)}, and must give an evoconn_cli.TaskState.")
     size = task.observation_size
-    checks.shape(f"{call}.obs", state.obs, (size,), jnp.float32, f"observation_size is {size}")
+    checks.shape(f"{call}.obs", state.obs, (size,), jnp.float32, hint=f"observation_size is {size}")
     checks.shape(f"{call}.reward", state.reward, (), jnp.float32)
     checks.shape(f"{call}.done", state.done, (), jnp.bool_)
-    checks.shape(f"{call}.steps", state.steps, (), jnp.int32, "steps of this episode so far")
+    checks.shape(f"{call}.steps", state.steps, (), jnp.int32, hint="steps of this episode so far")
 
 
 def _candidates_of(network: Network, num: int) -> Candidates:
@@ -164,7 +164,9 @@ def _check_network(network: Network, checks: _Checks, task: Task) -> None:
     checks.leads_with_block("initial_carry(keys)", carry)
     obs, active = _Shape((_BLOCK, task.observation_size), jnp.float32), _Shape((_BLOCK,), jnp.bool_)
     for arguments, call in (((obs,), "step(params, carry, obs)"), ((obs, active), "step(params, carry, obs, active)")):
-        _check_step(checks.call("step", network.step, params, carry, *arguments), call, carry, checks, task)
+        _check_step(
+            checks.call("step", network.step, params, carry, *arguments), call, carry=carry, checks=checks, task=task
+        )
     if network.spikes_per_ms is not None:
         rate = checks.call("spikes_per_ms", network.spikes_per_ms, carry)
         checks.shape("spikes_per_ms(carry)", rate, (_BLOCK,), jnp.float32)
@@ -172,12 +174,14 @@ def _check_network(network: Network, checks: _Checks, task: Task) -> None:
     checks.leads_with_block("state_arrays(carry)", arrays)
 
 
-def _check_step(result: Any, call: str, carry: Any, checks: _Checks, task: Task) -> None:
+def _check_step(result: Any, call: str, *, carry: Any, checks: _Checks, task: Task) -> None:
     is_pair = isinstance(result, tuple) and len(result) == 2
     checks.require(is_pair, f"{call} gives {_article(result)}, and must give the pair (carry, action).")
     checks.same(f"the carry of {call}", result[0], carry, "initial_carry(keys)")
     size = task.action_size
-    checks.shape(f"the action of {call}", result[1], (_BLOCK, size), jnp.float32, f"the task's action_size is {size}")
+    checks.shape(
+        f"the action of {call}", result[1], (_BLOCK, size), jnp.float32, hint=f"the task's action_size is {size}"
+    )
 
 
 def _check_layers(network: Network, checks: _Checks) -> None:
@@ -190,7 +194,7 @@ def _check_layers(network: Network, checks: _Checks) -> None:
         checks.require(isinstance(x, _Shape), f"shapes{jax.tree_util.keystr(path)} is no jax.ShapeDtypeStruct.")
         if wanted is not None:
             of = f"candidates={checks.entry.candidates!r}"
-            checks.shape(f"shapes{jax.tree_util.keystr(path)}", x, x.shape, wanted, f"it is registered with {of}")
+            checks.shape(f"shapes{jax.tree_util.keystr(path)}", x, x.shape, wanted, hint=f"it is registered with {of}")
     if checks.entry.candidates == "connections":
         checks.require(network.initial_weights is None, "initial_weights must be None: connections are boolean.")
     elif checks.entry.candidates == "weights":

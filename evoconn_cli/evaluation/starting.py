@@ -7,13 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from evoconn_cli.config.schema import RunConfig, most_steps
+from evoconn_cli.engine.build import Engine
 from evoconn_cli.engine.mesh import WorkerMesh
 from evoconn_cli.errors import ConfigError
 from evoconn_cli.evaluation.opened import OpenedRun, build_for_use, open_run
-from evoconn_cli.networks import Network
 from evoconn_cli.networks.layers import layer_arrays
 from evoconn_cli.runs.source import Source
-from evoconn_cli.tasks import Task
 from evoconn_cli.training.opening import Start
 
 
@@ -35,7 +34,7 @@ def read_start(
     opened, engine = open_run(source.path, workers=workers, note=note), build_for_use(config, workers)
     if engine.strategy.init_near is None:
         raise ConfigError(f"--init {source.name}: the strategy {config.algo.name} cannot start from a connectome.")
-    _check_sizes(source.name, opened, config, engine.task, engine.network)
+    _check_sizes(source.name, opened, config, engine)
     layers = layer_arrays(opened.network, opened.candidates("deterministic", 0))
     normalizer = opened.state.normalizer
     return Start(
@@ -53,11 +52,11 @@ def read_start(
     )
 
 
-def _check_sizes(name: str, opened: OpenedRun, config: RunConfig, task: Task, network: Network) -> None:
+def _check_sizes(name: str, opened: OpenedRun, config: RunConfig, engine: Engine) -> None:
     """Checks that a network fits the run that is to start from it."""
     has = (opened.task.observation_size, opened.task.action_size, opened.config.network.num_neurons)
-    wanted = (task.observation_size, task.action_size, config.network.num_neurons)
-    shapes = [{path: layer.shape for path, layer in one.shapes.items()} for one in (opened.network, network)]
+    wanted = (engine.task.observation_size, engine.task.action_size, config.network.num_neurons)
+    shapes = [{path: layer.shape for path, layer in one.shapes.items()} for one in (opened.network, engine.network)]
     if shapes[0] == shapes[1]:
         return
     what, remedies = ("observations", "actions", "neurons"), []

@@ -72,7 +72,7 @@ class Processes:
 
         Args:
             digest: Hash in this process.
-            what: What it is a hash of.
+            what: Name of the hashed content, for messages.
             remedy: What to do if they differ, as a sentence.
 
         Raises:
