@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.learning.curves import read_source, together, write_curves
-from benchmarks.learning.report import AXES, Study, draw, read_study, to_markdown
+from benchmarks.learning.report import AXES, Study, draw, in_order, read_study, to_markdown
 from evoconn_cli.drawing.canvas import save_figure
 from evoconn_cli.errors import EvoconnError
 from evoconn_cli.output import whole_file
@@ -76,7 +76,7 @@ def write_report(study: Study, sources: Sequence[str], out: Path) -> list[Path]:
     Raises:
         EvoconnError: A source cannot be read, has nothing to compare, or the directory cannot be written.
     """
-    curves = together([curve for source in sources for curve in read_source(source)])
+    curves = in_order(study, together([curve for source in sources for curve in read_source(source)]))
     text = to_markdown(study, curves) + "".join(f"\n![{label}]({axis}.png)\n" for axis, label in AXES.items())
     files = [out / "report.md", *(out / f"{axis}.png" for axis in AXES)]
     with whole_file(files[0]) as partial:

@@ -68,6 +68,16 @@ def _by_task(given: Any, where: str) -> dict[str, float]:
     return given
 
 
+def in_order(study: Study, curves: Sequence[Curve]) -> list[Curve]:
+    """Returns the curves in the order of the grid's sets; those of other methods come last.
+
+    Raises:
+        ConfigError: The grid file cannot be read.
+    """
+    places = {name: place for place, name in enumerate(read_yaml(study.grid).get("sets") or {})}
+    return sorted(curves, key=lambda curve: places.get(curve.method.partition(" ")[0], len(places)))
+
+
 class Measured(NamedTuple):
     """The figures of one run; None for those that it has not reached."""
 
