@@ -18,7 +18,7 @@ from scipy import stats
 from benchmarks.learning.curves import EVERY, Curve
 from evoconn_cli.config.reading import read_yaml
 from evoconn_cli.config.registry import find
-from evoconn_cli.drawing.canvas import FAINT, draw_series, label_axes, make_figure, own_settings
+from evoconn_cli.drawing.canvas import FAINT, add_shared_legend, draw_series, label_axes, make_figure, own_settings
 from evoconn_cli.errors import ConfigError, unknown_name
 from evoconn_cli.evaluation.statistics import CONFIDENCE, LEVEL, Interval
 from evoconn_cli.progress.formatting import MISSING_FIGURE, fitness
@@ -300,11 +300,11 @@ def draw(study: Study, curves: Sequence[Curve], axis: str) -> Figure:
             panel.axvline(limit, color=FAINT, linewidth=1.0, linestyle=":", zorder=0)
         if comparison.task in study.target:
             panel.axhline(study.target[comparison.task], color=FAINT, linewidth=1.0, linestyle=":", zorder=0)
-        label_axes(
-            panel, AXES[axis], "evaluation fitness", note="mean and range over seeds, where all of them have data"
-        )
+        note = "mean and range over seeds, where all of them have data"
+        label_axes(panel, AXES[axis], "evaluation fitness", note=note, legend=False)
         if axis == "env_steps":
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    add_shared_legend(figure, 2 * min(3, len(panels)))
     return figure
 
 

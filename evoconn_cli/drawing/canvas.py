@@ -17,6 +17,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 except (OSError, ValueError) as error:  # no directory for its cache, or an unreadable matplotlibrc
     raise EvoconnError(f"plots cannot be drawn: {first_line(error)}.") from None
 
@@ -79,7 +80,9 @@ def draw_series(
     panel.plot(x, y, color=color, linewidth=2.0, linestyle=style, marker=marker, markersize=5, label=label)
 
 
-def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend_columns: int | None = None) -> None:
+def label_axes(
+    panel: Axes, x: str, y: str, *, note: str = "", legend: bool = True, legend_columns: int | None = None
+) -> None:
     """Labels the axes and adds the legend; `$` in a name is not mathematics.
 
     Args:
@@ -87,14 +90,33 @@ def label_axes(panel: Axes, x: str, y: str, *, note: str = "", legend_columns: i
         x: Label of the x axis.
         y: Label of the y axis.
         note: Line below the label of the x axis.
+        legend: Whether the panel has a legend.
         legend_columns: Columns of a legend above the panel; None for one inside.
     """
     panel.set_xlabel(f"{x}\n{note}" if note else x, fontsize=10, color=INK, parse_math=False)
     panel.set_ylabel(y, fontsize=10, color=INK, parse_math=False)
     if legend_columns is not None:
         add_legend(panel, legend_columns)
-        return
-    for text in panel.legend(frameon=False, fontsize=9, labelcolor=INK).get_texts():
+    elif legend:
+        _as_text(panel.legend(frameon=False, fontsize=9, labelcolor=INK))
+
+
+def add_shared_legend(figure: Figure, columns: int) -> None:
+    """Puts one legend for all panels below them, in rows of `columns` entries."""
+    entries = {}
+    for panel in figure.axes:
+        handles, labels = panel.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    _as_text(
+        figure.legend(
+            entries.values(), entries.keys(), loc="outside lower center", ncols=columns,
+            frameon=False, fontsize=9, labelcolor=INK,
+        )
+    )  # fmt: skip
+
+
+def _as_text(legend: Legend) -> None:
+    for text in legend.get_texts():
         text.set_parse_math(False)
 
 
