@@ -47,8 +47,8 @@ class AlgoConfig:
     )
     shaping: str = published(
         "centered_rank",
-        "weights of the members: centred ranks, or the utilities of CMA-ES, which give the best members more weight",
-        choices=("centered_rank", "log_utility"),
+        "weights of the members: centred ranks, or minus the logarithm of the place, by which the best count most",
+        choices=("centered_rank", "log_rank"),
     )
     adam_beta1: float = published(0.9, "decay of Adam's first moment", low=0, below=1)
     adam_beta2: float = published(0.999, "decay of Adam's second moment", low=0, below=1)

@@ -16,7 +16,7 @@ from evoconn_cli.config.schema import AlgoConfig, SpikingConfig
 from evoconn_cli.engine import build
 from evoconn_cli.engine.mesh import make_worker_mesh
 from evoconn_cli.engine.strategies import connectivity, gaussian
-from evoconn_cli.engine.strategies.shaping import log_utilities
+from evoconn_cli.engine.strategies.shaping import log_ranks
 from evoconn_cli.networks import conn_snn, dense_snn, flax_networks
 
 CONSTANTS = ("tau_syn_ms", "tau_m_ms", "tau_out_ms", "dt_ms", "step_ms", "v_rest", "v_threshold")
@@ -65,7 +65,7 @@ SWITCHES = {
     "rollout.fitness=until_slowest": ("Rollout", "first_episode", False),
     "rollout.normalizer=last_step": ("Rollout", "all_steps", False),
     "rollout.resets=fresh": ("Generation", "fresh_resets", True),
-    "algo.shaping=log_utility": ("Generation", "shaping", log_utilities),
+    "algo.shaping=log_rank": ("Generation", "shaping", log_ranks),
 }
 """Override -> the function, and the argument that then has another value."""
 

@@ -152,7 +152,7 @@ CASES = [
     Options(),
     Options(first_episode=False, all_steps=False, warmup_steps=5),
     Options(first_episode=False, fresh_resets=True),
-    Options(all_steps=False, fresh_resets=True, shaping="log_utility"),
+    Options(all_steps=False, fresh_resets=True, shaping="log_rank"),
     Options(warmup_steps=3, fresh_resets=True, alive_bonus=0.25),
     Options(alive_bonus=0.25, alive_bonus_generations=2),
     Options(first_episode=False, all_steps=False),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoconn_cli.engine.strategies.shaping import SHAPINGS, doubled_centered_ranks, log_utilities
+from evoconn_cli.engine.strategies.shaping import SHAPINGS, doubled_centered_ranks, log_ranks
 
 # Few distinct values, so that ties are common; subnormal numbers are flushed to 0 by some devices.
 VALUES = st.one_of(
@@ -69,23 +69,23 @@ def test_weights_of_the_published_code(golden):
         np.testing.assert_allclose(ranks / (2 * (len(fitness) - 1)), weight, rtol=1e-6, atol=1e-7)
 
 
-def plain_log_utilities(fitness: list[float]) -> np.ndarray:
-    """Utilities by place, those of equal members averaged, with the mean square of doubled centred ranks."""
+def plain_log_ranks(fitness: list[float]) -> np.ndarray:
+    """Weights by place, those of equal members averaged, with the mean square of doubled centred ranks."""
     num_members = len(fitness)
-    utility = np.asarray([max(0.0, np.log(num_members / 2 + 1) - np.log(k)) for k in range(1, num_members + 1)])
-    utility -= utility.mean()
-    utility *= np.sqrt(np.mean((2.0 * np.arange(num_members) - (num_members - 1)) ** 2) / np.mean(utility**2))
+    weight = np.asarray([-np.log(k) for k in range(1, num_members + 1)])
+    weight -= weight.mean()
+    weight *= np.sqrt(np.mean((2.0 * np.arange(num_members) - (num_members - 1)) ** 2) / np.mean(weight**2))
     fitness = [f if np.isfinite(f) else -np.inf for f in fitness]
     places = [[k for k, g in enumerate(sorted(fitness, reverse=True)) if g == f] for f in fitness]
-    return np.asarray([utility[equal].mean() for equal in places])
+    return np.asarray([weight[equal].mean() for equal in places])
 
 
 @pytest.mark.slow
 @given(FITNESS)
-def test_log_utilities_are_those_of_the_places_with_equal_members_averaged(fitness):
-    weights = np.asarray(log_utilities(jnp.asarray(fitness, jnp.float32)))
+def test_log_ranks_are_those_of_the_places_with_equal_members_averaged(fitness):
+    weights = np.asarray(log_ranks(jnp.asarray(fitness, jnp.float32)))
     assert weights.dtype == np.int32 and weights.sum() == 0
-    assert np.abs(weights - plain_log_utilities(np.asarray(fitness, np.float32).tolist())).max() <= 1.001
+    assert np.abs(weights - plain_log_ranks(np.asarray(fitness, np.float32).tolist())).max() <= 1.001
 
 
 @pytest.mark.slow

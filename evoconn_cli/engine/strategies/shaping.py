@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _MOST = 2**30
-"""Sum of positive utilities from about 70,000 members on, for which the sum of ranks would not fit into int32."""
+"""Sum of positive log ranks from about 70,000 members on, for which the sum of ranks would not fit into int32."""
 
 Shaping: TypeAlias = Callable[[jax.Array], jax.Array]
 """`shaping(fitness [M]) -> weights [M]` int32; their sum is 0, and of the positive ones at most M² / 4."""
@@ -32,20 +32,19 @@ def doubled_centered_ranks(fitness: jax.Array) -> jax.Array:
     return (num_below + num_not_above - fitness.shape[0]).astype(jnp.int32)
 
 
-def log_utilities(fitness: jax.Array) -> jax.Array:
-    """Returns `[M]` int32 utilities of CMA-ES, with the mean square of `doubled_centered_ranks`.
+def log_ranks(fitness: jax.Array) -> jax.Array:
+    """Returns `[M]` int32 weights that fall with the logarithm of the place, with the scale of centred ranks.
 
-    The member in place k, counted from the best, has `max(0, log(M/2 + 1) - log k)`, less the mean of all: the better
-    half counts, and the best of them most. Equal fitness shares the mean utility, up to 1; fitness that is not finite
-    is worst.
+    The member in place k, counted from the best, has `-log k`, less the mean of all, times the factor that gives the
+    mean square of `doubled_centered_ranks`. So the best members count most, but all are told apart. Equal fitness
+    shares the mean weight, up to 1; fitness that is not finite is worst.
 
     Args:
         fitness: `[M]` float32.
 
-    Source: Hansen, arXiv 1604.00772, equation 53, whose utilities are natural evolution strategies' (Wierstra et al.,
-    JMLR 15, 2014, section 3.1) too. Not part of arXiv 2305.17650.
+    Source: own; the utilities of CMA-ES (Hansen, arXiv 1604.00772, equation 53) without their cut at the better half.
     """
-    total_up_to = jnp.asarray(_sums_of_log_utilities(fitness.shape[0]), jnp.int32)
+    total_up_to = jnp.asarray(_sums_of_log_ranks(fitness.shape[0]), jnp.int32)
     num_below, num_not_above = _places(fitness)
     # Of n equal members with the sum s, all get floor(s / n), and the first s mod n, by number, one more.
     equal = num_not_above - num_below
@@ -54,7 +53,7 @@ def log_utilities(fitness: jax.Array) -> jax.Array:
     return total // equal + (number < total % equal)
 
 
-SHAPINGS: dict[str, Shaping] = {"centered_rank": doubled_centered_ranks, "log_utility": log_utilities}
+SHAPINGS: dict[str, Shaping] = {"centered_rank": doubled_centered_ranks, "log_rank": log_ranks}
 """Shapings by the value of `algo.shaping`."""
 
 
@@ -65,11 +64,10 @@ def _places(fitness: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.searchsorted(ordered, fitness, side="left"), jnp.searchsorted(ordered, fitness, side="right")
 
 
-def _sums_of_log_utilities(num_members: int) -> np.ndarray:
-    """Returns `[M + 1]` int64 sums of the utilities of the k worst places, for k = 0 to M."""
-    place = np.arange(num_members, 0, -1)
-    utility = np.maximum(0.0, np.log(num_members / 2 + 1) - np.log(place))
-    utility -= utility.mean()
-    scale = np.sqrt((num_members**2 - 1) / 3 / np.mean(utility**2))
-    scale = min(scale, _MOST / utility[utility > 0].sum())
-    return np.rint(scale * np.concatenate([[0.0], np.cumsum(utility)])).astype(np.int64)
+def _sums_of_log_ranks(num_members: int) -> np.ndarray:
+    """Returns `[M + 1]` int64 sums of the weights of the k worst places, for k = 0 to M."""
+    weight = -np.log(np.arange(num_members, 0, -1))
+    weight -= weight.mean()
+    scale = np.sqrt((num_members**2 - 1) / 3 / np.mean(weight**2))
+    scale = min(scale, _MOST / weight[weight > 0].sum())
+    return np.rint(scale * np.concatenate([[0.0], np.cumsum(weight)])).astype(np.int64)
