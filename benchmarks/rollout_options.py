@@ -2,8 +2,9 @@
 
     python -m benchmarks.rollout_options [--task hopper] [--steps 20e6] [--seeds 0 1 2] [--out FILE.jsonl]
 
-Every run is the laptop preset with one option changed, and ends after the first generation in which the steps that
-count toward fitness reach `--steps`. Runs of this version on this machine found in FILE.jsonl are not repeated.
+Every run is the laptop preset with centred ranks and one option changed, and ends after the first generation in which
+the steps that count toward fitness reach `--steps`. Runs of this version on this machine found in FILE.jsonl are not
+repeated.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def main() -> None:
             about = {**here, "variant": variant, "seed": seed}
             if any(run.items() >= about.items() for run in known):
                 continue
-            config = load_config("laptop", [f"task.name={options.task}", f"seed={seed}", *overrides])
+            given = [f"task.name={options.task}", f"seed={seed}", "algo.shaping=centered_rank", *overrides]
+            config = load_config("laptop", given)
             run = {**about, **train(config, options.steps, workers)}
             with options.out.open("a") as file:
                 file.write(json.dumps(run) + "\n")

@@ -47,7 +47,7 @@ class AlgoConfig:
     )
     shaping: str = published(
         "centered_rank",
-        "weights of the members: centred ranks, or minus the logarithm of the place, by which the best count most",
+        "weights of the members: centred ranks, or the logarithm of the place, by which the best count most",
         choices=("centered_rank", "log_rank"),
     )
     adam_beta1: float = published(0.9, "decay of Adam's first moment", low=0, below=1)

@@ -206,7 +206,7 @@ def test_a_grid_and_its_kept_curves_give_the_same_report(tmp_path, monkeypatch, 
     assert capsys.readouterr().out.split()[-1] == "kept-report/elapsed.png"
     mixed = [*read_source("kept/first.json"), *read_source("before=kept/first.json")]
     methods = list(dict.fromkeys(curve.method for curve in in_order(study, together(mixed))))
-    assert methods == ["slow", "fast", "before fast", "before slow"], "the order of the grid's sets, then of the sources"
+    assert methods == ["slow", "fast", "before fast", "before slow"], "the order of the grid, then of the sources"
 
 
 def test_the_method_of_a_run_outside_a_grid_is_its_directory_or_its_label(tmp_path):
