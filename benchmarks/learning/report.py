@@ -304,7 +304,7 @@ def draw(study: Study, curves: Sequence[Curve], axis: str) -> Figure:
         label_axes(panel, AXES[axis], "evaluation fitness", note=note, legend=False)
         if axis == "env_steps":
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    add_shared_legend(figure, 2 * min(3, len(panels)))
+    add_shared_legend(figure)
     return figure
 
 

@@ -101,15 +101,15 @@ def label_axes(
         _as_text(panel.legend(frameon=False, fontsize=9, labelcolor=INK))
 
 
-def add_shared_legend(figure: Figure, columns: int) -> None:
-    """Puts one legend for all panels below them, in rows of `columns` entries."""
+def add_shared_legend(figure: Figure) -> None:
+    """Puts one legend for all panels below them."""
     entries = {}
     for panel in figure.axes:
         handles, labels = panel.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     _as_text(
         figure.legend(
-            entries.values(), entries.keys(), loc="outside lower center", ncols=columns,
+            entries.values(), entries.keys(), loc="outside lower center", ncols=int(figure.get_figwidth() / 2.8),
             frameon=False, fontsize=9, labelcolor=INK,
         )
     )  # fmt: skip

@@ -103,7 +103,7 @@ def test_sums_of_weights_are_exact(name, num_members):
 @pytest.mark.slow
 def test_a_rare_member_that_is_much_better_outweighs_many_that_are_luckier_than_some():
     fitness = jnp.asarray([1000.0] + [347.0] * 400 + [300.0] * 111)
-    ranks, utilities = (np.asarray(shaping(fitness), float) for shaping in SHAPINGS.values())
-    pull_of_many = [400 * weights[1] / weights[0] for weights in (ranks, utilities)]
+    both = (np.asarray(shaping(fitness), float) for shaping in (doubled_centered_ranks, log_ranks))
+    pull_of_many = [400 * weights[1] / weights[0] for weights in both]
     assert pull_of_many[0] > 80
     assert 0 < pull_of_many[1] < 20
