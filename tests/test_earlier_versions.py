@@ -23,6 +23,7 @@ LATER = {
     "initial_certainty",
     "alive_bonus",
     "alive_bonus_generations",
+    "shaping_generations",
     "learning_rate_knee",
     "wiring",
     "video_every",

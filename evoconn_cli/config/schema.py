@@ -50,6 +50,9 @@ class AlgoConfig:
         "weights of the members: centred ranks, or the logarithm of the place, by which the best count most",
         choices=("centered_rank", "log_rank"),
     )
+    shaping_generations: int | None = published(
+        None, "generations for which algo.shaping applies, then centred ranks; null: all", low=1
+    )
     adam_beta1: float = published(0.9, "decay of Adam's first moment", low=0, below=1)
     adam_beta2: float = published(0.999, "decay of Adam's second moment", low=0, below=1)
     adam_eps: float = published(1e-8, "Adam's epsilon", above=0)
@@ -71,6 +74,11 @@ class AlgoConfig:
             raise ConfigError(
                 f"algo.population={self.population}: {copies} of them are evaluation copies, so at least {copies + 2} "
                 "are needed. Raise it, or lower algo.evaluation_copies."
+            )
+        if self.shaping == "centered_rank" and self.shaping_generations is not None:
+            raise ConfigError(
+                f"algo.shaping_generations={self.shaping_generations}: centred ranks apply in all generations anyway. "
+                "Set algo.shaping, too."
             )
 
 

@@ -90,6 +90,7 @@ def build_engine(config: RunConfig, workers: WorkerMesh, task: Task | None = Non
         block=config.engine.block,
         fresh_resets=config.rollout.resets == "fresh",
         shaping=SHAPINGS[config.algo.shaping],
+        shaping_generations=config.algo.shaping_generations,
         alive_bonus=config.rollout.alive_bonus,
         alive_bonus_generations=config.rollout.alive_bonus_generations,
     )

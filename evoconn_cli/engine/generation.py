@@ -18,7 +18,7 @@ from evoconn_cli.engine.mesh import DEVICES, Blocks, WorkerMesh, add_over_member
 from evoconn_cli.engine.rollout import BlockResult, Rollout
 from evoconn_cli.engine.state import KEY_IMPLEMENTATION, RunState
 from evoconn_cli.engine.strategies import Metrics, Strategy, Sums
-from evoconn_cli.engine.strategies.shaping import Shaping
+from evoconn_cli.engine.strategies.shaping import Shaping, doubled_centered_ranks
 from evoconn_cli.networks import Candidates, Carry, Params
 from evoconn_cli.tasks import TaskState
 
@@ -59,6 +59,7 @@ class Generation:
         block: B, members simulated in lock-step.
         fresh_resets: Whether initial states are drawn in every generation, not once.
         shaping: Weights of the members by their fitness.
+        shaping_generations: Generations for which `shaping` applies, before centred ranks do; None for all.
         alive_bonus: Share of the task's bonus for not falling that counts for the weights; if it is below 1, only
             first episodes are played.
         alive_bonus_generations: Generations for which that share applies, before the whole bonus counts; None for all.
@@ -73,6 +74,7 @@ class Generation:
     block: int
     fresh_resets: bool
     shaping: Shaping
+    shaping_generations: int | None = None
     alive_bonus: float = 1.0
     alive_bonus_generations: int | None = None
 
@@ -143,7 +145,7 @@ class Generation:
         results, steps = self._play(state, blocks)
         results = gather(results, self.num_blocks)
         per_member = jax.tree.map(lambda x: x.reshape(-1)[: self.population], results._replace(observations=None))
-        weights = self.shaping(self._fitness_to_rank(state, per_member)[: self.num_members])
+        weights = self._weights(state, self._fitness_to_rank(state, per_member)[: self.num_members])
         return PopulationResult(
             members=per_member._replace(observations=results.observations),
             weights=weights,
@@ -174,6 +176,12 @@ class Generation:
             (blocks.present, blocks, per_block),
             self.num_blocks,
         )
+
+    def _weights(self, state: RunState, fitness: jax.Array) -> jax.Array:
+        weights = self.shaping(fitness)
+        if self.shaping_generations is None:
+            return weights
+        return jnp.where(state.generation < self.shaping_generations, weights, doubled_centered_ranks(fitness))
 
     def _fitness_to_rank(self, state: RunState, results: BlockResult) -> jax.Array:
         task = self.rollout.task

@@ -129,8 +129,8 @@ def offered(monkeypatch, tmp_path):
         ("evoconn train --algo es --network ", ["lstm", "gru", "mlp", "dense_snn"]),
         ("evoconn train --network gru --algo ", ["es"]),
         ("evoconn train algo.l", ["algo.learning_rate=", "algo.learning_rate_knee="]),
-        ("evoconn train --algo es algo.s", ["algo.shaping=", "algo.sigma="]),
-        ("evoconn train --algo ec algo.s", ["algo.shaping="]),
+        ("evoconn train --algo es algo.s", ["algo.shaping=", "algo.shaping_generations=", "algo.sigma="]),
+        ("evoconn train --algo ec algo.s", ["algo.shaping=", "algo.shaping_generations="]),
         ("evoconn train rollout.fitness=", ["rollout.fitness=first_episode", "rollout.fitness=until_slowest"]),
         ("evoconn train rollout.fitness = u", ["until_slowest"]),  # as bash splits it
         ("evoconn train rollout.fitness =", ["first_episode", "until_slowest"]),

@@ -28,6 +28,7 @@ ARRIVES = {
     "algo.evaluation_copies": ("Generation", "evaluation_copies"),
     "engine.block": ("Generation", "block"),
     "rollout.warmup_steps": ("Rollout", "warmup_steps"),
+    "algo.shaping_generations": ("Generation", "shaping_generations"),
     "rollout.alive_bonus": ("Generation", "alive_bonus"),
     "rollout.alive_bonus_generations": ("Generation", "alive_bonus_generations"),
     **{
@@ -69,7 +70,10 @@ SWITCHES = {
 }
 """Override -> the function, and the argument that then has another value."""
 
-WITH = {"rollout.alive_bonus_generations": ["rollout.alive_bonus=0.5"]}
+WITH = {
+    "rollout.alive_bonus_generations": ["rollout.alive_bonus=0.5"],
+    "algo.shaping_generations": ["algo.shaping=log_rank"],
+}
 """Overrides without which a key is refused."""
 
 ELSEWHERE = {
