@@ -75,11 +75,6 @@ class AlgoConfig:
                 f"algo.population={self.population}: {copies} of them are evaluation copies, so at least {copies + 2} "
                 "are needed. Raise it, or lower algo.evaluation_copies."
             )
-        if self.shaping == "centered_rank" and self.shaping_generations is not None:
-            raise ConfigError(
-                f"algo.shaping_generations={self.shaping_generations}: centred ranks apply in all generations anyway. "
-                "Set algo.shaping, too."
-            )
 
 
 @dataclass(frozen=True)

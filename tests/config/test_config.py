@@ -45,10 +45,6 @@ BAD_OVERRIDES = {
         [*HOPPER, "rollout.alive_bonus_generations=9"],
         "Set rollout.alive_bonus below 1",
     ),
-    "generations of centred ranks that apply in all": (
-        [*HOPPER, "algo.shaping_generations=9"],
-        "Set algo.shaping, too",
-    ),
     "a first probability outside the bounds": ([*HOPPER, "algo.initial_prob=0.0001"], "0.001 to 0.999"),
     "a word that YAML takes for false": ([*HOPPER, "tracking.wandb=off"], "'off'. Did you mean 'offline'"),
     "unknown network": ([*HOPPER, "network.name=con_snn"], "'conn_snn'"),

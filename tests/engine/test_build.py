@@ -70,10 +70,7 @@ SWITCHES = {
 }
 """Override -> the function, and the argument that then has another value."""
 
-WITH = {
-    "rollout.alive_bonus_generations": ["rollout.alive_bonus=0.5"],
-    "algo.shaping_generations": ["algo.shaping=log_rank"],
-}
+WITH = {"rollout.alive_bonus_generations": ["rollout.alive_bonus=0.5"]}
 """Overrides without which a key is refused."""
 
 ELSEWHERE = {
