@@ -27,7 +27,6 @@ LATER = {
     "alive_bonus",
     "alive_bonus_generations",
     "shaping_generations",
-    "learning_rate_knee",
     "wiring",
     "video_every",
 }

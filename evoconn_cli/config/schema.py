@@ -82,12 +82,6 @@ class EcConfig(AlgoConfig):
     """Evolving connectivity: Bernoulli probabilities moved by natural evolution strategies."""
 
     learning_rate: float = published(0.15, "step size of Adam on the probabilities", above=0)
-    learning_rate_knee: float | None = published(
-        None,
-        "generations until the step size begins to fall: it is multiplied by sqrt(knee / (knee + generation)); null: "
-        "never",
-        above=0,
-    )
     eps: float = published(
         1e-3,
         "probabilities stay within [eps, 1 - eps]; below 2^-16 a connection would never be drawn again",

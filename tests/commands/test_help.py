@@ -128,7 +128,7 @@ def offered(monkeypatch, tmp_path):
         ("evoconn train --wandb off", ["offline"]),
         ("evoconn train --algo es --network ", ["lstm", "gru", "mlp", "dense_snn"]),
         ("evoconn train --network gru --algo ", ["es"]),
-        ("evoconn train algo.l", ["algo.learning_rate=", "algo.learning_rate_knee="]),
+        ("evoconn train algo.l", ["algo.learning_rate="]),
         ("evoconn train --algo es algo.s", ["algo.shaping=", "algo.shaping_generations=", "algo.sigma="]),
         ("evoconn train --algo ec algo.s", ["algo.shaping=", "algo.shaping_generations="]),
         ("evoconn train rollout.fitness=", ["rollout.fitness=first_episode", "rollout.fitness=until_slowest"]),

@@ -38,7 +38,6 @@ ARRIVES = {
             "adam_beta2",
             "adam_eps",
             "learning_rate",
-            "learning_rate_knee",
             "eps",
             "weight_decay",
             "initial_prob",

@@ -92,19 +92,6 @@ def test_connections_outside_the_wiring_never_form(certainty):
 
 
 @pytest.mark.slow
-def test_step_size_falls_after_the_knee():
-    constant, falling = make_ec(learning_rate=0.01), make_ec(learning_rate=0.01, learning_rate_knee=2.0)
-    one = other = constant.init(KEY)
-    for generation in range(4):
-        connections, fitness = random_connections(1000, seed=generation), np.arange(1000.0)
-        before = one.probs["input"], other.probs["input"]
-        one, _ = update(constant, one, connections, fitness)
-        other, _ = update(falling, other, connections, fitness)
-        steps = [np.asarray(state.probs["input"] - p) for state, p in zip((one, other), before, strict=True)]
-        np.testing.assert_allclose(steps[1], steps[0] * np.sqrt(2 / (2 + generation)), rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.slow
 def test_golden_updates(golden):
     arrays = golden("ec_update")
     strategy = make_ec(

@@ -138,7 +138,7 @@ def make_connectivity(
     if config.num_members > MAX_MEMBERS:
         raise ValueError(f"{config.num_members} members: sums of weights are exact up to {MAX_MEMBERS}")
     shapes, in_parts = dict(sorted(connection_shapes.items())), config.num_members > _MAX_IN_ONE_PART
-    eps, knee = config.eps, config.learning_rate_knee
+    eps = config.eps
     adam = optax.scale_by_adam(b1=config.adam_beta1, b2=config.adam_beta2, eps=config.adam_eps)
     init, init_near = _make_starts(config, adam, shapes, wiring)
 
@@ -169,12 +169,9 @@ def make_connectivity(
         gradient = _gradient(sums, num_weights=weights.shape[0], in_parts=in_parts)
         direction, adam_state = adam.update(gradient, state.adam)
         assert isinstance(adam_state, optax.ScaleByAdamState)
-        step_size = config.learning_rate
-        if knee is not None:
-            step_size *= jnp.sqrt(knee / (knee + jnp.asarray(state.adam.count, jnp.float32)))
 
         def moved(p: jax.Array, d: jax.Array) -> jax.Array:
-            bounded = jnp.clip(p + step_size * (d - config.weight_decay * p), eps, 1.0 - eps)
+            bounded = jnp.clip(p + config.learning_rate * (d - config.weight_decay * p), eps, 1.0 - eps)
             return jnp.where(p > 0, bounded, 0.0)  # connections outside the wiring stay absent
 
         probs = jax.tree.map(moved, state.probs, direction)
