@@ -139,9 +139,10 @@ def expand(grid: GridFile, directory: Path) -> list[Cell]:
 
 
 def points(grid: GridFile) -> Iterator[Point]:
-    """Yields every set on every task with every combination of the axes."""
-    for set_name, task in itertools.product(grid.sets, grid.tasks or (_task_of_base(grid),)):
-        for values in itertools.product(*grid.axes.values()):
+    """Yields every set, on its own task or on every task, with every combination of the axes."""
+    for set_name, keys in grid.sets.items():
+        tasks = (keys["task.name"],) if "task.name" in keys else grid.tasks or (_task_of_base(grid),)
+        for task, *values in itertools.product(tasks, *grid.axes.values()):
             yield Point(set_name, task, tuple(zip(grid.axes, values, strict=True)))
 
 
@@ -272,12 +273,12 @@ def _differing_keys(cell: Cell, config: RunConfig) -> list[str]:
 
 
 def _check_keys(grid: GridFile) -> None:
-    """Refuses keys that belong in `seeds` or `tasks`, that two parts set, or that do not distinguish cells."""
+    """Refuses keys that belong in `seeds` or `tasks` (a set may have one task of its own), that two parts set, or that do not distinguish cells."""
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.space": grid.search.space if grid.search else {}}
     for part, keys in parts.items():
         for key, place in {"seed": "seeds", "task.name": "tasks"}.items():
-            if key in keys:
+            if key in keys and not (key == "task.name" and part.startswith("sets.")):
                 raise ConfigError(f"{part}: list the values of {key} in `{place}`.")
         for other in ("axes", "search.space"):
             if part != other and (both := sorted(keys.keys() & parts[other].keys())):

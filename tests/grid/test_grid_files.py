@@ -85,6 +85,13 @@ def test_cells_with_the_same_id_and_another_configuration_are_refused(tmp_path, 
         cells_of(tmp_path, ONE + "axes: {algo.eps: [0.1, 0.01]}\n")
 
 
+def test_a_set_may_have_a_task_of_its_own(tmp_path):
+    text = "base: paper\nsets: {one: {task.name: ant}, all: {algo.eps: 0.01}}\ntasks: [hopper, walker2d]\nseeds: [0]\n"
+    cells = cells_of(tmp_path, text)
+    assert [(cell.set_name, cell.task) for cell in cells] == [("one", "ant"), ("all", "hopper"), ("all", "walker2d")]
+    assert [cell.config.task.name for cell in cells] == ["ant", "hopper", "walker2d"]
+
+
 def test_a_base_without_a_task_asks_for_tasks(tmp_path):
     with pytest.raises(ConfigError, match=r"base paper has no task: list some in `tasks`"):
         cells_of(tmp_path, "base: paper\nseeds: [0]\n")
@@ -135,7 +142,8 @@ WRONG = {
     "sets: {a: {algo.popluation: 3}}": "'algo.population'",
     "sets: {a: {algo.population: many}}": "algo.population",
     "sets: {a: {seed: 1}}": "`seeds`",
-    "sets: {a: {task.name: ant}}": "`tasks`",
+    "axes: {task.name: [ant]}": "`tasks`",
+    "sets: {a: {task.name: antelope}}": "Did you mean 'ant'",
     "tasks: []": "tasks: expected a list",
     "tasks: [hoper]": "'hopper'",
     "axes: {algo.eps: 0.1}": "axes.algo.eps: expected a list",
