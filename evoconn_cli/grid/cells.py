@@ -273,7 +273,10 @@ def _differing_keys(cell: Cell, config: RunConfig) -> list[str]:
 
 
 def _check_keys(grid: GridFile) -> None:
-    """Refuses keys that belong in `seeds` or `tasks` (a set may have one task of its own), that two parts set, or that do not distinguish cells."""
+    """Refuses keys that belong in `seeds` or `tasks`, that two parts set, or that do not distinguish cells.
+
+    A set may have a task of its own.
+    """
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.space": grid.search.space if grid.search else {}}
     for part, keys in parts.items():
