@@ -277,6 +277,8 @@ def _check_keys(grid: GridFile) -> None:
 
     A set may have a task of its own.
     """
+    if grid.tasks and all("task.name" in keys for keys in grid.sets.values()):
+        raise ConfigError("tasks: no set uses them, because each has a task of its own. Leave one or the other out.")
     parts = {f"sets.{name}": keys for name, keys in grid.sets.items()}
     parts |= {"axes": grid.axes, "search.space": grid.search.space if grid.search else {}}
     for part, keys in parts.items():

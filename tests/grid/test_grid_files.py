@@ -144,6 +144,7 @@ WRONG = {
     "sets: {a: {seed: 1}}": "`seeds`",
     "axes: {task.name: [ant]}": "`tasks`",
     "sets: {a: {task.name: antelope}}": "Did you mean 'ant'",
+    "sets: {a: {task.name: ant}}\ntasks: [hopper]": "tasks: no set uses them",
     "tasks: []": "tasks: expected a list",
     "tasks: [hoper]": "'hopper'",
     "axes: {algo.eps: 0.1}": "axes.algo.eps: expected a list",
