@@ -2,6 +2,7 @@
 
 python -m tools.zoo add humanoid runs/humanoid-ec --step best     a new network, or a better one in its place
 python -m tools.zoo table                                         README.md and docs/zoo.md from zoo/*/zoo.json
+python -m tools.zoo picture                                       docs/zoo.png, a still of each
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -36,6 +38,9 @@ _RECORDED = ("observation", "spikes", "raw_action")
 _LEVELS = 255
 """Steps between 0 and 1 to which probabilities are rounded."""
 
+_STILL = 280, 200
+"""Width and height of a still of the picture [pixels]."""
+
 _PUBLISHED = {"hopper": 2450, "walker2d": 4610, "humanoid": 12200}
 """Final returns of the paper's `conn_snn` by `ec`; see docs/reproducing.md."""
 
@@ -58,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     adds.add_argument("--machine", help="machine of the training; by default the devices in run.json")
     adds.add_argument("--force", action="store_true", help="replace a network of this name")
     commands.add_parser("table", help="write the table of the results into the documentation")
+    commands.add_parser("picture", help="draw a still of each network for the documentation")
     given = parser.parse_args(arguments)
     try:
         if given.command == "add":
@@ -71,7 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 machine=given.machine,
                 force=given.force,
             )
-        write_pages()
+        if given.command == "picture":
+            draw_picture()
+        else:
+            write_pages()
     except EvoconnError as error:
         sys.exit(f"Error: {error}")
 
@@ -236,6 +245,26 @@ def commands() -> str:
     """Returns the commands that trained the networks of the zoo, for a shell."""
     lines = [f"# zoo:{name}\n" + "\n".join(record["commands"]) for name, record in read_records().items()]
     return "```\n" + "\n\n".join(lines) + "\n```\n"
+
+
+def draw_picture() -> None:
+    """Writes docs/zoo.png, with a still of each network of the zoo in the middle of its first episode."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    from tools.reference.figures import ROOT
+
+    names, (width, height), columns = zoo_names(), _STILL, 3
+    picture = Image.new("RGB", (columns * width, -(-len(names) // columns) * height), "white")
+    draw = ImageDraw.Draw(picture)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, name in enumerate(names):
+            still = Path(folder) / f"{name}.png"
+            options = ["--no-overlay", "--size", f"{width}x{height}", "--out", str(still)]
+            subprocess.run([sys.executable, "-m", "evoconn_cli", "render", f"zoo:{name}", *options], check=True)
+            place = index % columns * width, index // columns * height
+            picture.paste(Image.open(still), place)
+            draw.text((place[0] + 8, place[1] + 6), name, font=ImageFont.load_default(14), fill="white")
+    picture.save(ROOT / "docs" / "zoo.png", optimize=True)
 
 
 def _duration(seconds: float) -> str:
