@@ -227,6 +227,8 @@ class MujocoRenderer:
         camera = self._camera
         camera.lookat[:] = view.target
         camera.distance, camera.azimuth, camera.elevation = view.distance, view.azimuth, view.elevation
+        # The floor is laid around where the scene has its camera, which it would otherwise only learn after that.
+        mujoco.mjv_updateCamera(model, data, camera, self._renderer.scene)
         self._renderer.update_scene(data, camera)
         return self._renderer.render()
 

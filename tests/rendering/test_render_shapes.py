@@ -229,6 +229,20 @@ def test_the_floor_shows_motion_and_the_body_has_a_shadow(backend):
     assert squares.min() < 0.75 * np.median(squares)  # darker than any square: a shadow
 
 
+def test_the_floor_is_under_a_body_that_has_gone_far(backend):
+    renderer = MujocoRenderer(sphere_bodies(), width=160, height=120, radius=1.0, floor_height=None)
+    rotations = np.tile([1.0, 0.0, 0.0, 0.0], (2, 1))
+
+    def draw_at(x: float) -> np.ndarray:
+        view = View(np.array([x, 0.0, 0.5]), distance=6.0, azimuth=90.0, elevation=-20.0)
+        return renderer.draw(np.array([[0.0, 0.0, 0.0], [x, 0.0, 0.5]]), rotations, view).astype(int)
+
+    far, near = draw_at(1000.0), draw_at(0.0)  # a still, and the beginning of a second episode
+    renderer.close()
+    for image in (far, near):
+        assert image[90:].sum(axis=-1).min() > 1.2 * image[:10].sum(axis=-1).max()  # floor below, sky above
+
+
 def test_limbs_differ_and_targets_stand_out():
     assert shape_color("body", 0) != shape_color("body", 1) != shape_color("left", 1)
     assert shape_color("target", 0) == shape_color("target", 1)
